@@ -1,0 +1,227 @@
+"""Augmentations of one modality, on whole batches, on the device (paper §4).
+
+Each sample has its own parameters, drawn from an explicit generator. That generator may live on
+the CPU while the batch is on a GPU; the views are then the same on either. Crops and flips are
+drawn anew at each call, so the views of a pair are not aligned, within a modality or across.
+
+Ranges are the released code's; its faults (uint8 wrap-around after brightness and contrast,
+a solarisation that only ever moved 0 to 255) are not repeated.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from decur.errors import DecurError
+
+ASPECT = (3 / 4, 4 / 3)
+STRENGTH = (0.6, 1.4)  # of brightness and of contrast
+SIGMA = (0.1, 2.0)  # of the blur, in pixels of the crop
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random view of a batch: crop, brightness and contrast, gray, blur, solarise, flips.
+
+    Attributes:
+        size: side of the square view, in pixels.
+        crop_scale: range of the crop's area, as a fraction of the image's.
+        brightness_contrast: probability that both change, each by U(0.6, 1.4).
+        gray: probability that every channel becomes the mean of all.
+        blur: probability of a Gaussian blur, sigma U(0.1, 2) pixels.
+        solarize: probability that values from 0.5 up are inverted.
+        hflip: probability of a flip left to right.
+        vflip: probability of a flip top to bottom.
+        mean: per-channel mean to subtract at the end, or None to stay in [0, 1].
+        std: per-channel divisor, given if and only if `mean` is.
+    """
+
+    size: int = 224
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    brightness_contrast: float = 0.0
+    gray: float = 0.0
+    blur: float = 0.0
+    solarize: float = 0.0
+    hflip: float = 0.5
+    vflip: float = 0.0
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __call__(self, batch: Tensor, generator: Generator) -> Tensor:
+        """Augment (N, C, H, W) uint8 into (N, C, size, size) float32 on the batch's device.
+
+        Values are in [0, 1], unless `mean` and `std` are set.
+
+        Raises:
+            DecurError: if the batch is not four-dimensional uint8, or `mean` and `std` do not
+                fit its channels.
+        """
+        self._check(batch)
+        n, _, height, width = batch.shape
+        boxes = draw_boxes(n, height, width, self.crop_scale, generator)
+        flips = torch.stack([_chance(n, p, generator) for p in (self.hflip, self.vflip)], dim=1)
+        x = crop_resize(batch, boxes, flips, self.size).div_(255)
+        if self.brightness_contrast:
+            chosen = _chance(n, self.brightness_contrast, generator)
+            factors = torch.stack([_uniform(n, *STRENGTH, generator) for _ in range(2)], dim=1)
+            x = change_brightness_contrast(x, factors.where(chosen[:, None], 1.0))
+        if self.gray:
+            chosen = _chance(n, self.gray, generator)
+            x = x.mean(1, keepdim=True).where(_per_sample(chosen, x), x)
+        if self.blur:
+            chosen = _chance(n, self.blur, generator).nonzero().squeeze(1)
+            sigma = _uniform(n, *SIGMA, generator)[chosen]
+            chosen = chosen.to(x.device)
+            x[chosen] = gaussian_blur(x[chosen], sigma)
+        if self.solarize:
+            chosen = _per_sample(_chance(n, self.solarize, generator), x)
+            x = torch.where(chosen & (x >= 0.5), 1 - x, x)
+        x = x.clamp_(0, 1)  # weights that sum to 1 but for rounding
+        if self.mean is not None and self.std is not None:
+            mean, std = (x.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
+            x = x.sub_(mean).div_(std)
+        return x
+
+    def _check(self, batch: Tensor) -> None:
+        if batch.dtype != torch.uint8 or batch.ndim != 4:
+            raise DecurError(
+                "augmentation takes a uint8 batch (N, C, H, W), "
+                f"got {batch.dtype} {tuple(batch.shape)}"
+            )
+        channels = batch.shape[1]
+        given = [None if v is None else len(v) for v in (self.mean, self.std)]
+        if given not in ([None, None], [channels, channels]):
+            raise DecurError(
+                f"mean and std must both have {channels} values, one a channel, or be None; "
+                f"got {given[0]} and {given[1]}"
+            )
+
+
+PRESETS: dict[str, Augmentation] = {
+    "optical": Augmentation(brightness_contrast=0.8, gray=0.2, blur=0.5, vflip=0.5),
+    "sar": Augmentation(gray=0.2, blur=0.5, vflip=0.5),
+    "rgb": Augmentation(brightness_contrast=0.8, gray=0.2, blur=0.5, vflip=0.5),
+    "dem": Augmentation(vflip=0.5),
+    "rgb-indoor": Augmentation(
+        crop_scale=(0.5, 1.0),
+        brightness_contrast=0.8,
+        gray=0.2,
+        blur=0.5,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    ),
+    "hha": Augmentation(crop_scale=(0.5, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD),
+}
+"""Augmentation of each kind of modality at 224 pixels; `dataclasses.replace` changes the size.
+
+Satellite optical (multispectral), SAR, aerial RGB, elevation, indoor RGB, HHA-coded depth.
+"""
+
+
+def draw_boxes(
+    n: int, height: int, width: int, scale: tuple[float, float], generator: Generator
+) -> Tensor:
+    """Draw crop boxes: (n, 4) int64 of top, left, height, width, on the generator's device.
+
+    Area uniform in `scale` times the image's; aspect ratio uniform in (3/4, 4/3) and inverted
+    for half of the boxes. Of ten tries a sample takes the first that fits into the image, and
+    the largest centred square if none does.
+    """
+    tries = 10
+    area = height * width * _uniform((n, tries), *scale, generator)
+    aspect = _uniform((n, tries), *ASPECT, generator)
+    aspect = torch.where(_chance((n, tries), 0.5, generator), aspect, 1 / aspect)
+    h, w = (area / aspect).sqrt().round(), (area * aspect).sqrt().round()
+    fits = (h >= 1) & (h <= height) & (w >= 1) & (w <= width)
+    first = fits.int().argmax(1, keepdim=True)
+    side = float(min(height, width))
+    any_fits = fits.any(1)
+    h, w = (v.gather(1, first).squeeze(1).where(any_fits, side) for v in (h, w))
+    # A uniform integer in 0 ... room, hence one more where u < 1 is drawn; for the square, half.
+    down, right = (
+        _uniform(n, 0, 1, generator).where(any_fits, 0.5) * (room + any_fits)
+        for room in (height - h, width - w)
+    )
+    return torch.stack([down.floor(), right.floor(), h, w], dim=1).long()
+
+
+def crop_resize(
+    batch: Tensor, boxes: Tensor, flips: Tensor, size: int, mode: str = "bilinear"
+) -> Tensor:
+    """Crop each sample to its box, resize without antialiasing, and flip.
+
+    Args:
+        batch: images (N, C, H, W), any real dtype.
+        boxes: (N, 4) of top, left, height, width.
+        flips: (N, 2) bool, left to right and top to bottom.
+        size: side of the result.
+        mode: "bilinear", or "nearest" for class indices.
+
+    Returns:
+        (N, C, size, size) float32, in the units of the input.
+    """
+    _, _, height, width = batch.shape
+    top, left, h, w = boxes.to(batch.device, torch.float32).unbind(1)
+    flips = flips.to(batch.device)
+    x = _sample_points(left, w, width, size, flips[:, 0])
+    y = _sample_points(top, h, height, size, flips[:, 1])
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+    return F.grid_sample(batch.float(), grid, mode=mode, padding_mode="border", align_corners=False)
+
+
+def _sample_points(start: Tensor, length: Tensor, full: int, size: int, flip: Tensor) -> Tensor:
+    """Where along an axis to sample, in grid_sample's units (-1 to 1 from edge to edge).
+
+    Clamped to the centres of the crop's outer pixels: a crop knows nothing beyond its edge.
+    """
+    steps = (torch.arange(size, device=start.device) + 0.5) / size
+    steps = torch.where(flip[:, None], 1 - steps, steps)
+    start, length = start[:, None], length[:, None]
+    points = (start + steps * length).clamp(start + 0.5, start + length - 0.5)
+    return points * (2 / full) - 1
+
+
+def change_brightness_contrast(x: Tensor, factors: Tensor) -> Tensor:
+    """Scale brightness, then contrast about each channel's mean, clipping to [0, 1] each time.
+
+    Args:
+        x: images in [0, 1], (N, C, H, W).
+        factors: (N, 2), of brightness and of contrast.
+    """
+    brightness, contrast = (_per_sample(f, x) for f in factors.unbind(1))
+    x = (x * brightness).clamp_(max=1)
+    mean = x.mean((2, 3), keepdim=True)
+    return (x * contrast).add_(mean * (1 - contrast)).clamp_(0, 1)
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Blur each square image with its own sigma: (N, C, S, S), (N,) -> (N, C, S, S).
+
+    As two batched products with an S x S matrix of weights, faster than convolutions with a
+    kernel a sample. The weights are renormalised where the kernel leaves the image.
+    """
+    n, channels, _, size = x.shape
+    position = torch.arange(size, device=x.device, dtype=x.dtype)
+    squared_distance = (position[:, None] - position).square()
+    precision = sigma.to(x.device, x.dtype).square().reciprocal().view(n, 1, 1) / 2
+    weights = torch.softmax(-squared_distance * precision, dim=-1)
+    for _ in range(2):  # rows, then, transposed, columns
+        x = (x.flatten(1, 2) @ weights.mT).unflatten(1, (channels, size)).mT
+    return x
+
+
+def _uniform(shape: int | tuple[int, ...], low: float, high: float, generator: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+
+
+def _chance(shape: int | tuple[int, ...], p: float, generator: Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device) < p
+
+
+def _per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """Shape one value a sample to broadcast over its image."""
+    return values.to(like.device).view(-1, 1, 1, 1)

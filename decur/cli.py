@@ -1,0 +1,164 @@
+"""`decur <verb>`: parse, call one function, print; one line for an error.
+
+The workflow's rules call these verbs. `--settings` is the stage's own resolved settings as JSON, or
+a file of it; heavy imports wait until a verb needs them.
+"""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import decur
+from decur.errors import DecurError
+
+S = TypeVar("S")
+
+
+def _settings(model: type[S], text: str) -> S:
+    from pydantic import ValidationError
+
+    from decur.config import first_problem
+
+    path = Path(text) if not text.lstrip().startswith("{") else None
+    if path is not None and not path.is_file():
+        raise DecurError(f"--settings: no such file {path}")
+    try:
+        json = path.read_text() if path is not None else text
+        return model.model_validate_json(json)  # type: ignore[attr-defined]
+    except ValidationError as error:
+        raise DecurError(first_problem(error, str(path or "--settings"))) from None
+
+
+def _download(args: argparse.Namespace) -> None:
+    from decur.config import DatasetSettings
+    from decur.download import download
+
+    settings = _settings(DatasetSettings, args.settings)
+    download(args.dataset, settings, args.out, workers=args.threads)
+
+
+def _preprocess(args: argparse.Namespace) -> None:
+    from decur.config import DatasetSettings
+    from decur.datasets.convert import preprocess
+
+    settings = _settings(DatasetSettings, args.settings)
+    preprocess(args.dataset, settings, args.raw, args.out, workers=args.threads)
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    from decur.config import PretrainSettings
+    from decur.pretrain import pretrain
+
+    settings = _settings(PretrainSettings, args.settings)
+    pretrain(settings, args.shards, args.out, device=_device(args.threads))
+
+
+def _transfer(args: argparse.Namespace) -> None:
+    from decur.config import TransferSettings
+    from decur.paths import Cell
+    from decur.transfer.run import transfer
+
+    settings = _settings(TransferSettings, args.settings)
+    cells = [Cell.parse(text) for text in args.cells]
+    transfer(settings, cells, args.weights, args.shards, args.out, device=_device(args.threads))
+
+
+def _align(args: argparse.Namespace) -> None:
+    from decur.config import AlignmentSettings
+    from decur.explain.alignment import align
+
+    settings = _settings(AlignmentSettings, args.settings)
+    _device(args.threads)
+    align(settings, args.weights, args.shards, args.out)
+
+
+def _tables(args: argparse.Namespace) -> None:
+    from decur.config import load_config
+    from decur.experiments import chosen_experiments, load_experiments
+    from decur.paths import Paths
+    from decur.tables import write_experiment
+
+    config = load_config(args.config)
+    chosen = chosen_experiments(load_experiments(args.experiments), config)
+    for name in args.only or chosen:
+        if name not in chosen:
+            raise DecurError(f"--only {name}: not among this config's experiments")
+        paths = Paths(config.results, config.scale)
+        write_experiment(name, chosen[name], config, paths)
+        print(paths.table(name, "md"))
+
+
+def _schema(args: argparse.Namespace) -> None:
+    import json
+
+    from decur.config import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=1))
+
+
+def _device(threads: int) -> str:
+    """Limit torch to the job's threads; the GPU where there is one."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="decur", description=decur.__doc__)
+    parser.add_argument("--version", action="version", version=decur.__version__)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(metavar="verb", required=True)
+
+    def verb(name: str, call: Callable[[argparse.Namespace], None], text: str):  # type: ignore[no-untyped-def]
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(call=call)
+        return sub
+
+    def stage(name: str, call: Callable[[argparse.Namespace], None], text: str):  # type: ignore[no-untyped-def]
+        sub = verb(name, call, text)
+        sub.add_argument("--settings", required=True, metavar="JSON", help="resolved settings")
+        sub.add_argument("--out", required=True, type=Path)
+        sub.add_argument("--threads", type=int, default=1)
+        return sub
+
+    sub = stage("download", _download, "Fill a dataset's raw folder.")
+    sub.add_argument("dataset")
+    sub = stage("preprocess", _preprocess, "Turn raw files into paired shards.")
+    sub.add_argument("dataset")
+    sub.add_argument("--raw", required=True, type=Path)
+    sub = stage("pretrain", _pretrain, "Pretrain one run, or go on with it.")
+    sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
+    sub = stage("transfer", _transfer, "Evaluate a run's backbones on labelled data.")
+    sub.add_argument("cells", nargs="+", metavar="dataset/modalities/protocol/labels-n")
+    sub.add_argument("--weights", required=True, type=Path)
+    sub.add_argument("--shards", required=True, type=Path, help="folder of all datasets' shards")
+    sub = stage("align", _align, "Cross-modal alignment of the embedding dimensions.")
+    sub.add_argument("--weights", required=True, type=Path)
+    sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
+    sub = verb("tables", _tables, "Collate whatever results there are into tables and figures.")
+    sub.add_argument("--config", required=True)
+    sub.add_argument("--experiments", default="config/experiments.yaml")
+    sub.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
+    verb("schema", _schema, "Print the JSON schema of the configuration.")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        args.call(args)
+    except (DecurError, OSError) as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"decur: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""The typed configuration: one strict model, from which the JSON schema is made.
+
+Defaults are the paper's (section 4 and appendix B). A key that no part of the model knows is an
+error, and so is an impossible value; both are named in one line. A stage receives its own resolved
+settings and nothing else, so what a job can read is exactly what makes it run again.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from decur.errors import DecurError
+from decur.paths import Cell, Run
+
+Method = Literal["decur", "barlow-twins", "random", "supervised"]
+Scenario = Literal["sar-optical", "rgb-dem", "rgb-depth"]
+UNTRAINED = ("random", "supervised")
+"""Methods that pretrain nothing: their backbones are the seeded initialisation."""
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Strict(BaseModel):
+    """A model that forbids unknown keys and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScenesSettings(Strict):
+    """How many synthetic scenes to draw, and from which seed."""
+
+    train: Count
+    test: Count
+    seed: int = 0
+
+
+class DatasetSettings(Strict):
+    """One dataset: where its raw files come from and how large its stored samples are."""
+
+    source: Literal["scenes", "samples", "archive"] = "archive"
+    folder: str | None = Field(
+        None, description="folder of the sample frames or of archives fetched by hand"
+    )
+    scenes: ScenesSettings | None = None
+    pixels: Annotated[int, Field(ge=16)] = Field(264, description="side of a stored sample")
+    modalities: tuple[str, ...] | None = Field(
+        None, description="which of the dataset's modalities to store (default: its first two)"
+    )
+    seasons: Annotated[int, Field(ge=1, le=4)] = 4
+
+    @model_validator(mode="after")
+    def _scenes_have_counts(self) -> Self:
+        if (self.source == "scenes") != (self.scenes is not None):
+            raise ValueError("give 'scenes' (train, test, seed) if and only if source is 'scenes'")
+        return self
+
+
+class Pretrain(Strict):
+    """Pretraining of one scenario (paper §4, appendix B)."""
+
+    dataset: str
+    splits: tuple[str, ...] = Field(("train",), description="splits of the dataset to pretrain on")
+    arch: str = "resnet50"
+    crop: Count = 224
+    epochs: Count = 100
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    optimizer: Literal["lars", "adamw"] = "lars"
+    lr: Positive = 0.2
+    lr_1d: Positive = Field(0.0048, description="learning rate of biases and batch-norm parameters")
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
+    dim: Count = Field(8192, description="embedding dimensions")
+    dim_common: Annotated[int, Field(ge=0)] = Field(7168, description="of which common")
+    projector_layers: Annotated[int, Field(ge=0)] = Field(3, description="0: no projector")
+    projector: Literal["separate", "shared"] = "separate"
+    lambd: Positive = 0.0051
+    weighting: Literal["paper", "official"] = "paper"
+    intra: bool = Field(True, description="intra-modal terms, equations 4 and 5")
+    checkpoint_steps: Count = Field(1000, description="steps between two checkpoints")
+
+    @model_validator(mode="after")
+    def _common_fits(self) -> Self:
+        if self.dim_common > self.dim:
+            raise ValueError(f"dim_common ({self.dim_common}) must not exceed dim ({self.dim})")
+        return self
+
+
+class ScenarioSettings(Strict):
+    """A pair of modalities, each with its augmentation preset, and how it is pretrained."""
+
+    modalities: dict[str, str] = Field(description="modality: augmentation preset, in order")
+    pretrain: Pretrain
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if len(self.modalities) != 2:
+            raise ValueError(f"modalities: exactly two are needed, got {list(self.modalities)}")
+        return self
+
+
+class Recipe(Strict):
+    """Optimisation of a transfer run; its length is given in epochs or in steps."""
+
+    optimizer: Literal["sgd", "adamw"]
+    lr: Positive
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    epochs: Count | None = None
+    steps: Count | None = None
+    schedule: Literal["constant", "steps", "poly"] = "constant"
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (), description="fractions of the run at which 'steps' divides the learning rate by 10"
+    )
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either 'epochs' or 'steps'")
+        return self
+
+
+class Transfer(Strict):
+    """Transfer to one dataset (paper appendix B)."""
+
+    task: Literal["classification", "segmentation"]
+    crop: Count = 224
+    crop_scale: tuple[Positive, Positive] = (0.8, 1.0)
+    augment: bool = Field(
+        True, description="random crops and flips; off, frozen features are extracted once"
+    )
+    batch_size: Count = 256
+    linear: Recipe
+    fine_tune: Recipe
+
+    def recipe(self, protocol: str) -> Recipe:
+        """The optimisation of a protocol."""
+        return self.linear if protocol == "linear" else self.fine_tune
+
+
+class ExplainSettings(Strict):
+    """Cross-modal alignment (paper §7, equation 7)."""
+
+    batch_size: Count = 64
+    batches: Count = 8
+
+
+class Config(Strict):
+    """The whole configuration of one scale."""
+
+    scale: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+    results: str = "results"
+    methods: tuple[Method, ...]
+    seeds: tuple[Annotated[int, Field(ge=0)], ...]
+    experiments: tuple[str, ...] = Field(description="tables and figures of experiments.yaml")
+    scenarios: dict[Scenario, ScenarioSettings]
+    datasets: dict[str, DatasetSettings]
+    transfer: dict[str, Transfer]
+    transfer_together: bool = Field(
+        False, description="evaluate a backbone's transfer runs in one process (small nets)"
+    )
+    explain: ExplainSettings = ExplainSettings()
+
+    @model_validator(mode="after")
+    def _datasets_exist(self) -> Self:
+        used = {name: f"scenarios.{name}.pretrain.dataset" for name in self.scenarios}
+        wanted = [(self.scenarios[s].pretrain.dataset, key) for s, key in used.items()]
+        wanted += [(name, f"transfer.{name}") for name in self.transfer]
+        for dataset, key in wanted:
+            if dataset not in self.datasets:
+                raise ValueError(f"{key}: no dataset '{dataset}' under 'datasets'")
+        return self
+
+
+class PretrainSettings(Pretrain):
+    """Everything a pretraining job reads; `modalities` maps a modality to its augmentation."""
+
+    scenario: Scenario
+    method: Method
+    seed: int
+    modalities: dict[str, str]
+
+
+class TransferSettings(Strict):
+    """Everything a transfer job reads: how the backbone was made, and the recipe by dataset."""
+
+    run: str
+    pretrain: PretrainSettings
+    recipes: dict[str, Transfer]
+
+
+class AlignmentSettings(ExplainSettings):
+    """Everything an alignment job reads."""
+
+    run: str
+    pretrain: PretrainSettings
+
+
+def first_problem(error: ValidationError, where: str) -> str:
+    """One line for the first problem of a validation: where, which key, why, what was found."""
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}'; remove it or correct its spelling"
+    text = problem["msg"].removeprefix("Value error, ")
+    found = problem["input"]
+    given = "" if isinstance(found, dict | BaseModel) else f" (found {found!r})"
+    return f"{where}: {key}: {text}{given}" if key else f"{where}: {text}{given}"
+
+
+def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
+    """Validate a configuration tree.
+
+    Raises:
+        DecurError: naming `where`, the first wrong key and the reason, in one line.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise DecurError(first_problem(error, where)) from None
+
+
+def load_config(path: Path | str) -> Config:
+    """Read and validate a YAML configuration file."""
+    path = Path(path)
+    if not path.is_file():
+        raise DecurError(f"{path}: no such configuration file")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise DecurError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise DecurError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
+    return parse_config(tree, str(path))
+
+
+def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
+    """The settings of a variant such as `dim-512_common-75`.
+
+    Parts: `dim-<K>` (keeps the share of common dimensions), `common-<percent>` (100: without
+    decoupling), `no-intra`, `no-projector` (the loss acts on the features), `official` (the
+    released code's weighting and shared projector), `data-<dataset>`.
+
+    Raises:
+        DecurError: a part that is none of these.
+    """
+    changes: dict[str, Any] = {}
+    share = settings.dim_common / settings.dim
+    for part in [] if variant == "default" else variant.split("_"):
+        key, _, value = part.partition("-")
+        if key == "dim" and value.isdigit():
+            changes["dim"] = int(value)
+        elif key == "common" and _is_percent(value):
+            share = float(value) / 100
+        elif part == "no-intra":
+            changes["intra"] = False
+        elif part == "no-projector":
+            changes["projector_layers"] = 0
+        elif part == "official":
+            changes |= {"weighting": "official", "projector": "shared"}
+        elif key == "data" and value:
+            changes["dataset"] = value
+        else:
+            raise DecurError(f"variant '{variant}': cannot read '{part}'")
+    changes["dim_common"] = round(share * changes.get("dim", settings.dim))
+    return settings.model_copy(update=changes)
+
+
+def canonical_variant(config: Config, scenario: Scenario, variant: str) -> str:
+    """The variant without the parts that are the scenario's default anyway."""
+    default = pretrain_settings(config, Run(scenario, "decur"))
+    parts = [] if variant == "default" else variant.split("_")
+    changing = [part for part in parts if apply_variant(default, part) != default]
+    return "_".join(changing) or "default"
+
+
+def _is_percent(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit() and float(text) <= 100
+
+
+def pretrain_settings(config: Config, run: Run) -> PretrainSettings:
+    """What the pretraining job of a run reads: scenario, method, variant and seed resolved.
+
+    Raises:
+        DecurError: the config has no such scenario or method.
+    """
+    if run.scenario not in config.scenarios:
+        raise DecurError(f"run '{run}': scenario '{run.scenario}' is not in the config")
+    scenario = config.scenarios[run.scenario]
+    try:
+        base = PretrainSettings(
+            **scenario.pretrain.model_dump(),
+            scenario=run.scenario,
+            method=run.method,  # type: ignore[arg-type]
+            seed=run.seed,
+            modalities=scenario.modalities,
+        )
+    except ValidationError as error:
+        raise DecurError(first_problem(error, f"run '{run}'")) from None
+    return apply_variant(base, run.variant)
+
+
+def transfer_settings(config: Config, run: Run, cells: list[Cell]) -> TransferSettings:
+    """What the transfer job of a run reads, for the datasets of `cells`."""
+    pretrain = pretrain_settings(config, run)
+    for cell in cells:
+        if cell.protocol in ("linear", "fine-tune") and cell.dataset not in config.transfer:
+            raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}")
+    recipes = {c.dataset: config.transfer[c.dataset] for c in cells if c.dataset in config.transfer}
+    return TransferSettings(run=str(run), pretrain=pretrain, recipes=recipes)
+
+
+def alignment_settings(config: Config, run: Run) -> AlignmentSettings:
+    """What the alignment job of a run reads."""
+    return AlignmentSettings(
+        **config.explain.model_dump(), run=str(run), pretrain=pretrain_settings(config, run)
+    )

@@ -1,0 +1,89 @@
+"""One module a dataset: where it comes from, how its raw files become samples, its labels.
+
+Every dataset module offers the same four names:
+
+* `DATASET`, a `Dataset`: the data about the data;
+* `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id;
+* `read(record, settings) -> Sample`: one sample's arrays (pure but for reading its files);
+* `arrange_samples(samples, root)`: lay the sample frames out as the official archives would be.
+"""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from decur.config import DatasetSettings
+from decur.errors import DecurError
+from decur.shards import Modality, Sample
+
+NAMES = (
+    "ssl4eo-s12",
+    "bigearthnet",
+    "geonrw",
+    "sun-rgbd",
+    "nyuv2",
+    "ombria",
+    "terramind",
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Facts about a dataset.
+
+    `classes` are in label order (multi-label position, or mask value), `ignore` is the mask value
+    that no metric counts, `evaluation` the split that results are reported on.
+    """
+
+    name: str
+    title: str
+    modalities: tuple[Modality, ...]
+    licence: str
+    homepage: str
+    classes: tuple[str, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
+    ignore: int | None = None
+    evaluation: str = "test"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A sample before reading: its id, its split and the files it is made from.
+
+    `paths` are named as the dataset's `read` needs them; `patch` numbers the crop in a tile.
+    """
+
+    id: str
+    split: str
+    paths: dict[str, Path] = field(default_factory=dict)
+    patch: int = 0
+    place: str = ""
+
+
+class DatasetModule(Protocol):
+    """The shape of a dataset module."""
+
+    DATASET: Dataset
+
+    def scan(self, root: Path, settings: DatasetSettings) -> Sequence[Record]:
+        """List the samples below a raw folder."""
+
+    def read(self, record: Record, settings: DatasetSettings) -> Sample:
+        """Read one sample."""
+
+    def arrange_samples(self, samples: Path, root: Path) -> None:
+        """Fill a raw folder from the folder of sample frames, by links where nothing changes."""
+
+
+def load(name: str) -> DatasetModule:
+    """The module of a dataset.
+
+    Raises:
+        DecurError: no dataset of that name.
+    """
+    if name not in NAMES:
+        raise DecurError(f"dataset '{name}': unknown; known are {', '.join(NAMES)}")
+    module: DatasetModule = importlib.import_module(f"decur.datasets.{name.replace('-', '_')}")
+    return module

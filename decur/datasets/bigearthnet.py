@@ -1,0 +1,202 @@
+"""BigEarthNet-MM v1.0: 590,326 patches of ten European countries with CORINE land cover labels.
+
+Layout: `BigEarthNet-S1-v1.0/<S1 patch>/` and `BigEarthNet-v1.0/<S2 patch>/`, one GeoTIFF a band and
+one JSON a patch; the JSON of S1 names its S2 patch. The lists in `splits/` may be packed (.bz2).
+The 43 CORINE classes of the files become the 19 of the BigEarthNet-MM paper.
+"""
+
+import bz2
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decur.config import DatasetSettings
+from decur.datasets import Dataset, Record
+from decur.datasets.raster import link, list_names, stored_modalities
+from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
+from decur.errors import DecurError
+from decur.shards import Sample
+
+FOLDERS = {"sar": "BigEarthNet-S1-v1.0", "optical": "BigEarthNet-v1.0"}
+SPLITS = ("train", "val", "test")
+EXCLUDED = ("patches_with_seasonal_snow", "patches_with_cloud_and_shadow")
+SAR_MEAN = (-12.59, -19.22)  # VV, VH in dB (released code)
+SAR_STD = (5.04, 5.42)
+
+CORINE: dict[str, tuple[str, ...]] = {
+    "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),
+    "Industrial or commercial units": ("Industrial or commercial units",),
+    "Arable land": (
+        "Non-irrigated arable land",
+        "Permanently irrigated land",
+        "Rice fields",
+    ),
+    "Permanent crops": (
+        "Vineyards",
+        "Fruit trees and berry plantations",
+        "Olive groves",
+        "Annual crops associated with permanent crops",
+    ),
+    "Pastures": ("Pastures",),
+    "Complex cultivation patterns": ("Complex cultivation patterns",),
+    "Land principally occupied by agriculture, with significant areas of natural vegetation": (
+        "Land principally occupied by agriculture, with significant areas of natural vegetation",
+    ),
+    "Agro-forestry areas": ("Agro-forestry areas",),
+    "Broad-leaved forest": ("Broad-leaved forest",),
+    "Coniferous forest": ("Coniferous forest",),
+    "Mixed forest": ("Mixed forest",),
+    "Natural grassland and sparsely vegetated areas": (
+        "Natural grassland",
+        "Sparsely vegetated areas",
+    ),
+    "Moors, heathland and sclerophyllous vegetation": (
+        "Moors and heathland",
+        "Sclerophyllous vegetation",
+    ),
+    "Transitional woodland, shrub": ("Transitional woodland/shrub",),
+    "Beaches, dunes, sands": ("Beaches, dunes, sands",),
+    "Inland wetlands": ("Inland marshes", "Peatbogs"),
+    "Coastal wetlands": ("Salt marshes", "Salines"),
+    "Inland waters": ("Water courses", "Water bodies"),
+    "Marine waters": ("Coastal lagoons", "Estuaries", "Sea and ocean"),
+}
+"""The 19 classes in label order, each with the CORINE classes that it joins."""
+
+DROPPED = (
+    "Road and rail networks and associated land",
+    "Port areas",
+    "Airports",
+    "Mineral extraction sites",
+    "Dump sites",
+    "Construction sites",
+    "Green urban areas",
+    "Sport and leisure facilities",
+    "Bare rock",
+    "Burnt areas",
+    "Intertidal flats",
+)
+"""CORINE classes that belong to none of the 19; a patch may keep no label at all."""
+
+DATASET = Dataset(
+    name="bigearthnet",
+    title="BigEarthNet-MM",
+    modalities=(SAR, OPTICAL),
+    licence="CDLA-Permissive-1.0",
+    homepage="https://zenodo.org/records/12687186",
+    classes=tuple(CORINE),
+    evaluation="val",
+)
+
+_POSITION = {corine: k for k, joined in enumerate(CORINE.values()) for corine in joined}
+
+
+def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
+    """Pairs of patches, without those of the snow and cloud lists, in their official splits.
+
+    A patch whose partner is missing is left out; one that no list names is in "train", and so are
+    all where there are no lists.
+
+    Raises:
+        DecurError: a folder is missing, a label file is damaged, or only some lists are there.
+    """
+    optical = set(list_names(root / FOLDERS["optical"]))
+    split_of = _splits(root / "splits")
+    excluded = {patch for name in EXCLUDED for patch in _read_list(root / "splits", name) or ()}
+    records = []
+    for patch in list_names(root / FOLDERS["sar"]):
+        sar = root / FOLDERS["sar"] / patch
+        partner = _read_json(sar, "corresponding_s2_patch")
+        if partner in excluded or partner not in optical:
+            continue
+        tile = re.search(r"_(\d\d[A-Z]{3})_", patch)  # of the Sentinel-2 grid, 110 km wide
+        records.append(
+            Record(
+                id=partner,
+                split=split_of.get(partner, "train"),
+                paths={"sar": sar, "optical": root / FOLDERS["optical"] / partner},
+                place=tile[1] if tile else "",
+            )
+        )
+    return sorted(records, key=lambda record: record.id)
+
+
+def read(record: Record, settings: DatasetSettings) -> Sample:
+    """One pair of patches with its 19-class label vector.
+
+    Raises:
+        DecurError: a file is missing, damaged or of the wrong size, or a label is unknown.
+    """
+    sar, optical = record.paths["sar"], record.paths["optical"]
+    arrays = {}
+    for name in stored_modalities(DATASET, settings):
+        if name == "sar":
+            paths = {band: sar / f"{sar.name}_{band}.tif" for band in SAR.bands}
+            image = read_sar(paths, settings.pixels, SAR_MEAN, SAR_STD)
+        else:
+            # Level 2A has no B10; the network's channel for it stays black (released code).
+            paths = {
+                band: optical / f"{optical.name}_B{band[1:].zfill(2)}.tif"
+                for band in METRES
+                if band != "B10"
+            }
+            image = read_optical(paths, settings.pixels)
+        arrays[name] = image[None]
+    return Sample(
+        id=record.id,
+        split=record.split,
+        arrays=arrays,
+        labels=_label_vector(optical),
+        place=record.place,
+        source=str(optical),
+    )
+
+
+def _label_vector(patch: Path) -> NDArray[np.uint8]:
+    vector = np.zeros(len(CORINE), np.uint8)
+    for label in _read_json(patch, "labels"):
+        if label in _POSITION:
+            vector[_POSITION[label]] = 1
+        elif label not in DROPPED:
+            raise DecurError(f"{patch}: label '{label}' is no CORINE class; use BigEarthNet v1.0")
+    return vector
+
+
+def _read_json(patch: Path, key: str) -> Any:
+    path = patch / f"{patch.name}_labels_metadata.json"
+    try:
+        return json.loads(path.read_bytes())[key]
+    except KeyError:
+        raise DecurError(f"{path}: has no '{key}'; fetch the file again") from None
+    except (OSError, TypeError, ValueError) as error:
+        raise DecurError(f"{path}: cannot be read ({error}); fetch the file again") from error
+
+
+def _splits(folder: Path) -> dict[str, str]:
+    lists = {split: _read_list(folder, split) for split in SPLITS}
+    missing = [split for split, patches in lists.items() if patches is None]
+    if missing and len(missing) < len(SPLITS):
+        raise DecurError(
+            f"{folder / missing[0]}.csv: not found beside the other split lists; fetch all three"
+        )
+    return {patch: split for split, patches in lists.items() for patch in patches or ()}
+
+
+def _read_list(folder: Path, name: str) -> list[str] | None:
+    """S2 patches of a list, which may have their S1 patches in a second column; None without."""
+    for path, reader in ((folder / f"{name}.csv", open), (folder / f"{name}.csv.bz2", bz2.open)):
+        if path.is_file():
+            with reader(path, "rt") as file:
+                return [line.split(",")[0].strip() for line in file]
+    return None
+
+
+def arrange_samples(samples: Path, root: Path) -> None:
+    """Link the sample patches and the official lists in the official layout."""
+    for folder in (*FOLDERS.values(), "splits"):
+        link(samples / "BigEarthNet" / "v1.0" / folder, root / folder)

@@ -1,0 +1,66 @@
+"""Image files as arrays, with one clear line for a file that is missing or damaged."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from decur.errors import DecurError
+
+
+def read_image(path: Path, mode: str | None = None) -> NDArray[Any]:
+    """Read a JPEG, PNG or JPEG 2000 file whole.
+
+    Args:
+        path: the file.
+        mode: a Pillow mode to convert to, such as "RGB"; None keeps what the file holds: 16-bit
+            depth, label indices, a fourth band.
+
+    Returns:
+        (H, W) or (H, W, bands), uint8 or uint16.
+
+    Raises:
+        DecurError: the file is missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(image if mode is None else image.convert(mode))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_depth(path: Path) -> NDArray[np.uint16]:
+    """Read a depth PNG: (H, W) uint16, in the encoding of its dataset.
+
+    Raises:
+        DecurError: the file is missing, truncated, or not one band of 16 bits.
+    """
+    depth = read_image(path)
+    if depth.dtype != np.uint16 or depth.ndim != 2:
+        raise DecurError(
+            f"{path}: depth is {depth.dtype} {depth.shape}, expected one band of 16 bits"
+        )
+    return depth
+
+
+def check_labels(labels: NDArray[Any], classes: int, path: Path) -> None:
+    """Check that label values are 0..classes, where 0 is unlabelled.
+
+    Raises:
+        DecurError: a value above `classes`, or labels that are no single band of integers.
+    """
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise DecurError(
+            f"{path}: labels are {labels.dtype} {labels.shape}, expected one band of class indices"
+        )
+    if labels.size and (labels.min() < 0 or labels.max() > classes):
+        wrong = labels.max() if labels.max() > classes else labels.min()
+        raise DecurError(f"{path}: label {wrong} is not one of 0..{classes}; fetch the file again")
+
+
+def _unreadable(path: Path, error: Exception) -> DecurError:
+    if not path.exists():
+        return DecurError(f"{path}: not found; fetch the dataset again")
+    return DecurError(f"{path}: truncated or damaged ({error}); fetch the file again")

@@ -1,0 +1,177 @@
+"""NYU-Depth v2: 1449 indoor frames of a Kinect, with 40 classes per pixel.
+
+Either the official `nyu_depth_v2_labeled.mat` with `classMapping40.mat`, or a folder of images
+`{color,depth,label40}/0001.png` (depth 16-bit millimetres); both with the official `splits.mat`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+
+from decur.config import DatasetSettings
+from decur.datasets import Dataset, Record
+from decur.datasets.images import check_labels, read_depth, read_image
+from decur.datasets.raster import link, list_names
+from decur.datasets.rgbd import (
+    CLASSES,
+    IGNORE,
+    MODALITIES,
+    frame_arrays,
+    label_mask,
+    read_labels,
+    spread_colours,
+)
+from decur.errors import DecurError
+from decur.shards import Sample
+
+ARCHIVE = "nyu_depth_v2_labeled.mat"
+MAPPING = "classMapping40.mat"
+SPLITS = "splits.mat"
+THOUSAND = np.float32(1000)  # millimetres in a metre
+CAMERA = np.array(
+    [[518.8579, 0, 325.5824], [0, 519.4696, 253.7362], [0, 0, 1]]  # colour, to which depth is fit
+)
+
+DATASET = Dataset(
+    name="nyuv2",
+    title="NYU-Depth v2 (RGB, HHA, 40 classes)",
+    modalities=MODALITIES,
+    licence="none stated; research use, cite the paper",
+    homepage="https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html",
+    classes=CLASSES,
+    colours=spread_colours(len(CLASSES)),
+    ignore=IGNORE,
+)
+
+
+def scan(root: Path, settings: DatasetSettings) -> list[Record]:
+    """List the frames below `root`, in the official split of 795 train and 654 test frames.
+
+    Raises:
+        DecurError: neither archive nor images, or no split for a frame.
+    """
+    if (root / ARCHIVE).is_file():
+        mapping = {"archive": root / ARCHIVE, "mapping": root / MAPPING}
+        frames = dict.fromkeys(range(1, _count(root / ARCHIVE) + 1), mapping)
+    else:
+        colours = sorted((root / "color").glob("*.png"))
+        frames = {_number(path): _images(root, path) for path in colours}
+    if not frames:
+        raise DecurError(f"{root}: neither {ARCHIVE} nor color/*.png; fetch the dataset there")
+    splits = _splits(root / SPLITS)
+    for number in frames:
+        if number not in splits:
+            raise DecurError(f"{root / SPLITS}: frame {number} is in no split; fetch it again")
+    return [
+        Record(f"{number:04d}", splits[number], paths) for number, paths in sorted(frames.items())
+    ]
+
+
+def read(record: Record, settings: DatasetSettings) -> Sample:
+    """Read one frame: rgb and hha uint8 (1, 3, pixels, pixels), and its mask 0..39 or `IGNORE`.
+
+    Raises:
+        DecurError: a damaged file, files of different size, or a label that has no class.
+    """
+    paths, pixels = record.paths, settings.pixels
+    if "archive" in paths:
+        rgb, depth, measured, names = _frame(paths["archive"], int(record.id) - 1)
+        missing, labels = measured == 0, _to_40(names, paths)
+        source = paths["archive"]
+    else:
+        rgb, depth = read_image(paths["color"], "RGB"), read_depth(paths["depth"]) / THOUSAND
+        missing, labels = None, read_labels(paths.get("label40"), depth.shape)
+        source = paths["depth"]
+    return Sample(
+        id=record.id,
+        split=record.split,
+        arrays=frame_arrays(rgb, depth, CAMERA, pixels, source, missing=missing),
+        mask=label_mask(labels, CLASSES, pixels, paths.get("label40", source)),
+        source=str(paths.get("color", source)),
+    )
+
+
+def arrange_samples(samples: Path, root: Path) -> None:
+    """Link the sample frames 1..18 as images, with the official split.
+
+    Only frame 1 has labels of 40 classes.
+    """
+    frames = samples / "NYUDv2" / "AIM-SKKU_NYUDv2-IS"
+    for split in ("train", "val"):
+        for colour in list_names(frames / split / "color"):
+            link(frames / split / "color" / colour, root / "color" / colour)
+            depth = frames / "depth" / f"{int(Path(colour).stem):06d}.png"
+            link(depth, root / "depth" / colour)
+    first = samples / "NYUDv2" / "charlesCXK_RGBX_layout" / "NYUDepthv2" / "Label" / "0.png"
+    link(first, root / "label40" / "0001.png")
+    link(samples / "NYUDv2" / "meta_ankurhanda" / SPLITS, root / SPLITS)
+
+
+def _count(archive: Path) -> int:
+    with _open(archive) as file:
+        return len(file["images"])
+
+
+def _frame(archive: Path, index: int) -> tuple[NDArray[Any], ...]:
+    """One frame: colour (H, W, 3), depth and raw depth (H, W) metres, labels (H, W) of 894 names.
+
+    Only this frame is read. MATLAB stores columns first, so every array comes transposed.
+    """
+    with _open(archive) as file:
+        return tuple(file[key][index].T for key in ("images", "depths", "rawDepths", "labels"))
+
+
+@contextmanager
+def _open(archive: Path) -> Iterator[h5py.File]:
+    try:
+        with h5py.File(archive) as file:
+            yield file
+    except (KeyError, OSError) as error:
+        raise DecurError(f"{archive}: truncated or damaged ({error}); fetch it again") from error
+
+
+def _to_40(names: NDArray[Any], paths: dict[str, Path]) -> NDArray[np.uint8]:
+    """Labels 0..40 from the archive's, where 0 is unlabelled in both."""
+    mapping = _matlab(paths["mapping"], "mapClass").ravel()
+    check_labels(names, len(mapping), paths["archive"])
+    return np.concatenate([[0], mapping]).astype(np.uint8)[names]
+
+
+def _images(root: Path, colour: Path) -> dict[str, Path]:
+    paths = {"color": colour, "depth": root / "depth" / colour.name}
+    if not paths["depth"].is_file():
+        raise DecurError(f"{paths['depth']}: not found, but {colour} is; fetch the dataset again")
+    label = root / "label40" / colour.name
+    return paths | ({"label40": label} if label.is_file() else {})
+
+
+def _number(path: Path) -> int:
+    if not path.stem.isdigit():
+        raise DecurError(
+            f"{path}: name is not a frame number such as 0001.png; rename or remove it"
+        )
+    return int(path.stem)
+
+
+def _splits(path: Path) -> dict[int, str]:
+    """The split of each frame number, counted from 1."""
+    keys = {"train": "trainNdxs", "test": "testNdxs"}
+    return {
+        int(number): split for split, key in keys.items() for number in _matlab(path, key).ravel()
+    }
+
+
+def _matlab(path: Path, key: str) -> NDArray[Any]:
+    if not path.is_file():
+        raise DecurError(f"{path}: not found; it comes with the dataset's toolbox")
+    try:
+        array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[key])[key]
+    except (KeyError, ValueError, OSError, NotImplementedError) as error:
+        raise DecurError(f"{path}: no '{key}' can be read ({error}); fetch it again") from error
+    return array

@@ -1,0 +1,108 @@
+"""OMBRIA: 694 flooded places before and after, Sentinel-1 and Sentinel-2 as 8-bit PNG.
+
+Layout: `Ombria{S1,S2}/{train,test}/{BEFORE,AFTER,MASK}/S{1,2}_{before,after,mask}_<number>.png`.
+Each place gives two samples, one a date; the flood is mapped after it only, so that the mask of
+the date before is all `ignore`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decur.config import DatasetSettings
+from decur.datasets import Dataset, Record
+from decur.datasets.images import read_image
+from decur.datasets.raster import check_square, link, list_names, stored_modalities
+from decur.errors import DecurError
+from decur.preprocess.bands import resize
+from decur.shards import Modality, Sample
+
+DATASET = Dataset(
+    name="ombria",
+    title="OMBRIA",
+    modalities=(
+        Modality("sar", ("backscatter",), "8 bit as published"),
+        Modality("optical", ("red", "green", "blue"), "8-bit false colour as published"),
+    ),
+    licence="none stated; contains modified Copernicus data",
+    homepage="https://github.com/geodrak/OMBRIA",
+    classes=("land", "water"),
+    colours=((196, 178, 134), (44, 105, 176)),
+    ignore=255,
+)
+
+SENSORS = {"sar": "S1", "optical": "S2"}
+DATES = ("before", "after")
+
+
+def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
+    """Places that both sensors saw, once for each date; the folders are the splits."""
+    records = []
+    for split in ("train", "test"):
+        for date in DATES:
+            numbers = set.intersection(
+                *(_numbers(root, sensor, split, date) for sensor in SENSORS.values())
+            )
+            for number in numbers:
+                paths = {
+                    name: _path(root, sensor, split, date, number)
+                    for name, sensor in SENSORS.items()
+                }
+                if date == "after":
+                    paths["mask"] = _path(root, "S1", split, "mask", number)
+                records.append(Record(f"{number}-{date}", split, paths, place=number))
+    return sorted(records, key=lambda record: record.id)
+
+
+def read(record: Record, settings: DatasetSettings) -> Sample:
+    """One place at one date, with its water mask.
+
+    Raises:
+        DecurError: a file is missing, damaged, not square or not of the size of the others.
+    """
+    images = {m.name: _read_bands(record.paths[m.name], len(m.bands)) for m in DATASET.modalities}
+    side = images["sar"].shape[-1]
+    mask = np.full((side, side), DATASET.ignore, np.uint8)
+    if "mask" in record.paths:
+        images["mask"] = _read_bands(record.paths["mask"], 1)
+        mask = (images["mask"][0] > 127).astype(np.uint8)
+    for name, image in images.items():
+        check_square(record.paths[name], image, side)
+    return Sample(
+        id=record.id,
+        split=record.split,
+        arrays={
+            name: resize(images[name], settings.pixels)[None]
+            for name in stored_modalities(DATASET, settings)
+        },
+        mask=resize(mask, settings.pixels, nearest=True),
+        place=record.place,
+        source=str(record.paths["sar"]),
+    )
+
+
+def _read_bands(path: Path, bands: int) -> NDArray[np.uint8]:
+    image = np.atleast_3d(read_image(path)).transpose(2, 0, 1)
+    if len(image) != bands or image.dtype != np.uint8:
+        raise DecurError(
+            f"{path}: {len(image)} bands of {image.dtype}, expected {bands} of uint8; "
+            "fetch the file again"
+        )
+    return image
+
+
+def _path(root: Path, sensor: str, split: str, kind: str, number: str) -> Path:
+    return root / f"Ombria{sensor}" / split / kind.upper() / f"{sensor}_{kind}_{number}.png"
+
+
+def _numbers(root: Path, sensor: str, split: str, date: str) -> set[str]:
+    names = list_names(root / f"Ombria{sensor}" / split / date.upper())
+    return {Path(name).stem.rsplit("_", 1)[-1] for name in names}
+
+
+def arrange_samples(samples: Path, root: Path) -> None:
+    """Link the sample places in the official layout."""
+    for sensor in SENSORS.values():
+        link(samples / "OMBRIA" / f"Ombria{sensor}", root / f"Ombria{sensor}")

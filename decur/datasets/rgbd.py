@@ -1,0 +1,112 @@
+"""What the two indoor RGB-depth datasets share: modalities, label names, and how a frame is stored.
+
+SUN-RGBD labels the first 37 of the 40 classes of NYUv2.
+"""
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decur.datasets.images import check_labels, read_image
+from decur.errors import DecurError
+from decur.preprocess.bands import resize
+from decur.preprocess.hha import depth_to_hha
+from decur.shards import Modality
+
+IGNORE = 255
+GOLDEN_RATIO = 0.618033988749895
+
+MODALITIES = (
+    Modality("rgb", ("red", "green", "blue"), "8 bit as stored"),
+    Modality(
+        "hha",
+        ("disparity", "height", "angle"),
+        "310 / depth in m; height above the lowest point in cm; 38 + degrees from gravity",
+    ),
+)
+
+# fmt: off
+CLASSES = (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",
+    "picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror",
+    "floor mat", "clothes", "ceiling", "books", "refrigerator", "television", "paper", "towel",
+    "shower curtain", "box", "whiteboard", "person", "night stand", "toilet", "sink", "lamp",
+    "bathtub", "bag", "other structure", "other furniture", "other prop",
+)
+# fmt: on
+
+
+def spread_colours(count: int) -> tuple[tuple[int, int, int], ...]:
+    """`count` RGB colours (0..255) whose neighbours differ: hues a golden section apart."""
+    colours = []
+    for i in range(count):
+        lightness, saturation = (0.45, 0.65, 0.3)[i % 3], (0.85, 0.6)[i % 2]
+        rgb = colorsys.hls_to_rgb(i * GOLDEN_RATIO % 1, lightness, saturation)
+        colours.append((round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2])))
+    return tuple(colours)
+
+
+def frame_arrays(
+    rgb: NDArray[np.uint8],
+    depth_m: NDArray[np.float32],
+    intrinsics: NDArray[np.float64],
+    pixels: int,
+    source: Path,
+    *,
+    missing: NDArray[np.bool_] | None = None,
+) -> dict[str, NDArray[np.uint8]]:
+    """A frame's stored arrays; HHA is made at native resolution, since it depends on the camera.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        depth_m: (H, W) metres, in-painted.
+        intrinsics: (3, 3) camera matrix of this frame, in pixels.
+        pixels: side of the stored square; the aspect ratio is not kept.
+        source: the file that an error names.
+        missing: (H, W) bool, pixels that the sensor did not measure.
+
+    Returns:
+        rgb and hha, each uint8 (1, 3, pixels, pixels).
+
+    Raises:
+        DecurError: depth and colour differ in size, or the depth is not valid.
+    """
+    if rgb.shape[:2] != depth_m.shape:
+        raise DecurError(f"{source}: depth is {depth_m.shape}, its colour image {rgb.shape[:2]}")
+    try:
+        hha = depth_to_hha(depth_m, intrinsics, missing=missing)
+    except DecurError as error:
+        raise DecurError(f"{source}: {error}") from error
+    stored = {"rgb": rgb, "hha": hha}
+    return {name: resize(x.transpose(2, 0, 1), pixels)[None] for name, x in stored.items()}
+
+
+def read_labels(path: Path | None, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Labels (H, W) of a frame of `shape`, all 0 if nobody labelled it.
+
+    Raises:
+        DecurError: the file is damaged or of another size.
+    """
+    if path is None:
+        return np.zeros(shape, dtype=np.uint8)
+    labels = read_image(path)
+    if labels.shape != shape:
+        raise DecurError(f"{path}: labels are {labels.shape}, their colour image {shape}")
+    return labels
+
+
+def label_mask(
+    labels: NDArray[Any], classes: Sequence[str], pixels: int, source: Path
+) -> NDArray[np.uint8]:
+    """Stored mask (pixels, pixels) uint8 of labels (H, W): class i+1 becomes i, 0 `IGNORE`.
+
+    Raises:
+        DecurError: a label that has no class.
+    """
+    check_labels(labels, len(classes), source)
+    shifted = labels.astype(np.uint8) - np.uint8(1)  # 0 wraps around to 255
+    return resize(shifted, pixels, nearest=True)

@@ -1,0 +1,277 @@
+"""Synthetic scenes in the raw files and folders of the dataset that they stand in for.
+
+A layout writes one unit of scenes (a location, a tile of 16, a frame) and names its samples;
+`LAYOUTS` has them by dataset. Values are in the dataset's own units, so its module reads them as
+it reads the real ones.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+import rasterio
+import scipy.io
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+
+from decur.config import DatasetSettings
+from decur.datasets import bigearthnet, geonrw, nyuv2, sun_rgbd
+from decur.datasets.scene_render import LEVELS, BANDS, METRES, Factors, camera_matrix
+
+Arrays = dict[str, NDArray[Any]]
+
+TILE = geonrw.GRID**2
+TRAIN_CITIES = ("aachen", "bochum", "dortmund", "essen", "koeln", "muenster")
+SEASONS = ("0315", "0615", "0915", "1215")
+DEGREES, UTM32, UTM33 = (CRS.from_epsg(code) for code in (4326, 25832, 32633))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene to write: its number, counted over all, its split and what was rendered."""
+
+    index: int
+    split: str
+    factors: Factors
+    arrays: Arrays
+
+
+class Layout(Protocol):
+    """How a dataset keeps its samples.
+
+    `unit` scenes are written together. Units are written in any order, by any process.
+    """
+
+    unit: int
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
+        """Write one unit and return its samples' ids."""
+
+    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
+        """Write what describes all scenes; `ids` are by split, in order."""
+
+
+class Ssl4eo:
+    """`s1/<location>/<scene>/VV.tif`, `s2c/<location>/<scene>/B1.tif`, a scene a season."""
+
+    unit = 1
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
+        (scene,) = scenes
+        place = f"{scene.index:07d}"
+        pixel = 1e-4
+        for season, day in enumerate(SEASONS[: settings.seasons]):
+            s1 = f"S1A_IW_GRDH_1SDV_2020{day}T054639_2020{day}T054704_032904_03CFBA_D457"
+            folder = _new(root / "s1" / place / s1)
+            for band, image in zip(("VV", "VH"), scene.arrays["sar"][season], strict=True):
+                _tif(folder / f"{band}.tif", image, 7.0, 51.0, pixel, DEGREES)
+            folder = _new(root / "s2c" / place / f"2020{day}T104031_2020{day}T104542_T32ULC")
+            for band, image in _optical(scene, season).items():
+                size = pixel * METRES[BANDS.index(band)] / 10
+                _tif(folder / f"{band}.tif", image, 7.0, 51.0, size, DEGREES)
+        return [place]
+
+    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
+        pass
+
+
+class BigEarthNet:
+    """`BigEarthNet-S1-v1.0/<patch>/` and `BigEarthNet-v1.0/<patch>/`, with label files."""
+
+    unit = 1
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
+        (scene,) = scenes
+        number, column = divmod(scene.index, 90)
+        day, row = divmod(number, 90)
+        date = f"2017{6 + day // 28:02d}{1 + day % 28:02d}"
+        s1 = f"S1A_IW_GRDH_1SDV_{date}T165043_33UUP_{row}_{column}"
+        s2 = f"S2A_MSIL2A_{date}T101031_{row}_{column}"
+        east, north = 300_000 + 1200 * row, 5_400_000 - 1200 * column
+        facts: dict[str, Any] = {"labels": corine_labels(scene.factors)}
+
+        folder = _new(root / bigearthnet.FOLDERS["sar"] / s1)
+        for band, image in zip(("VV", "VH"), scene.arrays["sar"][0], strict=True):
+            _tif(folder / f"{s1}_{band}.tif", image, east, north, 10, UTM33)
+        text = json.dumps(facts | {"corresponding_s2_patch": s2})
+        (folder / f"{s1}_labels_metadata.json").write_text(text)
+
+        folder = _new(root / bigearthnet.FOLDERS["optical"] / s2)
+        for band, image in _optical(scene, 0).items():
+            if band != "B10":  # not in level 2A
+                name = band if band == "B8A" else f"B{int(band[1:]):02d}"
+                size = METRES[BANDS.index(band)]
+                _tif(folder / f"{s2}_{name}.tif", image, east, north, size, UTM33)
+        (folder / f"{s2}_labels_metadata.json").write_text(json.dumps(facts))
+        return [s2]
+
+    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
+        """The split lists; results are reported on "val", where the test scenes go."""
+        folder = _new(root / "splits")
+        for name, split in (("train", "train"), ("val", "test"), ("test", None)):
+            lines = ids[split] if split else []
+            (folder / f"{name}.csv").write_text("".join(f"{patch}\n" for patch in lines))
+
+
+def corine_labels(factors: Factors) -> list[str]:
+    """CORINE names of a scene: of the 19 classes in order, one of 7, one of 6 and one of 6.
+
+    The three are given by `common`, `unique1` and `unique2`.
+    """
+    starts = np.cumsum([0, *LEVELS["sar-optical"][:2]])
+    joined = list(bigearthnet.CORINE.values())
+    return [joined[start + level][0] for start, level in zip(starts, factors, strict=True)]
+
+
+class GeoNrw:
+    """`<city>/<E>_<N>_{rgb.jp2,dem.tif,seg.tif}`, a tile being 4 x 4 scenes."""
+
+    unit = TILE
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
+        number = scenes[0].index // TILE
+        cities = sorted(geonrw.TEST_CITIES) if scenes[0].split == "test" else TRAIN_CITIES
+        city = cities[number % len(cities)]
+        east, north = 300 + number % 100, 5600 + number // 100
+        rgb, dem, seg = (_mosaic([s.arrays[k] for s in scenes]) for k in ("rgb", "dem", "mask"))
+        where = (east * 1000, (north + 1) * 1000, 1000 / len(dem), UTM32)
+        stem = f"{_new(root / city)}/{east}_{north}"
+        _tif(Path(f"{stem}_dem.tif"), dem, *where)
+        _tif(Path(f"{stem}_seg.tif"), seg, *where)
+        Image.fromarray(rgb).save(f"{stem}_rgb.jp2")  # lossless by default
+        return [f"{city}_{east}_{north}_{k}" for k in range(1, TILE + 1)]
+
+    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
+        pass
+
+
+class SunRgbd:
+    """`SUNRGBD/kv2/kinect2data/<frame>/`, label images and lists, in which test comes first."""
+
+    unit = 1
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
+        (scene,) = scenes
+        assert settings.scenes is not None
+        train, test = settings.scenes.train, settings.scenes.test
+        number = 1 + (scene.index + test if scene.split == "train" else scene.index - train)
+        name = f"{number:06d}"
+        folder = root / self._frame(name)
+        rgb, depth = scene.arrays["rgb"], scene.arrays["depth"]
+        Image.fromarray(rgb).save(_new(folder / "image") / f"{name}.jpg", quality=95)
+        measured = np.where(scene.arrays["missing"], 0, depth)
+        Image.fromarray(encode_depth(measured)).save(_new(folder / "depth") / f"{name}.png")
+        Image.fromarray(encode_depth(depth)).save(_new(folder / "depth_bfx") / f"{name}.png")
+        camera = camera_matrix(depth.shape[1])
+        (folder / "intrinsics.txt").write_text(
+            "\n".join(" ".join(map(repr, row)) for row in camera.tolist())
+        )
+        Image.fromarray(scene.arrays["mask"]).save(_new(root / "labels") / f"img-{name}.png")
+        return [f"img-{name}"]
+
+    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
+        """The lists of image paths."""
+        folder = _new(root / "meta")
+        for split, name in sun_rgbd.LISTS.items():
+            frames = [sample.removeprefix("img-") for sample in ids[split]]
+            lines = [f"{self._frame(frame)}/image/{frame}.jpg\n" for frame in frames]
+            (folder / name).write_text("".join(lines))
+
+    @staticmethod
+    def _frame(name: str) -> str:
+        return f"SUNRGBD/kv2/kinect2data/{name}"
+
+
+def encode_depth(depth_m: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Depth as SUN-RGBD stores it: millimetres whose 16 bits are rotated left by three."""
+    millimetres = np.rint(depth_m * 1000).astype(np.uint16)
+    return (millimetres << 3) | (millimetres >> 13)
+
+
+class NyuV2:
+    """The one MATLAB file of NYUv2, made of one part a frame, with its splits and class names."""
+
+    unit = 1
+    RAW_NAMES = 894
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
+        """A part that `finish` joins: an HDF5 file has one writer."""
+        (scene,) = scenes
+        depth = scene.arrays["depth"]
+        np.savez(
+            _new(root / "parts") / f"{scene.index}.npz",
+            images=scene.arrays["rgb"].T,
+            depths=depth.T,
+            rawDepths=np.where(scene.arrays["missing"], 0, depth).T,
+            # Several names map to a class: here every 40th, of which frames use one or another.
+            labels=scene.arrays["mask"].T.astype(np.uint16) + 40 * (scene.index % 20),
+        )
+        return [f"{scene.index + 1:04d}"]
+
+    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
+        """Join the parts, columns first as MATLAB stores them, and write the two small files."""
+        count = sum(map(len, ids.values()))
+        with h5py.File(root / nyuv2.ARCHIVE, "w") as file:
+            for index in range(count):
+                part = root / "parts" / f"{index}.npz"
+                with np.load(part) as frame:
+                    for name, array in frame.items():
+                        if index == 0:
+                            file.create_dataset(name, (count, *array.shape), array.dtype)
+                        file[name][index] = array
+                part.unlink()
+        (root / "parts").rmdir()
+        numbers = {split: np.array(list(map(int, ids[split])))[:, None] for split in ids}
+        splits = {"trainNdxs": numbers["train"], "testNdxs": numbers["test"]}
+        scipy.io.savemat(root / nyuv2.SPLITS, splits)
+        classes = len(nyuv2.DATASET.classes)
+        mapping = 1 + np.arange(self.RAW_NAMES) % classes
+        names = np.array(nyuv2.DATASET.classes, dtype=object)[None]
+        facts = {"mapClass": mapping[None].astype(np.uint8), "className": names}
+        scipy.io.savemat(root / nyuv2.MAPPING, facts)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "ssl4eo-s12": Ssl4eo(),
+    "bigearthnet": BigEarthNet(),
+    "geonrw": GeoNrw(),
+    "sun-rgbd": SunRgbd(),
+    "nyuv2": NyuV2(),
+}
+
+
+def _optical(scene: Scene, season: int) -> dict[str, NDArray[np.uint16]]:
+    """Bands at their own resolution, reflectance times 10,000."""
+    images = {}
+    for band, metres, image in zip(BANDS, METRES, scene.arrays["optical"][season], strict=True):
+        factor = metres // 10
+        side = len(image) // factor
+        coarse = image[: side * factor, : side * factor]
+        coarse = coarse.reshape(side, factor, side, factor).mean(axis=(1, 3))
+        images[band] = np.rint(10_000 * coarse).astype(np.uint16)
+    return images
+
+
+def _mosaic(images: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    side = geonrw.GRID
+    rows = [np.concatenate(images[k : k + side], axis=1) for k in range(0, len(images), side)]
+    return np.concatenate(rows)
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _tif(path: Path, image: NDArray[Any], left: float, top: float, pixel: float, crs: CRS) -> None:
+    height, width = image.shape
+    profile = {"count": 1, "height": height, "width": width, "dtype": image.dtype, "crs": crs}
+    transform = from_origin(left, top, pixel, pixel)
+    with rasterio.open(path, "w", driver="GTiff", transform=transform, **profile) as file:
+        file.write(image, 1)

@@ -1,0 +1,105 @@
+"""Synthetic scenes with known factors, written as a real dataset's raw files.
+
+Two sensors look at a scene. A `common` factor shows in both, `unique1` only in the first and
+`unique2` only in the second, all independent of one another, so that what a representation keeps
+of each can be measured. `decur.datasets.scene_render` says what the levels are.
+"""
+
+import csv
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import rasterio
+
+from decur.config import DatasetSettings
+from decur.datasets.scene_files import LAYOUTS, Scene
+from decur.datasets.scene_render import LEVELS, Factors, render
+from decur.errors import DecurError
+
+SCENARIOS = {
+    "ssl4eo-s12": "sar-optical",
+    "bigearthnet": "sar-optical",
+    "geonrw": "rgb-dem",
+    "sun-rgbd": "rgb-depth",
+    "nyuv2": "rgb-depth",
+}
+COLUMNS = ("id", "split", *Factors._fields)
+
+
+def write_scenes(dataset: str, root: Path, settings: DatasetSettings, workers: int = 1) -> None:
+    """Write `settings.scenes` train and test scenes in the layout of a dataset, and `scenes.csv`.
+
+    A scene depends on the dataset, the seed and its number only, not on the number of workers.
+    GeoNRW's counts are rounded up to whole tiles of 16.
+
+    Raises:
+        DecurError: there are no scenes for this dataset, or their numbers are not set.
+    """
+    if dataset not in SCENARIOS:
+        raise DecurError(f"datasets.{dataset}.source: no scenes; known are {', '.join(SCENARIOS)}")
+    if settings.scenes is None:
+        raise DecurError(f"datasets.{dataset}.scenes: not set; give train, test and seed")
+    root.mkdir(parents=True, exist_ok=True)
+    layout = LAYOUTS[dataset]
+    units = list(_units(settings.scenes.train, settings.scenes.test, layout.unit))
+    write = partial(_write_unit, dataset, root, settings)
+    if workers == 1:
+        rows = [write(unit) for unit in units]
+    else:
+        chunk = 1 + len(units) // (8 * workers)
+        with ProcessPoolExecutor(workers) as pool:
+            rows = list(pool.map(write, units, chunksize=chunk))
+    table = [row for unit in rows for row in unit]
+    ids = {split: [row[0] for row in table if row[1] == split] for split in ("train", "test")}
+    layout.finish(ids, root, settings)
+    with (root / "scenes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *table])
+
+
+def draw_factors(dataset: str, seed: int, index: int) -> Factors:
+    """The factors of scene number `index`.
+
+    Scenes come in blocks that hold each combination of levels once, in random order.
+    """
+    combinations = list(product(*map(range, LEVELS[SCENARIOS[dataset]])))
+    block, place = divmod(index, len(combinations))
+    order = _generator(dataset, seed, 0, block).permutation(len(combinations))
+    return Factors(*combinations[order[place]])
+
+
+def make_scene(dataset: str, settings: DatasetSettings, index: int, split: str) -> Scene:
+    """Draw and render scene number `index`."""
+    assert settings.scenes is not None
+    factors = draw_factors(dataset, settings.scenes.seed, index)
+    rng = _generator(dataset, settings.scenes.seed, 1, index)
+    seasons = settings.seasons if dataset == "ssl4eo-s12" else 1
+    arrays = render(SCENARIOS[dataset], factors, rng, settings.pixels, seasons)
+    return Scene(index, split, factors, arrays)
+
+
+def _generator(dataset: str, seed: int, purpose: int, number: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(dataset.encode()), purpose, number])
+
+
+def _units(train: int, test: int, size: int) -> Iterator[tuple[str, range]]:
+    """Split and scene numbers of each unit; the last of a split is filled up."""
+    start = 0
+    for split, count in (("train", train), ("test", test)):
+        for _ in range(-(-count // size)):
+            yield split, range(start, start + size)
+            start += size
+
+
+def _write_unit(
+    dataset: str, root: Path, settings: DatasetSettings, unit: tuple[str, range]
+) -> list[tuple[str, str, int, int, int]]:
+    split, numbers = unit
+    scenes = [make_scene(dataset, settings, index, split) for index in numbers]
+    with rasterio.Env():
+        ids = LAYOUTS[dataset].write(scenes, root, settings)
+    return [(name, split, *s.factors) for name, s in zip(ids, scenes, strict=True)]

@@ -1,0 +1,80 @@
+"""Sentinel-1 and Sentinel-2 as the SAR-optical datasets store them: one GeoTIFF a band."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decur.datasets.raster import check_square, named, read_bands
+from decur.preprocess.bands import reflectance_to_uint8, resize, sar_db_to_uint8
+from decur.shards import Modality
+
+METRES = {
+    "B1": 60,
+    "B2": 10,
+    "B3": 10,
+    "B4": 10,
+    "B5": 20,
+    "B6": 20,
+    "B7": 20,
+    "B8": 10,
+    "B8A": 20,
+    "B9": 60,
+    "B10": 60,
+    "B11": 20,
+    "B12": 20,
+}
+"""Pixel size of each Sentinel-2 band, in the order of the network's channels."""
+
+SAR = Modality(
+    "sar", ("VV", "VH"), "dB clipped to its 1-99 % range per image, mean ± 2 std of the dataset"
+)
+OPTICAL = Modality("optical", tuple(METRES), "reflectance 0..1, clipped")
+
+
+def read_sar(
+    paths: Mapping[str, Path], pixels: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> NDArray[np.uint8]:
+    """VV and VH of one acquisition, scaled and then resized: uint8 (2, pixels, pixels).
+
+    Args:
+        paths: the files of VV and VH, dB.
+        pixels: side of the result.
+        mean: means of the dataset in dB, VV first.
+        std: standard deviations of the dataset in dB, VV first.
+
+    Raises:
+        DecurError: a file is missing, damaged, not square, of another size, or without data.
+    """
+    order = [paths[band] for band in SAR.bands]
+    vv, vh = read_bands(order)
+    for path, band in zip(order, (vv, vh), strict=True):
+        check_square(path, band, len(vv))
+    with named(order[0].parent):
+        scaled = sar_db_to_uint8(np.stack([vv, vh]), mean, std)
+    return resize(scaled, pixels)
+
+
+def read_optical(paths: Mapping[str, Path], pixels: int) -> NDArray[np.uint8]:
+    """The 13 bands of one acquisition, resized and then scaled: uint8 (13, pixels, pixels).
+
+    A band that `paths` does not name is black, as B10 of a product corrected for the atmosphere.
+
+    Args:
+        paths: the files by band, reflectance times 10,000; B2, which gives the size, among them.
+        pixels: side of the result.
+
+    Raises:
+        DecurError: a file is missing, damaged, or not of the size that its band has beside B2.
+    """
+    images = dict(zip(paths, read_bands(paths.values()), strict=True))
+    side = len(images["B2"])
+    stack = np.zeros((len(METRES), pixels, pixels), np.uint8)
+    for channel, (band, metres) in enumerate(METRES.items()):
+        if band not in paths:
+            continue
+        check_square(paths[band], images[band], side * METRES["B2"] // metres)
+        with named(paths[band]):
+            stack[channel] = reflectance_to_uint8(resize(images[band], pixels))
+    return stack

@@ -1,0 +1,145 @@
+"""SUN-RGBD: indoor frames of four depth cameras, with 37 classes per pixel.
+
+Official layout: `SUNRGBD/<sensor>/<source>/<frame>/{image,depth,depth_bfx}/` with `intrinsics.txt`;
+the order of the two lists in `meta/` numbers the label images `labels/img-000001.png`, test first.
+"""
+
+from pathlib import Path
+
+from decur.config import DatasetSettings
+from decur.datasets import Dataset, Record
+from decur.datasets.images import read_depth, read_image
+from decur.datasets.raster import link, list_names
+from decur.datasets.rgbd import (
+    CLASSES,
+    IGNORE,
+    MODALITIES,
+    frame_arrays,
+    label_mask,
+    read_labels,
+    spread_colours,
+)
+from decur.errors import DecurError
+from decur.preprocess.depth import decode_sun_depth, read_intrinsics
+from decur.shards import Sample
+
+LISTS = {"test": "sunrgbd_testing_images.txt", "train": "sunrgbd_training_images.txt"}
+LABELLED = 37  # the other three classes of NYUv2 are not used
+
+DATASET = Dataset(
+    name="sun-rgbd",
+    title="SUN-RGBD (RGB, HHA, 37 classes)",
+    modalities=MODALITIES,
+    licence="none stated; research use, cite the paper",
+    homepage="https://rgbd.cs.princeton.edu",
+    classes=CLASSES[:LABELLED],
+    colours=spread_colours(LABELLED),
+    ignore=IGNORE,
+)
+
+
+def scan(root: Path, settings: DatasetSettings) -> list[Record]:
+    """List the frames below `root` in the order of the official lists, or by path without them.
+
+    Raises:
+        DecurError: no frame, only one of the two lists, or a listed frame that is not complete.
+    """
+    frames = _listed(root) or [
+        ("train", path) for path in sorted((root / "SUNRGBD").rglob("image/*.jpg"))
+    ]
+    if not frames:
+        raise DecurError(f"{root}: no frame in SUNRGBD/; extract SUNRGBD.zip there")
+    return [_record(root, i, *frame) for i, frame in enumerate(frames, start=1)]
+
+
+def read(record: Record, settings: DatasetSettings) -> Sample:
+    """Read one frame: rgb and hha uint8 (1, 3, pixels, pixels), and its mask 0..36 or `IGNORE`.
+
+    HHA is of the in-painted depth; pixels that the sensor did not measure take no part in the
+    planes from which its normals come.
+
+    Raises:
+        DecurError: a damaged file, files of different size, or a label above 37.
+    """
+    paths = record.paths
+    rgb = read_image(paths["image"], "RGB")
+    depth, measured = (decode_sun_depth(read_depth(paths[name])) for name in ("depth", "measured"))
+    if measured.shape != depth.shape:
+        raise DecurError(f"{paths['measured']}: is {measured.shape}, in-painted {depth.shape}")
+    labels = read_labels(paths.get("labels"), depth.shape)
+    camera, pixels = read_intrinsics(paths["intrinsics"]), settings.pixels
+    return Sample(
+        id=record.id,
+        split=record.split,
+        arrays=frame_arrays(rgb, depth, camera, pixels, paths["depth"], missing=measured == 0),
+        mask=label_mask(labels, DATASET.classes, pixels, paths.get("labels", paths["image"])),
+        place=record.place,
+        source=str(paths["image"]),
+    )
+
+
+def arrange_samples(samples: Path, root: Path) -> None:
+    """Link the sample frames: two in the official layout, thirty more of the Kinect v2.
+
+    The thirty are numbered otherwise than in the official lists, so there are no lists, and none
+    is labelled; their camera is that of the Kinect v2 frame.
+    """
+    toy = samples / "SUNRGBD" / "sunrgbd-toy" / "images"
+    kinect = root / "SUNRGBD" / "kv2"
+    homes = {"img_0063": root / "SUNRGBD" / "kv1" / "b3dodata"}
+    for frame in list_names(toy):
+        home = homes.get(frame, kinect / "align_kv2") / frame
+        for part in ("image", "depth", "depth_bfx"):
+            for file in (toy / frame / part).iterdir():
+                link(file, home / part / file.name)
+        link(toy / frame / "intrinsics.txt", home / "intrinsics.txt")
+    (camera,) = (toy / frame / "intrinsics.txt" for frame in list_names(toy) if frame not in homes)
+    more = samples / "SUNRGBD" / "AIM-SKKU_SUN-RGBD-IS"
+    for split in ("train", "val"):
+        for colour in list_names(more / split / "color"):
+            number = f"{int(Path(colour).stem):06d}"
+            home = kinect / "kinect2data" / number
+            link(more / split / "color" / colour, home / "image" / f"{number}.jpg")
+            for part, origin in (("depth", "depth_raw"), ("depth_bfx", "depth")):
+                source = more / f"{split}_{origin}" / f"{number}.png"
+                link(source, home / part / f"{number}.png")
+            link(camera, home / "intrinsics.txt")
+
+
+def _listed(root: Path) -> list[tuple[str, Path]]:
+    """Split and image of every line of the two lists; empty if there is neither."""
+    lists = {split: root / "meta" / name for split, name in LISTS.items()}
+    if not any(path.is_file() for path in lists.values()):
+        return []
+    frames = []
+    for split, path in lists.items():
+        if not path.is_file():
+            raise DecurError(f"{path}: not found; the official order needs both lists")
+        lines = path.read_text().split("\n")
+        frames += [(split, root / line.strip()) for line in lines if line.strip()]
+    return frames
+
+
+def _record(root: Path, number: int, split: str, image: Path) -> Record:
+    if not image.is_file():
+        raise DecurError(f"{image}: listed but not found; extract SUNRGBD.zip below {root}")
+    frame = image.parent.parent
+    paths = {
+        "image": image,
+        "depth": _only_png(frame / "depth_bfx"),
+        "measured": _only_png(frame / "depth"),
+        "intrinsics": frame / "intrinsics.txt",
+    }
+    name = f"img-{number:06d}"
+    labels = root / "labels" / f"{name}.png"
+    if labels.is_file():
+        paths["labels"] = labels
+    place = "/".join(frame.relative_to(root).parts[1:3])  # sensor and source
+    return Record(name, split, paths, place=place)
+
+
+def _only_png(folder: Path) -> Path:
+    files = sorted(folder.glob("*.png"))
+    if len(files) != 1:
+        raise DecurError(f"{folder}: {len(files)} PNG files, expected one; extract it again")
+    return files[0]

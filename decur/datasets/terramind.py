@@ -1,0 +1,148 @@
+"""TerraMind's example tiles: calibrated SAR, optical, elevation and land cover of the same ground.
+
+Layout: `{S1RTC,S2L1C,DEM,LULC}/<tile>.tif`, 224 x 224 pixels of 10 m, each cut into 4 x 4 patches.
+A handful of real tiles, for trying every pair of modalities, not for results.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decur.config import DatasetSettings
+from decur.datasets import Dataset, Record
+from decur.datasets.raster import (
+    check_square,
+    link,
+    list_names,
+    named,
+    read_raster,
+    stored_modalities,
+)
+from decur.datasets.sentinel import OPTICAL, SAR
+from decur.preprocess.bands import clip_scale_uint8, reflectance_to_uint8, resize, sar_db_to_uint8
+from decur.shards import Modality, Sample
+
+RGB = ("B4", "B3", "B2")
+
+DATASET = Dataset(
+    name="terramind",
+    title="TerraMind example tiles",
+    modalities=(
+        SAR,
+        OPTICAL,
+        Modality("rgb", RGB, OPTICAL.scaling),
+        Modality("dem", ("elevation",), "clipped to its 1-99 % range per image"),
+    ),
+    licence="Apache-2.0; contains Copernicus data and Esri land cover",
+    homepage="https://github.com/IBM/terramind",
+    classes=(
+        "no data",
+        "water",
+        "trees",
+        "flooded vegetation",
+        "crops",
+        "built area",
+        "bare ground",
+        "snow and ice",
+        "clouds",
+        "rangeland",
+    ),
+    colours=(
+        (0, 0, 0),
+        (26, 91, 171),
+        (53, 130, 33),
+        (135, 209, 158),
+        (255, 219, 92),
+        (237, 2, 42),
+        (206, 196, 186),
+        (242, 250, 255),
+        (200, 200, 200),
+        (198, 173, 141),
+    ),
+    ignore=0,
+)
+
+BANDS = {"S1RTC": 2, "S2L1C": 13, "DEM": 1, "LULC": 1}
+FOLDERS = {"sar": "S1RTC", "optical": "S2L1C", "rgb": "S2L1C", "dem": "DEM"}
+GRID = 4
+SAR_MEAN = (-10.93, -17.329)  # VV, VH in dB, terrain-corrected (TerraMind's pretraining)
+SAR_STD = (4.391, 4.459)
+DARK = OPTICAL.bands.index("B10")
+OFFSET = 1000  # added to every band by processing baselines from 4.00 on
+
+
+def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
+    """The 16 patches of every tile that has all files; those of the last tile are the test split.
+
+    Whole tiles are held out, since neighbouring patches resemble each other.
+    """
+    tiles = sorted(set.intersection(*(set(list_names(root / folder)) for folder in BANDS)))
+    records = [
+        Record(
+            id=f"{Path(tile).stem}_{patch}",
+            split="test" if tile == tiles[-1] else "train",
+            paths={folder: root / folder / tile for folder in BANDS},
+            patch=patch,
+            place=Path(tile).stem,
+        )
+        for tile in tiles
+        for patch in range(1, GRID**2 + 1)
+    ]
+    return sorted(records, key=lambda record: record.id)
+
+
+def read(record: Record, settings: DatasetSettings) -> Sample:
+    """One patch, scaled by itself and then resized.
+
+    Raises:
+        DecurError: a file is missing, damaged, not divisible or not of the size of the others.
+    """
+    names = stored_modalities(DATASET, settings)
+    raw = {
+        folder: read_raster(record.paths[folder], BANDS[folder], record.patch, GRID)
+        for folder in {"LULC", *(FOLDERS[name] for name in names)}
+    }
+    arrays = {}
+    for name in names:
+        path, image = record.paths[FOLDERS[name]], raw[FOLDERS[name]]
+        check_square(path, image, raw["LULC"].shape[-1])
+        with named(path):
+            arrays[name] = resize(SCALE[name](image), settings.pixels)[None]
+    return Sample(
+        id=record.id,
+        split=record.split,
+        arrays=arrays,
+        mask=resize(raw["LULC"][0], settings.pixels, nearest=True),
+        place=record.place,
+        source=str(record.paths["S2L1C"]),
+    )
+
+
+def _scale_sar(x: NDArray[Any]) -> NDArray[np.uint8]:
+    return sar_db_to_uint8(x, SAR_MEAN, SAR_STD)
+
+
+def _scale_optical(x: NDArray[Any]) -> NDArray[np.uint8]:
+    # B10 sees high cloud only and is near 0 elsewhere, so a B10 that starts at the offset has it.
+    return reflectance_to_uint8(x - OFFSET if x[DARK].min() >= OFFSET else x)
+
+
+def _scale_rgb(x: NDArray[Any]) -> NDArray[np.uint8]:
+    return _scale_optical(x)[[OPTICAL.bands.index(band) for band in RGB]]
+
+
+SCALE: dict[str, Callable[[NDArray[Any]], NDArray[np.uint8]]] = {
+    "sar": _scale_sar,
+    "optical": _scale_optical,
+    "rgb": _scale_rgb,
+    "dem": clip_scale_uint8,
+}
+
+
+def arrange_samples(samples: Path, root: Path) -> None:
+    """Link the example tiles in their own layout."""
+    for folder in BANDS:
+        link(samples / "TerraMind-MajorTOM-tiles" / folder, root / folder)

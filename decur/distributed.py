@@ -1,0 +1,94 @@
+"""The process group, and the two collectives a whole-batch loss needs, each with its gradient.
+
+Every rank computes the loss L of the whole batch from its own rows. The collectives here are
+adjoints of the *sum* of the ranks' losses, W L, so a rank's gradient is W times its share of
+dL/dz; DistributedDataParallel then averages over the W ranks and ends with exactly dL/dtheta,
+the gradient that one process would have. (With a plain ``all_reduce`` inside the graph, as in
+the released code, the result is too small by W.)
+
+Without a process group everything is the identity.
+"""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def init_process_group() -> None:
+    """Join the process group of torchrun's environment variables; do nothing without them.
+
+    NCCL where there is a GPU (one a rank, chosen by ``LOCAL_RANK``), Gloo otherwise.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or _in_group():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("nccl")
+    else:
+        dist.init_process_group("gloo")
+
+
+def world_size() -> int:
+    """Count the processes: 1 without a process group."""
+    return dist.get_world_size() if _in_group() else 1
+
+
+def rank() -> int:
+    """Give the index of this process: 0 without a process group."""
+    return dist.get_rank() if _in_group() else 0
+
+
+def is_main() -> bool:
+    """Tell whether this is the process that logs and saves."""
+    return rank() == 0
+
+
+def all_gather_rows(z: Tensor) -> Tensor:
+    """Stack the rows of all ranks, in order of rank: (n, ...) -> (W n, ...), differentiable.
+
+    Every rank must pass the same shape.
+    """
+    return _AllGatherRows.apply(z) if world_size() > 1 else z
+
+
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """Sum a tensor of one shape over all ranks, differentiable."""
+    return _AllReduceSum.apply(x) if world_size() > 1 else x
+
+
+def _in_group() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _summed(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _summed(grad)
+
+
+class _AllGatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        z = z.contiguous()
+        parts = [torch.empty_like(z) for _ in range(world_size())]
+        dist.all_gather(parts, z)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        # All-reduce and slice rather than reduce-scatter: Gloo has it too, and the embeddings
+        # gathered this way are small.
+        return _summed(grad).chunk(world_size())[rank()]

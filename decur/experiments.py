@@ -1,0 +1,162 @@
+"""The paper's tables and figures as data, and the runs that fill them.
+
+An experiment has rows (a method and variant) and panels (a dataset, and what is measured on it);
+their product is its cells. Experiments share runs: what two of them need exists once.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import ValidationError
+
+from decur.config import Config, Scenario, Strict, canonical_variant, first_problem
+from decur.errors import DecurError
+from decur.paths import Cell, Run
+
+Protocol = Literal["linear", "fine-tune", "probe", "probe-common", "probe-unique"]
+
+
+class Row(Strict):
+    """A line of a table, or a point of a curve (`x`); without a method only the paper's value.
+
+    `protocol` overrides the panel's, `panels` and `scales` limit where the row appears.
+    """
+
+    label: str
+    method: str | None = None
+    variant: str = "default"
+    protocol: Protocol | None = None
+    x: float | None = None
+    paper: str | None = None
+    panels: tuple[str, ...] | None = None
+    scales: tuple[str, ...] | None = None
+
+
+class Panel(Strict):
+    """A group of columns: one dataset and choice of modalities, by labels, protocol and metric."""
+
+    label: str
+    scenario: Scenario
+    dataset: str
+    modalities: str
+    protocols: tuple[Protocol, ...]
+    metrics: tuple[str, ...]
+    labels: tuple[float, ...] = (100,)
+    paper: str | None = None
+
+
+class Experiment(Strict):
+    """One table, curve or alignment histogram; `seeds` limits how many of the scale's it uses."""
+
+    title: str
+    caption: str
+    kind: Literal["table", "curve", "histogram"] = "table"
+    rows: tuple[Row, ...]
+    panels: tuple[Panel, ...]
+    x_label: str = ""
+    seeds: int | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a table: what stands in it, and the runs (one a seed) that measure it.
+
+    `runs` is empty where the scale does not include the row's method.
+    """
+
+    row: Row
+    panel: Panel
+    cell: Cell
+    protocol: Protocol
+    metric: str
+    runs: tuple[Run, ...]
+
+
+def load_experiments(path: Path | str) -> dict[str, Experiment]:
+    """Read `experiments.yaml`.
+
+    Raises:
+        DecurError: naming the file, the experiment and the first wrong key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DecurError(f"{path}: no such file")
+    experiments = {}
+    for name, tree in yaml.safe_load(path.read_text()).items():
+        if name.startswith("."):
+            continue
+        try:
+            experiments[name] = Experiment.model_validate(tree)
+        except ValidationError as error:
+            raise DecurError(first_problem(error, f"{path}: {name}")) from None
+    return experiments
+
+
+def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> dict[str, Experiment]:
+    """The experiments that the config asks for, in its order.
+
+    Raises:
+        DecurError: the config names an experiment that is not declared.
+    """
+    for name in config.experiments:
+        if name not in experiments:
+            raise DecurError(f"experiments: '{name}' is not declared in experiments.yaml")
+    return {name: experiments[name] for name in config.experiments}
+
+
+def entries(experiment: Experiment, config: Config) -> list[Entry]:
+    """All cells of an experiment, row by row, in the panels whose scenario the config has."""
+    found = []
+    for row, panel in product(experiment.rows, experiment.panels):
+        if panel.scenario not in config.scenarios:
+            continue
+        if row.panels is not None and panel.label not in row.panels:
+            continue
+        if row.scales is not None and config.scale not in row.scales:
+            continue
+        runs = _runs(row, panel.scenario, config)[: experiment.seeds]
+        for labels, protocol, metric in product(panel.labels, panel.protocols, panel.metrics):
+            cell = Cell(panel.dataset, panel.modalities, row.protocol or protocol, labels)
+            found.append(Entry(row, panel, cell, protocol, metric, runs))
+    return found
+
+
+def _runs(row: Row, scenario: Scenario, config: Config) -> tuple[Run, ...]:
+    if row.method is None or row.method not in config.methods:
+        return ()
+    variant = canonical_variant(config, scenario, row.variant)
+    return tuple(Run(scenario, row.method, variant, seed) for seed in config.seeds)
+
+
+def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run, list[Cell]]:
+    """Which transfer cells the tables and curves ask of each pretraining run."""
+    wanted: dict[Run, set[Cell]] = {}
+    for experiment in experiments:
+        if experiment.kind == "histogram":
+            continue
+        for entry in entries(experiment, config):
+            for run in entry.runs:
+                wanted.setdefault(run, set()).add(entry.cell)
+    return {run: sorted(cells) for run, cells in sorted(wanted.items())}
+
+
+def alignment_runs(experiments: Iterable[Experiment], config: Config) -> list[Run]:
+    """The pretraining runs whose alignment a histogram shows."""
+    found = {
+        run
+        for experiment in experiments
+        if experiment.kind == "histogram"
+        for entry in entries(experiment, config)
+        for run in entry.runs
+    }
+    return sorted(found)
+
+
+def paper_numbers() -> Path:
+    """The paper's own numbers, with the suspect ones flagged."""
+    return Path(str(files("decur") / "data" / "paper_tables.csv"))

@@ -1,0 +1,1 @@
+"""Explaining a pretrained pair of backbones (paper §7, appendix D)."""

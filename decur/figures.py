@@ -1,0 +1,287 @@
+"""The experiments' figures as PNG bytes, and the numbers of the alignment histogram.
+
+One colour, marker and hatch a method, told apart in grey too; the same numbers give the same bytes.
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decur.config import Config
+from decur.errors import DecurError
+from decur.experiments import Experiment, Row, entries
+from decur.paths import Paths
+from decur.tables import METRICS, SCENARIOS, column_parts, paper_best_share
+
+if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+
+class Style(NamedTuple):
+    """How a method is drawn."""
+
+    colour: str
+    marker: str
+    hatch: str
+
+
+STYLES = {
+    "random": Style("#d0d0d0", "x", ""),
+    "supervised": Style("#808080", "+", ".."),
+    "simclr": Style("#56b4e9", "v", "xx"),
+    "clip": Style("#cc79a7", "^", "++"),
+    "vicreg": Style("#009e73", "D", "--"),
+    "barlow-twins": Style("#0072b2", "s", "//"),
+    "barlow-twins-single": Style("#004c78", "P", "||"),
+    "decur": Style("#d55e00", "o", ""),
+    "decur common": Style("#d55e00", "o", ""),
+    "decur unique": Style("#f7c873", "o", "\\\\\\"),
+}
+"""By method; DeCUR's common and unique dimensions apart where only they are shown."""
+
+WIDTHS = {"curve": 3.0, "bars": 3.2, "histogram": 2.2}
+HEIGHT = 2.3
+"""Inches of a subplot; two or three side by side fill the text width of a paper."""
+
+EDGES = np.linspace(0, 1, 11)
+"""The ten bins of the alignment histogram; what is above 1 counts in the last."""
+
+RC = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.linewidth": 0.4,
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.4,
+    "hatch.linewidth": 0.6,
+    "figure.constrained_layout.w_pad": 0.08,
+    "savefig.dpi": 300,
+}
+
+
+def style(row: Row) -> Style:
+    """The style of a row: of its method, or of the dimensions that its probes see."""
+    part = (row.protocol or "").removeprefix("probe-")
+    if part in ("common", "unique"):
+        return STYLES[f"decur {part}"]
+    return STYLES[row.method or "random"]
+
+
+def _figure(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> bytes:
+    """`count` subplots in a row, filled by `draw`, with one legend below, as PNG."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context(["default", RC]):  # whatever the user's matplotlibrc says
+        size = (width * max(count, 1), HEIGHT)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = list(figure.subplots(1, max(count, 1), squeeze=False)[0])
+        draw(axes[:count])
+        for empty in (a for a in axes if not a.has_data()):
+            empty.text(0.5, 0.5, "no results yet", transform=empty.transAxes, ha="center")
+            empty.grid(visible=False)
+        named: dict[str, Artist] = {}
+        for a in axes:
+            for handle, label in zip(*a.get_legend_handles_labels(), strict=True):
+                named.setdefault(label, handle)
+        if named:
+            figure.legend(
+                list(named.values()),
+                list(named),
+                loc="outside lower center",
+                ncols=min(len(named), int(size[0] / 0.95)),
+            )
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def curves(frame: pd.DataFrame, experiment: Experiment) -> bytes:
+    """A subplot for every panel, labels, protocol and metric: mean and standard deviation over x.
+
+    The best x is filled; x = 0 ("none") stands apart; a dashed line is the paper's best share.
+    """
+    columns: list[Any] = list(frame.groupby(["panel", "labels", "protocol", "metric"], sort=False))
+    scenarios = {panel.label: panel.scenario for panel in experiment.panels}
+    of_shares = all("common-" in row.variant for row in experiment.rows)
+
+    def draw(axes: list["Axes"]) -> None:
+        for a, (column, points) in zip(axes, columns, strict=True):
+            *how, metric = column_parts(column)
+            a.set(title=", ".join(how), xlabel=experiment.x_label, ylabel=f"{metric} [%]")
+            _curve(a, points[points["n"] > 0])
+            if of_shares:
+                _mark_share(a, paper_best_share(scenarios[column[0]]))
+
+    return _figure(len(columns), WIDTHS["curve"], draw)
+
+
+def _mark_share(a: "Axes", share: float | None) -> None:
+    if share is not None:
+        a.axvline(share, color="#808080", linestyle="--", linewidth=0.9, label="paper's best share")
+
+
+def _curve(a: "Axes", points: pd.DataFrame) -> None:
+    if points.empty:
+        return
+    x, mean = points["x"].to_numpy(), points["ours_mean"].to_numpy()
+    spread = points["ours_std"].fillna(0).to_numpy()
+    ticks = [f"{value:g}" if value else "none" for value in x]
+    none = x == 0
+    powers = np.log2(x[~none])
+    if len(powers) and np.all(powers % 1 == 0):  # embedding dimensions, not shares
+        a.set_xscale("log", base=2)
+        x = np.where(none, x[~none].min() / 2, x)
+    a.set_xticks(x, ticks)
+    a.minorticks_off()
+    colour, marker, _ = STYLES["decur"]
+    a.errorbar(x, mean, spread, fmt="none", ecolor=colour, capsize=2.5, linewidth=1.2)
+    line: dict[str, Any] = {"color": colour, "marker": marker, "linewidth": 1.2}
+    a.plot(x[~none], mean[~none], markerfacecolor="white", label="DeCUR", **line)
+    top = mean.argmax()
+    a.plot(x[top], mean[top], label="best", linestyle="", markersize=8, zorder=4, **line)
+    if none.any():
+        a.plot(x[none], mean[none], markerfacecolor="white", zorder=3, **line)
+        a.axhline(mean[none][0], color=colour, linestyle=":", linewidth=0.9, label="no projector")
+
+
+def bars(frame: pd.DataFrame, experiment: Experiment) -> bytes:
+    """Grouped bars of a table of probes: a subplot a metric, a group a panel, a bar a row."""
+    named = frame.assign(metric=[METRICS.get(metric, metric) for metric in frame["metric"]])
+    metrics = list(named.groupby("metric", sort=False))
+    measured = set(frame[frame["n"] > 0]["row"])
+    rows = [row for row in experiment.rows if row.label in measured]
+
+    def draw(axes: list["Axes"]) -> None:
+        for a, (metric, cells) in zip(axes, metrics, strict=True):
+            panels = list(dict.fromkeys(cells["panel"]))
+            a.set(title=metric, ylabel="probe accuracy [%]", ylim=(0, 100))
+            a.set_xticks(range(len(panels)), [panel.replace(" ", "\n") for panel in panels])
+            for number, row in enumerate(rows):
+                ours = cells[cells["row"] == row.label].set_index("panel").reindex(panels)
+                _bar_series(a, ours, row, number, len(rows))
+
+    return _figure(len(metrics), WIDTHS["bars"], draw)
+
+
+def _bar_series(a: "Axes", ours: pd.DataFrame, row: Row, number: int, count: int) -> None:
+    colour, _, hatch = style(row)
+    a.bar(
+        np.arange(len(ours)) + (number - (count - 1) / 2) * 0.8 / count,
+        ours["ours_mean"],
+        width=0.8 / count,
+        yerr=ours["ours_std"].fillna(0),
+        color=colour,
+        hatch=hatch,
+        label=row.label,
+        edgecolor="black",
+        linewidth=0.5,
+        error_kw={"elinewidth": 0.8, "capsize": 1.5},
+    )
+
+
+def alignment_losses(experiment: Experiment, config: Config, paths: Paths) -> pd.DataFrame:
+    """The loss of every embedding dimension, from the first run found of a scenario and row.
+
+    Columns: scenario, row, part (`common` or `unique` of DeCUR, `all` of a method that does not
+    part them), dimension, loss (its mean over the batches).
+
+    Raises:
+        DecurError: an alignment file is damaged.
+    """
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for entry in entries(experiment, config):
+        runs = found.setdefault(entry.panel.scenario, {})
+        files = (Path(paths.alignment(str(run))) for run in entry.runs)
+        path = next((path for path in files if path.is_file()), None)
+        if path is not None and entry.row.label not in runs:
+            losses = _read_alignment(path)
+            part = losses["part"] if entry.row.method == "decur" else "all"
+            runs[entry.row.label] = losses.assign(
+                scenario=entry.panel.scenario, row=entry.row.label, part=part
+            )
+    columns = ["scenario", "row", "part", "dimension", "loss"]
+    frames = [losses[columns] for runs in found.values() for losses in runs.values()]
+    return pd.concat(frames) if frames else pd.DataFrame(columns=columns)
+
+
+def _read_alignment(path: Path) -> pd.DataFrame:
+    try:
+        batches = pd.read_csv(path, dtype={"loss": float, "dimension": int, "part": str})
+        whole = len(batches) > 0 and bool(np.isfinite(batches["loss"]).all())
+        losses = batches.groupby(["part", "dimension"])["loss"].mean().reset_index()
+    except (ValueError, KeyError):
+        whole = False
+    if not whole:
+        raise DecurError(f"{path}: is no table of alignment losses; delete it and run again")
+    return losses
+
+
+def bins(losses: pd.DataFrame) -> pd.DataFrame:
+    """The alignment histogram: ten bins on [0, 1]; what is above 1 counts in the last.
+
+    Columns: scenario, row, part, low, high (the bin), dimensions (their number), share (in percent
+    of all the dimensions of the row's run).
+    """
+    frames = []
+    for (scenario, row), run in losses.groupby(["scenario", "row"], sort=False):
+        for part, found in run.groupby("part", sort=False):
+            counts, _ = np.histogram(found["loss"].clip(0, 1), EDGES)
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "scenario": scenario,
+                        "row": row,
+                        "part": part,
+                        "low": EDGES[:-1],
+                        "high": EDGES[1:],
+                        "dimensions": counts,
+                        "share": 100 * counts / len(run),
+                    }
+                )
+            )
+    columns = ["scenario", "row", "part", "low", "high", "dimensions", "share"]
+    return pd.concat(frames) if frames else pd.DataFrame(columns=columns)
+
+
+def histogram(frame: pd.DataFrame, experiment: Experiment) -> bytes:
+    """A subplot a scenario: DeCUR's common and unique dimensions stacked, others as outlines."""
+    methods = {row.label: row for row in experiment.rows}
+    scenarios: list[Any] = list(frame.groupby("scenario", sort=False))
+
+    def draw(axes: list["Axes"]) -> None:
+        for a, (scenario, found) in zip(axes, scenarios, strict=True):
+            a.set(title=SCENARIOS[scenario], ylabel="dimensions [%]", ylim=(0, 100))
+            a.set(xlabel=f"alignment loss (last bin: ≥ {EDGES[-2]:g})")
+            below = np.zeros(len(EDGES) - 1)
+            for key, counts in found.groupby(["row", "part"], sort=False):
+                label, part = key
+                share = counts["share"].to_numpy()
+                if part == "all":
+                    colour = style(methods[label]).colour
+                    a.stairs(share, EDGES, color=colour, linewidth=1.6, label=label, zorder=3)
+                else:
+                    _stack(a, share, below, part, f"{label}, {part}")
+                    below += share
+
+    return _figure(len(scenarios), WIDTHS["histogram"], draw)
+
+
+def _stack(
+    a: "Axes", share: NDArray[np.float64], below: NDArray[np.float64], part: str, label: str
+) -> None:
+    colour, _, hatch = STYLES[f"decur {part}"]
+    bar: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5}
+    a.bar(EDGES[:-1], share, np.diff(EDGES), below, align="edge", label=label, **bar)

@@ -1,0 +1,1 @@
+"""Pretraining losses, one module a method: two branches' embeddings in, named terms out."""

@@ -1,0 +1,51 @@
+"""Barlow Twins: make the cross-correlation of two views the identity.
+
+The cross-modal baseline of the paper (two modalities' first views) and, on two views of one
+modality, the single-modal one; also DeCUR's intra-modal term (paper §3.1, eq. 2).
+"""
+
+from torch import Tensor
+
+from decur.losses.correlation import (
+    check_same_shape,
+    diagonal,
+    gram_rows,
+    standardise,
+    sum_of_squares,
+)
+
+LAMBDA = 0.0051  # paper §4; weight of the off-diagonal entries, the same in every term
+
+
+def barlow_twins_loss(za: Tensor, zb: Tensor, *, lambd: float = LAMBDA) -> dict[str, Tensor]:
+    """Compute sum_i (1 - C_ii)^2 + lambd sum_{i != j} C_ij^2.
+
+    Args:
+        za: projector outputs (n, K) of this rank's rows; normalised here.
+        zb: those of the other view, (n, K).
+        lambd: weight of the off-diagonal term.
+
+    Returns:
+        Scalars ``loss`` (of the whole batch, over all ranks), ``on_diagonal`` and
+        ``off_diagonal`` (before the weight), in float32 or, for float64 inputs, float64.
+
+    Raises:
+        DecurError: if the shapes differ, or the whole batch has a single row.
+    """
+    check_same_shape(za=za, zb=zb)
+    za, zb = standardise(za), standardise(zb)
+    (gram_a,), (gram_b,) = (gram_rows(z, (z.shape[1],)) for z in (za, zb))
+    c = diagonal(za, zb)
+    on_diagonal, off_diagonal = identity_terms(c, sum_of_squares(gram_a, gram_b))
+    loss = on_diagonal + lambd * off_diagonal
+    return {"loss": loss, "on_diagonal": on_diagonal, "off_diagonal": off_diagonal}
+
+
+def identity_terms(diagonal: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the distance of a correlation matrix from the identity: on, and off, its diagonal.
+
+    Args:
+        diagonal: its diagonal, (K,).
+        squares: the sum of all its squared entries, a scalar.
+    """
+    return (1 - diagonal).square().sum(), squares - diagonal.square().sum()

@@ -1,0 +1,100 @@
+"""DeCUR: align the common dimensions of two modalities, decorrelate the unique ones.
+
+Of the K dimensions of both modalities' embeddings the first `dim_common` are common, the rest
+unique. Across modalities the common block of the cross-correlation is driven to the identity,
+the unique block to zero; within each modality all dimensions are driven to the identity, so
+that the unique ones carry something (paper §3, eqs. 2-6). The blocks that relate common to
+unique dimensions are left alone.
+"""
+
+from typing import Literal
+
+from torch import Tensor
+
+from decur.errors import DecurError
+from decur.losses.barlow_twins import LAMBDA, identity_terms
+from decur.losses.correlation import (
+    check_same_shape,
+    diagonal,
+    gram_rows,
+    standardise,
+    sum_of_squares,
+)
+
+Weighting = Literal["paper", "official"]
+
+
+def decur_loss(
+    z1a: Tensor,
+    z1b: Tensor,
+    z2a: Tensor,
+    z2b: Tensor,
+    *,
+    dim_common: int,
+    lambd: float = LAMBDA,
+    weighting: Weighting = "paper",
+    intra: bool = True,
+) -> dict[str, Tensor]:
+    """Compute the DeCUR loss of the whole batch.
+
+    Args:
+        z1a: projector outputs (n, K) of this rank's rows, modality 1, first view; normalised
+            here. The cross-modal terms use the first views only.
+        z1b: modality 1, second view, (n, K).
+        z2a: modality 2, first view, (n, K).
+        z2b: modality 2, second view, (n, K).
+        dim_common: number of common dimensions, 0 to K.
+        lambd: weight of the off-diagonal entries in every term.
+        weighting: "paper" sums the four terms (eq. 6); "official", as in the released code, is
+            (intra1 + intra2 + (common + unique) / 2) / 3, which halves the cross-modal weight.
+        intra: False drops the two intra-modal terms from either sum, and second views are not
+            looked at (the ablation "w/o intra").
+
+    Returns:
+        Scalars ``loss``, ``intra1``, ``intra2`` (both zero without `intra`), ``common`` and
+        ``unique`` (zero where there are no such dimensions), each unweighted but for `lambd`,
+        over all ranks, in float32 or, for float64 inputs, float64.
+
+    Raises:
+        DecurError: if the shapes differ, the whole batch has a single row, `dim_common` is
+            outside 0 to K, or `weighting` is unknown.
+    """
+    check_same_shape(z1a=z1a, z1b=z1b, z2a=z2a, z2b=z2b)
+    k = z1a.shape[1]
+    if not 0 <= dim_common <= k:
+        raise DecurError(f"dim_common must be between 0 and the embedding's {k}, got {dim_common}")
+    if weighting not in ("paper", "official"):
+        raise DecurError(f'weighting must be "paper" or "official", got "{weighting}"')
+
+    z1, z2 = standardise(z1a), standardise(z2a)
+    common1, unique1 = gram_rows(z1, (dim_common, k - dim_common))
+    common2, unique2 = gram_rows(z2, (dim_common, k - dim_common))
+    across = diagonal(z1, z2)
+    on, off = identity_terms(across[:dim_common], sum_of_squares(common1, common2))
+    common = on + lambd * off
+    unique_on = across[dim_common:].square().sum()
+    unique = unique_on + lambd * (sum_of_squares(unique1, unique2) - unique_on)
+
+    def within(z: Tensor, gram: Tensor, second: Tensor) -> Tensor:
+        second = standardise(second)
+        (gram_second,) = gram_rows(second, (k,))
+        on, off = identity_terms(diagonal(z, second), sum_of_squares(gram, gram_second))
+        return on + lambd * off
+
+    if intra:
+        intra1 = within(z1, common1 + unique1, z1b)
+        intra2 = within(z2, common2 + unique2, z2b)
+    else:
+        intra1 = intra2 = common.new_zeros(())
+
+    if weighting == "paper":
+        loss = intra1 + intra2 + common + unique
+    else:
+        loss = (intra1 + intra2 + (common + unique) / 2) / 3
+    return {
+        "loss": loss,
+        "intra1": intra1,
+        "intra2": intra2,
+        "common": common,
+        "unique": unique,
+    }

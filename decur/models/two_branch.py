@@ -1,0 +1,48 @@
+"""The model that is pretrained: a backbone and a projector for each of two modalities."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from decur.models.backbones import build_backbone
+
+
+def build_projector(feature_dim: int, dim: int, layers: int) -> nn.Module:
+    """Projector of `layers` linear layers, batch norm and ReLU between them (appendix B).
+
+    No layer has a bias. Zero layers give the identity: the loss then acts on the features.
+    """
+    if layers == 0:
+        return nn.Identity()
+    modules: list[nn.Module] = []
+    width = feature_dim
+    for _ in range(layers - 1):
+        modules += [nn.Linear(width, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(inplace=True)]
+        width = dim
+    return nn.Sequential(*modules, nn.Linear(width, dim, bias=False))
+
+
+class TwoBranch(nn.Module):
+    """Two backbones with separate projectors, or one shared projector as in the released code."""
+
+    def __init__(
+        self, arch: str, in_chans: Sequence[int], *, dim: int, layers: int, shared: bool = False
+    ) -> None:
+        super().__init__()
+        self.backbones = nn.ModuleList(build_backbone(arch, chans) for chans in in_chans)
+        feature_dim = int(self.backbones[0].feature_dim)  # type: ignore[arg-type]
+        count = 1 if shared else len(in_chans)
+        self.projectors = nn.ModuleList(
+            build_projector(feature_dim, dim, layers) for _ in range(count)
+        )
+        self.embedding_dim = dim if layers else feature_dim
+
+    def embed(self, x: Tensor, branch: int) -> Tensor:
+        """Embedding `(N, K)` of one view of one modality."""
+        projector = self.projectors[min(branch, len(self.projectors) - 1)]
+        embedding: Tensor = projector(self.backbones[branch](x))
+        return embedding
+
+    def forward(self, views: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+        """Embeddings of `views[branch][view]`, one pass each: batch statistics are per view."""
+        return [[self.embed(x, branch) for x in xs] for branch, xs in enumerate(views)]

@@ -1,0 +1,136 @@
+"""Band scaling: what a sensor measures, as the 8-bit images that networks are trained on.
+
+Scaled values are truncated to whole numbers, never rounded or wrapped, as the released weights
+expect them.
+"""
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from decur.errors import DecurError
+
+REFLECTANCE_UNIT = 10_000  # Sentinel-2 stores reflectance times this (paper appendix B)
+SAR_CLIP = (1.0, 99.0)  # percent of the pixels of a band (paper appendix B: 2 % of outliers)
+SAR_SPREAD = 2.0  # standard deviations on either side of the mean
+
+Number = TypeVar("Number", bound=np.number)
+Numbers = NDArray[np.integer] | NDArray[np.floating]
+
+
+def reflectance_to_uint8(x: Numbers) -> NDArray[np.uint8]:
+    """Reflectance 0..1 as 0..255 (paper appendix B); brighter than 1 stays 255.
+
+    Args:
+        x: any shape, reflectance times 10,000.
+
+    Raises:
+        DecurError: if a value is not finite.
+    """
+    if not np.isfinite(x).all():
+        raise DecurError("reflectance: some pixels are not finite; fill them before scaling")
+    return _truncate(x.astype(np.float32) * 255 / REFLECTANCE_UNIT)
+
+
+def sar_db_to_uint8(
+    x: Numbers, mean: tuple[float, ...], std: tuple[float, ...]
+) -> NDArray[np.uint8]:
+    """Backscatter in dB, clipped to the 1-99 % range of each band, then mean ± 2 std as 0..255.
+
+    Paper appendix B; the range is that of the band in this image, not pooled over bands or
+    seasons as in the released code. Pixels that are not finite (no echo, or outside the swath)
+    count for no percentile and become 0.
+
+    Args:
+        x: (C, H, W), dB.
+        mean: C means of the whole dataset, dB.
+        std: C standard deviations of the whole dataset, dB.
+
+    Raises:
+        DecurError: if the numbers of bands differ, or a band has no finite pixel.
+    """
+    if not x.ndim == 3 or not len(x) == len(mean) == len(std):
+        raise DecurError(
+            f"backscatter: expected {len(mean)} bands (C, H, W) for {len(mean)} means and "
+            f"{len(std)} standard deviations, got shape {x.shape}"
+        )
+    out = np.empty(x.shape, np.uint8)
+    for band, mu, sigma, scaled in zip(x, mean, std, out, strict=True):
+        finite = np.isfinite(band)
+        band = np.clip(band.astype(np.float32), *_percentiles(band, finite, SAR_CLIP))
+        scaled[:] = _stretch(band, finite, mu - SAR_SPREAD * sigma, mu + SAR_SPREAD * sigma)
+    return out
+
+
+def clip_scale_uint8(x: Numbers, low: float = 1, high: float = 99) -> NDArray[np.uint8]:
+    """One band stretched so that its `low` and `high` percentiles become 0 and 255.
+
+    For elevation, of which only the relief within the image is kept. An image whose percentiles
+    coincide gives zeros; pixels that are not finite count for no percentile and become 0.
+
+    Args:
+        x: any shape, one band.
+        low: percent of the pixels, made 0.
+        high: percent of the pixels, made 255.
+
+    Raises:
+        DecurError: if no pixel is finite.
+    """
+    finite = np.isfinite(x)
+    floor, ceiling = _percentiles(x, finite, (low, high))
+    if floor == ceiling:
+        return np.zeros(x.shape, np.uint8)
+    return _stretch(x.astype(np.float32), finite, floor, ceiling)
+
+
+def resize(x: NDArray[Number], side: int, nearest: bool = False) -> NDArray[Number]:
+    """Square image of `side` pixels, bilinear or, for labels, nearest.
+
+    Half-pixel convention: pixel i of n covers i / n to (i + 1) / n of the image, so corners stay
+    where they are on the ground. Enlarging interpolates and repeats the border; shrinking widens
+    the bilinear kernel to the new pixel, so nothing aliases. At the same size it is the identity.
+
+    Args:
+        x: (H, W) or (C, H, W), any number type.
+        side: pixels of the result, which keeps the type (integers are rounded).
+        nearest: take the value at the centre of each new pixel instead.
+
+    Raises:
+        DecurError: if `x` is no image.
+    """
+    if x.ndim not in (2, 3) or x.size == 0:
+        raise DecurError(f"resize: expected an image (H, W) or (C, H, W), got shape {x.shape}")
+    height, width = x.shape[-2:]
+    if (height, width) == (side, side):
+        return x
+    if nearest:
+        centre = np.arange(side) + 0.5
+        rows, columns = (centre * height / side).astype(int), (centre * width / side).astype(int)
+        return x[..., rows[:, None], columns]
+    if x.ndim == 3:
+        return np.stack([resize(band, side) for band in x])
+    image = Image.fromarray(x if x.dtype == np.uint8 else x.astype(np.float32))
+    resized = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    if np.issubdtype(x.dtype, np.integer) and x.dtype != np.uint8:
+        resized = np.rint(resized)
+    return resized.astype(x.dtype, copy=False)
+
+
+def _percentiles(
+    x: Numbers, finite: NDArray[np.bool_], percent: tuple[float, float]
+) -> NDArray[np.float32]:
+    if not finite.any():
+        raise DecurError("scaling: no pixel is finite; leave this image out")
+    return np.percentile(x if finite.all() else x[finite], percent).astype(np.float32)
+
+
+def _stretch(
+    x: NDArray[np.float32], finite: NDArray[np.bool_], black: float, white: float
+) -> NDArray[np.uint8]:
+    return _truncate(np.where(finite, (x - black) / (white - black) * 255, 0))
+
+
+def _truncate(x: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return np.clip(x, 0, 255).astype(np.uint8)

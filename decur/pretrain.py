@@ -1,0 +1,256 @@
+"""The pretraining loop: resume, then {batch, augment, embed, loss, step, log, save}."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from decur.augment import PRESETS, Augmentation
+from decur.checkpoint import load_checkpoint, save_checkpoint
+from decur.config import UNTRAINED, PretrainSettings
+from decur.errors import DecurError
+from decur.losses.barlow_twins import barlow_twins_loss
+from decur.losses.decur import decur_loss
+from decur.models.two_branch import TwoBranch
+from decur.optim import build_optimizer, cosine_factor, set_lr
+from decur.provenance import provenance
+from decur.shards import PairedShards
+from decur.weights import save_model
+
+Embeddings = list[list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How many views of each modality a method looks at, and its loss on their embeddings."""
+
+    views: int
+    loss: Callable[[Embeddings, PretrainSettings, int], dict[str, Tensor]]
+
+
+def _decur(z: Embeddings, settings: PretrainSettings, dim_common: int) -> dict[str, Tensor]:
+    (z1a, *_, z1b), (z2a, *_, z2b) = z if settings.intra else [branch * 2 for branch in z]
+    return decur_loss(
+        z1a,
+        z1b,
+        z2a,
+        z2b,
+        dim_common=dim_common,
+        lambd=settings.lambd,
+        weighting=settings.weighting,
+        intra=settings.intra,
+    )
+
+
+def _barlow_twins(z: Embeddings, settings: PretrainSettings, dim_common: int) -> dict[str, Tensor]:
+    return barlow_twins_loss(z[0][0], z[1][0], lambd=settings.lambd)
+
+
+METHODS = {"decur": Method(2, _decur), "barlow-twins": Method(1, _barlow_twins)}
+
+
+def dims_common(settings: PretrainSettings, embedding_dim: int) -> int:
+    """Common dimensions of the embedding; without a projector the configured share of it."""
+    return round(settings.dim_common / settings.dim * embedding_dim)
+
+
+def build_model(settings: PretrainSettings, shards: PairedShards) -> TwoBranch:
+    """The seeded two-branch model for the bands of the shards."""
+    torch.manual_seed(settings.seed)
+    return TwoBranch(
+        settings.arch,
+        [len(shards.bands(name)) for name in settings.modalities],
+        dim=settings.dim,
+        layers=settings.projector_layers,
+        shared=settings.projector == "shared",
+    )
+
+
+def augmentations(settings: PretrainSettings) -> list[Augmentation]:
+    """Each modality's augmentation preset at the configured crop size."""
+    for modality, preset in settings.modalities.items():
+        if preset not in PRESETS:
+            raise DecurError(
+                f"scenarios.{settings.scenario}.modalities.{modality}: no augmentation "
+                f"'{preset}'; known are {', '.join(PRESETS)}"
+            )
+    presets = settings.modalities.values()
+    return [dataclasses.replace(PRESETS[name], size=settings.crop) for name in presets]
+
+
+def batches(
+    rows: NDArray[np.int64], settings: PretrainSettings, step: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """From `step` on: the number of each step and its rows, every epoch in a new order.
+
+    The order depends on seed and epoch alone, so a resumed run sees what it would have seen.
+    The last, incomplete batch of an epoch is dropped.
+    """
+    per_epoch = len(rows) // settings.batch_size
+    for epoch in range(step // per_epoch, settings.epochs):
+        order = np.random.default_rng([settings.seed, epoch]).permutation(rows)
+        for i in range(step % per_epoch if epoch == step // per_epoch else 0, per_epoch):
+            yield (
+                epoch * per_epoch + i,
+                order[i * settings.batch_size : (i + 1) * settings.batch_size],
+            )
+
+
+def draw_views(
+    shards: PairedShards,
+    rows: NDArray[np.int64],
+    settings: PretrainSettings,
+    step: int,
+    count: int,
+    device: torch.device,
+) -> list[list[Tensor]]:
+    """`count` augmented views of each modality, every one of its own random season (paper §4).
+
+    All randomness comes from seed and step: nothing else need be kept to resume.
+    """
+    rng = np.random.default_rng([settings.seed, step, 1])
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    available = shards.index["seasons"].to_numpy()[rows]
+    views = []
+    for modality, augment in zip(settings.modalities, augmentations(settings), strict=True):
+        seasons = [rng.integers(available) for _ in range(count)]
+        images = [torch.from_numpy(shards.batch(modality, rows, s)).to(device) for s in seasons]
+        views.append([augment(image, generator) for image in images])
+    return views
+
+
+def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[np.int64]:
+    """Rows of the splits to pretrain on.
+
+    Raises:
+        DecurError: they do not fill one batch.
+    """
+    rows = np.concatenate([shards.rows(split) for split in settings.splits])
+    if len(rows) < settings.batch_size:
+        raise DecurError(
+            f"scenarios.{settings.scenario}.pretrain.batch_size: {settings.batch_size} exceeds the "
+            f"{len(rows)} samples of {settings.dataset}"
+        )
+    return rows
+
+
+class StepLog:
+    """One JSON line a step, and the same to TensorBoard; a resumed run drops what it redoes."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        path = folder / "log.jsonl"
+        kept = []
+        if step and path.is_file():
+            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in lines if json.loads(line)["step"] < step]
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in kept))
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Append one step."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush and close both files."""
+        self._file.close()
+        self._board.close()
+
+
+def pretrain(
+    settings: PretrainSettings, shards_root: Path, out: Path, *, device: str = "cpu"
+) -> Path:
+    """Pretrain one run, or go on with it from its last checkpoint, and write its weights.
+
+    Returns the weights file, `out/weights.safetensors`. Resumed and uninterrupted runs are equal
+    bit for bit on a CPU.
+
+    Raises:
+        DecurError: unusable settings or data, or a loss that is not finite.
+    """
+    shards = PairedShards(shards_root)
+    model = build_model(settings, shards).to(device)
+    origin = provenance(settings, {settings.dataset: shards.card["checksum"]})
+    if settings.method not in UNTRAINED:
+        identity = json.dumps([origin["settings"], origin["inputs"]], sort_keys=True)
+        _train(model, settings, shards, out, hashlib.sha256(identity.encode()).hexdigest())
+    weights = out / "weights.safetensors"
+    bands = {name: list(shards.bands(name)) for name in settings.modalities}
+    save_model(weights, model, {"provenance": origin, "bands": bands})
+    return weights
+
+
+def _train(
+    model: TwoBranch, settings: PretrainSettings, shards: PairedShards, out: Path, identity: str
+) -> None:
+    method = METHODS[settings.method]
+    rows = training_rows(shards, settings)
+    device = next(model.parameters()).device
+    optimizer = build_optimizer(
+        model,
+        name=settings.optimizer,
+        lr=settings.lr,
+        lr_1d=settings.lr_1d,
+        weight_decay=settings.weight_decay,
+    )
+    dim_common = dims_common(settings, model.embedding_dim)
+    count = method.views if settings.intra else 1
+    checkpoints = out / "checkpoints"
+    start = 0
+    state = load_checkpoint(checkpoints, identity)
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+        print(f"resuming at step {start} from {checkpoints}", flush=True)
+
+    def save(done: int) -> None:
+        states: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        save_checkpoint(checkpoints, done, {"identity": identity, "step": done, **states})
+
+    per_epoch = len(rows) // settings.batch_size
+    total = settings.epochs * per_epoch
+    log = StepLog(out, start)
+    model.train()
+    with tqdm(total=total, initial=start, desc=f"{settings.scenario} {settings.method}") as bar:
+        for step, batch in batches(rows, settings, start):
+            started = time.perf_counter()
+            set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
+            views = draw_views(shards, batch, settings, step, count, device)
+            terms = method.loss(model(views), settings, dim_common)
+            optimizer.zero_grad()
+            terms["loss"].backward()
+            optimizer.step()
+
+            values = {name: term.item() for name, term in terms.items()}
+            if not math.isfinite(values["loss"]):
+                names = ", ".join(shards.index["id"].iloc[batch[:8]])
+                raise DecurError(
+                    f"{out}: loss is {values['loss']} at step {step} (samples {names}, ...); lower "
+                    f"the learning rate; the last good checkpoint is in {checkpoints}"
+                )
+            seconds = time.perf_counter() - started
+            learning = {f"lr{i}": group["lr"] for i, group in enumerate(optimizer.param_groups)}
+            log.write(step, {**values, **learning, "pairs_per_s": len(batch) / seconds})
+            bar.set_postfix(loss=f"{values['loss']:.4g}", refresh=False)
+            bar.update()
+            done = step + 1
+            if done == total or done % settings.checkpoint_steps == 0 or done % per_epoch == 0:
+                save(done)
+    log.close()

@@ -1,0 +1,306 @@
+"""Collate what the runs measured, beside the paper's numbers, into CSV, Markdown and figures."""
+
+import csv
+import functools
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from decur.config import Config
+from decur.errors import DecurError
+from decur.experiments import Entry, Experiment, entries, paper_numbers
+from decur.paths import Paths
+
+if TYPE_CHECKING:  # the workflow asks for `outputs` often, and pandas is slow to load
+    from pandas import DataFrame
+
+Column = tuple[str, float, str, str]
+"""Panel, labels, protocol and metric: a column of a table, or a subplot of a curve."""
+
+METRICS = {
+    "map_micro": "mAP (micro)",
+    "miou": "mIoU",
+    "accuracy": "pixel accuracy",
+    "common": "common factor",
+    "unique1": "unique factor",
+    "unique2": "unique factor",
+}
+PAPER_METRICS = {"map_micro": "mAP-micro", "miou": "mIoU", "accuracy": "overall acc"}
+PAPER_PROTOCOLS = {"linear": "linear", "fine-tune": "finetune"}
+SCENARIOS = {"sar-optical": "SAR-optical", "rgb-dem": "RGB-DEM", "rgb-depth": "RGB-depth"}
+STAND_INS = {
+    "scenes": "synthetic scenes, not of the real datasets",
+    "samples": "a few sample frames of the real datasets",
+}
+WIDTH = 4
+"""Result columns that are readable side by side; further ones go into a table below."""
+
+
+def has_figure(experiment: Experiment) -> bool:
+    """Curves, histograms and tables of probes are drawn; other tables are read."""
+    probes = (p.startswith("probe") for panel in experiment.panels for p in panel.protocols)
+    return experiment.kind != "table" or all(probes)
+
+
+def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:
+    """The files that `write_experiment` makes: `csv`, `md` and, where there is one, `figure`."""
+    found = {suffix: paths.table(name, suffix) for suffix in ("csv", "md")}
+    if has_figure(experiment):
+        found["figure"] = paths.figure(name)
+    return found
+
+
+def write_experiment(name: str, experiment: Experiment, config: Config, paths: Paths) -> None:
+    """Write the outputs of an experiment; the same results give the same bytes.
+
+    Raises:
+        DecurError: a result file is damaged.
+    """
+    from decur import figures
+
+    if experiment.kind == "histogram":
+        losses = figures.alignment_losses(experiment, config, paths)
+        frame, text = figures.bins(losses), alignment_markdown(losses, experiment, config)
+        draw = figures.histogram
+    else:
+        frame = collate(experiment, config, paths)
+        text = markdown(frame, experiment, config)
+        draw = figures.curves if experiment.kind == "curve" else figures.bars
+    made = outputs(name, experiment, paths)
+    _write(made["csv"], frame.to_csv(index=False, float_format="%.4f").encode())
+    _write(made["md"], text.encode())
+    if "figure" in made:
+        _write(made["figure"], draw(frame, experiment))
+
+
+def _write(path: str, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.part")
+    temporary.write_bytes(content)
+    temporary.replace(final)
+
+
+def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
+    """What has been measured so far, one line a cell, in percent.
+
+    Columns: row, x, panel, labels, protocol, metric, ours_mean, ours_std (sample standard
+    deviation), n (seeds found), wanted (seeds asked for), paper, difference (ours - paper), and
+    flag (why the paper's number is suspect).
+
+    Raises:
+        DecurError: a metrics file is damaged or lacks the metric.
+    """
+    from pandas import DataFrame
+
+    lines = []
+    for entry in entries(experiment, config):
+        found = (_score(Path(paths.metrics(str(r), str(entry.cell))), entry) for r in entry.runs)
+        scores = [score for score in found if score is not None]
+        mean = statistics.fmean(scores) if scores else math.nan
+        paper, flag = _paper_cell(entry)
+        lines.append(
+            {
+                "row": entry.row.label,
+                "x": math.nan if entry.row.x is None else entry.row.x,
+                "panel": entry.panel.label,
+                "labels": float(entry.cell.labels),
+                "protocol": entry.protocol,
+                "metric": entry.metric,
+                "ours_mean": mean,
+                "ours_std": statistics.stdev(scores) if len(scores) > 1 else math.nan,
+                "n": len(scores),
+                "wanted": len(entry.runs),
+                "paper": paper,
+                "difference": mean - paper,
+                "flag": flag,
+            }
+        )
+    names = "row x panel labels protocol metric ours_mean ours_std n wanted paper difference flag"
+    return DataFrame(lines, columns=names.split())
+
+
+def _score(path: Path, entry: Entry) -> float | None:
+    """A metric of a metrics.json; None where the run has not been made yet."""
+    if not path.is_file():
+        return None
+    try:
+        score = float(json.loads(path.read_text())["metrics"][entry.metric])
+    except (ValueError, KeyError, TypeError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise DecurError(f"{path}: holds no number for '{entry.metric}'; delete it and run again")
+    return score
+
+
+@functools.cache
+def _paper_rows() -> list[dict[str, str]]:
+    with paper_numbers().open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@functools.cache
+def _paper_cells() -> dict[tuple[str, ...], tuple[float, str]]:
+    """Value and flag by table, method, labels, protocol and metric."""
+    key = ("table", "method", "label_fraction", "protocol", "metric")
+    rows = [row for row in _paper_rows() if row["table"].startswith("Table")]
+    return {tuple(row[k] for k in key): (float(row["value"]), row["flag"]) for row in rows}
+
+
+def _paper_cell(entry: Entry) -> tuple[float, str]:
+    """The paper's number (NaN: none), and the flag if it is suspect."""
+    key = (
+        entry.panel.paper or "",
+        entry.row.paper or "",
+        f"{entry.cell.labels:g}%",
+        PAPER_PROTOCOLS.get(entry.protocol, ""),
+        PAPER_METRICS.get(entry.metric, ""),
+    )
+    value, flag = _paper_cells().get(key, (math.nan, ""))
+    return value, flag if flag.startswith("SUSPECT") else ""
+
+
+def paper_best_share(scenario: str) -> float | None:
+    """The paper's best percentage of common dimensions (§6, figures 3a and 6), where it has one."""
+    for row in _paper_rows():
+        best = row["method"] == "best percentage of common dims"
+        if best and row["scenario"] == SCENARIOS[scenario]:
+            return float(row["value"])
+    return None
+
+
+def markdown(frame: "DataFrame", experiment: Experiment, config: Config) -> str:
+    """The collated frame as a page: what it is, the tables, and their notes.
+
+    A cell holds ours and below it the paper's number with our difference; the best of ours in a
+    column is bold.
+    """
+    lines: list[Any] = list(frame.itertuples())
+    cells = {(c.row, (c.panel, c.labels, c.protocol, c.metric)): c for c in lines}
+    columns = list(dict.fromkeys(column for _, column in cells))
+    flags = list(dict.fromkeys(flag for flag in frame["flag"] if flag))
+    corner = experiment.x_label
+    body = [_result_table(cells, group, flags, corner) for group in side_by_side(columns)]
+    return _page(experiment, config, [*body, *_notes(frame, experiment, flags)])
+
+
+def _page(experiment: Experiment, config: Config, body: list[str]) -> str:
+    """Title, caption, the scale and whether its numbers compare with the paper's, the body."""
+    scenarios = [p.scenario for p in experiment.panels if p.scenario in config.scenarios]
+    names = {config.scenarios[s].pretrain.dataset for s in scenarios}
+    names |= {p.dataset for p in experiment.panels if p.scenario in scenarios}
+    sources = {config.datasets[name].source for name in names if name in config.datasets}
+    data = " and ".join(text for source, text in STAND_INS.items() if source in sources)
+    scale = f"Scale: `{config.scale}`."
+    if data:
+        scale += f" **The numbers are of {data}, and are NOT comparable with the paper's.**"
+    if not scenarios:
+        body = ["The scale includes none of the experiment's scenarios."]
+    return "\n\n".join([f"# {experiment.title}", experiment.caption, scale, *body]) + "\n"
+
+
+def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
+    """Columns grouped into tables of at most `WIDTH`; those of one panel stay together."""
+    tables: list[list[Column]] = []
+    for _, panel in groupby(columns, key=lambda column: column[0]):
+        wanted = list(panel)
+        if not tables or len(tables[-1]) + len(wanted) > WIDTH:
+            tables.append([])
+        tables[-1] += wanted
+    return tables
+
+
+def column_parts(column: Column) -> list[str]:
+    """Panel, labels, protocol and metric of a column, as they are read."""
+    panel, labels, protocol, metric = column
+    how = [] if protocol.startswith("probe") else [f"{labels:g} % labels", protocol]
+    return [panel, *how, METRICS.get(metric, metric)]
+
+
+def _grid(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first line is its head, the first column the label."""
+    marks = [":--", *[":-:"] * (len(lines[0]) - 1)]
+    escaped = ([text.replace("|", "\\|") for text in line] for line in lines)
+    head, *body = (f"| {' | '.join(line)} |" for line in [*escaped])
+    return "\n".join([head, f"| {' | '.join(marks)} |", *body])
+
+
+def _result_table(
+    cells: Mapping[tuple[str, Column], Any], columns: list[Column], flags: list[str], corner: str
+) -> str:
+    best = {}
+    for column in columns:
+        means = [c.ours_mean for (_, place), c in cells.items() if place == column and c.n]
+        best[column] = f"{max(means):.1f}" if len(means) > 1 else ""
+    lines = [[corner, *("<br>".join(column_parts(column)) for column in columns)]]
+    for row in dict.fromkeys(row for row, column in cells if column in columns):
+        found = [(cells.get((row, column)), best[column]) for column in columns]
+        lines.append([row, *("" if c is None else _cell(c, top, flags) for c, top in found)])
+    return _grid(lines)
+
+
+def _cell(cell: Any, best: str, flags: list[str]) -> str:
+    """`**81.2** ± 0.4`, and below it the paper's number, its footnote and our difference."""
+    ours = f"{cell.ours_mean:.1f}" if cell.n else "–"
+    if ours == best:
+        ours = f"**{ours}**"
+    if cell.n > 1:
+        ours += f" ± {cell.ours_std:.1f}"
+    if 0 < cell.n < cell.wanted:
+        ours += f" (n = {cell.n})"
+    if math.isnan(cell.paper):
+        return ours
+    mark = _mark(flags.index(cell.flag)) if cell.flag else ""
+    difference = f" ({cell.difference:+.1f})".replace("-", "−") if cell.n else ""
+    return f"{ours}<br>paper {cell.paper:.1f}{mark}{difference}"
+
+
+def _mark(number: int) -> str:
+    return f"<sup>{chr(ord('a') + number)}</sup>"
+
+
+def _notes(frame: "DataFrame", experiment: Experiment, flags: list[str]) -> list[str]:
+    """What the cells mean, what is missing, what is special about a row or a paper's number."""
+    if frame.empty:
+        return []
+    seeds, done, wanted = frame["wanted"].max(), frame["n"].sum(), frame["wanted"].sum()
+    spread = f"mean ± sample standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    text = f"Percent, {spread}; the best of ours in bold."
+    if frame["paper"].notna().any():
+        text += " Second line: the paper's number, and in brackets ours minus the paper's."
+    if (frame["n"] == 0).any():
+        text += " –: no result of ours."
+    notes = [text]
+    if done < wanted:
+        notes.append(f"**Incomplete: {done} of {wanted} results are in.**")
+    protocols = set(frame["protocol"])
+    fixed = [
+        f"{row.label} is always {row.protocol}"
+        for row in experiment.rows
+        if row.protocol in PAPER_PROTOCOLS and protocols - {row.protocol}
+    ]
+    if fixed:
+        notes.append(f"Whatever the column says, {', '.join(fixed)}.")
+    suspect = "The paper's number is suspect:"
+    notes += [f"{_mark(i)} {f.replace('SUSPECT:', suspect)}" for i, f in enumerate(flags)]
+    return notes
+
+
+def alignment_markdown(losses: "DataFrame", experiment: Experiment, config: Config) -> str:
+    """The mean alignment loss of every method and part, as a page."""
+    lines = [["Scenario", "Method", "Dimensions", "Number", "Mean loss"]]
+    for key, found in losses.groupby(["scenario", "row", "part"], sort=False):
+        scenario, row, part = map(str, key)
+        mean = f"{found['loss'].mean():.3f}"
+        lines.append([SCENARIOS[scenario], row, part, str(len(found)), mean])
+    note = (
+        "A dimension's loss is its mean over the batches; one run a method, the first seed's. "
+        "The figure counts what is above 1 in its last bin."
+    )
+    body = [_grid(lines), note] if len(lines) > 1 else ["No alignment has been measured yet."]
+    return _page(experiment, config, body)

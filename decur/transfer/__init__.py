@@ -1,0 +1,1 @@
+"""Transfer: what a pretrained backbone is worth, measured on labelled data."""

@@ -1,0 +1,104 @@
+"""Labelled batches for transfer: label fractions, joint crops and flips, targets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from decur.augment import PRESETS, crop_resize, draw_boxes
+from decur.config import Transfer
+from decur.errors import DecurError
+from decur.shards import PairedShards
+
+CENTRE = 224 / 256
+"""Side of the evaluation crop over that of the image (appendix B)."""
+
+
+def label_subset(rows: NDArray[np.int64], percent: float, seed: int) -> NDArray[np.int64]:
+    """A seeded subset of `percent` of the rows, without replacement, in the order of the rows.
+
+    Raises:
+        DecurError: the percentage selects no sample.
+    """
+    if percent == 100:
+        return rows
+    count = int(len(rows) * percent / 100)
+    if not 0 < count <= len(rows):
+        raise DecurError(f"labels: {percent:g} % of {len(rows)} samples selects {count} samples")
+    chosen = np.random.default_rng(seed).choice(len(rows), count, replace=False)
+    return rows[np.sort(chosen)]
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A dataset's shards seen through some modalities, each with the scaling of its pretraining.
+
+    `presets` maps the modality to its augmentation preset, whose mean and std are applied.
+    """
+
+    shards: PairedShards
+    presets: dict[str, str]
+    settings: Transfer
+    ignore: int | None
+    device: torch.device
+
+    def inputs(
+        self, rows: NDArray[np.int64], generator: Generator | None
+    ) -> tuple[list[Tensor], Tensor]:
+        """One batch: a float tensor `(N, C, H, W)` a modality, and the targets.
+
+        With a generator, one random crop and flips common to all modalities and the mask;
+        without, the deterministic view: for classification the centre crop, for segmentation the
+        whole image. Targets are float `(N, classes)` or long `(N, H, W)`.
+        """
+        arrays = [self.shards.batch(name, rows) for name in self.presets]
+        images = [torch.from_numpy(array).to(self.device) for array in arrays]
+        segmentation = self.settings.task == "segmentation"
+        labels = self.shards.masks(rows) if segmentation else self.shards.labels(rows)
+        targets = torch.from_numpy(labels).to(self.device)
+        height, width = images[0].shape[-2:]
+        if generator is not None:
+            boxes = draw_boxes(len(rows), height, width, self.settings.crop_scale, generator)
+            flips = torch.rand(len(rows), 2, generator=generator) < torch.tensor([0.5, 0.0])
+        elif segmentation:
+            return self._scaled(images), targets.long()
+        else:
+            boxes = _centre_boxes(len(rows), height, width)
+            flips = torch.zeros(len(rows), 2, dtype=torch.bool)
+        size = self.settings.crop
+        xs = self._scaled([crop_resize(image, boxes, flips, size) for image in images])
+        if not segmentation:
+            return xs, targets.float()
+        masks = crop_resize(targets[:, None], boxes, flips, size, mode="nearest")
+        return xs, masks[:, 0].long()
+
+    def _scaled(self, images: list[Tensor]) -> list[Tensor]:
+        return [scaled(x, p) for x, p in zip(images, self.presets.values(), strict=True)]
+
+
+def _centre_boxes(n: int, height: int, width: int) -> Tensor:
+    side = round(min(height, width) * CENTRE)
+    box = torch.tensor([(height - side) // 2, (width - side) // 2, side, side])
+    return box.expand(n, 4)
+
+
+def scaled(images: Tensor, preset: str) -> Tensor:
+    """8-bit values as the backbone was pretrained to see them: [0, 1], or standardised."""
+    x = images / 255
+    mean, std = PRESETS[preset].mean, PRESETS[preset].std
+    if mean is None or std is None:
+        return x
+    return (x - x.new_tensor(mean).view(-1, 1, 1)) / x.new_tensor(std).view(-1, 1, 1)
+
+
+def whole_view(
+    shards: PairedShards, modality: str, preset: str, rows: NDArray[np.int64], size: int
+) -> Tensor:
+    """The whole image resized to `size`, scaled as in pretraining: `(N, C, size, size)`."""
+    images = torch.from_numpy(shards.batch(modality, rows))
+    n, _, height, width = images.shape
+    boxes = torch.tensor([0, 0, height, width]).expand(n, 4)
+    unflipped = torch.zeros(n, 2, dtype=torch.bool)
+    return scaled(crop_resize(images, boxes, unflipped, size), preset)

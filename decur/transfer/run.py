@@ -1,0 +1,143 @@
+"""All transfer evaluations of one pretrained run, in one process: weights in, metrics.json out."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from decur import datasets
+from decur.config import TransferSettings
+from decur.errors import DecurError
+from decur.models.backbones import Backbone
+from decur.models.heads import FCN, LateFusion
+from decur.models.two_branch import TwoBranch
+from decur.paths import Cell
+from decur.pretrain import build_model, dims_common
+from decur.provenance import provenance, write_json
+from decur.shards import PairedShards
+from decur.transfer.data import LabelledData, label_subset, whole_view
+from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
+from decur.transfer.train import evaluate, train
+from decur.weights import branch_weights, load_backbone, read_weights
+
+
+def transfer(
+    settings: TransferSettings,
+    cells: Sequence[Cell],
+    weights: Path,
+    shards: Path,
+    out: Path,
+    *,
+    device: str = "cpu",
+) -> None:
+    """Evaluate the backbones of `weights` in every cell, on the datasets below `shards`.
+
+    Writes `out/<cell>/metrics.json`: metrics in percent, and where they came from.
+    """
+    tensors, metadata = read_weights(weights)
+    for cell in cells:
+        data = PairedShards(shards / cell.dataset)
+        if cell.protocol.startswith("probe"):
+            metrics = _probe(settings, cell, tensors, data)
+        else:
+            metrics = _train_head(settings, cell, tensors, data, torch.device(device))
+        origin = provenance(settings, {cell.dataset: data.card["checksum"]})
+        origin["pretrained"] = metadata.get("provenance", {})
+        path = out / str(cell) / "metrics.json"
+        write_json(path, {"run": settings.run, "cell": str(cell), **metrics, "provenance": origin})
+        scores = {k: round(v, 1) for k, v in metrics["metrics"].items()}
+        print(f"{settings.run} {cell}: {scores}", flush=True)
+
+
+def chosen_modalities(settings: TransferSettings, cell: Cell) -> dict[str, str]:
+    """The cell's modalities with their presets, in the order of the scenario.
+
+    Raises:
+        DecurError: the scenario has no such modality.
+    """
+    known = settings.pretrain.modalities
+    for name in cell.modalities.split("+"):
+        if name not in known:
+            raise DecurError(f"cell '{cell}': no modality '{name}' (known: {', '.join(known)})")
+    wanted = cell.modalities.split("+")
+    return {name: preset for name, preset in known.items() if name in wanted}
+
+
+def _backbones(
+    settings: TransferSettings,
+    names: Iterable[str],
+    tensors: dict[str, Tensor],
+    shards: PairedShards,
+) -> list[Backbone]:
+    order = list(settings.pretrain.modalities)
+    return [
+        load_backbone(
+            branch_weights(tensors, order.index(name)),
+            arch=settings.pretrain.arch,
+            in_chans=len(shards.bands(name)),
+        )
+        for name in names
+    ]
+
+
+def _train_head(
+    settings: TransferSettings,
+    cell: Cell,
+    tensors: dict[str, Tensor],
+    shards: PairedShards,
+    device: torch.device,
+) -> dict[str, dict[str, float]]:
+    recipe = settings.recipes[cell.dataset]
+    facts = datasets.load(cell.dataset).DATASET
+    presets = chosen_modalities(settings, cell)
+    seed = settings.pretrain.seed
+    torch.manual_seed(seed)
+    backbones = _backbones(settings, presets, tensors, shards)
+    head = LateFusion if recipe.task == "classification" else FCN
+    model = head(backbones, len(facts.classes))
+    model.to(device)
+    data = LabelledData(shards, presets, recipe, facts.ignore, device)
+    rows = label_subset(shards.rows("train"), cell.labels, seed)
+    frozen = cell.protocol == "linear"
+    train(model, data, rows, recipe.recipe(cell.protocol), frozen=frozen, seed=seed)
+    metrics = evaluate(model, data, shards.rows(facts.evaluation))
+    return {"metrics": metrics, "counts": {"train": len(rows)}}
+
+
+def _probe(
+    settings: TransferSettings, cell: Cell, tensors: dict[str, Tensor], shards: PairedShards
+) -> dict[str, dict[str, float]]:
+    """Factor probes of one modality: `probe`, `probe-common` or `probe-unique`."""
+    ((name, preset),) = chosen_modalities(settings, cell).items()
+    branch = list(settings.pretrain.modalities).index(name)
+    model = build_model(settings.pretrain, shards)
+    model.load_state_dict(tensors)
+    train_rows, test_rows = shards.rows("train"), shards.rows("test")
+
+    def representation(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        images = whole_view(shards, name, preset, rows, settings.pretrain.crop)
+        if cell.protocol == "probe":
+            return features(model.backbones[branch], images).numpy()
+        z = features(_Embedder(model, branch), images)
+        common = dims_common(settings.pretrain, model.embedding_dim)
+        return split_dimensions(z, common, cell.protocol.removeprefix("probe-")).numpy()
+
+    levels = factor_levels(shards, train_rows), factor_levels(shards, test_rows)
+    factors = {f: (levels[0][f], levels[1][f]) for f in levels[0]}
+    train_features = representation(train_rows)
+    metrics = probe_factors(train_features, representation(test_rows), factors)
+    return {"metrics": metrics, "counts": {"dimensions": train_features.shape[1]}}
+
+
+class _Embedder(nn.Module):
+    """Backbone and projector of one branch as a single network."""
+
+    def __init__(self, model: TwoBranch, branch: int) -> None:
+        super().__init__()
+        self.model, self.branch = model, branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.embed(x, self.branch)

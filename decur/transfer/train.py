@@ -1,0 +1,137 @@
+"""Training and evaluation of a transfer model: linear on a frozen backbone, or fine-tuned.
+
+Frozen means frozen: in the linear protocol the backbones stay in evaluation mode, batch norm
+included. Without augmentation their features are extracted once and only the head is trained.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from decur.config import Recipe
+from decur.models.heads import FCN, LateFusion
+from decur.transfer.data import LabelledData
+from decur.transfer.metrics import average_precision, confusion_matrix, segmentation_scores
+
+Head = LateFusion | FCN
+EVALUATION_BATCH = 256
+
+
+def batch_loss(logits: Tensor, targets: Tensor, ignore: int | None) -> Tensor:
+    """Multi-label soft margin for `(N, classes)` logits, cross-entropy for maps (appendix B).
+
+    A batch of ignored pixels alone gives zero, with a gradient of zero.
+    """
+    if logits.ndim == 2:
+        return F.multilabel_soft_margin_loss(logits, targets)
+    ignored = -100 if ignore is None else ignore
+    total = F.cross_entropy(logits, targets, ignore_index=ignored, reduction="sum")
+    return total / (targets != ignored).sum().clamp(min=1)
+
+
+def learning_rate(recipe: Recipe, step: int, total: int) -> float:
+    """Learning rate at a step of `total`."""
+    if recipe.schedule == "steps":
+        return recipe.lr * 0.1 ** sum(step >= m * total for m in recipe.milestones)
+    if recipe.schedule == "poly":
+        return recipe.lr * (1 - step / total) ** 0.9
+    return recipe.lr
+
+
+def train(
+    model: Head,
+    data: LabelledData,
+    rows: NDArray[np.int64],
+    recipe: Recipe,
+    *,
+    frozen: bool,
+    seed: int,
+) -> None:
+    """Train the head, and the backbones unless `frozen`, on the labelled rows, in place."""
+    torch.manual_seed(seed)
+    model.train()
+    if frozen:
+        model.backbones.eval().requires_grad_(False)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decay = recipe.weight_decay
+    optimizer: torch.optim.Optimizer = (
+        torch.optim.SGD(parameters, recipe.lr, momentum=0.9, weight_decay=decay)
+        if recipe.optimizer == "sgd"
+        else torch.optim.AdamW(parameters, recipe.lr, weight_decay=decay)
+    )
+    size = min(data.settings.batch_size, len(rows))
+    total = recipe.steps or (recipe.epochs or 0) * (len(rows) // size)
+    forward = _cached_head(model, data, rows) if frozen and not data.settings.augment else None
+    generator = Generator().manual_seed(seed)
+    for step, chosen in enumerate(_orders(len(rows), size, total, seed)):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step, total)
+        if forward is not None:
+            logits, targets = forward(chosen)
+        else:
+            augment = generator if data.settings.augment else None
+            xs, targets = data.inputs(rows[chosen], augment)
+            logits = model(xs)
+        loss = batch_loss(logits, targets, data.ignore)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _orders(count: int, size: int, total: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """`total` batches of positions below `count`, every epoch shuffled anew."""
+    per_epoch = count // size
+    for step in range(total):
+        epoch, i = divmod(step, per_epoch)
+        if i == 0:
+            order = np.random.default_rng([seed, epoch]).permutation(count)
+        yield order[i * size : (i + 1) * size]
+
+
+def _cached_head(
+    model: Head, data: LabelledData, rows: NDArray[np.int64]
+) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
+    """Logits and targets of positions in `rows`, from frozen features computed once."""
+    parts, targets, size = [], [], (0, 0)
+    with torch.no_grad():
+        for batch in _chunks(rows):
+            xs, target = data.inputs(batch, None)
+            parts.append(model.features(xs))
+            targets.append(target)
+            size = (xs[0].shape[-2], xs[0].shape[-1])
+    features = [torch.cat(part) for part in zip(*parts, strict=True)]
+    all_targets = torch.cat(targets)
+
+    def forward(chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        at = torch.from_numpy(chosen).to(all_targets.device)
+        return model.head([f[at] for f in features], size), all_targets[at]
+
+    return forward
+
+
+def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return np.array_split(rows, -(-len(rows) // EVALUATION_BATCH))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: LabelledData, rows: NDArray[np.int64]) -> dict[str, float]:
+    """Dataset-level metrics in percent, on deterministic views."""
+    model.eval()
+    scores, truths = [], []
+    confusion: Tensor | None = None
+    for batch in _chunks(rows):
+        xs, targets = data.inputs(batch, None)
+        logits = model(xs)
+        if data.settings.task == "segmentation":
+            counts = confusion_matrix(logits, targets, data.ignore)
+            confusion = counts if confusion is None else confusion + counts
+        else:
+            scores.append(logits.sigmoid())
+            truths.append(targets)
+    if confusion is not None:
+        return segmentation_scores(confusion, data.ignore)
+    return average_precision(torch.cat(scores), torch.cat(truths))

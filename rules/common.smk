@@ -1,0 +1,43 @@
+# Config, paths and the runs that the experiments ask for; nothing here computes.
+import hashlib
+import sys
+
+from decur.config import alignment_settings, parse_config, pretrain_settings, transfer_settings
+from decur.errors import DecurError
+from decur.experiments import (
+    alignment_runs,
+    chosen_experiments,
+    entries,
+    load_experiments,
+    transfer_runs,
+)
+from decur.paths import Cell, Paths, Run
+from decur.tables import outputs
+
+EXPERIMENTS_FILE = HOME / "config" / "experiments.yaml"
+
+try:
+    CONFIG = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
+    EXPERIMENTS = chosen_experiments(load_experiments(EXPERIMENTS_FILE), CONFIG)
+    TRANSFERS = transfer_runs(EXPERIMENTS.values(), CONFIG)
+    ALIGNMENTS = alignment_runs(EXPERIMENTS.values(), CONFIG)
+    RUNS = sorted({*TRANSFERS, *ALIGNMENTS})
+    SETTINGS = {str(run): pretrain_settings(CONFIG, run) for run in RUNS}
+except DecurError as error:
+    raise WorkflowError(str(error))
+
+PATHS = Paths(CONFIG.results, CONFIG.scale)
+
+
+wildcard_constraints:
+    dataset="[a-z0-9-]+",
+    run="[^/]+/[^/]+/[^/]+/seed-[0-9]+",
+
+
+# The package of this interpreter, whichever environment a job starts in.
+shell.prefix(f"set -euo pipefail; export PATH={str(Path(sys.executable).parent)!r}:$PATH; ")
+
+
+def digest(tree):
+    """A short fingerprint: as a parameter it makes a job run again when what it reads changes."""
+    return hashlib.sha256(repr(tree).encode()).hexdigest()[:16]

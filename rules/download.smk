@@ -1,0 +1,26 @@
+# Raw files of each dataset, in its official layout: scenes, sample frames or archives.
+
+
+rule download:
+    output:
+        PATHS.manifest("{dataset}"),
+    params:
+        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        folder=PATHS.raw("{dataset}"),
+    log:
+        PATHS.log("download", "{dataset}"),
+    benchmark:
+        PATHS.benchmark("download", "{dataset}")
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=lambda w: 60 if CONFIG.datasets[w.dataset].source == "scenes" else 1440,
+    shell:
+        "decur download {wildcards.dataset} --settings {params.settings:q}"
+        " --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
+
+
+rule download_all:
+    """Raw files of every dataset."""
+    input:
+        [PATHS.manifest(dataset) for dataset in CONFIG.datasets],

@@ -1,0 +1,29 @@
+# What the embeddings hold: cross-modal alignment of every dimension.
+
+
+rule alignment:
+    input:
+        weights=PATHS.weights("{run}"),
+        shards=lambda w: PATHS.card(SETTINGS[w.run].dataset),
+    output:
+        PATHS.alignment("{run}"),
+    params:
+        settings=lambda w: alignment_settings(CONFIG, Run.parse(w.run)).model_dump_json(),
+        shards=lambda w: PATHS.shards(SETTINGS[w.run].dataset),
+    log:
+        PATHS.log("explain", "{run}"),
+    benchmark:
+        PATHS.benchmark("explain", "{run}")
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "decur align --settings {params.settings:q} --weights {input.weights:q}"
+        " --shards {params.shards:q} --out {output:q} --threads {threads} 2> {log:q} >&2"
+
+
+rule explain_all:
+    """Cross-modal alignment of every run that a figure shows."""
+    input:
+        [PATHS.alignment(str(run)) for run in ALIGNMENTS],

@@ -1,0 +1,29 @@
+# Paired shards: 8-bit arrays of both modalities, an index and a card.
+
+
+rule preprocess:
+    input:
+        PATHS.manifest("{dataset}"),
+    output:
+        PATHS.card("{dataset}"),
+    params:
+        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        raw=PATHS.raw("{dataset}"),
+        folder=PATHS.shards("{dataset}"),
+    log:
+        PATHS.log("preprocess", "{dataset}"),
+    benchmark:
+        PATHS.benchmark("preprocess", "{dataset}")
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    shell:
+        "decur preprocess {wildcards.dataset} --settings {params.settings:q}"
+        " --raw {params.raw:q} --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
+
+
+rule preprocess_all:
+    """Paired shards of every dataset."""
+    input:
+        [PATHS.card(dataset) for dataset in CONFIG.datasets],

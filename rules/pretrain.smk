@@ -1,0 +1,29 @@
+# Pretraining of both backbones; checkpoints lie beside the output, undeclared, and survive failure.
+
+
+rule pretrain:
+    input:
+        lambda w: PATHS.card(SETTINGS[w.run].dataset),
+    output:
+        PATHS.weights("{run}"),
+    params:
+        settings=lambda w: SETTINGS[w.run].model_dump_json(),
+        shards=lambda w: PATHS.shards(SETTINGS[w.run].dataset),
+        folder=PATHS.pretrain("{run}"),
+    log:
+        PATHS.log("pretrain", "{run}"),
+    benchmark:
+        PATHS.benchmark("pretrain", "{run}")
+    threads: 1
+    resources:
+        mem_mb=2500,
+        runtime=60,
+    shell:
+        "decur pretrain --settings {params.settings:q} --shards {params.shards:q}"
+        " --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
+
+
+rule pretrain_all:
+    """Backbone weights of every run that a table or figure needs."""
+    input:
+        [PATHS.weights(str(run)) for run in RUNS],

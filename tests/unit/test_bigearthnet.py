@@ -1,0 +1,212 @@
+"""BigEarthNet patches are paired, labelled with 19 classes and split as the official lists say."""
+
+import bz2
+import json
+
+import numpy as np
+import pytest
+from rasters import arranged, cut_short, one_line_naming, write_tiff
+
+from decur.config import DatasetSettings
+from decur.datasets import bigearthnet
+from decur.errors import DecurError
+
+SETTINGS = DatasetSettings(pixels=24)
+BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "11", "12")
+SIDES = {"01": 4, "09": 4, "02": 24, "03": 24, "04": 24, "08": 24}
+PASTURE = "S2A_MSIL2A_20170617T113321_4_55"
+
+
+def make_patch(root, optical=PASTURE, labels=("Pastures",)):
+    row, column = optical.split("_")[-2:]
+    name = f"S1A_IW_GRDH_1SDV_20170617T064724_29UPU_{row}_{column}"
+    sar = root / "BigEarthNet-S1-v1.0" / name
+    for band, level in (("VV", -12.59), ("VH", -24.64)):
+        write_tiff(sar / f"{name}_{band}.tif", np.full((24, 24), level, np.float32))
+    write_json(sar, {"labels": list(labels), "corresponding_s2_patch": optical})
+    folder = root / "BigEarthNet-v1.0" / optical
+    for number, band in enumerate(BANDS):
+        side = SIDES.get(band, 12)
+        write_tiff(
+            folder / f"{optical}_B{band}.tif", np.full((side, side), 400 * number, np.uint16)
+        )
+    write_json(folder, {"labels": list(labels)})
+    return root
+
+
+def write_json(folder, content):
+    (folder / f"{folder.name}_labels_metadata.json").write_text(json.dumps(content))
+
+
+def write_lists(root, **lists):
+    (root / "splits").mkdir(exist_ok=True)
+    for name, patches in lists.items():
+        text = "".join(f"{patch}\r\n" for patch in patches)
+        (root / "splits" / f"{name}.csv.bz2").write_bytes(bz2.compress(text.encode()))
+
+
+def read_only(root, settings=SETTINGS):
+    (record,) = bigearthnet.scan(root, settings)
+    return bigearthnet.read(record, settings)
+
+
+def classes_of(sample):
+    return {bigearthnet.DATASET.classes[k] for k in np.flatnonzero(sample.labels)}
+
+
+def test_vv_comes_before_vh(tmp_path):
+    vv, vh = read_only(make_patch(tmp_path)).arrays["sar"][0, :, 0, 0].tolist()
+    assert (vv, vh) == (127, 63)
+
+
+def test_the_band_that_level_2a_lacks_is_black_at_its_place(tmp_path):
+    optical = read_only(make_patch(tmp_path)).arrays["optical"]
+    assert optical.shape == (1, 13, 24, 24)
+    expected = [int(400 * number * 255 / 10_000) for number in range(12)]
+    assert optical[0, :, 0, 0].tolist() == [*expected[:10], 0, *expected[10:]]
+
+
+def test_the_nomenclature_joins_43_corine_classes_to_19():
+    joined = [name for names in bigearthnet.CORINE.values() for name in names]
+    assert len(bigearthnet.DATASET.classes) == 19
+    assert len(bigearthnet.DROPPED) == 11
+    assert len({*joined, *bigearthnet.DROPPED}) == len(joined) + 11 == 43
+
+
+def test_labels_join_and_fall_away(tmp_path):
+    labels = ["Vineyards", "Olive groves", "Airports", "Sea and ocean"]
+    sample = read_only(make_patch(tmp_path, labels=labels))
+    assert sample.labels.dtype == np.uint8
+    assert classes_of(sample) == {"Permanent crops", "Marine waters"}
+
+
+def test_a_patch_may_keep_no_label(tmp_path):
+    assert not read_only(make_patch(tmp_path, labels=["Airports"])).labels.any()
+
+
+def test_an_unknown_label_names_the_patch(tmp_path):
+    root = make_patch(tmp_path, labels=["Arable land"])
+    with pytest.raises(DecurError, match="'Arable land' is no CORINE class") as raised:
+        read_only(root)
+    assert one_line_naming(raised, root / "BigEarthNet-v1.0" / PASTURE)
+
+
+def test_the_lists_decide_the_split_and_what_is_left_out(tmp_path):
+    names = [f"S2A_MSIL2A_20170617T113321_0_{k}" for k in range(6)]
+    for name in names:
+        make_patch(tmp_path, name)
+    write_lists(
+        tmp_path,
+        train=names[:1],
+        val=names[1:2],
+        test=names[2:3],
+        patches_with_seasonal_snow=names[3:4],
+        patches_with_cloud_and_shadow=names[4:5],
+    )
+    splits = {record.id: record.split for record in bigearthnet.scan(tmp_path, SETTINGS)}
+    assert splits == {names[0]: "train", names[1]: "val", names[2]: "test", names[5]: "train"}
+
+
+def test_lists_of_pairs_and_unpacked_lists_are_read_too(tmp_path):
+    make_patch(tmp_path)
+    write_lists(tmp_path, train=[], test=[])
+    (tmp_path / "splits" / "val.csv").write_text(f"{PASTURE},S1A_IW_GRDH_4_55\n")
+    assert [record.split for record in bigearthnet.scan(tmp_path, SETTINGS)] == ["val"]
+
+
+def test_without_lists_everything_is_training_data(tmp_path):
+    assert read_only(make_patch(tmp_path)).split == "train"
+
+
+def test_one_list_alone_is_refused_because_val_would_become_training_data(tmp_path):
+    write_lists(make_patch(tmp_path), train=[PASTURE], test=[])
+    with pytest.raises(DecurError, match="fetch all three") as raised:
+        read_only(tmp_path)
+    assert one_line_naming(raised, tmp_path / "splits" / "val.csv")
+
+
+@pytest.mark.parametrize("folder", ["BigEarthNet-S1-v1.0", "BigEarthNet-v1.0"])
+def test_a_patch_without_its_partner_is_left_out(tmp_path, folder):
+    make_patch(tmp_path, "S2A_MSIL2A_20170617T113321_1_1")
+    make_patch(tmp_path, PASTURE)
+    (patch,) = (tmp_path / folder).glob("*_1_1")
+    patch.rename(tmp_path / patch.name)
+    assert [record.id for record in bigearthnet.scan(tmp_path, SETTINGS)] == [PASTURE]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    (tmp_path / "BigEarthNet-v1.0").mkdir()
+    with pytest.raises(DecurError, match="official layout") as raised:
+        bigearthnet.scan(tmp_path, SETTINGS)
+    assert one_line_naming(raised, tmp_path / "BigEarthNet-S1-v1.0")
+
+
+@pytest.mark.parametrize("band", ["8A", "12"])
+def test_a_missing_band_names_the_file(tmp_path, band):
+    path = make_patch(tmp_path) / "BigEarthNet-v1.0" / PASTURE / f"{PASTURE}_B{band}.tif"
+    path.unlink()
+    with pytest.raises(DecurError, match="no such file") as raised:
+        read_only(tmp_path)
+    assert one_line_naming(raised, path)
+
+
+def test_a_band_cut_short_names_the_file(tmp_path):
+    path = make_patch(tmp_path) / "BigEarthNet-v1.0" / PASTURE / f"{PASTURE}_B02.tif"
+    cut_short(path)
+    with pytest.raises(DecurError, match="cannot be read") as raised:
+        read_only(tmp_path)
+    assert one_line_naming(raised, path)
+
+
+def test_a_band_of_the_wrong_size_names_the_file(tmp_path):
+    path = make_patch(tmp_path) / "BigEarthNet-v1.0" / PASTURE / f"{PASTURE}_B01.tif"
+    write_tiff(path, np.zeros((12, 12), np.uint16))
+    with pytest.raises(DecurError, match="12 x 12 pixels, expected 4 x 4") as raised:
+        read_only(tmp_path)
+    assert one_line_naming(raised, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "cannot be read"), ("[]", "cannot be read"), ("{}", "has no 'labels'")],
+)
+def test_a_damaged_label_file_is_named(tmp_path, content, message):
+    folder = make_patch(tmp_path) / "BigEarthNet-v1.0" / PASTURE
+    path = folder / f"{PASTURE}_labels_metadata.json"
+    path.write_text(content)
+    with pytest.raises(DecurError, match=message) as raised:
+        read_only(tmp_path)
+    assert one_line_naming(raised, path)
+
+
+def test_the_real_patches_are_paired_split_and_labelled(tmp_path):
+    root = arranged(bigearthnet, tmp_path)
+    settings = DatasetSettings(pixels=120)
+    samples = [bigearthnet.read(r, settings) for r in bigearthnet.scan(root, settings)]
+    assert {sample.id: sample.split for sample in samples} == {
+        "S2A_MSIL2A_20170613T101031_87_48": "test",
+        "S2A_MSIL2A_20170617T113321_36_85": "train",
+        "S2A_MSIL2A_20170617T113321_4_55": "train",
+        "S2A_MSIL2A_20171221T112501_56_35": "train",
+        "S2B_MSIL2A_20170924T93020_69_24": "train",
+    }  # and S2B_MSIL2A_20180204T94161_57_38 lies under snow
+    assert classes_of(samples[2]) == {"Pastures"}
+    assert classes_of(samples[4]) == {
+        "Coniferous forest",
+        "Mixed forest",
+        "Transitional woodland, shrub",
+        "Inland wetlands",
+        "Inland waters",
+    }
+    assert {sample.place for sample in samples} == {"29UPU", "29SND", "33UUP", "35VPK"}
+    for sample in samples:
+        assert sample.arrays["sar"].shape == (1, 2, 120, 120)
+        red, near_infrared, cirrus = sample.arrays["optical"][0, [3, 7, 10]].mean(axis=(1, 2))
+        assert cirrus == 0 < red < near_infrared  # all are vegetated
+
+
+def test_the_real_lists_have_the_official_lengths(tmp_path):
+    root = arranged(bigearthnet, tmp_path)
+    splits = list(bigearthnet._splits(root / "splits").values())
+    counts = [splits.count(split) for split in bigearthnet.SPLITS]
+    assert counts == [269_695, 123_723, 125_866]

@@ -1,0 +1,168 @@
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from decur.config import DatasetSettings
+from decur.datasets import geonrw
+from decur.errors import DecurError
+
+SAMPLES = os.environ.get("DECUR_SAMPLES")
+real = pytest.mark.skipif(not SAMPLES, reason="DECUR_SAMPLES is not set")
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+SMALL = DatasetSettings(pixels=16)
+WITH_NIR = DatasetSettings(pixels=16, modalities=("rgb", "nir"))
+SIDE = 64
+"""A tile of 4 x 4 patches of 16 pixels."""
+
+
+def write_tif(path: Path, band: np.ndarray) -> None:
+    profile = {"driver": "GTiff", "count": 1, "dtype": band.dtype}
+    with rasterio.open(path, "w", height=len(band), width=band.shape[1], **profile) as file:
+        file.write(band, 1)
+
+
+def write_tile(root: Path, city: str = "aachen", corner: str = "280_5650", bands: int = 4) -> Path:
+    rng = np.random.default_rng(0)
+    folder = root / city
+    folder.mkdir(parents=True, exist_ok=True)
+    image = folder / f"{corner}_rgb.jp2"
+    Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, bands), dtype=np.uint8)).save(image)
+    write_tif(folder / f"{corner}_seg.tif", rng.integers(0, 11, (SIDE, SIDE), dtype=np.uint8))
+    slope = np.add.outer(np.arange(SIDE), np.arange(SIDE)).astype(np.float32)
+    write_tif(folder / f"{corner}_dem.tif", 100 + slope)
+    return image
+
+
+def test_a_tile_is_cut_into_sixteen_patches_row_by_row(tmp_path):
+    image = np.asarray(Image.open(write_tile(tmp_path)))
+    records = {record.patch: record for record in geonrw.scan(tmp_path, SMALL)}
+    assert set(records) == set(range(1, 17))
+    assert records[7].id == "aachen_280_5650_7"
+    sample = geonrw.read(records[7], SMALL)
+    assert sample.arrays["rgb"].shape == (1, 3, 16, 16)
+    np.testing.assert_array_equal(
+        sample.arrays["rgb"][0].transpose(1, 2, 0), image[16:32, 32:48, :3]
+    )
+
+
+def test_records_come_sorted_by_id_and_split_by_city(tmp_path):
+    for city in ("neuss", "aachen", "atlantis"):
+        write_tile(tmp_path, city)
+    records = geonrw.scan(tmp_path, SMALL)
+    assert [r.id for r in records] == sorted(r.id for r in records)
+    splits = {record.place: record.split for record in records}
+    assert splits == {"neuss": "test", "aachen": "train", "atlantis": "train"}
+
+
+def test_elevation_is_stretched_within_each_patch(tmp_path):
+    write_tile(tmp_path)
+    first, last = (geonrw.read(geonrw.scan(tmp_path, SMALL)[i], SMALL) for i in (0, 15))
+    dem = first.arrays["dem"]
+    assert dem.shape == (1, 1, 16, 16) and dem.dtype == np.uint8
+    assert dem.min() == 0 and dem.max() >= 254
+    np.testing.assert_allclose(dem.astype(int), last.arrays["dem"].astype(int), atol=1)
+
+
+def test_near_infrared_is_the_fourth_band(tmp_path):
+    image = np.asarray(Image.open(write_tile(tmp_path)))
+    sample = geonrw.read(geonrw.scan(tmp_path, WITH_NIR)[0], WITH_NIR)
+    assert list(sample.arrays) == ["rgb", "nir"]
+    np.testing.assert_array_equal(sample.arrays["nir"][0, 0], image[:16, :16, 3])
+
+
+def test_patches_are_resized_to_the_stored_side_and_keep_whole_labels(tmp_path):
+    write_tile(tmp_path)
+    settings = DatasetSettings(pixels=40)
+    sample = geonrw.read(geonrw.scan(tmp_path, settings)[0], settings)
+    assert sample.arrays["rgb"].shape == (1, 3, 40, 40)
+    assert sample.mask.shape == (40, 40) and sample.mask.dtype == np.uint8
+    assert sample.mask.max() < len(geonrw.DATASET.classes) == len(geonrw.DATASET.colours)
+
+
+def test_a_tile_without_elevation_names_itself_and_the_remedy(tmp_path):
+    write_tile(tmp_path).with_name("280_5650_dem.tif").unlink()
+    with pytest.raises(DecurError, match=r"^aachen/280_5650: .*modalities to \[rgb, nir\]$"):
+        geonrw.scan(tmp_path, SMALL)
+    assert len(geonrw.scan(tmp_path, WITH_NIR)) == 16
+
+
+def test_a_tile_without_labels_is_an_error(tmp_path):
+    write_tile(tmp_path).with_name("280_5650_seg.tif").unlink()
+    with pytest.raises(DecurError, match=r"280_5650_seg.tif not found"):
+        geonrw.scan(tmp_path, SMALL)
+
+
+def test_near_infrared_of_a_three_band_tile_is_an_error(tmp_path):
+    write_tile(tmp_path, bands=3)
+    record = geonrw.scan(tmp_path, WITH_NIR)[0]
+    with pytest.raises(DecurError, match=r"280_5650_rgb.jp2: no fourth band"):
+        geonrw.read(record, WITH_NIR)
+
+
+def test_a_truncated_image_is_named(tmp_path):
+    path = write_tile(tmp_path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DecurError, match=r"280_5650_rgb.jp2: truncated") as caught:
+        geonrw.read(geonrw.scan(tmp_path, SMALL)[0], SMALL)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_above_ten_is_named(tmp_path):
+    path = write_tile(tmp_path).with_name("280_5650_seg.tif")
+    write_tif(path, np.full((SIDE, SIDE), 11, dtype=np.uint8))
+    with pytest.raises(DecurError, match=r"280_5650_seg.tif: label 11 is not one of 0..10"):
+        geonrw.read(geonrw.scan(tmp_path, SMALL)[0], SMALL)
+
+
+def test_files_of_different_size_are_an_error(tmp_path):
+    path = write_tile(tmp_path).with_name("280_5650_dem.tif")
+    write_tif(path, np.zeros((SIDE // 2, SIDE // 2), dtype=np.float32))
+    with pytest.raises(DecurError, match=r"280_5650_dem.tif: 32 x 32 pixels, expected 64 x 64"):
+        geonrw.read(geonrw.scan(tmp_path, SMALL)[0], SMALL)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(DecurError, match=r"no <city>/<E>_<N>_rgb.jp2"):
+        geonrw.scan(tmp_path, SMALL)
+
+
+def test_places_of_several_cities_are_kept_and_counted(tmp_path, caplog):
+    for city in ("aachen", "neuss", "bonn"):
+        write_tile(tmp_path, city)
+    write_tile(tmp_path, "bonn", "281_5650")
+    with caplog.at_level(logging.WARNING):
+        records = geonrw.scan(tmp_path, SMALL)
+    assert len({record.id for record in records}) == 64
+    assert "1 of 2 tile positions belong to several cities" in caplog.text
+    assert "1 are both in train and test" in caplog.text
+
+
+@real
+def test_the_real_tiles_are_read_in_their_official_layout(tmp_path):
+    geonrw.arrange_samples(Path(SAMPLES), tmp_path)
+    settings = DatasetSettings(pixels=250, modalities=("rgb", "nir"))
+    records = geonrw.scan(tmp_path, settings)
+    assert len(records) == 40 * 16
+    assert {r.place for r in records if r.split == "test"} == {"duesseldorf", "herne"}
+    patches = [r for r in records if r.id.startswith("herne_373_5711_")]
+    samples = {r.patch: geonrw.read(r, settings) for r in patches}
+    with rasterio.open(Path(SAMPLES) / "GeoNRW/herne/373_5711_rgb.jp2") as file:
+        tile = file.read()
+    np.testing.assert_array_equal(samples[16].arrays["rgb"][0], tile[:3, 750:, 750:])
+    np.testing.assert_array_equal(samples[4].arrays["nir"][0], tile[3:, :250, 750:])
+    assert set(np.unique(samples[1].mask)) <= set(range(11))
+    assert samples[1].mask.any()
+
+
+@real
+def test_the_real_tiles_have_no_elevation(tmp_path):
+    geonrw.arrange_samples(Path(SAMPLES), tmp_path)
+    with pytest.raises(DecurError, match=r"modalities to \[rgb, nir\]"):
+        geonrw.scan(tmp_path, DatasetSettings())

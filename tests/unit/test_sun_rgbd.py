@@ -1,0 +1,167 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from decur.config import DatasetSettings
+from decur.datasets import sun_rgbd
+from decur.errors import DecurError
+
+SAMPLES = os.environ.get("DECUR_SAMPLES")
+real = pytest.mark.skipif(not SAMPLES, reason="DECUR_SAMPLES is not set")
+
+SETTINGS = DatasetSettings(pixels=32)
+HEIGHT, WIDTH = 48, 64
+FIRST, SECOND = "SUNRGBD/kv1/b3dodata/a", "SUNRGBD/xtion/sun3ddata/place/room/b"
+
+
+def encode(metres: np.ndarray) -> np.ndarray:
+    """The dataset's 16-bit encoding: millimetres, bits rotated left by three."""
+    millimetres = (1000 * metres).astype(np.uint16)
+    return (millimetres << 3) | (millimetres >> 13)
+
+
+def write_frame(root: Path, frame: str) -> None:
+    rng = np.random.default_rng(0)
+    folder = root / frame
+    for part in ("image", "depth", "depth_bfx"):
+        (folder / part).mkdir(parents=True)
+    colour = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    Image.fromarray(colour).save(folder / "image" / "0001.jpg")
+    metres = np.tile(np.linspace(4, 2, HEIGHT)[:, None], (1, WIDTH))
+    Image.fromarray(encode(metres)).save(folder / "depth_bfx" / "0001.png")
+    metres[:8] = 0
+    Image.fromarray(encode(metres)).save(folder / "depth" / "0001.png")
+    (folder / "intrinsics.txt").write_text("50 0 32\n0 50 24\n0 0 1\n")
+
+
+def write_lists(root: Path, test: list[str], train: list[str]) -> None:
+    (root / "meta").mkdir()
+    for name, frames in (("testing", test), ("training", train)):
+        lines = [f"{frame}//image/0001.jpg\n" for frame in frames]  # as in the official lists
+        (root / "meta" / f"sunrgbd_{name}_images.txt").write_text("".join(lines))
+
+
+def write_label(root: Path, number: int, labels: np.ndarray) -> None:
+    (root / "labels").mkdir(exist_ok=True)
+    Image.fromarray(labels).save(root / "labels" / f"img-{number:06d}.png")
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_frame(tmp_path, FIRST)
+    write_frame(tmp_path, SECOND)
+    write_lists(tmp_path, test=[SECOND], train=[FIRST])
+    return tmp_path
+
+
+def test_frames_are_numbered_by_the_official_lists_test_first(root):
+    records = sun_rgbd.scan(root, SETTINGS)
+    assert [(r.id, r.split, r.place) for r in records] == [
+        ("img-000001", "test", "xtion/sun3ddata"),
+        ("img-000002", "train", "kv1/b3dodata"),
+    ]
+
+
+def test_without_lists_frames_are_train_in_order_of_their_paths(root):
+    for path in (root / "meta").iterdir():
+        path.unlink()
+    records = sun_rgbd.scan(root, SETTINGS)
+    assert [(r.id, r.split, r.place) for r in records] == [
+        ("img-000001", "train", "kv1/b3dodata"),
+        ("img-000002", "train", "xtion/sun3ddata"),
+    ]
+
+
+def test_a_frame_becomes_colour_and_hha_of_the_stored_side(root):
+    sample = sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS)
+    assert {name: x.shape for name, x in sample.arrays.items()} == {
+        "rgb": (1, 3, 32, 32),
+        "hha": (1, 3, 32, 32),
+    }
+    assert all(x.dtype == np.uint8 for x in sample.arrays.values())
+    disparity = sample.arrays["hha"][0, 0]
+    assert disparity[0].mean() == pytest.approx(310 / 4, abs=2)
+    assert disparity[-1].mean() == pytest.approx(310 / 2, abs=4)
+
+
+def test_labels_lose_one_and_unlabelled_pixels_are_ignored(root):
+    labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    labels[:, WIDTH // 2 :] = 37
+    write_label(root, 1, labels)
+    mask = sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS).mask
+    assert (mask[:, :16] == 255).all() and (mask[:, 16:] == 36).all()
+
+
+def test_a_frame_without_labels_is_ignored_whole(root):
+    assert (sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[1], SETTINGS).mask == 255).all()
+
+
+def test_there_are_37_classes_each_of_its_own_colour():
+    dataset = sun_rgbd.DATASET
+    assert (len(dataset.classes), dataset.classes[0], dataset.classes[-1]) == (37, "wall", "bag")
+    assert len(set(dataset.colours)) == 37
+    assert all(0 <= value <= 255 for colour in dataset.colours for value in colour)
+
+
+def test_a_label_above_37_is_named(root):
+    write_label(root, 1, np.full((HEIGHT, WIDTH), 38, dtype=np.uint8))
+    with pytest.raises(DecurError, match=r"img-000001.png: label 38 is not one of 0..37"):
+        sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS)
+
+
+def test_labels_of_another_size_are_named(root):
+    write_label(root, 1, np.zeros((HEIGHT, HEIGHT), dtype=np.uint8))
+    with pytest.raises(DecurError, match=r"img-000001.png: labels are \(48, 48\)"):
+        sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS)
+
+
+def test_a_truncated_depth_is_named(root):
+    path = root / SECOND / "depth_bfx" / "0001.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DecurError, match=r"depth_bfx/0001.png: truncated"):
+        sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS)
+
+
+def test_a_depth_of_eight_bits_is_named(root):
+    path = root / SECOND / "depth" / "0001.png"
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), dtype=np.uint8)).save(path)
+    with pytest.raises(DecurError, match=r"depth/0001.png: depth is uint8"):
+        sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS)
+
+
+def test_a_missing_depth_is_named(root):
+    (root / SECOND / "depth_bfx" / "0001.png").unlink()
+    with pytest.raises(DecurError, match="b/depth_bfx: 0 PNG files, expected one"):
+        sun_rgbd.scan(root, SETTINGS)
+
+
+def test_a_listed_frame_that_is_not_there_is_named(root):
+    (root / FIRST / "image" / "0001.jpg").unlink()
+    with pytest.raises(DecurError, match=r"a/image/0001.jpg: listed but not found"):
+        sun_rgbd.scan(root, SETTINGS)
+
+
+def test_one_list_without_the_other_is_an_error(root):
+    (root / "meta" / "sunrgbd_testing_images.txt").unlink()
+    with pytest.raises(DecurError, match=r"sunrgbd_testing_images.txt: not found"):
+        sun_rgbd.scan(root, SETTINGS)
+
+
+def test_an_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(DecurError, match="no frame in SUNRGBD/"):
+        sun_rgbd.scan(tmp_path, SETTINGS)
+
+
+@real
+def test_the_real_frames_of_two_cameras_are_read(tmp_path):
+    sun_rgbd.arrange_samples(Path(SAMPLES), tmp_path)
+    records = sun_rgbd.scan(tmp_path, SETTINGS)
+    assert len(records) == 32 and {r.split for r in records} == {"train"}
+    for place in ("kv1/b3dodata", "kv2/align_kv2", "kv2/kinect2data"):
+        record = next(r for r in records if r.place == place)
+        hha = sun_rgbd.read(record, SETTINGS).arrays["hha"][0]
+        assert 30 < hha[0].mean() < 250  # an office is 1.2 to 10 m deep
+        assert hha[2].std() > 10  # and has floors as well as walls

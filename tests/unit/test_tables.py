@@ -1,0 +1,370 @@
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from decur.config import Config, Method, parse_config
+from decur.errors import DecurError
+from decur.experiments import Experiment, alignment_runs, entries, paper_numbers, transfer_runs
+from decur.figures import STYLES, alignment_losses, bins
+from decur.paths import Cell, Paths, Run
+from decur.tables import collate, column_parts, markdown, outputs, side_by_side, write_experiment
+
+SCENES = {"source": "scenes", "pixels": 48, "scenes": {"train": 8, "test": 8}}
+
+
+def config(source: str = "scenes", **changes: object) -> Config:
+    dataset = SCENES if source == "scenes" else {"source": source}
+    tree = {
+        "scale": "small",
+        "methods": ["decur", "barlow-twins", "random"],
+        "seeds": [0, 1, 2],
+        "experiments": [],
+        "datasets": {"ssl4eo-s12": dataset, "bigearthnet": dataset, "geonrw": dataset},
+        "scenarios": {
+            "sar-optical": {
+                "modalities": {"sar": "sar", "optical": "optical"},
+                "pretrain": {"dataset": "ssl4eo-s12", "dim": 64, "dim_common": 48},
+            },
+            "rgb-dem": {
+                "modalities": {"rgb": "rgb", "dem": "dem"},
+                "pretrain": {"dataset": "geonrw", "dim": 64, "dim_common": 48},
+            },
+        },
+        "transfer": {},
+    }
+    return parse_config(tree | changes)
+
+
+BIGEARTHNET = {
+    "label": "S1+S2",
+    "scenario": "sar-optical",
+    "dataset": "bigearthnet",
+    "modalities": "sar+optical",
+    "labels": [1],
+    "protocols": ["linear", "fine-tune"],
+    "metrics": ["map_micro"],
+    "paper": "Table 1 left",
+}
+GEONRW = BIGEARTHNET | {
+    "label": "RGB+DEM",
+    "scenario": "rgb-dem",
+    "dataset": "geonrw",
+    "modalities": "rgb+dem",
+    "metrics": ["miou"],
+    "paper": None,
+}
+RANDOM = {"label": "Rand. Init.", "method": "random", "protocol": "linear", "paper": "Rand. Init."}
+CLIP = {"label": "CLIP", "method": "clip", "paper": "CLIP"}
+BARLOW = {"label": "Barlow Twins", "method": "barlow-twins", "paper": "Barlow Twins"}
+DECUR = {"label": "DeCUR", "method": "decur", "paper": "DeCUR"}
+PROBE = {"protocols": ["probe"], "metrics": ["common", "unique1"], "labels": [100], "paper": None}
+
+
+def experiment(**changes: object) -> Experiment:
+    rows = [RANDOM, CLIP, BARLOW, DECUR]
+    tree = {"title": "Transfer", "caption": "mAP.", "rows": rows, "panels": [BIGEARTHNET]}
+    return Experiment.model_validate(tree | changes)
+
+
+def curve(x: dict[float, str], **changes: object) -> Experiment:
+    rows = [{"label": f"{k:g}", "x": k, "method": "decur", "variant": v} for k, v in x.items()]
+    panels = [BIGEARTHNET | {"paper": None}, GEONRW]
+    return experiment(kind="curve", x_label="share", rows=rows, panels=panels, **changes)
+
+
+HISTOGRAM = {"kind": "histogram", "rows": [BARLOW, DECUR], "panels": [BIGEARTHNET, GEONRW]}
+PROBES = {
+    "panels": [
+        BIGEARTHNET | PROBE | {"label": "SAR", "modalities": "sar"},
+        GEONRW | PROBE | {"label": "RGB", "modalities": "rgb"},
+    ]
+}
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(str(tmp_path), "small")
+
+
+def put(paths: Paths, run: str, cell: str, **metrics: float) -> Path:
+    path = Path(paths.metrics(run, cell))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"run": run, "cell": cell, "metrics": metrics}))
+    return path
+
+
+def put_all(paths: Paths, wanted: Experiment, settings: Config) -> None:
+    """Every metric of every run, seeded."""
+    rng = np.random.default_rng(0)
+    for run, cells in transfer_runs([wanted], settings).items():
+        for cell in cells:
+            names = ("map_micro", "miou", "common", "unique1")
+            put(paths, str(run), str(cell), **{n: float(rng.uniform(30, 90)) for n in names})
+
+
+def put_decur(paths: Paths, *scores: float) -> list[Path]:
+    """DeCUR's linear results on BigEarthNet, a seed each."""
+    cell = str(Cell("bigearthnet", "sar+optical", "linear", 1))
+    runs = [str(Run("sar-optical", "decur", seed=seed)) for seed in range(len(scores))]
+    return [put(paths, r, cell, map_micro=s) for r, s in zip(runs, scores, strict=True)]
+
+
+def put_alignment(paths: Paths, run: Run, loss: np.ndarray) -> Path:
+    """48 common and 16 unique dimensions; `loss` is `(batches, 64)`."""
+    path = Path(paths.alignment(str(run)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = ["common"] * 48 + ["unique"] * 16
+    frames = [
+        pd.DataFrame({"batch": i, "dimension": range(64), "part": part, "loss": batch})
+        for i, batch in enumerate(loss)
+    ]
+    pd.concat(frames).to_csv(path, index=False)
+    return path
+
+
+def cell_of(frame: pd.DataFrame, row: str, protocol: str) -> pd.Series:
+    return frame[(frame["row"] == row) & (frame["protocol"] == protocol)].iloc[0]
+
+
+def image(path: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(Path(path).read_bytes())).convert("L"))
+
+
+def test_a_cell_holds_mean_and_sample_deviation_of_the_seeds_beside_the_paper(paths):
+    put_decur(paths, 80.0, 81.0, 83.5)
+    cell = cell_of(collate(experiment(), config(), paths), "DeCUR", "linear")
+    assert cell["ours_mean"] == pytest.approx(81.5)
+    assert cell["ours_std"] == pytest.approx(np.std([80, 81, 83.5], ddof=1))
+    assert (cell["n"], cell["wanted"]) == (3, 3)
+    assert cell["paper"] == 79.4
+    assert cell["difference"] == pytest.approx(81.5 - 79.4)
+
+
+def test_every_paper_number_asked_for_is_the_one_in_the_csv(paths):
+    table = pd.read_csv(paper_numbers())
+    table = table[table["table"] == "Table 1 left"].set_index(
+        ["method", "label_fraction", "protocol"]
+    )
+    wanted = experiment(panels=[BIGEARTHNET | {"labels": [1, 100]}])
+    frame = collate(wanted, config(), paths)
+    assert len(frame) == 16
+    for cell in frame.itertuples():
+        protocol = {"linear": "linear", "fine-tune": "finetune"}[cell.protocol]
+        assert cell.paper == table.loc[(cell.row, f"{cell.labels:g}%", protocol), "value"]
+
+
+def test_partial_results_are_collated_and_said_to_be_partial(paths):
+    put_decur(paths, 80.0)
+    frame = collate(experiment(), config(), paths)
+    cell = cell_of(frame, "DeCUR", "linear")
+    assert (cell["n"], cell["wanted"]) == (1, 3)
+    assert math.isnan(cell["ours_std"])
+    missing = cell_of(frame, "Barlow Twins", "linear")
+    assert missing["n"] == 0 and math.isnan(missing["ours_mean"])
+    assert math.isnan(missing["difference"])
+    text = markdown(frame, experiment(), config())
+    assert "80.0 (n = 1)<br>paper 79.4 (+0.6)" in text
+    assert "–<br>paper 78.7" in text
+    assert "Incomplete: 1 of 18 results" in text
+
+
+def test_a_method_that_the_scale_leaves_out_shows_the_papers_number_alone(paths):
+    frame = collate(experiment(), config(), paths)
+    cell = cell_of(frame, "CLIP", "linear")
+    assert (cell["n"], cell["wanted"], cell["paper"]) == (0, 0, 77.4)
+
+
+def test_a_row_with_its_own_protocol_fills_every_column_with_it(paths):
+    cell = str(Cell("bigearthnet", "sar+optical", "linear", 1))
+    put(paths, str(Run("sar-optical", "random")), cell, map_micro=55.0)
+    frame = collate(experiment(), config(), paths)
+    assert cell_of(frame, "Rand. Init.", "linear")["ours_mean"] == 55
+    assert cell_of(frame, "Rand. Init.", "fine-tune")["ours_mean"] == 55
+    assert "Rand. Init. is always linear" in markdown(frame, experiment(), config())
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"metrics": {}}', '{"metrics": {"map_micro": NaN}}', '{"metrics": 3}', ""],
+)
+def test_a_damaged_metrics_file_is_one_line_that_names_it(paths, content):
+    (path,) = put_decur(paths, 80.0)
+    path.write_text(content)
+    with pytest.raises(DecurError, match="map_micro") as caught:
+        collate(experiment(), config(), paths)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_best_of_ours_in_a_column_is_bold(paths):
+    put_all(paths, experiment(), config())
+    frame = collate(experiment(), config(), paths)
+    text = markdown(frame, experiment(), config())
+    for protocol in ("linear", "fine-tune"):
+        best = frame[frame["protocol"] == protocol]["ours_mean"].max()
+        assert f"**{best:.1f}** ± " in text
+    assert text.count("| **") == 2
+
+
+def test_a_suspect_number_of_the_paper_has_one_footnote(paths):
+    frame = collate(experiment(), config(), paths)
+    assert cell_of(frame, "CLIP", "linear")["flag"].startswith("SUSPECT")
+    assert (frame[frame["row"] != "CLIP"]["flag"] == "").all()
+    text = markdown(frame, experiment(), config())
+    assert "paper 77.4<sup>a</sup>" in text and "paper 78.7<sup>a</sup>" in text
+    assert text.count("\n<sup>a</sup> The paper's number is suspect: SimCLR-cross") == 1
+
+
+@pytest.mark.parametrize("source", ["scenes", "samples", "archive"])
+def test_only_the_real_archives_numbers_are_called_comparable(paths, source):
+    settings = config(source)
+    text = markdown(collate(experiment(), settings, paths), experiment(), settings)
+    assert "Scale: `small`." in text
+    assert ("NOT comparable with the paper's" in text) == (source != "archive")
+    assert ("synthetic scenes" in text) == (source == "scenes")
+
+
+def test_the_tables_are_well_formed_and_at_most_four_results_wide(paths):
+    panels = [BIGEARTHNET | {"labels": [1, 100], "label": name} for name in ("S1|S2", "S1")]
+    wanted = experiment(panels=panels)
+    text = markdown(collate(wanted, config(), paths), wanted, config())
+    tables = [block for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 2
+    for table in tables:
+        bars = {line.replace("\\|", "").count("|") for line in table.splitlines()}
+        assert bars == {6}
+        assert len(table.splitlines()) == 2 + 4
+
+
+def test_columns_of_narrow_panels_share_a_table():
+    narrow = [(name, 100.0, "probe", metric) for name in "abc" for metric in ("common", "unique1")]
+    assert [len(table) for table in side_by_side(narrow)] == [4, 2]
+    assert column_parts(narrow[0]) == ["a", "common factor"]
+    assert column_parts(("a", 1.0, "linear", "miou")) == ["a", "1 % labels", "linear", "mIoU"]
+
+
+def test_an_experiment_of_other_scenarios_says_so(paths):
+    wanted = experiment(panels=[BIGEARTHNET | {"scenario": "rgb-depth"}])
+    write_experiment("none", wanted, config(), paths)
+    assert "includes none of" in Path(paths.table("none", "md")).read_text()
+
+
+EXPERIMENTS = {
+    "table": experiment(),
+    "shares": curve({25: "common-25", 75: "common-75", 100: "common-100"}),
+    "projector": curve({0: "no-projector", 32: "dim-32", 64: "dim-64"}, seeds=1),
+    "histogram": experiment(**HISTOGRAM),
+    "probes": experiment(**PROBES),
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_equal_results_give_identical_files(paths, name):
+    wanted = EXPERIMENTS[name]
+    put_all(paths, wanted, config())
+    loss = np.random.default_rng(1).uniform(0, 1.2, (2, 64))
+    for run in alignment_runs([wanted], config()):
+        put_alignment(paths, run, loss)
+    made = outputs(name, wanted, paths)
+    write_experiment(name, wanted, config(), paths)
+    first = {path: Path(path).read_bytes() for path in made.values()}
+    write_experiment(name, wanted, config(), paths)
+    assert first == {path: Path(path).read_bytes() for path in made.values()}
+    folders = {Path(path).parent for path in made.values()}
+    assert {str(p) for folder in folders for p in folder.iterdir()} == set(made.values())
+
+
+def test_the_csv_has_four_decimals_and_every_cell(paths):
+    put_decur(paths, 80.0, 81.0)
+    write_experiment("table", experiment(), config(), paths)
+    lines = Path(paths.table("table", "csv")).read_text().splitlines()
+    assert len(lines) == 1 + len(entries(experiment(), config()))
+    line = next(line for line in lines if line.startswith("DeCUR,,S1+S2,1.0000,linear"))
+    assert line.endswith(",map_micro,80.5000,0.7071,2,3,79.4000,1.1000,")
+
+
+def test_curves_histograms_and_probes_are_drawn_and_tables_are_not(paths):
+    drawn = {
+        name for name, wanted in EXPERIMENTS.items() if "figure" in outputs(name, wanted, paths)
+    }
+    assert drawn == {"shares", "projector", "histogram", "probes"}
+
+
+@pytest.mark.parametrize("name", ["shares", "projector", "probes", "histogram"])
+def test_a_figure_shows_its_results_and_is_legible_without_any(paths, name):
+    wanted = EXPERIMENTS[name]
+    write_experiment(name, wanted, config(), paths)
+    empty = image(paths.figure(name))
+    put_all(paths, wanted, config())
+    for run in alignment_runs([wanted], config()):
+        put_alignment(paths, run, np.full((1, 64), 0.15))
+    write_experiment(name, wanted, config(), paths)
+    full = image(paths.figure(name))
+    assert min(full.shape) > 500
+    assert (empty < 128).sum() > 1000
+    assert (full < 200).sum() > (empty < 200).sum()
+
+
+def test_the_histogram_bins_mean_losses_and_clips_what_is_above_one(paths):
+    loss = np.full((2, 64), 0.05)
+    loss[:, 48:] = [[1.6], [1.0]]
+    loss[:, 0] = [0.0, 0.3]
+    for method in ("decur", "barlow-twins"):
+        put_alignment(paths, Run("sar-optical", method), loss)
+    losses = alignment_losses(EXPERIMENTS["histogram"], config(), paths)
+    counts = bins(losses).set_index(["scenario", "row", "part", "low"])["dimensions"]
+    assert losses["scenario"].unique().tolist() == ["sar-optical"]
+    assert counts["sar-optical", "DeCUR", "common"].tolist() == [47, 1, *[0] * 8]
+    assert counts["sar-optical", "DeCUR", "unique"].tolist() == [*[0] * 9, 16]
+    assert counts["sar-optical", "Barlow Twins", "all"].tolist() == [47, 1, *[0] * 7, 16]
+    assert bins(losses).groupby("row")["share"].sum().tolist() == pytest.approx([100, 100])
+    write_experiment("histogram", EXPERIMENTS["histogram"], config(), paths)
+    text = Path(paths.table("histogram", "md")).read_text()
+    assert "| SAR-optical | DeCUR | unique | 16 | 1.300 |" in text
+    assert "| SAR-optical | DeCUR | common | 48 | 0.052 |" in text
+
+
+def test_the_histogram_takes_the_first_seed_found(paths):
+    put_alignment(paths, Run("sar-optical", "decur", seed=2), np.full((1, 64), 0.9))
+    put_alignment(paths, Run("sar-optical", "decur", seed=1), np.full((1, 64), 0.5))
+    losses = alignment_losses(EXPERIMENTS["histogram"], config(), paths)
+    assert losses["loss"].unique().tolist() == [0.5]
+
+
+@pytest.mark.parametrize("content", ["", "batch,dimension,part,loss\n", "a,b\n1,2\n", "0,1,x,nan"])
+def test_a_damaged_alignment_file_is_one_line_that_names_it(paths, content):
+    path = put_alignment(paths, Run("sar-optical", "decur"), np.full((1, 64), 0.5))
+    path.write_text(content)
+    with pytest.raises(DecurError) as caught:
+        alignment_losses(EXPERIMENTS["histogram"], config(), paths)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_single_nan_loss_is_not_averaged_away(paths):
+    loss = np.full((2, 64), 0.5)
+    loss[0, 3] = np.nan
+    put_alignment(paths, Run("sar-optical", "decur"), loss)
+    with pytest.raises(DecurError, match=r"alignment\.csv"):
+        alignment_losses(EXPERIMENTS["histogram"], config(), paths)
+
+
+def test_every_method_has_a_style_of_its_own():
+    styles = [STYLES[method] for method in get_args(Method)]
+    assert len({s.colour for s in styles}) == len({s.marker for s in styles}) == len(styles)
+
+
+def test_asking_for_the_outputs_loads_nothing_heavy():
+    code = (
+        "import sys, decur.tables; "
+        "print(sorted({'torch', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
