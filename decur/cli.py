@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--weights", required=True, type=Path)
     sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
     sub = verb("tables", _tables, "Collate whatever results there are into tables and figures.")
-    sub.add_argument("--config", required=True)
+    sub.add_argument("--config", required=True, metavar="FILE", help="YAML file, or JSON text")
     sub.add_argument("--experiments", default="config/experiments.yaml")
     sub.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
     verb("schema", _schema, "Print the JSON schema of the configuration.")

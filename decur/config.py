@@ -16,7 +16,7 @@ from decur.errors import DecurError
 from decur.paths import Cell, Run
 
 Method = Literal["decur", "barlow-twins", "random", "supervised"]
-Scenario = Literal["sar-optical", "rgb-dem", "rgb-depth"]
+Scenario = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 UNTRAINED = ("random", "supervised")
 """Methods that pretrain nothing: their backbones are the seeded initialisation."""
 
@@ -221,9 +221,11 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
         raise DecurError(first_problem(error, where)) from None
 
 
-def load_config(path: Path | str) -> Config:
-    """Read and validate a YAML configuration file."""
-    path = Path(path)
+def load_config(source: Path | str) -> Config:
+    """Read and validate a YAML file, or the text of a JSON object."""
+    if isinstance(source, str) and source.lstrip().startswith("{"):
+        return parse_config(yaml.safe_load(source))
+    path = Path(source)
     if not path.is_file():
         raise DecurError(f"{path}: no such configuration file")
     try:

@@ -68,6 +68,10 @@ class Paths:
     def __init__(self, results: str, scale: str) -> None:
         self.root = str(PurePosixPath(results) / scale)
 
+    def config(self) -> str:
+        """The resolved configuration."""
+        return f"{self.root}/config.json"
+
     def raw(self, dataset: str) -> str:
         """Folder of the raw files, in the dataset's official layout."""
         return f"{self.root}/raw/{dataset}"

@@ -64,7 +64,8 @@ class Sample:
 class ShardWriter:
     """Writes samples into a new shards folder, which replaces `root` only when complete.
 
-    Use as a context manager; `card` is free-form description (title, licence, classes, origin).
+    Use as a context manager; `card` is free-form description (title, licence, classes, origin),
+    of which `ignore` is read: a mask of that value alone counts as no label.
 
     Raises:
         DecurError: a duplicate id, or an array that is not of the first sample's shape and dtype.
@@ -132,11 +133,17 @@ class ShardWriter:
                 "source": sample.source,
                 "checksum": sample.checksum(),
                 "labels": None if sample.labels is None else sample.labels.tolist(),
+                "labelled": self._is_labelled(sample),
                 **{f"factor_{name}": value for name, value in sample.factors.items()},
             }
         )
         if self._buffered >= SHARD_BYTES:
             self._flush()
+
+    def _is_labelled(self, sample: Sample) -> bool:
+        if sample.mask is None:
+            return sample.labels is not None
+        return bool((sample.mask != self.card.get("ignore")).any())
 
     def _check(self, sample: Sample, name: str, array: NDArray[np.uint8]) -> None:
         expected = self._shapes.setdefault(name, array.shape)
@@ -230,11 +237,15 @@ class PairedShards:
         known = ", ".join(entry["name"] for entry in self.card["modalities"])
         raise DecurError(f"{self.root}: no modality '{modality}' (it has {known})")
 
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """Row numbers of a split, in the order of the index."""
-        rows = np.flatnonzero(self.index["split"].to_numpy() == split)
+    def rows(self, split: str, *, labelled: bool = False) -> NDArray[np.int64]:
+        """Row numbers of a split, in the order of the index; on demand only those with labels."""
+        chosen = self.index["split"].to_numpy() == split
+        if labelled:
+            chosen &= self.index["labelled"].to_numpy(dtype=bool)
+        rows = np.flatnonzero(chosen)
         if not len(rows):
-            raise DecurError(f"{self.root}: split '{split}' is empty")
+            kind = "labelled sample" if labelled else "sample"
+            raise DecurError(f"{self.root}: split '{split}' has no {kind}")
         return rows
 
     def batch(

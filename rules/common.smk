@@ -1,8 +1,14 @@
 # Config, paths and the runs that the experiments ask for; nothing here computes.
 import hashlib
+import re
 import sys
 
-from decur.config import alignment_settings, parse_config, pretrain_settings, transfer_settings
+from decur.config import (
+    alignment_settings,
+    parse_config,
+    pretrain_settings,
+    transfer_settings,
+)
 from decur.errors import DecurError
 from decur.experiments import (
     alignment_runs,
@@ -14,7 +20,7 @@ from decur.experiments import (
 from decur.paths import Cell, Paths, Run
 from decur.tables import outputs
 
-EXPERIMENTS_FILE = HOME / "config" / "experiments.yaml"
+EXPERIMENTS_FILE = str(HOME / "config" / "experiments.yaml")
 
 try:
     CONFIG = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
@@ -35,9 +41,38 @@ wildcard_constraints:
 
 
 # The package of this interpreter, whichever environment a job starts in.
-shell.prefix(f"set -euo pipefail; export PATH={str(Path(sys.executable).parent)!r}:$PATH; ")
+shell.prefix(
+    f"set -euo pipefail; export PATH={str(Path(sys.executable).parent)!r}:$PATH; "
+)
 
 
 def digest(tree):
     """A short fingerprint: as a parameter it makes a job run again when what it reads changes."""
     return hashlib.sha256(repr(tree).encode()).hexdigest()[:16]
+
+
+def transfer_jobs():
+    """The runs of each set of cells."""
+    jobs = {}
+    for run, cells in TRANSFERS.items():
+        for group in (
+            [cells] if CONFIG.transfer_together else [[cell] for cell in cells]
+        ):
+            jobs.setdefault(tuple(group), []).append(run)
+    return jobs
+
+
+def transfer_json(run, cells):
+    return transfer_settings(CONFIG, Run.parse(run), cells).model_dump_json()
+
+
+def needed(experiment):
+    """Products that an experiment is collated from."""
+    if experiment.kind == "histogram":
+        return [
+            PATHS.alignment(str(run)) for run in alignment_runs([experiment], CONFIG)
+        ]
+    wanted = transfer_runs([experiment], CONFIG)
+    return [
+        PATHS.metrics(str(run), str(cell)) for run in wanted for cell in wanted[run]
+    ]

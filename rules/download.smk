@@ -4,9 +4,6 @@
 rule download:
     output:
         PATHS.manifest("{dataset}"),
-    params:
-        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
-        folder=PATHS.raw("{dataset}"),
     log:
         PATHS.log("download", "{dataset}"),
     benchmark:
@@ -15,6 +12,9 @@ rule download:
     resources:
         mem_mb=2000,
         runtime=lambda w: 60 if CONFIG.datasets[w.dataset].source == "scenes" else 1440,
+    params:
+        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        folder=subpath(output[0], parent=True),
     shell:
         "decur download {wildcards.dataset} --settings {params.settings:q}"
         " --out {params.folder:q} --threads {threads} 2> {log:q} >&2"

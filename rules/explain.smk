@@ -7,9 +7,6 @@ rule alignment:
         shards=lambda w: PATHS.card(SETTINGS[w.run].dataset),
     output:
         PATHS.alignment("{run}"),
-    params:
-        settings=lambda w: alignment_settings(CONFIG, Run.parse(w.run)).model_dump_json(),
-        shards=lambda w: PATHS.shards(SETTINGS[w.run].dataset),
     log:
         PATHS.log("explain", "{run}"),
     benchmark:
@@ -18,6 +15,11 @@ rule alignment:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        settings=lambda w: alignment_settings(
+            CONFIG, Run.parse(w.run)
+        ).model_dump_json(),
+        shards=subpath(input.shards, parent=True),
     shell:
         "decur align --settings {params.settings:q} --weights {input.weights:q}"
         " --shards {params.shards:q} --out {output:q} --threads {threads} 2> {log:q} >&2"

@@ -6,10 +6,6 @@ rule preprocess:
         PATHS.manifest("{dataset}"),
     output:
         PATHS.card("{dataset}"),
-    params:
-        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
-        raw=PATHS.raw("{dataset}"),
-        folder=PATHS.shards("{dataset}"),
     log:
         PATHS.log("preprocess", "{dataset}"),
     benchmark:
@@ -18,6 +14,10 @@ rule preprocess:
     resources:
         mem_mb=3000,
         runtime=60,
+    params:
+        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        raw=subpath(input[0], parent=True),
+        folder=subpath(output[0], parent=True),
     shell:
         "decur preprocess {wildcards.dataset} --settings {params.settings:q}"
         " --raw {params.raw:q} --out {params.folder:q} --threads {threads} 2> {log:q} >&2"

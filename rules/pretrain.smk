@@ -6,10 +6,6 @@ rule pretrain:
         lambda w: PATHS.card(SETTINGS[w.run].dataset),
     output:
         PATHS.weights("{run}"),
-    params:
-        settings=lambda w: SETTINGS[w.run].model_dump_json(),
-        shards=lambda w: PATHS.shards(SETTINGS[w.run].dataset),
-        folder=PATHS.pretrain("{run}"),
     log:
         PATHS.log("pretrain", "{run}"),
     benchmark:
@@ -18,6 +14,10 @@ rule pretrain:
     resources:
         mem_mb=2500,
         runtime=60,
+    params:
+        settings=lambda w: SETTINGS[w.run].model_dump_json(),
+        shards=subpath(input[0], parent=True),
+        folder=subpath(output[0], parent=True),
     shell:
         "decur pretrain --settings {params.settings:q} --shards {params.shards:q}"
         " --out {params.folder:q} --threads {threads} 2> {log:q} >&2"

@@ -1,27 +1,22 @@
 # Tables and figures, the paper's numbers beside ours. Collating takes whatever is there.
 
-CONFIG_FILE = Path(PATHS.root) / "config.json"
 
+rule config:
+    output:
+        PATHS.config(),
+    log:
+        PATHS.log("tables", "config"),
+    benchmark:
+        PATHS.benchmark("tables", "config")
+    threads: 1
+    resources:
+        mem_mb=100,
+        runtime=5,
+    params:
+        text=CONFIG.model_dump_json(indent=1),
+    shell:
+        "printf '%s' {params.text:q} > {output:q} 2> {log:q}"
 
-def needed(experiment):
-    """Products that an experiment is collated from."""
-    if experiment.kind == "histogram":
-        return [PATHS.alignment(str(run)) for run in alignment_runs([experiment], CONFIG)]
-    wanted = transfer_runs([experiment], CONFIG)
-    return [PATHS.metrics(str(run), str(cell)) for run in wanted for cell in wanted[run]]
-
-
-def write_config():
-    """Put the resolved config where the tables' jobs read it; jobs started later see the same."""
-    text = CONFIG.model_dump_json(indent=1)
-    if not CONFIG_FILE.is_file() or CONFIG_FILE.read_text() != text:
-        CONFIG_FILE.parent.mkdir(parents=True, exist_ok=True)
-        part = CONFIG_FILE.with_suffix(".part")
-        part.write_text(text)
-        part.replace(CONFIG_FILE)
-
-
-write_config()
 
 for name, experiment in EXPERIMENTS.items():
 
@@ -30,6 +25,8 @@ for name, experiment in EXPERIMENTS.items():
             f"table_{name.replace('-', '_')}"
         input:
             needed(experiment),
+            # The whole config; `entries` below says when the part that a table reads has changed.
+            config=ancient(PATHS.config()),
         output:
             **{
                 kind: report(
@@ -41,13 +38,6 @@ for name, experiment in EXPERIMENTS.items():
                 )
                 for kind, path in outputs(name, experiment, PATHS).items()
             },
-        params:
-            entries=digest([experiment, entries(experiment, CONFIG)]),
-            config=str(CONFIG_FILE),
-            experiments=str(EXPERIMENTS_FILE),
-            name=name,
-            title=experiment.title,
-            caption=experiment.caption,
         log:
             PATHS.log("tables", name),
         benchmark:
@@ -56,8 +46,14 @@ for name, experiment in EXPERIMENTS.items():
         resources:
             mem_mb=1000,
             runtime=10,
+        params:
+            entries=digest([experiment, entries(experiment, CONFIG)]),
+            experiments=EXPERIMENTS_FILE,
+            name=name,
+            title=experiment.title,
+            caption=experiment.caption,
         shell:
-            "decur tables --config {params.config:q} --experiments {params.experiments:q}"
+            "decur tables --config {input.config:q} --experiments {params.experiments:q}"
             " --only {params.name} 2> {log:q} >&2"
 
 

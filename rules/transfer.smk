@@ -1,19 +1,5 @@
 # Transfer of pretrained backbones. One rule for each set of cells that a job evaluates: all cells of
 # a run together (small nets, `transfer_together`), or each cell as a job of its own.
-import re
-
-
-def transfer_jobs():
-    """The runs of each set of cells."""
-    jobs = {}
-    for run, cells in TRANSFERS.items():
-        for group in [cells] if CONFIG.transfer_together else [[cell] for cell in cells]:
-            jobs.setdefault(tuple(group), []).append(run)
-    return jobs
-
-
-def transfer_json(run, cells):
-    return transfer_settings(CONFIG, Run.parse(run), cells).model_dump_json()
 
 
 for number, (cells, runs) in enumerate(transfer_jobs().items(), start=1):
@@ -23,24 +9,27 @@ for number, (cells, runs) in enumerate(transfer_jobs().items(), start=1):
             f"transfer_{number}"
         input:
             weights=PATHS.weights("{run}"),
-            shards=[PATHS.card(dataset) for dataset in sorted({c.dataset for c in cells})],
+            shards=[
+                PATHS.card(dataset) for dataset in sorted({c.dataset for c in cells})
+            ],
         output:
             [PATHS.metrics("{run}", str(cell)) for cell in cells],
-        wildcard_constraints:
-            run="|".join(re.escape(str(run)) for run in runs),
-        params:
-            settings=lambda w, cells=cells: transfer_json(w.run, list(cells)),
-            shards=PATHS.shards(""),
-            folder=PATHS.transfer("{run}"),
-            cells=[str(cell) for cell in cells],
         log:
             PATHS.log(f"transfer-{number}", "{run}"),
         benchmark:
             PATHS.benchmark(f"transfer-{number}", "{run}")
+        wildcard_constraints:
+            run="|".join(re.escape(str(run)) for run in runs),
         threads: 1
         resources:
-            mem_mb=2500,
-            runtime=60,
+            mem_mb=2500 if CONFIG.transfer_together else 32000,
+            runtime=60 if CONFIG.transfer_together else 1440,
+            gpu=0 if CONFIG.transfer_together else 1,
+        params:
+            settings=lambda w, cells=cells: transfer_json(w.run, list(cells)),
+            shards=lambda w, input: Path(input.shards[0]).parents[1],
+            folder=PATHS.transfer("{run}"),
+            cells=[str(cell) for cell in cells],
         shell:
             "decur transfer {params.cells:q} --settings {params.settings:q}"
             " --weights {input.weights:q} --shards {params.shards:q} --out {params.folder:q}"
@@ -50,4 +39,8 @@ for number, (cells, runs) in enumerate(transfer_jobs().items(), start=1):
 rule transfer_all:
     """Metrics of every transfer run and factor probe."""
     input:
-        [PATHS.metrics(str(run), str(cell)) for run in TRANSFERS for cell in TRANSFERS[run]],
+        [
+            PATHS.metrics(str(run), str(cell))
+            for run in TRANSFERS
+            for cell in TRANSFERS[run]
+        ],

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,7 +22,8 @@ from rasterio.transform import from_origin
 
 from decur.config import DatasetSettings
 from decur.datasets import bigearthnet, geonrw, nyuv2, sun_rgbd
-from decur.datasets.scene_render import LEVELS, BANDS, METRES, Factors, camera_matrix
+from decur.datasets.scene_render import LEVELS, Factors, camera_matrix
+from decur.datasets.sentinel import METRES, SAR
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -42,25 +43,21 @@ class Scene:
     arrays: Arrays
 
 
-class Layout(Protocol):
-    """How a dataset keeps its samples.
+class Layout:
+    """How a dataset keeps its samples: `unit` scenes are written at a time, by any process."""
 
-    `unit` scenes are written together. Units are written in any order, by any process.
-    """
-
-    unit: int
+    unit = 1
 
     def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
         """Write one unit and return its samples' ids."""
+        raise NotImplementedError
 
-    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
-        """Write what describes all scenes; `ids` are by split, in order."""
+    def finish(self, ids: dict[str, list[str]], root: Path) -> None:
+        """Write what describes all scenes, if anything does; `ids` are by split, in order."""
 
 
-class Ssl4eo:
+class _Ssl4eo(Layout):
     """`s1/<location>/<scene>/VV.tif`, `s2c/<location>/<scene>/B1.tif`, a scene a season."""
-
-    unit = 1
 
     def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
         (scene,) = scenes
@@ -69,22 +66,17 @@ class Ssl4eo:
         for season, day in enumerate(SEASONS[: settings.seasons]):
             s1 = f"S1A_IW_GRDH_1SDV_2020{day}T054639_2020{day}T054704_032904_03CFBA_D457"
             folder = _new(root / "s1" / place / s1)
-            for band, image in zip(("VV", "VH"), scene.arrays["sar"][season], strict=True):
+            for band, image in zip(SAR.bands, scene.arrays["sar"][season], strict=True):
                 _tif(folder / f"{band}.tif", image, 7.0, 51.0, pixel, DEGREES)
             folder = _new(root / "s2c" / place / f"2020{day}T104031_2020{day}T104542_T32ULC")
             for band, image in _optical(scene, season).items():
-                size = pixel * METRES[BANDS.index(band)] / 10
+                size = pixel * METRES[band] / 10
                 _tif(folder / f"{band}.tif", image, 7.0, 51.0, size, DEGREES)
         return [place]
 
-    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
-        pass
 
-
-class BigEarthNet:
+class _BigEarthNet(Layout):
     """`BigEarthNet-S1-v1.0/<patch>/` and `BigEarthNet-v1.0/<patch>/`, with label files."""
-
-    unit = 1
 
     def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
         (scene,) = scenes
@@ -97,7 +89,7 @@ class BigEarthNet:
         facts: dict[str, Any] = {"labels": corine_labels(scene.factors)}
 
         folder = _new(root / bigearthnet.FOLDERS["sar"] / s1)
-        for band, image in zip(("VV", "VH"), scene.arrays["sar"][0], strict=True):
+        for band, image in zip(SAR.bands, scene.arrays["sar"][0], strict=True):
             _tif(folder / f"{s1}_{band}.tif", image, east, north, 10, UTM33)
         text = json.dumps(facts | {"corresponding_s2_patch": s2})
         (folder / f"{s1}_labels_metadata.json").write_text(text)
@@ -106,12 +98,12 @@ class BigEarthNet:
         for band, image in _optical(scene, 0).items():
             if band != "B10":  # not in level 2A
                 name = band if band == "B8A" else f"B{int(band[1:]):02d}"
-                size = METRES[BANDS.index(band)]
+                size = METRES[band]
                 _tif(folder / f"{s2}_{name}.tif", image, east, north, size, UTM33)
         (folder / f"{s2}_labels_metadata.json").write_text(json.dumps(facts))
         return [s2]
 
-    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
+    def finish(self, ids: dict[str, list[str]], root: Path) -> None:
         """The split lists; results are reported on "val", where the test scenes go."""
         folder = _new(root / "splits")
         for name, split in (("train", "train"), ("val", "test"), ("test", None)):
@@ -129,7 +121,7 @@ def corine_labels(factors: Factors) -> list[str]:
     return [joined[start + level][0] for start, level in zip(starts, factors, strict=True)]
 
 
-class GeoNrw:
+class _GeoNrw(Layout):
     """`<city>/<E>_<N>_{rgb.jp2,dem.tif,seg.tif}`, a tile being 4 x 4 scenes."""
 
     unit = TILE
@@ -147,14 +139,9 @@ class GeoNrw:
         Image.fromarray(rgb).save(f"{stem}_rgb.jp2")  # lossless by default
         return [f"{city}_{east}_{north}_{k}" for k in range(1, TILE + 1)]
 
-    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
-        pass
 
-
-class SunRgbd:
+class _SunRgbd(Layout):
     """`SUNRGBD/kv2/kinect2data/<frame>/`, label images and lists, in which test comes first."""
-
-    unit = 1
 
     def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
         (scene,) = scenes
@@ -175,7 +162,7 @@ class SunRgbd:
         Image.fromarray(scene.arrays["mask"]).save(_new(root / "labels") / f"img-{name}.png")
         return [f"img-{name}"]
 
-    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
+    def finish(self, ids: dict[str, list[str]], root: Path) -> None:
         """The lists of image paths."""
         folder = _new(root / "meta")
         for split, name in sun_rgbd.LISTS.items():
@@ -194,10 +181,9 @@ def encode_depth(depth_m: NDArray[np.floating]) -> NDArray[np.uint16]:
     return (millimetres << 3) | (millimetres >> 13)
 
 
-class NyuV2:
+class _NyuV2(Layout):
     """The one MATLAB file of NYUv2, made of one part a frame, with its splits and class names."""
 
-    unit = 1
     RAW_NAMES = 894
 
     def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
@@ -214,7 +200,7 @@ class NyuV2:
         )
         return [f"{scene.index + 1:04d}"]
 
-    def finish(self, ids: dict[str, list[str]], root: Path, settings: DatasetSettings) -> None:
+    def finish(self, ids: dict[str, list[str]], root: Path) -> None:
         """Join the parts, columns first as MATLAB stores them, and write the two small files."""
         count = sum(map(len, ids.values()))
         with h5py.File(root / nyuv2.ARCHIVE, "w") as file:
@@ -238,18 +224,18 @@ class NyuV2:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "ssl4eo-s12": Ssl4eo(),
-    "bigearthnet": BigEarthNet(),
-    "geonrw": GeoNrw(),
-    "sun-rgbd": SunRgbd(),
-    "nyuv2": NyuV2(),
+    "ssl4eo-s12": _Ssl4eo(),
+    "bigearthnet": _BigEarthNet(),
+    "geonrw": _GeoNrw(),
+    "sun-rgbd": _SunRgbd(),
+    "nyuv2": _NyuV2(),
 }
 
 
 def _optical(scene: Scene, season: int) -> dict[str, NDArray[np.uint16]]:
     """Bands at their own resolution, reflectance times 10,000."""
     images = {}
-    for band, metres, image in zip(BANDS, METRES, scene.arrays["optical"][season], strict=True):
+    for (band, metres), image in zip(METRES.items(), scene.arrays["optical"][season], strict=True):
         factor = metres // 10
         side = len(image) // factor
         coarse = image[: side * factor, : side * factor]

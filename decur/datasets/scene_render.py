@@ -30,7 +30,10 @@ SIDE = 48.0
 LAYOUTS = ("rows", "columns", "diagonals", "blocks", "diamonds", "circles", "parcels")
 """How fields lie (common, SAR-optical)."""
 
-_GRAIN = {"fine": 5.0, "coarse": 12.0}
+LIFT = 0.6
+"""Mean of a unique texture, in its standard deviations: it tints the whole surface a little."""
+
+_GRAIN = {"fine": 6.0, "coarse": 14.0}
 
 
 def _grained(directions: dict[str, tuple[float, ...]]) -> dict[str, tuple[Array, float]]:
@@ -45,7 +48,7 @@ SCATTERING = _grained({"surface": (1.3, 0.2), "volume": (1.0, 1.0), "double": (1
 """Radar texture (unique of SAR): how VV and VH vary together, and the size of the grains."""
 
 MATERIALS = _grained({"gravel": (1, 1, 1), "heather": (1.3, -1.1, 0), "lichen": (0.7, 0.7, -1.3)})
-"""Surface of ground, walls and floors (unique of RGB): colours that vary, and size of the grains."""
+"""Surface of ground, walls, floors (unique of RGB): colours that vary, and size of the grains."""
 
 BUILDINGS = {
     "rows": (0, 22, 10, 8.5, 2.6, 0),
@@ -55,16 +58,13 @@ BUILDINGS = {
     "blocks": (0, 19, 19, 6.5, 6.5, 0),
     "courts": (0, 19, 19, 7.5, 7.5, 4.2),
 }
-"""Built-up patterns (common, RGB-DEM): angle in degrees, pitch and half size both ways, half court."""
+"""Built-up patterns (common, RGB-DEM): angle in degrees, pitches, half sizes, half a court."""
 
 RELIEFS = ("smooth", "ledges", "ribs", "slants", "studs", "rubble")
 """Form of terrain and of walls (unique of DEM and of depth)."""
 
-BANDS = tuple("B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split())
-METRES = (60, 10, 10, 10, 20, 20, 20, 10, 20, 60, 60, 20, 20)
-"""Ground sampling distance of each band."""
-
-_COLOURS = np.array([0, 0, 1, 2, 3, 3, 3, 4, 4, 4, 0, 5, 5])  # blue green red red-edge NIR SWIR
+# Of Sentinel-2's 13 bands: blue, green, red, red edge, near and short-wave infrared.
+_COLOURS = np.array([0, 0, 1, 2, 3, 3, 3, 4, 4, 4, 0, 5, 5])
 VIGOUR = {
     "chlorophyll": (1, -1, 1, -1, -1, 1),
     "water": (1, 1, 1, -1, -1, -1),
@@ -118,8 +118,9 @@ def render(
             (seasons, 13, P, P) float32 reflectance.
         rgb-dem: `rgb` (P, P, 3) uint8; `dem` (P, P) float32 metres; `mask` (P, P) uint8, GeoNRW's
             classes 1 to 10.
-        rgb-depth: images of P x 4P/3; `rgb` uint8; `depth` float32 metres, `missing` bool;
-            `mask` uint8, classes 1 to 37 of SUN-RGBD, which are also NYUv2's.
+        rgb-depth: images of 2P x 8P/3, large enough for the windows of HHA; `rgb` uint8;
+            `depth` float32 metres, `missing` bool; `mask` uint8, classes 1 to 37 of SUN-RGBD,
+            which are also NYUv2's.
     """
     if scenario == "sar-optical":
         return _sar_optical(factors, rng, pixels, seasons)
@@ -135,12 +136,12 @@ def blobs(u: Array, v: Array, rng: Generator) -> Array:
 
 
 def relief(kind: int, u: Array, v: Array, rng: Generator) -> Array:
-    """One of `RELIEFS` at points (u, v) in wavelengths; zero mean, unit variance unless smooth."""
+    """One of `RELIEFS` at points (u, v) in wavelengths; zero mean, unit variance or less."""
     name = RELIEFS[kind]
     if name == "smooth":
         return np.zeros_like(u)
     if name == "rubble":
-        return blobs(2 * u, 2 * v, rng)
+        return 0.7 * blobs(1.8 * u, 1.8 * v, rng)
     a, b = _turned(2 * np.pi * u, 2 * np.pi * v, 45 if name == "slants" else 0, rng)
     if name == "studs":
         return 3.9 * np.exp(1.7 * (np.cos(a) + np.cos(b) - 2)) - 0.75
@@ -163,14 +164,14 @@ def _turned(x: Array, y: Array, degrees: float, rng: Generator) -> tuple[Array, 
 def layout(kind: int, x: Array, y: Array, rng: Generator) -> Array:
     """Fields in one of `LAYOUTS`, each of one value; zero mean, unit variance over the image."""
     name = LAYOUTS[kind]
-    step = rng.uniform(8, 10)
+    step = rng.uniform(9, 11)
     u, v = _turned(x, y, 45 if name in ("diagonals", "diamonds") else 0, rng)
     i, j = np.floor(u / step), np.floor(v / step)
     if name == "parcels":
         value = np.sign(blobs(u / 24, v / 24, rng))
     elif name == "circles":
-        pitch = 1.4 * step
-        value = np.hypot(u % pitch - pitch / 2, v % pitch - pitch / 2) < 0.38 * pitch
+        pitch = 1.9 * step
+        value = np.hypot(u % pitch - pitch / 2, v % pitch - pitch / 2) < 0.4 * pitch
     elif name in ("blocks", "diamonds"):
         value = (i + j) % 2
     else:
@@ -192,8 +193,8 @@ def _sar(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons
     """Backscatter (seasons, 2, P, P) in dB: fields, the unique texture, speckle."""
     direction, wavelength = tuple(SCATTERING.values())[unique]
     wavelength = wavelength * rng.uniform(0.9, 1.1)
-    grains = rng.uniform(1.8, 2.4) * blobs(x / wavelength, y / wavelength, rng)
-    contrast = rng.choice([-1, 1]) * rng.uniform(2.2, 3.0)
+    grains = rng.uniform(1.8, 2.4) * (LIFT + blobs(x / wavelength, y / wavelength, rng))
+    contrast = rng.choice([-1, 1]) * rng.uniform(2.6, 3.4)
     land = contrast * fields + direction[:, None, None] * grains
     level = _BACKSCATTER + rng.normal(0, 1.0, 2) + rng.normal(0, 1.0, (seasons, 1))
     speckle = 10 * np.log10(rng.gamma(_LOOKS, 1 / _LOOKS, (seasons, 2, *x.shape)))
@@ -203,9 +204,9 @@ def _sar(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons
 def _optical(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons: int) -> Array:
     """Reflectance (seasons, 13, P, P): fields alike in all bands, vigour by signature."""
     wavelength = rng.uniform(9, 12)
-    vigour = rng.uniform(0.16, 0.22) * blobs(x / wavelength, y / wavelength, rng)
+    vigour = rng.uniform(0.14, 0.19) * (LIFT + blobs(x / wavelength, y / wavelength, rng))
     signs = np.array(tuple(VIGOUR.values())[unique])[_COLOURS]
-    contrast = rng.choice([-1, 1]) * rng.uniform(0.25, 0.32)
+    contrast = rng.choice([-1, 1]) * rng.uniform(0.3, 0.36)
     change = contrast * fields + signs[:, None, None] * vigour
     greenness = rng.uniform(0, 1, (seasons, 1))
     tint = np.exp(rng.normal(0, 0.12, 13) + rng.normal(0, 0.12, (seasons, 1)))
@@ -264,7 +265,8 @@ def _material(unique: int, u: Array, v: Array, rng: Generator) -> Array:
     """Variation of colour (..., 3) of one of `MATERIALS` at points given in 48ths."""
     direction, wavelength = tuple(MATERIALS.values())[unique]
     wavelength = wavelength * rng.uniform(0.9, 1.1)
-    return direction * rng.uniform(16, 22) * blobs(u / wavelength, v / wavelength, rng)[..., None]
+    grains = rng.uniform(21, 27) * (LIFT + blobs(u / wavelength, v / wavelength, rng))
+    return direction * grains[..., None]
 
 
 def _elevation(
@@ -287,7 +289,7 @@ def _elevation(
 
 def _rgb_depth(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArray]:
     shared, first, second = rng.spawn(3)
-    rows, columns = pixels, round(pixels * 4 / 3)
+    rows, columns = 2 * pixels, round(pixels * 8 / 3)
     room = draw_room(factors.common, shared)
     view = cast(room, camera_matrix(columns), (rows, columns))
     objects = view.surface > FLOOR
@@ -296,18 +298,17 @@ def _rgb_depth(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArr
 
     # Materials are made for 48ths of an image; here the grains are so many twelfths of a metre.
     pattern = _material(factors.unique1, 12 * view.across, 12 * view.along, first)
-    colours = first.uniform(90, 160, 2 + SPOTS)[:, None] + first.normal(0, 10, (2 + SPOTS, 3))
-    colours[2:] += first.normal(0, 35, (SPOTS, 3))
-    colours = np.vstack([colours[:2], colours[2:][room.owner]])
-    light = first.normal(0, 1, 3)
-    light[1] -= 2
+    plain = first.uniform(105, 150, (2, 1)) + first.normal(0, 10, (2, 3))
+    paint = 128 + first.choice([-1, 1]) * first.uniform(45, 65) + first.normal(0, 20, (SPOTS, 3))
+    colours = np.vstack([plain, paint[room.owner]])
+    light = np.array([*first.normal(0, 0.6, 2), -1.5])[[0, 2, 1]]  # mostly from above
     shade = 0.7 + 0.6 * (view.normal @ (light / np.linalg.norm(light)))
     image = colours[view.surface] * np.where(objects, shade, 1.0)[..., None]
     image = image + pattern * ~objects[..., None]
 
-    wavelength = second.uniform(0.9, 1.1)
+    wavelength = second.uniform(1.2, 1.4)
     form = relief(factors.unique2, view.across / wavelength, view.along / wavelength, second)
-    depth = view.depth + second.uniform(0.2, 0.25) * form * (view.surface == WALL)
+    depth = view.depth + second.uniform(0.11, 0.14) * form * (view.surface == WALL)
     depth = depth + second.normal(0, 0.002, depth.shape) * depth**2
     return {
         "rgb": _to_uint8(image + first.normal(0, 5, image.shape)),

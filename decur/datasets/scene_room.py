@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
-KINDS = ("box", "stairs", "ramp", "pyramid", "drum", "table")
+KINDS = ("box", "stairs", "ramp", "pillar", "drum", "table")
 SPOTS = 6  # places for an object on the floor
 WALL, FLOOR = 0, 1  # surfaces; objects' solids follow
 CAMERA = np.array([[518.858, 0, 325.582], [0, 519.470, 253.736], [0, 0, 1]])
@@ -66,11 +66,10 @@ def solids(kind: int) -> list[Array]:
     if name == "stairs":
         return [box(0, 0.4, (-0.65, 0)), box(0, 0.95, (0, 0.65))]
     if name == "ramp":
-        slope = np.array([[-0.6, -0.8, 0.0, 0.33]])
+        slope = np.array([[-0.45, -0.89, 0.0, 0.35]])
         return [np.vstack([box(0, 1, (-0.65, 0.65)), slope])]
-    if name == "pyramid":
-        sides = [(a * 0.88, -0.47, c * 0.88, 0.53) for a, c in ((1, 0), (-1, 0), (0, 1), (0, -1))]
-        return [np.array([(0, 1, 0, 0), *sides])]
+    if name == "pillar":
+        return [box(0, 1.5, (-0.22, 0.22), (-0.22, 0.22))]
     if name == "drum":
         turns = np.arange(10) * (2 * np.pi / 10)
         return [prism(0, 1, *((np.cos(t), np.sin(t), 0.45) for t in turns))]
@@ -83,10 +82,10 @@ def solids(kind: int) -> list[Array]:
 
 def draw_room(kind: int, rng: Generator) -> Room:
     """Draw the camera, the wall and objects of one kind in jittered rows on the floor."""
-    height, distance = rng.uniform(1.3, 1.6), rng.uniform(3.4, 4.2)
+    height, distance = rng.uniform(1.3, 1.6), rng.uniform(3.0, 3.5)
     parts: list[Array] = []
     owner: list[int] = []
-    spots = [(x, z) for z in (1.9, 2.7) for x in (-1.2, -0.2, 0.8)]
+    spots = [(x, z) for z in (1.8, 2.5) for x in (-1.2, -0.2, 0.8)]
     for number, (x, z) in enumerate(spots):
         yaw, size = rng.uniform(0, 2 * np.pi), rng.uniform(0.55, 0.8)
         where = (x * z / 2.3 + rng.uniform(-0.15, 0.35), height, z + rng.uniform(-0.2, 0.2))

@@ -100,10 +100,10 @@ def _train_head(
     model = head(backbones, len(facts.classes))
     model.to(device)
     data = LabelledData(shards, presets, recipe, facts.ignore, device)
-    rows = label_subset(shards.rows("train"), cell.labels, seed)
+    rows = label_subset(shards.rows("train", labelled=True), cell.labels, seed)
     frozen = cell.protocol == "linear"
     train(model, data, rows, recipe.recipe(cell.protocol), frozen=frozen, seed=seed)
-    metrics = evaluate(model, data, shards.rows(facts.evaluation))
+    metrics = evaluate(model, data, shards.rows(facts.evaluation, labelled=True))
     return {"metrics": metrics, "counts": {"train": len(rows)}}
 
 

@@ -64,10 +64,10 @@ def train_net(
     net = build_backbone("tiny", x.shape[1])
     heads = nn.Linear(net.feature_dim, sum(levels))
     optimizer = torch.optim.AdamW([*net.parameters(), *heads.parameters()], weight_decay=1e-3)
-    steps = epochs * (len(x) // BATCH)
+    steps = epochs * -(-len(x) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
     for _ in range(epochs):
-        for rows in torch.randperm(len(x), generator=generator)[: len(x) // BATCH * BATCH].split(BATCH):
+        for rows in torch.randperm(len(x), generator=generator).split(BATCH):
             logits = heads(net(augment(x[rows], generator))).split(levels, dim=1)
             loss = sum(nn.functional.cross_entropy(z, y[rows, k]) for k, z in enumerate(logits))
             optimizer.zero_grad()
@@ -95,7 +95,8 @@ def accuracies(
     views = whole(images, torch.Generator())
 
     random = build_backbone("tiny", x.shape[1])
-    random(views[train][:512])  # in training mode: sets the running statistics
+    with torch.no_grad():
+        random(views[train][:512])  # in training mode: sets the running statistics
     z = StandardScaler().fit_transform(features(random.eval(), views).numpy())
     probe = [
         LogisticRegression(C=0.1, max_iter=500).fit(z[train], t[train]).score(z[~train], t[~train])

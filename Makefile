@@ -1,0 +1,32 @@
+# Everything a newcomer needs: `make demo`, `make test`. Both set up .venv by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake
+
+.PHONY: demo test check clean
+
+$(BIN)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# The demo's tables in the terminal, then the report with everything in it.
+demo: $(BIN)/.installed
+	$(SNAKEMAKE) --quiet rules
+	@cat results/demo/tables/*.md
+	$(SNAKEMAKE) --quiet all --report results/demo/report.html
+	@echo "Report: $(CURDIR)/results/demo/report.html"
+
+test: $(BIN)/.installed check
+	$(BIN)/pytest
+
+check: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check workflow rules
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv results/demo .snakemake

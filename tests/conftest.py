@@ -1,0 +1,54 @@
+"""What tests share: small shards in memory-sized folders, the sample frames where they exist."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from decur.shards import Modality, Sample, ShardWriter
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+MODALITIES = (Modality("sar", ("VV", "VH"), "none"), Modality("optical", ("R", "G", "B"), "none"))
+
+
+@pytest.fixture
+def samples_folder() -> Path:
+    """The folder of real sample frames."""
+    folder = os.environ.get("DECUR_SAMPLES")
+    if not folder:
+        pytest.skip("DECUR_SAMPLES is not set: no real sample frames here")
+    return Path(folder)
+
+
+def random_sample(i: int, split: str = "train", side: int = 20) -> Sample:
+    """A sample whose factors show in its arrays, so that something can be learnt from it."""
+    rng = np.random.default_rng(i)
+    common, unique1, unique2 = (int(v) for v in rng.integers(0, 3, 3))
+    sar = rng.integers(0, 60, (2, 2, side, side))
+    optical = rng.integers(0, 60, (2, 3, side, side))
+    sar[:, 0] += 60 * common
+    optical[:, 0] += 60 * common
+    sar[:, 1] += 60 * unique1
+    optical[:, 1] += 60 * unique2
+    mask = np.full((side, side), common, dtype=np.uint8)
+    mask[: side // 2] = unique1
+    return Sample(
+        id=f"{i:04d}",
+        split=split,
+        arrays={"sar": sar.astype(np.uint8), "optical": optical.astype(np.uint8)},
+        labels=np.eye(3, dtype=np.uint8)[common],
+        mask=mask,
+        source=f"sample-{i}",
+        factors={"common": common, "unique1": unique1, "unique2": unique2},
+    )
+
+
+@pytest.fixture
+def shards_root(tmp_path: Path) -> Path:
+    """48 training and 24 test samples of two modalities, two seasons, 20 x 20 pixels."""
+    root = tmp_path / "shards" / "pairs"
+    with ShardWriter(root, MODALITIES) as writer:
+        for i in range(72):
+            writer.add(random_sample(i, "train" if i < 48 else "test"))
+    return root

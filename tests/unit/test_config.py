@@ -1,0 +1,146 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from decur.config import (
+    Config,
+    canonical_variant,
+    load_config,
+    parse_config,
+    pretrain_settings,
+    transfer_settings,
+)
+from decur.errors import DecurError
+from decur.experiments import (
+    alignment_runs,
+    chosen_experiments,
+    entries,
+    load_experiments,
+    transfer_runs,
+)
+from decur.paths import Cell, Run
+
+CONFIG = Path(__file__).parents[2] / "config"
+SCALES = ("demo", "mini", "samples", "paper")
+
+
+@pytest.fixture
+def tree():
+    return yaml.safe_load((CONFIG / "demo.yaml").read_text())
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_is_valid_and_its_experiments_are_declared(scale):
+    config = load_config(CONFIG / f"{scale}.yaml")
+    assert config.scale == scale
+    chosen = chosen_experiments(load_experiments(CONFIG / "experiments.yaml"), config)
+    for run, cells in transfer_runs(chosen.values(), config).items():
+        assert transfer_settings(config, run, cells).run == str(run)
+
+
+def test_the_committed_schema_is_made_from_the_model():
+    assert json.loads((CONFIG / "schema.json").read_text()) == Config.model_json_schema()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("colour", 1, "unknown key 'colour'"),
+        ("scenarios.rgb-dem.pretrain.lerning_rate", 1, "lerning_rate"),
+        ("scenarios.rgb-dem.pretrain.epochs", "many", "pretrain.epochs.*integer.*'many'"),
+        ("scenarios.rgb-dem.pretrain.dim_common", 300, r"dim_common \(300\) must not exceed dim"),
+        ("scenarios.rgb-dem.pretrain.dataset", "imagenet", "no dataset 'imagenet'"),
+        ("scenarios.rgb-dem.modalities", {"rgb": "rgb"}, "exactly two"),
+        ("datasets.geonrw.scenes", None, "if and only if source is 'scenes'"),
+        ("transfer.geonrw.linear.steps", 5, "either 'epochs' or 'steps'"),
+        ("seeds", [-1], "seeds"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(tree, path, value, message):
+    *parents, key = path.split(".")
+    broken = copy.deepcopy(tree)
+    node = broken
+    for parent in parents:
+        node = node[parent]
+    node[key] = value
+    with pytest.raises(DecurError, match=message) as caught:
+        parse_config(broken, "my.yaml")
+    assert str(caught.value).startswith("my.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_config_files_are_named(tmp_path):
+    with pytest.raises(DecurError, match=r"gone\.yaml: no such"):
+        load_config(tmp_path / "gone.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(DecurError, match=r"bad\.yaml: not valid YAML"):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_variants_change_what_they_say(tree):
+    config = parse_config(tree)
+
+    def settings(variant):
+        return pretrain_settings(config, Run("rgb-dem", "decur", variant))
+
+    assert (settings("default").dim, settings("default").dim_common) == (256, 192)
+    assert settings("common-50").dim_common == 128
+    assert (settings("dim-512").dim, settings("dim-512").dim_common) == (512, 384)
+    assert settings("dim-512_common-25").dim_common == 128
+    assert settings("no-intra").intra is False
+    assert settings("no-projector").projector_layers == 0
+    assert settings("data-terramind").dataset == "terramind"
+    official = settings("official")
+    assert (official.weighting, official.projector) == ("official", "shared")
+    for wrong in ("common-150", "dim-x", "nonsense"):
+        with pytest.raises(DecurError, match=f"cannot read '{wrong}'"):
+            settings(wrong)
+
+
+def test_a_variant_that_is_the_default_is_no_run_of_its_own(tree):
+    config = parse_config(tree)
+    assert canonical_variant(config, "rgb-dem", "common-75") == "default"
+    assert canonical_variant(config, "rgb-dem", "dim-256_common-50") == "common-50"
+
+
+def test_experiments_share_runs():
+    config = load_config(CONFIG / "mini.yaml")
+    experiments = load_experiments(CONFIG / "experiments.yaml")
+    runs = transfer_runs(experiments.values(), config)
+    alone = sum(len(transfer_runs([e], config)) for e in experiments.values())
+    assert len(runs) < alone
+    default = Run("rgb-dem", "decur")
+    assert Cell("geonrw", "rgb+dem", "fine-tune", 1) in runs[default]
+    assert Cell("geonrw", "dem", "probe") in runs[default]
+    assert set(alignment_runs(experiments.values(), config)) <= set(runs)
+
+
+def test_rows_of_methods_that_a_scale_leaves_out_have_no_runs(tree):
+    config = parse_config(tree)
+    table1 = load_experiments(CONFIG / "experiments.yaml")["table1"]
+    by_label = {entry.row.label: entry.runs for entry in entries(table1, config)}
+    assert by_label["CLIP"] == ()
+    assert by_label["DeCUR"] == (Run("sar-optical", "decur", "default", 0),)
+
+
+def test_a_damaged_experiments_file_is_named(tmp_path):
+    path = tmp_path / "e.yaml"
+    path.write_text("table9: {title: T, caption: C, rows: [], panels: [], colour: red}")
+    with pytest.raises(DecurError, match=r"e\.yaml: table9: unknown key 'colour'"):
+        load_experiments(path)
+
+
+@pytest.mark.parametrize("text", ["a/b/c", "a/b/c/d", "a/b/c/seed-x"])
+def test_identities_that_are_none_are_refused(text):
+    with pytest.raises(DecurError, match="expected <scenario>/<method>"):
+        Run.parse(text)
+
+
+def test_identities_survive_text():
+    run = Run("rgb-dem", "decur", "dim-512_common-75", 3)
+    assert Run.parse(str(run)) == run
+    cell = Cell("geonrw", "rgb+dem", "linear", 0.5)
+    assert Cell.parse(str(cell)) == cell

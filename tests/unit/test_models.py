@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision.models import resnet50
+
+from decur.errors import DecurError
+from decur.models import build_backbone
+from decur.models.heads import FCN, LateFusion
+from decur.models.two_branch import TwoBranch, build_projector
+
+
+@pytest.mark.parametrize("arch", ["tiny", "resnet18", "resnet50"])
+@pytest.mark.parametrize("chans", [1, 2, 3, 13])
+def test_backbones_pool_features_of_any_number_of_channels(arch, chans):
+    backbone = build_backbone(arch, chans).eval()
+    x = torch.rand(2, chans, 64, 64)
+    features = backbone(x)
+    assert features.shape == (2, backbone.feature_dim)
+    stages = backbone.stages(x)
+    assert [s.shape[1] for s in stages] == list(backbone.stage_dims)
+    torch.testing.assert_close(features, stages[-1].mean(dim=(2, 3)))
+
+
+def test_resnet50_is_torchvisions_by_name_and_value():
+    ours = build_backbone("resnet50", 3).eval()
+    theirs = resnet50(zero_init_residual=True).eval()
+    theirs.fc = torch.nn.Identity()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert torch.count_nonzero(ours.state_dict()["layer3.2.bn3.weight"]) == 0
+
+
+def test_an_unknown_architecture_is_named():
+    with pytest.raises(DecurError, match="arch 'vgg'"):
+        build_backbone("vgg", 3)
+
+
+def test_the_projector_has_the_papers_layers_and_no_bias():
+    projector = build_projector(2048, 8192, 3)
+    shapes = [tuple(p.shape) for p in projector.parameters() if p.ndim == 2]
+    assert shapes == [(8192, 2048), (8192, 8192), (8192, 8192)]
+    assert all(m.bias is None for m in projector if isinstance(m, torch.nn.Linear))
+    assert isinstance(build_projector(5, 8, 0), torch.nn.Identity)
+
+
+def test_branches_are_apart_unless_the_projector_is_shared():
+    for shared, count in ((False, 2), (True, 1)):
+        model = TwoBranch("tiny", [2, 3], dim=16, layers=2, shared=shared)
+        assert len(model.projectors) == count
+        views = [[torch.rand(4, 2, 32, 32)] * 2, [torch.rand(4, 3, 32, 32)]]
+        z = model(views)
+        assert [[t.shape for t in branch] for branch in z] == [[(4, 16)] * 2, [(4, 16)]]
+    assert TwoBranch("tiny", [2, 3], dim=16, layers=0).embedding_dim == 192
+
+
+def test_late_fusion_concatenates_in_order():
+    backbones = [build_backbone("tiny", c).eval() for c in (2, 3)]
+    model = LateFusion(backbones, 19)
+    xs = [torch.rand(2, c, 32, 32) for c in (2, 3)]
+    expected = model.classifier(torch.cat([b(x) for b, x in zip(backbones, xs, strict=True)], 1))
+    torch.testing.assert_close(model(xs), expected)
+
+
+def test_fcn_equals_enlarging_before_classifying():
+    """The released code's order of operations, on the same weights."""
+    backbones = [build_backbone("tiny", c).eval() for c in (3, 1)]
+    model = FCN(backbones, 11)
+    xs = [torch.rand(2, c, 48, 48) for c in (3, 1)]
+    expected = 0
+    for i, reduce, classify in zip((1, 2, 3), model.reduce, model.classify, strict=True):
+        stage = torch.cat([b.stages(x)[i] for b, x in zip(backbones, xs, strict=True)], 1)
+        large = F.interpolate(reduce(stage), size=(48, 48), mode="bilinear", align_corners=True)
+        expected = expected + classify(large)
+    logits = model(xs)
+    assert logits.shape == (2, 11, 48, 48)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_fcn_on_resnet50_has_the_papers_widths():
+    model = FCN([build_backbone("resnet50", 3) for _ in range(2)], 11)
+    shapes = [tuple(conv.weight.shape[:2]) for conv in model.reduce]
+    assert shapes == [(128, 1024), (256, 2048), (512, 4096)]

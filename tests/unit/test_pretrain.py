@@ -1,0 +1,182 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from decur import pretrain as pretrain_module
+from decur.checkpoint import load_checkpoint, save_checkpoint
+from decur.config import PretrainSettings
+from decur.errors import DecurError
+from decur.losses.decur import decur_loss
+from decur.pretrain import METHODS, batches, dims_common, draw_views, pretrain
+from decur.shards import PairedShards
+from decur.weights import branch_weights, load_backbone, read_weights
+
+
+def settings(**changes):
+    return PretrainSettings(
+        **{
+            "scenario": "sar-optical",
+            "method": "decur",
+            "seed": 1,
+            "modalities": {"sar": "sar", "optical": "optical"},
+            "dataset": "pairs",
+            "arch": "tiny",
+            "crop": 16,
+            "epochs": 2,
+            "batch_size": 16,
+            "dim": 32,
+            "dim_common": 24,
+            "checkpoint_steps": 2,
+            **changes,
+        }
+    )
+
+
+def tensors(out):
+    return read_weights(out / "weights.safetensors")[0]
+
+
+def log(out):
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "pairs_per_s"} for line in lines]
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["lars", "adamw"])
+@pytest.mark.parametrize("stop", [1, 2, 5])
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    shards_root, tmp_path, monkeypatch, optimizer, stop
+):
+    """A run killed at any step, its last checkpoint of some steps before, ends the same."""
+    chosen = settings(optimizer=optimizer)
+    pretrain(chosen, shards_root, tmp_path / "whole")
+
+    def draw_until_stopped(shards, rows, settings, step, *rest):
+        if step == stop:
+            raise StoppedError
+        return draw_views(shards, rows, settings, step, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(pretrain_module, "draw_views", draw_until_stopped)
+        pretrain(chosen, shards_root, tmp_path / "resumed")
+    pretrain(chosen, shards_root, tmp_path / "resumed")
+
+    whole, resumed = tensors(tmp_path / "whole"), tensors(tmp_path / "resumed")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert log(tmp_path / "whole") == log(tmp_path / "resumed")
+    assert len(log(tmp_path / "whole")) == 2 * (48 // 16)
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(shards_root, tmp_path, capsys):
+    pretrain(settings(), shards_root, tmp_path / "run")
+    pretrain(settings(seed=2), shards_root, tmp_path / "run")
+    assert "not continued" in capsys.readouterr().out
+    pretrain(settings(seed=2), shards_root, tmp_path / "fresh")
+    fresh, run = tensors(tmp_path / "fresh"), tensors(tmp_path / "run")
+    assert all(torch.equal(fresh[name], run[name]) for name in fresh)
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path):
+    for step in (1, 2, 3):
+        path = save_checkpoint(tmp_path, step, {"identity": "a", "step": step})
+    assert len(list(tmp_path.iterdir())) == 2
+    path.write_bytes(path.read_bytes()[:100])
+    assert load_checkpoint(tmp_path, "a")["step"] == 2
+    assert load_checkpoint(tmp_path, "b") is None
+    assert load_checkpoint(tmp_path / "none", "a") is None
+
+
+def test_training_learns(shards_root, tmp_path):
+    pretrain(settings(epochs=12, optimizer="adamw", lr=0.003), shards_root, tmp_path)
+    losses = [line["loss"] for line in log(tmp_path)]
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+
+
+@pytest.mark.parametrize("method", ["random", "supervised"])
+def test_methods_that_pretrain_nothing_write_the_seeded_initialisation(
+    shards_root, tmp_path, method
+):
+    pretrain(settings(method=method), shards_root, tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+    model = pretrain_module.build_model(settings(method=method), PairedShards(shards_root))
+    written = tensors(tmp_path)
+    assert all(torch.equal(t, written[name]) for name, t in model.state_dict().items())
+
+
+def test_every_epoch_shows_each_sample_once_in_a_new_order():
+    rows = np.arange(100, 130)
+    seen = list(batches(rows, settings(batch_size=10, epochs=2), 0))
+    assert [step for step, _ in seen] == list(range(6))
+    first, second = (np.concatenate([b for _, b in seen[i : i + 3]]) for i in (0, 3))
+    assert sorted(first) == sorted(second) == list(rows)
+    assert list(first) != list(second)
+    later = list(batches(rows, settings(batch_size=10, epochs=2), 4))
+    assert [s for s, _ in later] == [4, 5]
+    np.testing.assert_array_equal(later[0][1], seen[4][1])
+
+
+def test_views_of_a_pair_are_drawn_apart_and_repeat_with_the_step(shards_root):
+    shards, rows = PairedShards(shards_root), np.arange(16)
+    cpu = torch.device("cpu")
+
+    def views(step):
+        return draw_views(shards, rows, settings(), step, 2, cpu)
+
+    (sar1, sar2), (optical1, _) = views(3)
+    assert sar1.shape == (16, 2, 16, 16)
+    assert optical1.shape == (16, 3, 16, 16)
+    assert not torch.equal(sar1, sar2)
+    assert torch.equal(sar1, views(3)[0][0])
+    assert not torch.equal(sar1, views(4)[0][0])
+
+
+def test_without_intra_terms_one_view_is_enough():
+    z = [[torch.randn(8, 6)], [torch.randn(8, 6)]]
+    terms = METHODS["decur"].loss(z, settings(intra=False), 4)
+    expected = decur_loss(z[0][0], z[0][0], z[1][0], z[1][0], dim_common=4, intra=False)
+    torch.testing.assert_close(terms["loss"], expected["loss"])
+
+
+def test_without_a_projector_the_share_of_common_dimensions_is_kept():
+    assert dims_common(settings(projector_layers=0), 192) == 144
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 64}, r"batch_size: 64 exceeds the 48 samples"),
+        ({"modalities": {"sar": "fog", "optical": "optical"}}, "no augmentation 'fog'"),
+        ({"modalities": {"sar": "sar", "dem": "dem"}}, "no modality 'dem'"),
+        ({"arch": "vgg"}, "arch 'vgg'"),
+        ({"lr": 1e30, "optimizer": "adamw", "epochs": 9}, r"loss is nan at step \d+ \(samples \d"),
+    ],
+)
+def test_unusable_settings_end_in_one_line(shards_root, tmp_path, changes, message):
+    with pytest.raises(DecurError, match=message):
+        pretrain(settings(**changes), shards_root, tmp_path / "out")
+    assert not (tmp_path / "out" / "weights.safetensors").exists()
+
+
+def test_backbones_load_back_and_mismatches_are_named(shards_root, tmp_path):
+    weights = pretrain(settings(method="random"), shards_root, tmp_path)
+    loaded, metadata = read_weights(weights)
+    assert metadata["bands"]["sar"] == ["VV", "VH"]
+    assert metadata["provenance"]["settings"]["seed"] == 1
+    sar = branch_weights(loaded, 0)
+    backbone = load_backbone(sar, arch="tiny", in_chans=2)
+    assert torch.equal(backbone.state_dict()["stage1.0.weight"], sar["stage1.0.weight"])
+    with pytest.raises(DecurError, match=r"'stage1\.0\.weight' is \(24, 2, 3, 3\), tiny with 13"):
+        load_backbone(sar, arch="tiny", in_chans=13)
+    with pytest.raises(DecurError, match="'conv1.weight' of resnet18 is missing"):
+        load_backbone(sar, arch="resnet18", in_chans=2)
+    with pytest.raises(DecurError, match="is not part of tiny"):
+        load_backbone({**sar, "head": torch.zeros(1)}, arch="tiny", in_chans=2)
+    (tmp_path / "cut.safetensors").write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(DecurError, match=r"cut\.safetensors: not a readable weights file"):
+        read_weights(tmp_path / "cut.safetensors")

@@ -1,0 +1,108 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from decur import shards as shards_module
+from decur.errors import DecurError
+from decur.shards import PairedShards, ShardWriter
+from tests.conftest import MODALITIES, random_sample
+
+
+def test_a_batch_holds_the_chosen_season_of_each_sample(shards_root):
+    shards = PairedShards(shards_root)
+    rows, seasons = np.array([5, 0, 70]), np.array([1, 0, 1])
+    batch = shards.batch("sar", rows, seasons)
+    for got, row, season in zip(batch, rows, seasons, strict=True):
+        np.testing.assert_array_equal(got, random_sample(int(row)).arrays["sar"][season])
+
+
+def test_many_small_shards_read_like_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards_module, "SHARD_BYTES", 10_000)
+    with ShardWriter(tmp_path / "many", MODALITIES) as writer:
+        for i in range(20):
+            writer.add(random_sample(i))
+    many = PairedShards(tmp_path / "many")
+    assert len(many.card["files"]["sar"]) > 3
+    rows = np.random.default_rng(0).permutation(20)
+    expected = np.stack([random_sample(int(r)).arrays["optical"][0] for r in rows])
+    np.testing.assert_array_equal(many.batch("optical", rows), expected)
+    np.testing.assert_array_equal(
+        many.masks(rows), np.stack([random_sample(int(r)).mask for r in rows])
+    )
+
+
+def test_labels_splits_and_factors_come_back(shards_root):
+    shards = PairedShards(shards_root)
+    assert len(shards.rows("train")) == 48
+    assert len(shards.rows("test")) == 24
+    rows = np.array([3, 50])
+    expected = np.stack([random_sample(int(r)).labels for r in rows])
+    np.testing.assert_array_equal(shards.labels(rows), expected)
+    assert shards.index["factor_common"][3] == random_sample(3).factors["common"]
+
+
+def test_statistics_are_those_of_all_pixels(shards_root):
+    pixels = np.concatenate([random_sample(i).arrays["sar"] for i in range(72)])
+    card = PairedShards(shards_root).card["modalities"][0]
+    np.testing.assert_allclose(card["mean"], pixels.mean(axis=(0, 2, 3)), atol=1e-3)
+    np.testing.assert_allclose(card["std"], pixels.std(axis=(0, 2, 3)), atol=1e-3)
+
+
+def test_an_interrupted_writer_leaves_the_old_shards(shards_root):
+    before = PairedShards(shards_root).card["checksum"]
+    with pytest.raises(RuntimeError), ShardWriter(shards_root, MODALITIES) as writer:
+        writer.add(random_sample(1))
+        raise RuntimeError
+    assert PairedShards(shards_root).card["checksum"] == before
+    assert [p.name for p in shards_root.parent.iterdir()] == [shards_root.name]
+
+
+def test_equal_samples_give_an_equal_checksum_and_others_do_not(tmp_path):
+    checksums = []
+    for name, ids in {"a": (1, 2), "b": (1, 2), "c": (2, 1)}.items():
+        with ShardWriter(tmp_path / name, MODALITIES) as writer:
+            for i in ids:
+                writer.add(random_sample(i))
+        checksums.append(json.loads((tmp_path / name / "card.json").read_text())["checksum"])
+    assert checksums[0] == checksums[1] != checksums[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "duplicate sample id '0001'"),
+        ({"id": "2", "arrays": random_sample(1, side=21).arrays}, "expected uint8"),
+        (
+            {
+                "id": "2",
+                "arrays": {**random_sample(1).arrays, "sar": np.zeros((2, 2, 20, 20))},
+            },
+            "sar is float64",
+        ),
+    ],
+)
+def test_unusable_samples_are_refused_by_name(tmp_path, change, message):
+    with (
+        pytest.raises(DecurError, match=message),
+        ShardWriter(tmp_path / "new", MODALITIES) as writer,
+    ):
+        writer.add(random_sample(1))
+        writer.add(dataclasses.replace(random_sample(1), **change))
+    assert not (tmp_path / "new").exists()
+
+
+def test_missing_empty_and_damaged_folders_are_named(tmp_path, shards_root):
+    with pytest.raises(DecurError, match=r"card\.json: not found; run the preprocess stage"):
+        PairedShards(tmp_path / "nowhere")
+    with pytest.raises(DecurError, match="no sample was found"), ShardWriter(tmp_path / "e", ()):
+        pass
+    with pytest.raises(DecurError, match="no modality 'lidar'"):
+        PairedShards(shards_root).batch("lidar", np.array([0]))
+    with pytest.raises(DecurError, match="split 'val' has no sample"):
+        PairedShards(shards_root).rows("val")
+    file = shards_root / "sar-00000.npy"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(DecurError, match=r"sar-00000\.npy: unreadable"):
+        PairedShards(shards_root)

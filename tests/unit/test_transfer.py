@@ -1,0 +1,230 @@
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, confusion_matrix, jaccard_score
+
+from decur import datasets
+from decur.config import AlignmentSettings, Recipe, Transfer, TransferSettings
+from decur.datasets import Dataset
+from decur.errors import DecurError
+from decur.explain.alignment import align, alignment_loss
+from decur.models import build_backbone
+from decur.models.heads import FCN, LateFusion
+from decur.paths import Cell
+from decur.pretrain import pretrain
+from decur.shards import PairedShards
+from decur.transfer.data import LabelledData, label_subset
+from decur.transfer.metrics import average_precision, segmentation_scores
+from decur.transfer.metrics import confusion_matrix as our_confusion
+from decur.transfer.probe import probe_factors, split_dimensions
+from decur.transfer.run import transfer
+from decur.transfer.train import batch_loss, evaluate, learning_rate, train
+from tests.unit.test_pretrain import settings as pretrain_settings
+
+PRESETS = {"sar": "sar", "optical": "optical"}
+
+
+def recipe(task="classification", **changes):
+    head = {"optimizer": "adamw", "lr": 0.01, "epochs": 12}
+    tree = {"task": task, "crop": 16, "batch_size": 12, "linear": head, "fine_tune": head}
+    return Transfer.model_validate({**tree, **changes})
+
+
+def labelled(shards_root, chosen, ignore=None):
+    return LabelledData(PairedShards(shards_root), PRESETS, chosen, ignore, torch.device("cpu"))
+
+
+def test_average_precision_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    scores, targets = rng.random((200, 5)), rng.random((200, 5)) < 0.3
+    targets[:, 4] = False  # a class that does not occur
+    ours = average_precision(torch.tensor(scores), torch.tensor(targets))
+    micro = average_precision_score(targets, scores, average="micro")
+    macro = average_precision_score(targets[:, :4], scores[:, :4], average="macro")
+    assert ours["map_micro"] == pytest.approx(100 * micro, abs=1e-3)
+    assert ours["map_macro"] == pytest.approx(100 * macro, abs=1e-3)
+
+
+def test_segmentation_scores_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 5, (3, 8, 8))
+    logits = rng.random((3, 6, 8, 8))  # class 5 is predicted but never true
+    counts = our_confusion(torch.tensor(logits), torch.tensor(truth), ignore=0)
+    seen = truth > 0
+    predicted = logits.argmax(axis=1)[seen]
+    np.testing.assert_array_equal(counts, confusion_matrix(truth[seen], predicted, labels=range(6)))
+    scores = segmentation_scores(counts, ignore=0)
+    iou = jaccard_score(truth[seen], predicted, labels=[1, 2, 3, 4, 5], average="macro")
+    assert scores["miou"] == pytest.approx(100 * iou)
+    assert scores["accuracy"] == pytest.approx(100 * (truth[seen] == predicted).mean())
+
+
+def test_classes_that_neither_occur_nor_are_predicted_do_not_count():
+    counts = torch.zeros(4, 4)
+    counts[1, 1] = 3
+    scores = segmentation_scores(counts, ignore=0)
+    assert (scores["miou"], scores["classes"]) == (100, 1)
+    nothing = segmentation_scores(torch.zeros(4, 4), ignore=0)
+    assert np.isnan(nothing["miou"])
+
+
+def test_label_subsets_are_seeded_without_replacement_and_never_empty():
+    rows = np.arange(50, 350)
+    subset = label_subset(rows, 10, seed=1)
+    assert len(set(subset)) == 30
+    assert set(subset) <= set(rows)
+    np.testing.assert_array_equal(subset, label_subset(rows, 10, seed=1))
+    assert list(subset) != list(label_subset(rows, 10, seed=2))
+    np.testing.assert_array_equal(label_subset(rows, 100, seed=1), rows)
+    with pytest.raises(DecurError, match=r"0\.1 % of 300 samples selects 0"):
+        label_subset(rows, 0.1, seed=1)
+
+
+def test_crops_and_flips_are_common_to_modalities_and_mask(shards_root):
+    """The mask, drawn into both modalities, must move with them."""
+    data = labelled(shards_root, recipe("segmentation", crop=20, crop_scale=(0.3, 1.0)))
+    rows = np.arange(12)
+    masks = data.shards.masks(rows)
+    patch = {name: np.repeat(masks[:, None] * 50, 2, axis=1) for name in PRESETS}
+    fake = SimpleNamespace(batch=lambda name, rows: patch[name], masks=data.shards.masks)
+    drawn = dataclasses.replace(data, shards=fake)
+    (sar, optical), targets = drawn.inputs(rows, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sar, optical)
+    agree = (sar[:, 0] * 255 / 50).round() == targets
+    assert agree.float().mean() > 0.93  # bilinear against nearest, along the class borders
+    assert not np.array_equal(targets.numpy(), masks)
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_frozen_backbones_do_not_change_and_fine_tuned_ones_do(shards_root, task):
+    for frozen in (True, False):
+        for augment in (True, False):
+            torch.manual_seed(0)
+            data = labelled(shards_root, recipe(task, augment=augment))
+            head = LateFusion if task == "classification" else FCN
+            model = head([build_backbone("tiny", c) for c in (2, 3)], 3)
+            before = {k: v.clone() for k, v in model.backbones.state_dict().items()}
+            train(model, data, np.arange(24), data.settings.linear, frozen=frozen, seed=0)
+            same = [torch.equal(v, before[k]) for k, v in model.backbones.state_dict().items()]
+            assert all(same) == frozen
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_training_on_labels_learns(shards_root, task):
+    torch.manual_seed(0)
+    data = labelled(shards_root, recipe(task, augment=False))
+    head = LateFusion if task == "classification" else FCN
+    model = head([build_backbone("tiny", c) for c in (2, 3)], 3)
+    metric = "map_macro" if task == "classification" else "miou"
+    test = data.shards.rows("test")
+    before = evaluate(model, data, test)[metric]
+    train(model, data, data.shards.rows("train"), data.settings.fine_tune, frozen=False, seed=0)
+    assert evaluate(model, data, test)[metric] > before + 20
+
+
+def test_cached_features_train_the_head_that_re_encoding_trains(shards_root, monkeypatch):
+    chosen = recipe(augment=False)
+    data, rows = labelled(shards_root, chosen), np.arange(24)
+    heads = []
+    for cached in (True, False):
+        torch.manual_seed(0)
+        model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
+        if not cached:
+            monkeypatch.setattr("decur.transfer.train._cached_head", lambda *args: None)
+        train(model, data, rows, chosen.linear, frozen=True, seed=0)
+        heads.append(model.classifier.weight.detach())
+    torch.testing.assert_close(heads[0], heads[1], rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_of_ignored_pixels_has_no_gradient():
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    loss = batch_loss(logits, torch.full((2, 4, 4), 255), ignore=255)
+    loss.backward()
+    assert loss == 0
+    assert torch.count_nonzero(logits.grad) == 0
+
+
+def test_learning_rates_follow_their_schedule():
+    steps = Recipe(optimizer="sgd", lr=1, epochs=10, schedule="steps", milestones=(0.6, 0.8))
+    rates = [learning_rate(steps, s, 10) for s in (0, 5, 6, 8, 9)]
+    np.testing.assert_allclose(rates, [1, 1, 0.1, 0.01, 0.01])
+    poly = Recipe(optimizer="sgd", lr=1, steps=10, schedule="poly")
+    assert learning_rate(poly, 5, 10) == pytest.approx(0.5**0.9)
+
+
+def test_probes_read_what_is_there_and_nothing_else():
+    rng = np.random.default_rng(0)
+    known, hidden = rng.integers(0, 3, (2, 600))
+    features = np.eye(3)[known] + 0.2 * rng.normal(size=(600, 3))
+    parts = {"known": known, "hidden": hidden}
+    accuracy = probe_factors(
+        features[:400], features[400:], {k: (v[:400], v[400:]) for k, v in parts.items()}
+    )
+    assert accuracy["known"] > 97
+    assert accuracy["hidden"] < 45
+
+
+def test_common_and_unique_halves_are_equally_wide():
+    z = torch.arange(10).expand(2, 10)
+    assert split_dimensions(z, 7, "common")[0].tolist() == [0, 1, 2]
+    assert split_dimensions(z, 7, "unique")[0].tolist() == [7, 8, 9]
+    with pytest.raises(DecurError, match="has no halves"):
+        split_dimensions(z, 10, "common")
+
+
+def test_aligned_dimensions_have_no_loss_and_independent_ones_one():
+    rng = torch.Generator().manual_seed(0)
+    z1, z2 = torch.randn(2, 4000, 3, generator=rng)
+    z2[:, 0] = 2 * z1[:, 0] + 1
+    torch.testing.assert_close(alignment_loss(z1, z2), torch.tensor([0.0, 1, 1]), atol=0.1, rtol=0)
+
+
+@pytest.fixture
+def pairs(monkeypatch):
+    """The shards of the fixture as a dataset of three classes."""
+    facts = Dataset("pairs", "Pairs", (), "none", "none", classes=("a", "b", "c"))
+    monkeypatch.setattr(datasets, "load", lambda name: SimpleNamespace(DATASET=facts))
+
+
+def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
+    base = pretrain_settings(epochs=1)
+    weights = pretrain(base, shards_root, tmp_path / "run")
+    settings = TransferSettings(
+        run="sar-optical/decur/default/seed-1", pretrain=base, recipes={"pairs": recipe()}
+    )
+    cells = [
+        Cell("pairs", "sar+optical", "linear", 50),
+        Cell("pairs", "sar", "fine-tune", 100),
+        Cell("pairs", "optical", "probe"),
+        Cell("pairs", "sar", "probe-common"),
+        Cell("pairs", "sar", "probe-unique"),
+    ]
+    out = tmp_path / "transfer"
+    transfer(settings, cells, weights, shards_root.parent, out)
+    products = [json.loads((out / str(cell) / "metrics.json").read_text()) for cell in cells]
+    assert products[0]["counts"] == {"train": 24}
+    assert products[0]["metrics"].keys() == {"map_micro", "map_macro"}
+    assert products[2]["metrics"].keys() == {"common", "unique1", "unique2"}
+    assert products[3]["counts"] == products[4]["counts"] == {"dimensions": 8}
+    assert products[1]["provenance"]["pretrained"]["settings"]["seed"] == 1
+    again = tmp_path / "again"
+    transfer(settings, cells[:1], weights, shards_root.parent, again)
+    path = f"{cells[0]}/metrics.json"
+    assert (again / path).read_bytes() == (out / path).read_bytes()
+    with pytest.raises(DecurError, match="no modality 'lidar'"):
+        transfer(settings, [Cell("pairs", "lidar", "linear")], weights, shards_root.parent, out)
+
+
+def test_alignment_is_written_for_every_dimension_and_batch(shards_root, tmp_path):
+    base = pretrain_settings(method="random")
+    weights = pretrain(base, shards_root, tmp_path / "run")
+    settings = AlignmentSettings(run="r", pretrain=base, batch_size=12, batches=5)
+    align(settings, weights, shards_root, tmp_path / "alignment.csv")
+    lines = (tmp_path / "alignment.csv").read_text().splitlines()
+    assert lines[0] == "batch,dimension,part,loss"
+    assert len(lines) == 1 + 2 * 32  # two batches fit into the 24 held-out samples
+    assert sum(",common," in line for line in lines) == 2 * 24
