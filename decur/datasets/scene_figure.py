@@ -53,7 +53,7 @@ def examples_figure(path: Path, seed: int = 0) -> None:
         for axis, title in zip(axes[3 * block : 3 * block + 3, 0], titles, strict=True):
             axis.set_ylabel(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
