@@ -33,7 +33,7 @@ LAYOUTS = ("rows", "columns", "diagonals", "blocks", "diamonds", "circles", "par
 LIFT = 0.6
 """Mean of a unique texture, in its standard deviations: it tints the whole surface a little."""
 
-_GRAIN = {"fine": 6.0, "coarse": 14.0}
+_GRAIN = {"fine": 5.5, "coarse": 18.0}
 
 
 def _grained(directions: dict[str, tuple[float, ...]]) -> dict[str, tuple[Array, float]]:
@@ -170,8 +170,8 @@ def layout(kind: int, x: Array, y: Array, rng: Generator) -> Array:
     if name == "parcels":
         value = np.sign(blobs(u / 24, v / 24, rng))
     elif name == "circles":
-        pitch = 1.9 * step
-        value = np.hypot(u % pitch - pitch / 2, v % pitch - pitch / 2) < 0.4 * pitch
+        pitch = 2.2 * step
+        value = np.hypot(u % pitch - pitch / 2, v % pitch - pitch / 2) < 0.3 * pitch
     elif name in ("blocks", "diamonds"):
         value = (i + j) % 2
     else:

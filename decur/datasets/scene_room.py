@@ -87,7 +87,7 @@ def draw_room(kind: int, rng: Generator) -> Room:
     owner: list[int] = []
     spots = [(x, z) for z in (1.8, 2.5) for x in (-1.2, -0.2, 0.8)]
     for number, (x, z) in enumerate(spots):
-        yaw, size = rng.uniform(0, 2 * np.pi), rng.uniform(0.55, 0.8)
+        yaw, size = rng.uniform(-0.6, 0.6), rng.uniform(0.65, 0.9)
         where = (x * z / 2.3 + rng.uniform(-0.15, 0.35), height, z + rng.uniform(-0.2, 0.2))
         turn = _yaw(yaw)
         if rng.random() < 0.12:

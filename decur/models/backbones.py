@@ -11,7 +11,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from decur.errors import DecurError
 
-TINY_WIDTHS = (24, 48, 96, 192)
+TINY_WIDTHS = (16, 32, 64, 128)
 
 
 class Backbone(nn.Module):

@@ -51,7 +51,7 @@ def test_branches_are_apart_unless_the_projector_is_shared():
         views = [[torch.rand(4, 2, 32, 32)] * 2, [torch.rand(4, 3, 32, 32)]]
         z = model(views)
         assert [[t.shape for t in branch] for branch in z] == [[(4, 16)] * 2, [(4, 16)]]
-    assert TwoBranch("tiny", [2, 3], dim=16, layers=0).embedding_dim == 192
+    assert TwoBranch("tiny", [2, 3], dim=16, layers=0).embedding_dim == 128
 
 
 def test_late_fusion_concatenates_in_order():

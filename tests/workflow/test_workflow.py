@@ -1,0 +1,201 @@
+"""The real workflow on small input, through the real Snakemake."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+HOME = Path(__file__).parents[2]
+TINY = Path(__file__).parent / "tiny.yaml"
+STAGES = ("download", "preprocess", "pretrain", "transfer", "explain")
+
+
+def command(folder, *arguments):
+    base = [sys.executable, "-m", "snakemake", "--snakefile", HOME / "workflow" / "Snakefile"]
+    return [*map(str, [*base, "--directory", folder, "--cores", "2", *arguments])]
+
+
+def snakemake(folder, *arguments, check=True):
+    done = subprocess.run(
+        command(folder, *arguments), capture_output=True, text=True, cwd=folder, timeout=900
+    )
+    if check and done.returncode:
+        pytest.fail(done.stdout[-3000:] + done.stderr[-3000:])
+    return done
+
+
+def planned(folder, *arguments):
+    """Jobs of a dry run by rule, transfer and table rules under their common name."""
+    output = snakemake(folder, "--dry-run", "--quiet", "rules", *arguments).stdout
+    counts = {}
+    for rule, count in re.findall(r"^([a-z0-9_]+) +(\d+)$", output, flags=re.MULTILINE):
+        name = re.sub(r"^(transfer|table)_.*", r"\1", rule)
+        counts[name] = counts.get(name, 0) + int(count)
+    return counts
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the tiny scale has run from nothing, undisturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    snakemake(folder, "--configfile", TINY)
+    return folder
+
+
+def tables(folder):
+    found = {}
+    for kind in ("tables", "figures"):
+        for path in sorted((folder / "results" / "tiny" / kind).iterdir()):
+            found[f"{kind}/{path.name}"] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--configfile", HOME / "config" / "mini.yaml"),
+        ("--configfile", HOME / "config" / "samples.yaml"),
+        ("--profile", HOME / "profiles" / "slurm"),
+    ],
+    ids=["demo", "mini", "samples", "paper"],
+)
+def test_every_scale_dry_runs_from_an_empty_folder_and_writes_nothing(tmp_path, arguments):
+    jobs = planned(tmp_path, *arguments)
+    assert {"download", "preprocess", "pretrain", "transfer", "alignment", "table"} <= set(jobs)
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_slurm_profile_asks_for_four_a100_a_pretraining(tmp_path):
+    output = snakemake(tmp_path, "--dry-run", "--profile", HOME / "profiles" / "slurm").stdout
+    blocks = re.findall(r"^rule pretrain:\n(.*?)\n\[", output, flags=re.MULTILINE | re.DOTALL)
+    assert blocks
+    assert all("gpu=4, gpu_model=a100" in block for block in blocks)
+
+
+def test_stages_are_named_targets_with_a_word_of_explanation(tmp_path):
+    listed = snakemake(tmp_path, "--list-target-rules").stdout
+    for stage in STAGES:
+        assert re.search(rf"^{stage}_all \(.+\)$", listed, flags=re.MULTILINE)
+    assert re.search(r"^tables \(.+\)$", listed, flags=re.MULTILINE)
+
+
+def test_lint_finds_nothing_but_missing_containers(tmp_path):
+    found = snakemake(tmp_path, "--lint", check=False)
+    findings = set(re.findall(r"^ +\* (.*)$", found.stdout + found.stderr, flags=re.MULTILINE))
+    assert findings == {"Specify a conda environment or container for each rule.:"}
+
+
+def test_a_wrong_config_ends_in_one_line(tmp_path):
+    tree = yaml.safe_load(TINY.read_text())
+    tree["scenarios"]["sar-optical"]["pretrain"]["dim_common"] = 33
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(tree))
+    failed = snakemake(tmp_path, "--dry-run", "--configfile", "bad.yaml", check=False)
+    assert failed.returncode != 0
+    assert re.search(
+        r"bad\.yaml: scenarios\.sar-optical\.pretrain: dim_common \(33\) must not exceed dim \(32\)",
+        failed.stdout + failed.stderr,
+    )
+
+
+@pytest.mark.slow
+def test_a_finished_run_has_its_tables_and_nothing_left_to_do(finished):
+    assert set(tables(finished)) == {
+        *(f"tables/{n}.{s}" for n in ("table1", "factors", "fig4a") for s in ("csv", "md")),
+        *(f"tables/factors-dimensions.{suffix}" for suffix in ("csv", "md")),
+        *(f"figures/{name}.png" for name in ("factors", "factors-dimensions", "fig4a")),
+    }
+    frame = pd.read_csv(finished / "results" / "tiny" / "tables" / "table1.csv")
+    ours = frame[frame["row"].isin(["DeCUR", "Barlow Twins", "Rand. Init.", "Supervised"])]
+    assert ours["ours_mean"].notna().all()
+    assert "Nothing to be done" in snakemake(finished, "--configfile", TINY).stdout
+
+
+@pytest.mark.slow
+def test_every_product_says_where_it_is_from(finished):
+    root = finished / "results" / "tiny"
+    run = "sar-optical/decur/default/seed-0"
+    path = root / "transfer" / run / "bigearthnet/sar/linear/labels-100/metrics.json"
+    metrics = json.loads(path.read_text())
+    card = json.loads((root / "shards/bigearthnet/card.json").read_text())
+    pretrained = metrics["provenance"]["pretrained"]
+    assert metrics["provenance"]["inputs"]["bigearthnet"] == card["checksum"]
+    assert pretrained["settings"]["method"] == "decur"
+    source = json.loads((root / "shards/ssl4eo-s12/card.json").read_text())
+    assert pretrained["inputs"] == {"ssl4eo-s12": source["checksum"]}
+    assert json.loads((root / "raw/ssl4eo-s12/manifest.json").read_text())["files"] > 1000
+    assert (root / "explain" / run / "alignment.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "reruns"),
+    [
+        (("transfer", "bigearthnet", "linear", "lr"), {"transfer", "table"}),
+        (("scenarios", "sar-optical", "pretrain", "lr"), {"pretrain", "transfer", "alignment"}),
+        (("datasets", "bigearthnet", "scenes", "seed"), {"download", "preprocess", "transfer"}),
+        (("explain", "batches"), {"alignment"}),
+    ],
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
+)
+def test_changing_one_value_reruns_only_what_depends_on_it(finished, tmp_path, change, reruns):
+    tree = yaml.safe_load(TINY.read_text())
+    *parents, key = change
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[key] = node.get(key, 1) * 2 + 1
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(tree))
+    jobs = planned(finished, "--configfile", changed)
+    assert set(jobs) - {"all", "total", "config"} == reruns | {"table"}
+    if "download" in reruns:
+        assert jobs["download"] == jobs["preprocess"] == 1
+
+
+@pytest.mark.slow
+def test_a_single_stage_runs_alone(finished):
+    jobs = planned(finished, "pretrain_all", "--configfile", TINY, "--forcerun", "pretrain")
+    assert set(jobs) == {"pretrain", "pretrain_all", "total"}
+
+
+@pytest.mark.slow
+def test_killed_and_restarted_ends_in_identical_tables(finished, tmp_path):
+    """`kill -9` of Snakemake and its jobs, in the middle of pretraining and of transfer."""
+    for glob in ("pretrain/*/*/*/*/checkpoints/*.pt", "transfer/**/metrics.json"):
+        with (tmp_path / "killed.log").open("w") as log:
+            started = subprocess.Popen(
+                command(tmp_path, "--configfile", TINY, "--rerun-incomplete"),
+                cwd=tmp_path,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            deadline = time.monotonic() + 300
+            while not list((tmp_path / "results" / "tiny").glob(glob)):
+                assert started.poll() is None, (tmp_path / "killed.log").read_text()[-2000:]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+        snakemake(tmp_path, "--configfile", TINY, "--unlock")
+    done = snakemake(tmp_path, "--configfile", TINY, "--rerun-incomplete")
+    assert "Nothing to be done" not in done.stdout
+    assert tables(tmp_path) == tables(finished)
+
+
+@pytest.mark.slow
+def test_the_report_holds_every_table_and_figure(finished):
+    snakemake(finished, "--configfile", TINY, "--report", "report.html")
+    report = (finished / "report.html").read_text()
+    for name in ("table1", "factors", "fig4a"):
+        assert f"{name}.md" in report or name in report
+    assert "Cross-modal alignment" in report
