@@ -187,13 +187,34 @@ def pretrain(
     shards = PairedShards(shards_root)
     model = build_model(settings, shards).to(device)
     origin = provenance(settings, {settings.dataset: shards.card["checksum"]})
-    if settings.method not in UNTRAINED:
+    if settings.method in UNTRAINED:
+        set_batch_statistics(model, settings, shards)
+    else:
         identity = json.dumps([origin["settings"], origin["inputs"]], sort_keys=True)
         _train(model, settings, shards, out, hashlib.sha256(identity.encode()).hexdigest())
     weights = out / "weights.safetensors"
     bands = {name: list(shards.bands(name)) for name in settings.modalities}
     save_model(weights, model, {"provenance": origin, "bands": bands})
     return weights
+
+
+@torch.no_grad()
+def set_batch_statistics(
+    model: TwoBranch, settings: PretrainSettings, shards: PairedShards
+) -> None:
+    """Set the batch-norm statistics of an untrained model from one epoch's views, in place.
+
+    Without them a random network in evaluation mode would not normalise at all, and be a weaker
+    baseline than it is.
+    """
+    device = next(model.parameters()).device
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None  # cumulative average
+    model.train()
+    one_epoch = settings.model_copy(update={"epochs": 1})
+    for step, batch in batches(training_rows(shards, settings), one_epoch, 0):
+        model(draw_views(shards, batch, settings, step, 1, device))
 
 
 def _train(

@@ -106,7 +106,17 @@ def test_methods_that_pretrain_nothing_write_the_seeded_initialisation(
     assert not (tmp_path / "checkpoints").exists()
     model = pretrain_module.build_model(settings(method=method), PairedShards(shards_root))
     written = tensors(tmp_path)
-    assert all(torch.equal(t, written[name]) for name, t in model.state_dict().items())
+    assert all(torch.equal(p, written[name]) for name, p in model.named_parameters())
+
+
+def test_untrained_backbones_normalise_their_features(shards_root, tmp_path):
+    weights = pretrain(settings(method="random"), shards_root, tmp_path)
+    backbone = load_backbone(branch_weights(read_weights(weights)[0], 0), arch="tiny", in_chans=2)
+    shards, rows = PairedShards(shards_root), np.arange(48)
+    views = draw_views(shards, rows, settings(), 99, 1, torch.device("cpu"))
+    first = backbone.eval().stage1[:2](views[0][0])
+    torch.testing.assert_close(first.mean((0, 2, 3)), torch.zeros(16), atol=0.3, rtol=0)
+    torch.testing.assert_close(first.std((0, 2, 3)), torch.ones(16), atol=0.3, rtol=0)
 
 
 def test_every_epoch_shows_each_sample_once_in_a_new_order():
