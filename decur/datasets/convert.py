@@ -49,7 +49,7 @@ def preprocess(
     with ShardWriter(out, stored_modalities(name, settings), card) as writer:
         samples = _read_all(name, settings, records, workers)
         for sample in tqdm(samples, total=len(records), desc=name):
-            writer.add(_with_factors(sample, scenes))
+            writer.add(_with_factors(sample, scenes, module.DATASET.evaluation))
     print(f"{name}: {len(records)} samples in {out}", flush=True)
 
 
@@ -96,8 +96,9 @@ def _scenes(raw: Path) -> dict[str, dict[str, Any]]:
     return table.to_dict(orient="index")  # type: ignore[return-value]
 
 
-def _with_factors(sample: Sample, scenes: dict[str, dict[str, Any]]) -> Sample:
+def _with_factors(sample: Sample, scenes: dict[str, dict[str, Any]], evaluation: str) -> Sample:
     if sample.id not in scenes:
         return sample
     facts = dict(scenes[sample.id])
-    return dataclasses.replace(sample, split=facts.pop("split"), factors=facts)
+    split = evaluation if facts.pop("split") == "test" else "train"
+    return dataclasses.replace(sample, split=split, factors=facts)

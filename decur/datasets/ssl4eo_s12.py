@@ -25,7 +25,6 @@ DATASET = Dataset(
     modalities=(SAR, OPTICAL),
     licence="CC-BY-4.0",
     homepage="https://mediatum.ub.tum.de/1660427",
-    evaluation="train",
 )
 
 FOLDERS = {"sar": "s1", "optical": "s2c"}

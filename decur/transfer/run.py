@@ -115,7 +115,8 @@ def _probe(
     branch = list(settings.pretrain.modalities).index(name)
     model = build_model(settings.pretrain, shards)
     model.load_state_dict(tensors)
-    train_rows, test_rows = shards.rows("train"), shards.rows("test")
+    evaluation = datasets.load(cell.dataset).DATASET.evaluation
+    train_rows, test_rows = shards.rows("train"), shards.rows(evaluation)
 
     def representation(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         images = whole_view(shards, name, preset, rows, settings.pretrain.crop)

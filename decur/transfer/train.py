@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from decur.config import Recipe
+from decur.errors import DecurError
 from decur.models.heads import FCN, LateFusion
 from decur.transfer.data import LabelledData
 from decur.transfer.metrics import average_precision, confusion_matrix, segmentation_scores
@@ -51,7 +52,16 @@ def train(
     frozen: bool,
     seed: int,
 ) -> None:
-    """Train the head, and the backbones unless `frozen`, on the labelled rows, in place."""
+    """Train the head, and the backbones unless `frozen`, on the labelled rows, in place.
+
+    Raises:
+        DecurError: fine-tuning on a single sample, which batch norm cannot normalise.
+    """
+    if not frozen and len(rows) < 2:
+        raise DecurError(
+            f"{data.shards.root}: fine-tuning needs two labelled samples, the label fraction "
+            "selects one; raise it"
+        )
     torch.manual_seed(seed)
     model.train()
     if frozen:

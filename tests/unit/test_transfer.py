@@ -148,6 +148,13 @@ def test_a_batch_of_ignored_pixels_has_no_gradient():
     assert torch.count_nonzero(logits.grad) == 0
 
 
+def test_fine_tuning_on_one_sample_is_refused(shards_root):
+    data = labelled(shards_root, recipe())
+    model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
+    with pytest.raises(DecurError, match="needs two labelled samples"):
+        train(model, data, np.arange(1), data.settings.fine_tune, frozen=False, seed=0)
+
+
 def test_learning_rates_follow_their_schedule():
     steps = Recipe(optimizer="sgd", lr=1, epochs=10, schedule="steps", milestones=(0.6, 0.8))
     rates = [learning_rate(steps, s, 10) for s in (0, 5, 6, 8, 9)]
