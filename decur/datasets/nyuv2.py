@@ -28,15 +28,13 @@ from decur.datasets.rgbd import (
     spread_colours,
 )
 from decur.errors import DecurError
+from decur.preprocess.depth import nyu_intrinsics
 from decur.shards import Sample
 
 ARCHIVE = "nyu_depth_v2_labeled.mat"
 MAPPING = "classMapping40.mat"
 SPLITS = "splits.mat"
 THOUSAND = np.float32(1000)  # millimetres in a metre
-CAMERA = np.array(
-    [[518.8579, 0, 325.5824], [0, 519.4696, 253.7362], [0, 0, 1]]  # colour, to which depth is fit
-)
 
 DATASET = Dataset(
     name="nyuv2",
@@ -91,7 +89,9 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     return Sample(
         id=record.id,
         split=record.split,
-        arrays=frame_arrays(rgb, depth, CAMERA, pixels, source, missing=missing),
+        arrays=frame_arrays(
+            rgb, depth, nyu_intrinsics(depth.shape[1]), pixels, source, missing=missing
+        ),
         mask=label_mask(labels, CLASSES, pixels, paths.get("label40", source)),
         source=str(paths.get("color", source)),
     )

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from decur.datasets import geonrw, sun_rgbd
 from decur.datasets.scene_files import corine_labels
-from decur.datasets.scene_render import LEVELS, NAMES, Factors, camera_matrix, render
+from decur.datasets.scene_render import LEVELS, NAMES, Factors, render
+from decur.preprocess.depth import nyu_intrinsics
 from decur.preprocess.hha import depth_to_hha
 
 COLUMNS = 5
@@ -75,7 +76,7 @@ def _draw(scenario: str, factors: Factors, arrays: dict[str, NDArray[Any]], axes
         axes[2].imshow(np.array(geonrw.DATASET.colours, np.uint8)[arrays["mask"]])
     else:
         depth = arrays["depth"]
-        axes[1].imshow(depth_to_hha(depth, camera_matrix(depth.shape[1])))
+        axes[1].imshow(depth_to_hha(depth, nyu_intrinsics(depth.shape[1])))
         colours = np.array(((0, 0, 0), *sun_rgbd.DATASET.colours), np.uint8)
         axes[2].imshow(colours[arrays["mask"]])
 

@@ -22,8 +22,9 @@ from rasterio.transform import from_origin
 
 from decur.config import DatasetSettings
 from decur.datasets import bigearthnet, geonrw, nyuv2, sun_rgbd
-from decur.datasets.scene_render import LEVELS, Factors, camera_matrix
+from decur.datasets.scene_render import LEVELS, Factors
 from decur.datasets.sentinel import METRES, SAR
+from decur.preprocess.depth import nyu_intrinsics
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -155,7 +156,7 @@ class _SunRgbd(Layout):
         measured = np.where(scene.arrays["missing"], 0, depth)
         Image.fromarray(encode_depth(measured)).save(_new(folder / "depth") / f"{name}.png")
         Image.fromarray(encode_depth(depth)).save(_new(folder / "depth_bfx") / f"{name}.png")
-        camera = camera_matrix(depth.shape[1])
+        camera = nyu_intrinsics(depth.shape[1])
         (folder / "intrinsics.txt").write_text(
             "\n".join(" ".join(map(repr, row)) for row in camera.tolist())
         )

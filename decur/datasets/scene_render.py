@@ -15,7 +15,6 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from decur.datasets.scene_room import (
-    CAMERA,
     FLOOR,
     KINDS,
     SPOTS,
@@ -23,6 +22,7 @@ from decur.datasets.scene_room import (
     cast,
     draw_room,
 )
+from decur.preprocess.depth import nyu_intrinsics
 
 Array = NDArray[np.floating]
 SIDE = 48.0
@@ -291,7 +291,7 @@ def _rgb_depth(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArr
     shared, first, second = rng.spawn(3)
     rows, columns = 2 * pixels, round(pixels * 8 / 3)
     room = draw_room(factors.common, shared)
-    view = cast(room, camera_matrix(columns), (rows, columns))
+    view = cast(room, nyu_intrinsics(columns), (rows, columns))
     objects = view.surface > FLOOR
     mask = np.where(view.surface == WALL, WALL_CLASS[factors.unique2], FLOOR_CLASS[factors.unique1])
     mask = np.where(objects, OBJECT_CLASS[factors.common], mask)
@@ -316,13 +316,6 @@ def _rgb_depth(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArr
         "missing": second.random(depth.shape) < 0.02,
         "mask": mask.astype(np.uint8),
     }
-
-
-def camera_matrix(columns: int) -> NDArray[np.float64]:
-    """Camera matrix (3, 3) of an image so many pixels wide: the Kinect's of NYUv2, rescaled."""
-    matrix = CAMERA * (columns / 640)
-    matrix[2, 2] = 1
-    return matrix
 
 
 def _to_uint8(image: Array) -> NDArray[np.uint8]:

@@ -15,8 +15,6 @@ Array = NDArray[np.floating]
 KINDS = ("box", "stairs", "ramp", "pillar", "drum", "table")
 SPOTS = 6  # places for an object on the floor
 WALL, FLOOR = 0, 1  # surfaces; objects' solids follow
-CAMERA = np.array([[518.858, 0, 325.582], [0, 519.470, 253.736], [0, 0, 1]])
-"""Camera matrix of NYUv2's depth, for 640 x 480 pixels."""
 
 
 @dataclass(frozen=True)

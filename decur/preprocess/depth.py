@@ -11,7 +11,13 @@ from decur.errors import DecurError
 NYU_INTRINSICS = np.array(
     [[518.8579, 0.0, 325.5824], [0.0, 519.4696, 253.7362], [0.0, 0.0, 1.0]], np.float64
 )
+"""Camera of NYU-Depth v2's colour images, 640 x 480, to which its depth is fitted."""
 FARTHEST = 8.0  # metres; the SUN-RGBD toolbox clips here
+
+
+def nyu_intrinsics(width: int) -> NDArray[np.float64]:
+    """Camera matrix (3, 3) of NYU-Depth v2 for an image resized to so many columns."""
+    return NYU_INTRINSICS * [[width / 640], [width / 640], [1]]
 
 
 def decode_sun_depth(raw: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -89,7 +89,8 @@ def accuracies(
     torch.manual_seed(seed)
     levels = LEVELS[scenario]
     train = (table["split"] == "train").to_numpy()
-    images, y = torch.from_numpy(x), torch.from_numpy(table[list(Factors._fields)].to_numpy())
+    images = torch.from_numpy(x)
+    y = torch.from_numpy(table[list(Factors._fields)].to_numpy(copy=True))
     augment = replace(PRESETS[preset], size=CROP)
     whole = Augmentation(size=CROP, crop_scale=(1, 1), hflip=0, mean=augment.mean, std=augment.std)
     views = whole(images, torch.Generator())
