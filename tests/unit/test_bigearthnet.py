@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from rasters import arranged, cut_short, one_line_naming, write_tiff
 
 from decur.config import DatasetSettings
 from decur.datasets import bigearthnet
 from decur.errors import DecurError
+from tests.unit.rasters import arranged, cut_short, one_line_naming, write_tiff
 
 SETTINGS = DatasetSettings(pixels=24)
 BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "11", "12")

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from PIL import Image
-from rasters import arranged, cut_short, one_line_naming
 
 from decur.config import DatasetSettings
 from decur.datasets import ombria
 from decur.errors import DecurError
+from tests.unit.rasters import arranged, cut_short, one_line_naming
 
 SETTINGS = DatasetSettings(pixels=32)
 SIDE = 64

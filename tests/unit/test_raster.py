@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from rasters import one_line_naming, write_tiff
 
 from decur.datasets.raster import link, list_names, read_band, read_raster
 from decur.errors import DecurError
+from tests.unit.rasters import one_line_naming, write_tiff
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from rasters import arranged, cut_short, one_line_naming, write_tiff
 
 from decur.config import DatasetSettings
 from decur.datasets import terramind
 from decur.errors import DecurError
+from tests.unit.rasters import arranged, cut_short, one_line_naming, write_tiff
 
 EVERYTHING = DatasetSettings(pixels=16, modalities=("sar", "optical", "rgb", "dem"))
 PATCH = 16
