@@ -2,8 +2,11 @@
 
 A scene has a `common` factor that both modalities show, `unique1` that only the first and
 `unique2` that only the second shows. All are shapes, textures or spectra spread over the image:
-random crops, flips, gray, blur and brightness keep them. Everything else is nuisance. The shared
-and the two private random streams are apart, so one modality never depends on the other's factor.
+random crops, flips, gray, blur and brightness keep them. Everything else is nuisance; of that,
+little lasts from one view of a scene to the next, or a network would learn it in the place of the
+factors. A modality's two factors are about as plain to a network that has learnt nothing. The
+shared and the two private random streams are apart, so one modality never depends on the other's
+factor.
 
 Lengths on the ground are in 48ths of the image's side, whatever its pixels.
 """
@@ -164,7 +167,7 @@ def _turned(x: Array, y: Array, degrees: float, rng: Generator) -> tuple[Array, 
 def layout(kind: int, x: Array, y: Array, rng: Generator) -> Array:
     """Fields in one of `LAYOUTS`, each of one value; zero mean, unit variance over the image."""
     name = LAYOUTS[kind]
-    step = rng.uniform(9, 11)
+    step = rng.uniform(7, 8)
     u, v = _turned(x, y, 45 if name in ("diagonals", "diamonds") else 0, rng)
     i, j = np.floor(u / step), np.floor(v / step)
     if name == "parcels":
@@ -193,10 +196,10 @@ def _sar(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons
     """Backscatter (seasons, 2, P, P) in dB: fields, the unique texture, speckle."""
     direction, wavelength = tuple(SCATTERING.values())[unique]
     wavelength = wavelength * rng.uniform(0.9, 1.1)
-    grains = rng.uniform(1.8, 2.4) * (LIFT + blobs(x / wavelength, y / wavelength, rng))
-    contrast = rng.choice([-1, 1]) * rng.uniform(2.6, 3.4)
+    grains = rng.uniform(1.85, 2.25) * (LIFT + blobs(x / wavelength, y / wavelength, rng))
+    contrast = _contrast(3.6, 4.4, rng, seasons)
     land = contrast * fields + direction[:, None, None] * grains
-    level = _BACKSCATTER + rng.normal(0, 1.0, 2) + rng.normal(0, 1.0, (seasons, 1))
+    level = _BACKSCATTER + rng.normal(0, 1.0, (seasons, 2)) + rng.normal(0, 1.0, (seasons, 1))
     speckle = 10 * np.log10(rng.gamma(_LOOKS, 1 / _LOOKS, (seasons, 2, *x.shape)))
     return (level[..., None, None] + land + speckle).astype(np.float32)
 
@@ -204,16 +207,21 @@ def _sar(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons
 def _optical(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons: int) -> Array:
     """Reflectance (seasons, 13, P, P): fields alike in all bands, vigour by signature."""
     wavelength = rng.uniform(9, 12)
-    vigour = rng.uniform(0.14, 0.19) * (LIFT + blobs(x / wavelength, y / wavelength, rng))
+    vigour = rng.uniform(0.11, 0.14) * (LIFT + blobs(x / wavelength, y / wavelength, rng))
     signs = np.array(tuple(VIGOUR.values())[unique])[_COLOURS]
-    contrast = rng.choice([-1, 1]) * rng.uniform(0.3, 0.36)
+    contrast = _contrast(0.4, 0.46, rng, seasons)
     change = contrast * fields + signs[:, None, None] * vigour
     greenness = rng.uniform(0, 1, (seasons, 1))
-    tint = np.exp(rng.normal(0, 0.12, 13) + rng.normal(0, 0.12, (seasons, 1)))
+    tint = np.exp(rng.normal(0, 0.12, (seasons, 13)) + rng.normal(0, 0.12, (seasons, 1)))
     base = (_SOIL + greenness * _GREEN) * tint
     noise = rng.normal(0, 0.03, (seasons, 13, *x.shape))
     reflectance = base[..., None, None] * (1 + change + noise)
     return np.clip(reflectance, 0.0005, 0.6).astype(np.float32)
+
+
+def _contrast(low: float, high: float, rng: Generator, seasons: int) -> Array:
+    """Of the fields, either way, in each season: (seasons, 1, 1, 1)."""
+    return rng.choice([-1, 1], (seasons, 1, 1, 1)) * rng.uniform(low, high, (seasons, 1, 1, 1))
 
 
 def _rgb_dem(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArray]:
@@ -253,10 +261,9 @@ def _aerial(
     rng: Generator,
 ) -> NDArray[np.uint8]:
     """RGB (P, P, 3): plain roofs on ground of the unique material."""
-    ground = rng.uniform(95, 150) + rng.normal(0, 10, 3) - rng.uniform(15, 25) * paved[..., None]
+    ground = rng.uniform(95, 125) + rng.normal(0, 5, 3) - rng.uniform(15, 25) * paved[..., None]
     ground = ground + _material(unique, *_ground(len(house)), rng)
-    side = rng.choice([-1, 1])
-    roofs = side * rng.uniform(50, 75) + rng.normal(0, 8, (256, 3)) + ground.mean(axis=(0, 1))
+    roofs = rng.uniform(75, 90) + rng.normal(0, 8, (256, 3)) + ground.mean(axis=(0, 1))
     image = np.where(inside[..., None], roofs[house], ground)
     return _to_uint8(image + rng.normal(0, 5, image.shape))
 
@@ -280,7 +287,7 @@ def _elevation(
     x, y = _ground(len(house))
     wavelength = rng.uniform(10, 12)
     terrain = rng.uniform(1.4, 1.9) * relief(unique, x / wavelength, y / wavelength, rng)
-    slope = rng.normal(0, 0.02, 2)
+    slope = rng.normal(0, 0.01, 2)
     height = (rng.uniform(6, 8) * rng.uniform(0.9, 1.1, 256))[house]
     surface = rng.uniform(40, 300) + terrain + slope[0] * x + slope[1] * y
     surface = surface + height * inside - rng.uniform(1, 1.5) * paved
@@ -298,8 +305,8 @@ def _rgb_depth(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArr
 
     # Materials are made for 48ths of an image; here the grains are so many twelfths of a metre.
     pattern = _material(factors.unique1, 12 * view.across, 12 * view.along, first)
-    plain = first.uniform(105, 150, (2, 1)) + first.normal(0, 10, (2, 3))
-    paint = 128 + first.choice([-1, 1]) * first.uniform(45, 65) + first.normal(0, 20, (SPOTS, 3))
+    plain = first.uniform(95, 125, (2, 1)) + first.normal(0, 5, (2, 3))
+    paint = first.uniform(170, 190) + first.normal(0, 20, (SPOTS, 3))
     colours = np.vstack([plain, paint[room.owner]])
     light = np.array([*first.normal(0, 0.6, 2), -1.5])[[0, 2, 1]]  # mostly from above
     shade = 0.7 + 0.6 * (view.normal @ (light / np.linalg.norm(light)))
@@ -308,7 +315,7 @@ def _rgb_depth(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArr
 
     wavelength = second.uniform(1.2, 1.4)
     form = relief(factors.unique2, view.across / wavelength, view.along / wavelength, second)
-    depth = view.depth + second.uniform(0.11, 0.14) * form * (view.surface == WALL)
+    depth = view.depth + second.uniform(0.28, 0.34) * form * (view.surface == WALL)
     depth = depth + second.normal(0, 0.002, depth.shape) * depth**2
     return {
         "rgb": _to_uint8(image + first.normal(0, 5, image.shape)),

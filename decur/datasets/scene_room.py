@@ -80,12 +80,12 @@ def solids(kind: int) -> list[Array]:
 
 def draw_room(kind: int, rng: Generator) -> Room:
     """Draw the camera, the wall and objects of one kind in jittered rows on the floor."""
-    height, distance = rng.uniform(1.3, 1.6), rng.uniform(3.0, 3.5)
+    height, distance = rng.uniform(1.4, 1.5), rng.uniform(3.1, 3.3)
     parts: list[Array] = []
     owner: list[int] = []
     spots = [(x, z) for z in (1.8, 2.5) for x in (-1.2, -0.2, 0.8)]
     for number, (x, z) in enumerate(spots):
-        yaw, size = rng.uniform(-0.6, 0.6), rng.uniform(0.65, 0.9)
+        yaw, size = rng.uniform(-0.6, 0.6), rng.uniform(0.55, 0.75)
         where = (x * z / 2.3 + rng.uniform(-0.15, 0.35), height, z + rng.uniform(-0.2, 0.2))
         turn = _yaw(yaw)
         if rng.random() < 0.12:
@@ -97,9 +97,9 @@ def draw_room(kind: int, rng: Generator) -> Room:
             owner.append(number)
     return Room(
         height,
-        rng.uniform(0.33, 0.43),
+        rng.uniform(0.34, 0.38),
         distance,
-        rng.uniform(-0.25, 0.25),
+        rng.uniform(-0.1, 0.1),
         parts,
         np.array(owner, dtype=np.intp),
     )
