@@ -51,10 +51,14 @@ class Panel(Strict):
 
 
 class Experiment(Strict):
-    """One table, curve or alignment histogram; `seeds` limits how many of the scale's it uses."""
+    """One table, curve or alignment histogram; `seeds` limits how many of the scale's it uses.
+
+    `stage` is where the report shows it.
+    """
 
     title: str
     caption: str
+    stage: Literal["transfer", "ablations", "explain"] = "transfer"
     kind: Literal["table", "curve", "histogram"] = "table"
     rows: tuple[Row, ...]
     panels: tuple[Panel, ...]

@@ -18,6 +18,13 @@ rule config:
         "printf '%s' {params.text:q} > {output:q} 2> {log:q}"
 
 
+# The report's headings, in the order of the data.
+STAGES = {
+    "transfer": "1. Transfer",
+    "ablations": "2. Ablations",
+    "explain": "3. Explainability",
+}
+
 for name, experiment in EXPERIMENTS.items():
 
     rule:
@@ -31,7 +38,7 @@ for name, experiment in EXPERIMENTS.items():
             **{
                 kind: report(
                     path,
-                    category="Tables" if kind != "figure" else "Figures",
+                    category=STAGES[experiment.stage],
                     subcategory=experiment.title,
                     caption="../workflow/report/experiment.rst",
                     labels={"experiment": name, "file": kind},

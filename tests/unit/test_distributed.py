@@ -9,17 +9,33 @@ from torch.nn.parallel import DistributedDataParallel
 
 from decur import distributed
 from decur.losses.barlow_twins import barlow_twins_loss
+from decur.losses.clip import clip_loss
 from decur.losses.correlation import standardise
 from decur.losses.decur import decur_loss
+from decur.losses.simclr import simclr_loss
+from decur.losses.vicreg import vicreg_loss
+from decur.models.batch_norm import synchronise_batch_norm
 
-WORLD = 2
 N, INPUTS, K, DIM_COMMON = 12, 5, 20, 15
 
 
-def net() -> nn.Sequential:
-    torch.manual_seed(3)
-    layers = (nn.Linear(INPUTS, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, K, bias=False))
-    return nn.Sequential(*layers).double()
+class Net(nn.Module):
+    """Batch norm in a convolutional and a linear form, and a scale that learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        convolution = nn.Sequential(
+            nn.Unflatten(1, (1, INPUTS)), nn.Conv1d(1, 4, 2), nn.BatchNorm1d(4), nn.Flatten()
+        )
+        layers = (nn.Linear(4 * (INPUTS - 1), 16), nn.BatchNorm1d(16), nn.ReLU())
+        self.layers = nn.Sequential(convolution, *layers, nn.Linear(16, K, bias=False))
+        self.scale = nn.Parameter(torch.tensor(5.0))
+        self.double()
+
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed views (4, n, INPUTS) one by one: (4, n, K), and the scale."""
+        return torch.stack([self.layers(view) for view in views]), self.scale * 1.0
 
 
 def inputs() -> Tensor:
@@ -28,72 +44,80 @@ def inputs() -> Tensor:
     return torch.randn(4, N, INPUTS, generator=generator, dtype=torch.float64)
 
 
-def losses(z: Tensor) -> dict[str, Tensor]:
+def losses(z: Tensor, scale: Tensor) -> dict[str, Tensor]:
     """Every scalar under test, of four views' embeddings (4, n, K)."""
     return {
         "decur": decur_loss(*z, dim_common=DIM_COMMON)["loss"],
         "decur official": decur_loss(*z, dim_common=DIM_COMMON, weighting="official")["loss"],
         "all common": decur_loss(*z, dim_common=K, intra=False)["loss"],
         "barlow twins": barlow_twins_loss(z[0], z[2])["loss"],
+        "vicreg": vicreg_loss(z[0], z[2])["loss"],
+        "simclr": simclr_loss(z[0], z[2])["loss"],
+        "clip": clip_loss(z[0], z[2], scale=scale)["loss"],
         "gathered": distributed.all_gather_rows(z[0]).softmax(0).square().sum(),
         "standardised": distributed.all_reduce_sum(standardise(z[0]).sigmoid().sum()).square(),
     }
 
 
-NAMES = ["decur", "decur official", "all common", "barlow twins", "gathered", "standardised"]
-
-
-def embed(model: nn.Module, x: Tensor) -> Tensor:
-    return model(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+def names() -> list[str]:
+    return list(losses(torch.randn(4, 4, K), torch.tensor(1.0)))
 
 
 def gradient(model: nn.Module, loss: Tensor) -> Tensor:
     model.zero_grad()
     loss.backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    return torch.cat([grad.flatten() for grad in grads])
 
 
-def work(rank: int, port: int, folder: str) -> None:
+def work(rank: int, world: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ.update(address, RANK=str(rank), WORLD_SIZE=str(WORLD), LOCAL_RANK=str(rank))
+    os.environ.update(address, RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank))
     distributed.init_process_group()
-    assert (distributed.rank(), distributed.world_size()) == (rank, WORLD)
+    assert (distributed.rank(), distributed.world_size()) == (rank, world)
     assert distributed.is_main() == (rank == 0)
-    model = DistributedDataParallel(net())
-    own = inputs().chunk(WORLD, dim=1)[rank]
-    results: dict[str, Tensor | tuple[Tensor, Tensor]] = {}
-    for name in NAMES:
-        loss = losses(embed(model, own))[name]
-        results[name] = (loss.detach(), gradient(model, loss))
-    results["rows"] = distributed.all_gather_rows(own[0])
+    own = inputs().chunk(world, dim=1)[rank]
+    results = {"rows": distributed.all_gather_rows(own[0])}
+    for name in names():
+        model = synchronise_batch_norm(Net())
+        results[name] = measure(
+            DistributedDataParallel(model, find_unused_parameters=True), own, name
+        )
     torch.save(results, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
+def measure(model: nn.Module, x: Tensor, name: str) -> dict[str, Tensor]:
+    """The loss, its gradient, and what one step leaves in the batch norms' running statistics."""
+    loss = losses(*model(x))[name]
+    grads = gradient(model, loss)
+    return {
+        "loss": loss.detach(),
+        "gradient": grads,
+        **{key.removeprefix("module."): value for key, value in model.named_buffers()},
+    }
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    torch.multiprocessing.spawn(work, (port, str(folder)), nprocs=WORLD)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+    torch.multiprocessing.spawn(work, (request.param, port, str(folder)), nprocs=request.param)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_two_ranks_have_the_loss_and_the_gradient_of_one_process(two_ranks, name):
-    model = net()
-    # The net's own batch norm is per rank; everything after it is of the whole batch.
-    z = torch.cat([embed(model, own) for own in inputs().chunk(WORLD, dim=1)], dim=1)
-    loss = losses(z)[name]
-    expected = (loss.detach(), gradient(model, loss))
-    for results in two_ranks:
-        torch.testing.assert_close(results[name], expected, rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize("name", names())
+def test_every_rank_has_the_loss_and_the_gradient_of_one_process(ranks, name):
+    expected = measure(Net(), inputs(), name)
+    for results in ranks:
+        torch.testing.assert_close(results[name], expected, rtol=1e-9, atol=1e-11)
 
 
-def test_rows_are_gathered_in_order_of_rank(two_ranks):
-    for results in two_ranks:
+def test_rows_are_gathered_in_order_of_rank(ranks):
+    for results in ranks:
         assert torch.equal(results["rows"], inputs()[0])
 
 

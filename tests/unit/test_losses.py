@@ -4,7 +4,10 @@ from torch import Tensor
 
 from decur.errors import DecurError
 from decur.losses.barlow_twins import barlow_twins_loss
+from decur.losses.clip import clip_loss
 from decur.losses.decur import decur_loss
+from decur.losses.simclr import simclr_loss
+from decur.losses.vicreg import vicreg_loss
 
 LAMBDA = 0.0051
 
@@ -42,6 +45,48 @@ def plain_decur(
     if weighting == "paper":
         return intra + common + unique
     return (intra + (common + unique) / 2) / 3
+
+
+def plain_vicreg(za: Tensor, zb: Tensor) -> Tensor:
+    total = 25 * (za - zb).square().mean()
+    for z in (za, zb):
+        covariance = torch.cov(z.T, correction=1).reshape(z.shape[1], z.shape[1])
+        off = covariance - torch.diag(covariance.diagonal())
+        hinge = (1 - (covariance.diagonal() + 1e-4).sqrt()).clamp(min=0)
+        total = total + 25 * hinge.mean() / 2 + off.square().sum() / z.shape[1]
+    return total
+
+
+def plain_simclr(za: Tensor, zb: Tensor, temperature: float = 0.1) -> Tensor:
+    z = torch.cat([za, zb])
+    z = z / z.norm(dim=1, keepdim=True)
+    n, total = len(za), z.new_zeros(())
+    for i in range(2 * n):
+        weights = torch.stack([(z[i] @ z[j] / temperature).exp() for j in range(2 * n) if j != i])
+        total = total + weights.sum().log() - z[i] @ z[(i + n) % (2 * n)] / temperature
+    return total / (2 * n)
+
+
+def plain_clip(za: Tensor, zb: Tensor, scale: float = 1 / 0.07, symmetric: bool = True) -> Tensor:
+    za, zb = (z / z.norm(dim=1, keepdim=True) for z in (za, zb))
+    logits = za @ zb.T * scale
+    forth, back = (-m.log_softmax(1).diagonal().mean() for m in (logits, logits.T))
+    return (forth + back) / 2 if symmetric else forth
+
+
+BASELINES = {
+    "vicreg": (vicreg_loss, plain_vicreg),
+    "simclr": (simclr_loss, plain_simclr),
+    "simclr, temperature 1": (
+        lambda a, b: simclr_loss(a, b, temperature=1),
+        lambda a, b: plain_simclr(a, b, 1),
+    ),
+    "clip": (lambda a, b: clip_loss(a, b, scale=1 / 0.07), plain_clip),
+    "clip, one way": (
+        lambda a, b: clip_loss(a, b, scale=1, symmetric=False),
+        lambda a, b: plain_clip(a, b, 1, symmetric=False),
+    ),
+}
 
 
 def random_views(n: int, k: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -86,6 +131,66 @@ def test_barlow_twins_reproduces_the_golden_value():
     assert terms["loss"].item() == pytest.approx(8.0553472542, abs=1e-9)
     recombined = terms["on_diagonal"] + LAMBDA * terms["off_diagonal"]
     assert float(terms["loss"]) == pytest.approx(float(recombined))
+
+
+def test_the_baselines_reproduce_the_golden_values():
+    z1a, _, z2a, _ = golden_views()
+    assert clip_loss(z1a, z2a, scale=1, symmetric=False)["loss"].item() == pytest.approx(
+        2.1921711649, abs=1e-9
+    )
+    assert simclr_loss(z1a, z2a, temperature=1)["loss"].item() == pytest.approx(
+        2.7643543859, abs=1e-9
+    )
+    assert vicreg_loss(z1a, z2a)["loss"].item() == pytest.approx(31.0659837592, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize(("n", "k"), [(8, 32), (24, 10), (2, 5), (9, 1)])
+def test_baselines_and_their_gradients_equal_the_plain_definition(name, n, k):
+    ours, plain = BASELINES[name]
+    za, zb, *_ = random_views(n, k)
+    ours, plain = ours(za, zb)["loss"], plain(za, zb)
+    torch.testing.assert_close(ours, plain, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, (za, zb)),
+        torch.autograd.grad(plain, (za, zb)),
+        rtol=1e-8,
+        atol=1e-11,
+    )
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize(("n", "k"), [(64, 128), (64, 1024)])
+def test_baselines_in_float32_stay_within_a_millionth_of_float64(name, n, k):
+    ours, _ = BASELINES[name]
+    single = random_views(n, k, torch.float32)[:2]
+    exact = [z.detach().double().requires_grad_() for z in single]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = ours(*single)["loss"]
+    reference = ours(*exact)["loss"]
+    assert loss.dtype == torch.float32
+    assert relative_error(loss, reference) < 1e-6
+    grads = zip(
+        torch.autograd.grad(loss, single), torch.autograd.grad(reference, exact), strict=True
+    )
+    for grad, exact_grad in grads:
+        assert relative_error(grad, exact_grad) < 1e-5
+
+
+def test_accuracy_counts_the_anchors_whose_positive_is_nearest():
+    z = torch.eye(6, dtype=torch.float64)
+    assert clip_loss(z, z, scale=1)["accuracy"] == simclr_loss(z, z)["accuracy"] == 1
+    swapped = z[[1, 0, 2, 3, 4, 5]]
+    assert clip_loss(z, swapped, scale=1)["accuracy"].item() == pytest.approx(4 / 6)
+
+
+def test_the_learnt_scale_gets_a_gradient_and_stops_at_100():
+    za, zb, *_ = random_views(8, 16)
+    scale = torch.tensor(10.0, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(clip_loss(za, zb, scale=scale)["loss"], scale)
+    assert grad != 0
+    with torch.no_grad():
+        assert clip_loss(za, zb, scale=500.0)["loss"] == clip_loss(za, zb, scale=100.0)["loss"]
 
 
 @pytest.mark.parametrize("weighting", ["paper", "official"])
@@ -196,3 +301,5 @@ def test_other_bad_input_is_refused():
         decur_loss(*views, dim_common=4, weighting="mean")
     with pytest.raises(DecurError, match="batch of one row"):
         barlow_twins_loss(views[0][:1], views[1][:1])
+    with pytest.raises(DecurError, match="batch of one row"):
+        vicreg_loss(views[0][:1], views[1][:1])

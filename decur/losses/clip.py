@@ -1,0 +1,48 @@
+"""CLIP's loss on two modalities of one place (a baseline of the paper).
+
+Radford et al.: Learning Transferable Visual Models From Natural Language Supervision, ICML 2021,
+figure 3 and section 2.5.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from decur.distributed import all_gather_rows, rank, world_size
+from decur.losses.correlation import check_same_shape
+from decur.losses.simclr import contrast, similarities, unit_length
+
+LOG_SCALE = math.log(1 / 0.07)  # start of the learnt log of the inverse temperature
+MAX_SCALE = 100.0
+
+
+def clip_loss(
+    za: Tensor, zb: Tensor, *, scale: Tensor | float, symmetric: bool = True
+) -> dict[str, Tensor]:
+    """Compute the cross entropy of finding a sample's other modality among the whole batch's.
+
+    Args:
+        za: projector outputs (n, K) of this rank's rows; scaled to unit length here.
+        zb: those of the other modality, (n, K).
+        scale: inverse temperature, a number or a scalar tensor that learns; at most 100 is used.
+        symmetric: mean of both directions; False asks only for the second modality given the first,
+            as DeCUR's released code does.
+
+    Returns:
+        Scalars ``loss`` (of the whole batch, over all ranks) and ``accuracy``; float32 or, for
+        float64 inputs, float64.
+
+    Raises:
+        DecurError: if the shapes differ.
+    """
+    check_same_shape(za=za, zb=zb)
+    own_a, own_b = unit_length(za), unit_length(zb)
+    n, rows = len(za), len(za) * world_size()
+    scale = scale.clamp(max=MAX_SCALE) if isinstance(scale, Tensor) else min(scale, MAX_SCALE)
+    positive = torch.arange(n, device=za.device) + rank() * n
+    terms = contrast(similarities(own_a, all_gather_rows(own_b)) * scale, positive, rows)
+    if not symmetric:
+        return terms
+    back = contrast(similarities(own_b, all_gather_rows(own_a)) * scale, positive, rows)
+    return {name: (terms[name] + back[name]) / 2 for name in terms}

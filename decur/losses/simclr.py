@@ -1,0 +1,68 @@
+"""SimCLR across modalities: tell the other view of a sample from all other samples (a baseline).
+
+Chen et al.: A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020,
+equation 1; the two views of a sample are its two modalities.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from decur.distributed import all_gather_rows, all_reduce_sum, rank, world_size
+from decur.losses.correlation import check_same_shape
+
+TEMPERATURE = 0.1  # of SimCLR's own ImageNet training; the released code of DeCUR has 1
+
+
+def simclr_loss(za: Tensor, zb: Tensor, *, temperature: float = TEMPERATURE) -> dict[str, Tensor]:
+    """Compute the normalised temperature-scaled cross entropy over the 2N views of the batch.
+
+    Each view is an anchor: its positive is the same sample in the other modality, its negatives
+    are all other views of either modality.
+
+    Args:
+        za: projector outputs (n, K) of this rank's rows; scaled to unit length here.
+        zb: those of the other modality, (n, K).
+        temperature: divisor of the cosine similarities.
+
+    Returns:
+        Scalars ``loss`` (of the whole batch, over all ranks) and ``accuracy``, the share of anchors
+        whose positive is nearest; float32 or, for float64 inputs, float64.
+
+    Raises:
+        DecurError: if the shapes differ.
+    """
+    check_same_shape(za=za, zb=zb)
+    own = [unit_length(z) for z in (za, zb)]
+    n, rows = len(za), len(za) * world_size()
+    every = torch.cat([all_gather_rows(z) for z in own])
+    logits = similarities(torch.cat(own), every) / temperature
+    place = torch.arange(n, device=za.device) + rank() * n
+    itself, positive = torch.cat([place, place + rows]), torch.cat([place + rows, place])
+    logits = logits.scatter(1, itself[:, None], -torch.inf)
+    return contrast(logits, positive, 2 * rows)
+
+
+def unit_length(z: Tensor) -> Tensor:
+    """Scale each row to unit length, in float32 unless float64: (n, K) -> (n, K)."""
+    return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+
+
+def similarities(za: Tensor, zb: Tensor) -> Tensor:
+    """Products of all pairs of rows, in full precision also under autocast: (n, K), (m, K)."""
+    with torch.autocast(za.device.type, enabled=False):
+        return za @ zb.T
+
+
+def contrast(logits: Tensor, positive: Tensor, anchors: int) -> dict[str, Tensor]:
+    """Mean cross entropy, and accuracy, of this rank's anchors and all other ranks'.
+
+    Args:
+        logits: (own anchors, candidates).
+        positive: the right candidate of each own anchor, (own anchors,) int64.
+        anchors: number of anchors over all ranks.
+    """
+    loss = all_reduce_sum(F.cross_entropy(logits, positive, reduction="sum")) / anchors
+    with torch.no_grad():
+        right = all_reduce_sum((logits.argmax(1) == positive).sum().to(logits.dtype)) / anchors
+    return {"loss": loss, "accuracy": right}

@@ -1,0 +1,62 @@
+"""VICReg: equal views, a variance of at least one, no covariance (a baseline of the paper).
+
+Bardes, Ponce, LeCun: VICReg, ICLR 2022, equations 1 to 6; here across two modalities.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu
+
+from decur.distributed import all_reduce_sum, world_size
+from decur.errors import DecurError
+from decur.losses.correlation import check_same_shape, gram_rows, sum_of_squares
+
+EPS = 1e-4
+
+
+def vicreg_loss(
+    za: Tensor, zb: Tensor, *, sim: float = 25.0, std: float = 25.0, cov: float = 1.0
+) -> dict[str, Tensor]:
+    """Compute sim * invariance + std * variance + cov * covariance.
+
+    The covariance matrices are never built (see `decur.losses.correlation`).
+
+    Args:
+        za: projector outputs (n, K) of this rank's rows.
+        zb: those of the other view, (n, K).
+        sim: weight of the mean squared difference.
+        std: weight of the mean hinge on each dimension's standard deviation, halved over the views.
+        cov: weight of the squared off-diagonal covariances, over K, summed over the views.
+
+    Returns:
+        Scalars ``loss`` (of the whole batch, over all ranks), ``invariance``, ``variance`` and
+        ``covariance`` (before the weights), in float32 or, for float64 inputs, float64.
+
+    Raises:
+        DecurError: if the shapes differ, or the whole batch has a single row.
+    """
+    check_same_shape(za=za, zb=zb)
+    rows, k = za.shape[0] * world_size(), za.shape[1]
+    if rows < 2:
+        raise DecurError("a batch of one row has no variance; use a batch size of 2 or more")
+    za, zb = (z if z.dtype == torch.float64 else z.float() for z in (za, zb))
+    invariance = all_reduce_sum((za - zb).square().sum()) / (rows * k)
+    terms = [_variance_covariance(z, rows) for z in (za, zb)]
+    variance = (terms[0][0] + terms[1][0]) / 2
+    covariance = terms[0][1] + terms[1][1]
+    loss = sim * invariance + std * variance + cov * covariance
+    return {
+        "loss": loss,
+        "invariance": invariance,
+        "variance": variance,
+        "covariance": covariance,
+    }
+
+
+def _variance_covariance(z: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    centred = z - all_reduce_sum(z.sum(0)) / rows
+    variances = all_reduce_sum(centred.square().sum(0)) / (rows - 1)
+    (gram,) = gram_rows(centred, (z.shape[1],))
+    squares = sum_of_squares(gram, gram) * (rows / (rows - 1)) ** 2
+    covariance = (squares - variances.square().sum()) / z.shape[1]
+    return relu(1 - (variances + EPS).sqrt()).mean(), covariance

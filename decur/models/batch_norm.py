@@ -1,0 +1,48 @@
+"""Batch normalisation over the rows of all ranks: on GPUs, and on CPUs for tests and small runs."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from decur.distributed import all_reduce_sum, world_size
+
+
+def synchronise_batch_norm(model: nn.Module) -> nn.Module:
+    """Make every batch norm of a model see the whole batch of all ranks; alone, change nothing.
+
+    Parameters and their names stay. torch's own synchronised batch norm works on GPUs only.
+    """
+    if world_size() == 1:
+        return model
+    if next(model.parameters()).is_cuda:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.forward = partial(_forward, module)  # type: ignore[method-assign]
+    return model
+
+
+def _forward(norm: _BatchNorm, x: Tensor) -> Tensor:
+    if not norm.training:
+        return type(norm).forward(norm, x)
+    dims = [d for d in range(x.ndim) if d != 1]
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    count = world_size() * x.numel() // x.shape[1]
+    mean = all_reduce_sum(x.sum(dims)) / count
+    centred = x - mean.view(shape)
+    variance = all_reduce_sum(centred.square().sum(dims)) / count
+    with torch.no_grad():
+        _update(norm, mean, variance, count)
+    y = centred * (variance + norm.eps).rsqrt().view(shape)
+    return y * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else y
+
+
+def _update(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return
+    norm.num_batches_tracked += 1
+    weight = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean, weight)
+    norm.running_var.lerp_(variance * (count / (count - 1)), weight)
