@@ -15,10 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from decur.errors import DecurError
 from decur.paths import Cell, Run
 
-Method = Literal["decur", "barlow-twins", "random", "supervised"]
+Method = Literal[
+    "decur",
+    "barlow-twins",
+    "barlow-twins-single",
+    "vicreg",
+    "simclr",
+    "clip",
+    "random",
+    "supervised",
+]
 Scenario = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 UNTRAINED = ("random", "supervised")
 """Methods that pretrain nothing: their backbones are the seeded initialisation."""
+
+CONTRASTIVE = ("simclr", "clip")
+"""Methods with a small projector of their own: 512 hidden and 128 embedding dimensions."""
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -78,6 +90,11 @@ class Pretrain(Strict):
     projector: Literal["separate", "shared"] = "separate"
     lambd: Positive = 0.0051
     weighting: Literal["paper", "official"] = "paper"
+    baselines: Literal["paper", "official"] = Field(
+        "paper",
+        description="SimCLR's temperature, CLIP's temperature and symmetry, VICReg's covariance: "
+        "of those methods' papers, or as in DeCUR's released code",
+    )
     intra: bool = Field(True, description="intra-modal terms, equations 4 and 5")
     checkpoint_steps: Count = Field(1000, description="steps between two checkpoints")
 
@@ -242,7 +259,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
 
     Parts: `dim-<K>` (keeps the share of common dimensions), `common-<percent>` (100: without
     decoupling), `no-intra`, `no-projector` (the loss acts on the features), `official` (the
-    released code's weighting and shared projector), `data-<dataset>`.
+    released code's weighting, shared projector and settings of the baselines), `data-<dataset>`.
 
     Raises:
         DecurError: a part that is none of these.
@@ -260,7 +277,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
         elif part == "no-projector":
             changes["projector_layers"] = 0
         elif part == "official":
-            changes |= {"weighting": "official", "projector": "shared"}
+            changes |= {"weighting": "official", "projector": "shared", "baselines": "official"}
         elif key == "data" and value:
             changes["dataset"] = value
         else:

@@ -5,8 +5,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,62 +18,29 @@ from tqdm import tqdm
 
 from decur.augment import PRESETS, Augmentation
 from decur.checkpoint import load_checkpoint, save_checkpoint
-from decur.config import UNTRAINED, PretrainSettings
+from decur.config import CONTRASTIVE, UNTRAINED, PretrainSettings
 from decur.errors import DecurError
-from decur.losses.barlow_twins import barlow_twins_loss
-from decur.losses.decur import decur_loss
+from decur.losses.clip import LOG_SCALE
+from decur.methods import METHODS, count_views
 from decur.models.two_branch import TwoBranch
 from decur.optim import build_optimizer, cosine_factor, set_lr
 from decur.provenance import provenance
 from decur.shards import PairedShards
 from decur.weights import save_model
 
-Embeddings = list[list[Tensor]]
-
-
-@dataclass(frozen=True)
-class Method:
-    """How many views of each modality a method looks at, and its loss on their embeddings."""
-
-    views: int
-    loss: Callable[[Embeddings, PretrainSettings, int], dict[str, Tensor]]
-
-
-def _decur(z: Embeddings, settings: PretrainSettings, dim_common: int) -> dict[str, Tensor]:
-    (z1a, *_, z1b), (z2a, *_, z2b) = z if settings.intra else [branch * 2 for branch in z]
-    return decur_loss(
-        z1a,
-        z1b,
-        z2a,
-        z2b,
-        dim_common=dim_common,
-        lambd=settings.lambd,
-        weighting=settings.weighting,
-        intra=settings.intra,
-    )
-
-
-def _barlow_twins(z: Embeddings, settings: PretrainSettings, dim_common: int) -> dict[str, Tensor]:
-    return barlow_twins_loss(z[0][0], z[1][0], lambd=settings.lambd)
-
-
-METHODS = {"decur": Method(2, _decur), "barlow-twins": Method(1, _barlow_twins)}
-
-
-def dims_common(settings: PretrainSettings, embedding_dim: int) -> int:
-    """Common dimensions of the embedding; without a projector the configured share of it."""
-    return round(settings.dim_common / settings.dim * embedding_dim)
-
 
 def build_model(settings: PretrainSettings, shards: PairedShards) -> TwoBranch:
     """The seeded two-branch model for the bands of the shards."""
     torch.manual_seed(settings.seed)
+    learns_scale = settings.method == "clip" and settings.baselines == "paper"
     return TwoBranch(
         settings.arch,
         [len(shards.bands(name)) for name in settings.modalities],
         dim=settings.dim,
         layers=settings.projector_layers,
-        shared=settings.projector == "shared",
+        shared=settings.projector == "shared" and settings.method != "barlow-twins-single",
+        contrastive=settings.method in CONTRASTIVE,
+        log_scale=LOG_SCALE if learns_scale else None,
     )
 
 
@@ -230,8 +196,7 @@ def _train(
         lr_1d=settings.lr_1d,
         weight_decay=settings.weight_decay,
     )
-    dim_common = dims_common(settings, model.embedding_dim)
-    count = method.views if settings.intra else 1
+    count = count_views(settings)
     checkpoints = out / "checkpoints"
     start = 0
     state = load_checkpoint(checkpoints, identity)
@@ -254,7 +219,7 @@ def _train(
             started = time.perf_counter()
             set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
             views = draw_views(shards, batch, settings, step, count, device)
-            terms = method.loss(model(views), settings, dim_common)
+            terms = method.loss(model(views), settings, model)
             optimizer.zero_grad()
             terms["loss"].backward()
             optimizer.step()

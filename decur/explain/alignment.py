@@ -10,7 +10,8 @@ from torch import Tensor
 
 from decur.config import AlignmentSettings
 from decur.losses.correlation import diagonal, standardise
-from decur.pretrain import build_model, dims_common
+from decur.methods import dims_common
+from decur.pretrain import build_model
 from decur.provenance import provenance, write_json
 from decur.shards import PairedShards
 from decur.transfer.data import whole_view

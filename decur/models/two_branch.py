@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from decur.models.backbones import build_backbone
+
+CONTRASTIVE_DIMS = (512, 128)
 
 
 def build_projector(feature_dim: int, dim: int, layers: int) -> nn.Module:
@@ -22,20 +25,51 @@ def build_projector(feature_dim: int, dim: int, layers: int) -> nn.Module:
     return nn.Sequential(*modules, nn.Linear(width, dim, bias=False))
 
 
+def build_contrastive_projector(feature_dim: int) -> nn.Module:
+    """SimCLR's and CLIP's projector in the released code: 512 and 128 wide, a norm at the end."""
+    hidden, dim = CONTRASTIVE_DIMS
+    return nn.Sequential(
+        nn.Linear(feature_dim, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, dim),
+        nn.BatchNorm1d(dim),
+    )
+
+
 class TwoBranch(nn.Module):
-    """Two backbones with separate projectors, or one shared projector as in the released code."""
+    """Two backbones with separate projectors, or one shared projector as in the released code.
+
+    `contrastive` gives each the small projector of SimCLR and CLIP in place of `dim` and `layers`;
+    `log_scale` starts CLIP's learnt log of the inverse temperature.
+    """
 
     def __init__(
-        self, arch: str, in_chans: Sequence[int], *, dim: int, layers: int, shared: bool = False
+        self,
+        arch: str,
+        in_chans: Sequence[int],
+        *,
+        dim: int,
+        layers: int,
+        shared: bool = False,
+        contrastive: bool = False,
+        log_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.backbones = nn.ModuleList(build_backbone(arch, chans) for chans in in_chans)
         feature_dim = int(self.backbones[0].feature_dim)  # type: ignore[arg-type]
-        count = 1 if shared else len(in_chans)
+        count = 1 if shared and not contrastive else len(in_chans)
         self.projectors = nn.ModuleList(
-            build_projector(feature_dim, dim, layers) for _ in range(count)
+            build_contrastive_projector(feature_dim)
+            if contrastive
+            else build_projector(feature_dim, dim, layers)
+            for _ in range(count)
         )
-        self.embedding_dim = dim if layers else feature_dim
+        if contrastive:
+            self.embedding_dim = CONTRASTIVE_DIMS[-1]
+        else:
+            self.embedding_dim = dim if layers else feature_dim
+        self.log_scale = None if log_scale is None else nn.Parameter(torch.tensor(log_scale))
 
     def embed(self, x: Tensor, branch: int) -> Tensor:
         """Embedding `(N, K)` of one view of one modality."""

@@ -6,10 +6,12 @@ import torch
 
 from decur import pretrain as pretrain_module
 from decur.checkpoint import load_checkpoint, save_checkpoint
-from decur.config import PretrainSettings
+from decur.config import PretrainSettings, apply_variant
 from decur.errors import DecurError
 from decur.losses.decur import decur_loss
-from decur.pretrain import METHODS, batches, dims_common, draw_views, pretrain
+from decur.methods import METHODS, dims_common
+from decur.models.two_branch import CONTRASTIVE_DIMS, TwoBranch
+from decur.pretrain import batches, build_model, draw_views, pretrain
 from decur.shards import PairedShards
 from decur.weights import branch_weights, load_backbone, read_weights
 
@@ -148,7 +150,8 @@ def test_views_of_a_pair_are_drawn_apart_and_repeat_with_the_step(shards_root):
 
 def test_without_intra_terms_one_view_is_enough():
     z = [[torch.randn(8, 6)], [torch.randn(8, 6)]]
-    terms = METHODS["decur"].loss(z, settings(intra=False), 4)
+    model = TwoBranch("tiny", [2, 3], dim=6, layers=2)
+    terms = METHODS["decur"].loss(z, settings(intra=False, dim=6, dim_common=4), model)
     expected = decur_loss(z[0][0], z[0][0], z[1][0], z[1][0], dim_common=4, intra=False)
     torch.testing.assert_close(terms["loss"], expected["loss"])
 
@@ -190,3 +193,39 @@ def test_backbones_load_back_and_mismatches_are_named(shards_root, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(weights.read_bytes()[:500])
     with pytest.raises(DecurError, match=r"cut\.safetensors: not a readable weights file"):
         read_weights(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize("preset", ["default", "official"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_pretrains_both_backbones(shards_root, tmp_path, method, preset):
+    chosen = apply_variant(settings(method=method, optimizer="adamw", lr=0.003), preset)
+    weights = pretrain(chosen, shards_root, tmp_path)
+    before = build_model(chosen, PairedShards(shards_root)).state_dict()
+    after, _ = read_weights(weights)
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"backbones.0.stage1.0.weight", "backbones.1.stage1.0.weight"} <= moved
+    assert ("log_scale" in moved) == (method == "clip" and preset == "default")
+
+
+def test_single_modal_barlow_twins_trains_each_modality_as_if_alone(shards_root):
+    """The gradient of one branch does not depend on the other branch's images."""
+    chosen = settings(method="barlow-twins-single")
+    shards, rows = PairedShards(shards_root), np.arange(16)
+    views = draw_views(shards, rows, chosen, 0, 2, torch.device("cpu"))
+
+    def gradient(views):
+        model = build_model(chosen, shards)
+        METHODS[chosen.method].loss(model(views), chosen, model)["loss"].backward()
+        return [p.grad for p in model.backbones[0].parameters()]
+
+    other = [views[0], [view.flip(0) * 0.5 for view in views[1]]]
+    torch.testing.assert_close(gradient(views), gradient(other), rtol=0, atol=0)
+
+
+def test_contrastive_methods_have_their_own_projector(shards_root):
+    shards = PairedShards(shards_root)
+    model = build_model(settings(method="simclr", projector="shared"), shards)
+    assert model.embedding_dim == CONTRASTIVE_DIMS[-1]
+    assert len(model.projectors) == 2
+    assert all(p.ndim != 2 or p.shape[0] in CONTRASTIVE_DIMS for p in model.projectors.parameters())
