@@ -8,7 +8,7 @@ Ranges are the released code's; its faults (uint8 wrap-around after brightness a
 a solarisation that only ever moved 0 to 255) are not repeated.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,32 @@ STRENGTH = (0.6, 1.4)  # of brightness and of contrast
 SIGMA = (0.1, 2.0)  # of the blur, in pixels of the crop
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What happens to each of n images; an operation that is never applied is None.
+
+    Attributes:
+        boxes: crop (n, 4) int64 of top, left, height, width.
+        flips: (n, 2) bool, left to right and top to bottom.
+        factors: (n, 2) of brightness and of contrast; 1 changes nothing.
+        gray: (n,) bool.
+        sigma: (n,) of the blur in pixels; 0 changes nothing.
+        solarize: (n,) bool.
+    """
+
+    boxes: Tensor
+    flips: Tensor
+    factors: Tensor | None
+    gray: Tensor | None
+    sigma: Tensor | None
+    solarize: Tensor | None
+
+    def __getitem__(self, rows: slice) -> "Draws":
+        """The draws of some of the images."""
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Draws(*(None if part is None else part[rows] for part in parts))
 
 
 @dataclass(frozen=True)
@@ -62,24 +88,40 @@ class Augmentation:
         """
         self._check(batch)
         n, _, height, width = batch.shape
+        return self.apply(batch, self.draw(n, height, width, generator))
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> "Draws":
+        """Draw what happens to each of `n` images of `height` x `width` pixels."""
         boxes = draw_boxes(n, height, width, self.crop_scale, generator)
         flips = torch.stack([_chance(n, p, generator) for p in (self.hflip, self.vflip)], dim=1)
-        x = crop_resize(batch, boxes, flips, self.size).div_(255)
+        factors = gray = sigma = solarize = None
         if self.brightness_contrast:
             chosen = _chance(n, self.brightness_contrast, generator)
             factors = torch.stack([_uniform(n, *STRENGTH, generator) for _ in range(2)], dim=1)
-            x = change_brightness_contrast(x, factors.where(chosen[:, None], 1.0))
+            factors = factors.where(chosen[:, None], 1.0)
         if self.gray:
-            chosen = _chance(n, self.gray, generator)
-            x = x.mean(1, keepdim=True).where(_per_sample(chosen, x), x)
+            gray = _chance(n, self.gray, generator)
         if self.blur:
-            chosen = _chance(n, self.blur, generator).nonzero().squeeze(1)
-            sigma = _uniform(n, *SIGMA, generator)[chosen]
-            chosen = chosen.to(x.device)
-            x[chosen] = gaussian_blur(x[chosen], sigma)
+            chosen = _chance(n, self.blur, generator)
+            sigma = _uniform(n, *SIGMA, generator).where(chosen, 0.0)
         if self.solarize:
-            chosen = _per_sample(_chance(n, self.solarize, generator), x)
-            x = torch.where(chosen & (x >= 0.5), 1 - x, x)
+            solarize = _chance(n, self.solarize, generator)
+        return Draws(boxes, flips, factors, gray, sigma, solarize)
+
+    def apply(self, batch: Tensor, draws: "Draws") -> Tensor:
+        """Augment a batch as drawn; see `__call__`."""
+        self._check(batch)
+        x = crop_resize(batch, draws.boxes, draws.flips, self.size).div_(255)
+        if draws.factors is not None:
+            x = change_brightness_contrast(x, draws.factors)
+        if draws.gray is not None:
+            x = x.mean(1, keepdim=True).where(_per_sample(draws.gray, x), x)
+        if draws.sigma is not None:
+            chosen = draws.sigma.nonzero().squeeze(1)
+            sigma, chosen = draws.sigma[chosen], chosen.to(x.device, non_blocking=True)
+            x[chosen] = gaussian_blur(x[chosen], sigma)
+        if draws.solarize is not None:
+            x = torch.where(_per_sample(draws.solarize, x) & (x >= 0.5), 1 - x, x)
         x = x.clamp_(0, 1)  # weights that sum to 1 but for rounding
         if self.mean is not None and self.std is not None:
             mean, std = (x.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))

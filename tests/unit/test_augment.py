@@ -50,6 +50,16 @@ def test_a_preset_gives_float_views_that_its_generator_determines(kind):
         assert first.max() <= 1
 
 
+@pytest.mark.parametrize("kind", list(PRESETS))
+def test_parts_of_a_batch_get_what_they_get_in_the_whole(kind):
+    """So ranks that share a batch draw the views of one process."""
+    augment = replace(PRESETS[kind], size=24, solarize=0.3)
+    batch = random_batch(16, CHANNELS[kind])
+    draws = augment.draw(16, 40, 40, seeded(5))
+    parts = [augment.apply(batch[part], draws[part]) for part in (slice(0, 6), slice(6, 16))]
+    torch.testing.assert_close(torch.cat(parts), augment(batch, seeded(5)), rtol=0, atol=1e-6)
+
+
 def test_the_batch_is_not_changed():
     batch = random_batch(8, 3)
     before = batch.clone()
