@@ -8,7 +8,7 @@ Ranges are the released code's; its faults (uint8 wrap-around after brightness a
 a solarisation that only ever moved 0 to 255) are not repeated.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -45,8 +45,8 @@ class Draws:
 
     def __getitem__(self, rows: slice) -> "Draws":
         """The draws of some of the images."""
-        parts = (getattr(self, field.name) for field in fields(self))
-        return Draws(*(None if part is None else part[rows] for part in parts))
+        drawn = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v[rows] for k, v in drawn.items() if v is not None})
 
 
 @dataclass(frozen=True)

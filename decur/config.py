@@ -97,6 +97,15 @@ class Pretrain(Strict):
     )
     intra: bool = Field(True, description="intra-modal terms, equations 4 and 5")
     checkpoint_steps: Count = Field(1000, description="steps between two checkpoints")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="of the networks; losses are always computed in float32"
+    )
+    recompute: Literal["none", "view", "block"] = Field(
+        "none",
+        description="activations to compute again in backward, to save memory: of each "
+        "view, or of each block",
+    )
+    compile: bool = Field(False, description="torch.compile the backbones and projectors")
 
     @model_validator(mode="after")
     def _common_fits(self) -> Self:

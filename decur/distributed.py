@@ -46,6 +46,21 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def own_part(n: int) -> slice:
+    """The rows of a whole batch of `n` that this rank works on."""
+    size = n // world_size()
+    return slice(rank() * size, (rank() + 1) * size)
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Tell whether the flag is set on any rank; every rank must ask."""
+    if world_size() == 1:
+        return flag
+    count = torch.tensor(float(flag), device=device)
+    dist.all_reduce(count)
+    return bool(count.item())
+
+
 def all_gather_rows(z: Tensor) -> Tensor:
     """Stack the rows of all ranks, in order of rank: (n, ...) -> (W n, ...), differentiable.
 

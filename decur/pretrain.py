@@ -6,22 +6,29 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from decur.augment import PRESETS, Augmentation
+from decur.augment import PRESETS, Augmentation, Draws
 from decur.checkpoint import load_checkpoint, save_checkpoint
 from decur.config import CONTRASTIVE, UNTRAINED, PretrainSettings
+from decur.distributed import any_rank, is_main, own_part, world_size
 from decur.errors import DecurError
+from decur.interrupt import stop_request
+from decur.loader import ahead
 from decur.losses.clip import LOG_SCALE
 from decur.methods import METHODS, count_views
+from decur.models.batch_norm import synchronise_batch_norm
+from decur.models.recompute import recompute_backbones
 from decur.models.two_branch import TwoBranch
 from decur.optim import build_optimizer, cosine_factor, set_lr
 from decur.provenance import provenance
@@ -74,26 +81,48 @@ def batches(
             )
 
 
-def draw_views(
-    shards: PairedShards,
-    rows: NDArray[np.int64],
-    settings: PretrainSettings,
-    step: int,
-    count: int,
-    device: torch.device,
-) -> list[list[Tensor]]:
-    """`count` augmented views of each modality, every one of its own random season (paper §4).
+class Batch(NamedTuple):
+    """This rank's part of a batch, `[modality][view]`: uint8 images, and how to augment them."""
 
-    All randomness comes from seed and step: nothing else need be kept to resume.
+    images: list[list[Tensor]]
+    draws: list[list[Draws]]
+
+    def pinned(self) -> "Batch":
+        """The same in page-locked memory, from which a GPU copies while the host goes on."""
+        return Batch([[image.pin_memory() for image in views] for views in self.images], self.draws)
+
+
+def read_batch(
+    shards: PairedShards, rows: NDArray[np.int64], settings: PretrainSettings, step: int, count: int
+) -> Batch:
+    """Read `count` views of each modality, every one of its own random season (paper §4).
+
+    Seasons and augmentations are drawn for the whole batch from seed and step: nothing else need be
+    kept to resume, and any number of ranks shares the views of one process.
     """
     rng = np.random.default_rng([settings.seed, step, 1])
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     available = shards.index["seasons"].to_numpy()[rows]
-    views = []
+    part = own_part(len(rows))
+    images, draws = [], []
     for modality, augment in zip(settings.modalities, augmentations(settings), strict=True):
-        seasons = [rng.integers(available) for _ in range(count)]
-        images = [torch.from_numpy(shards.batch(modality, rows, s)).to(device) for s in seasons]
-        views.append([augment(image, generator) for image in images])
+        seasons = [rng.integers(available)[part] for _ in range(count)]
+        views = [torch.from_numpy(shards.batch(modality, rows[part], s)) for s in seasons]
+        height, width = views[0].shape[2:]
+        draws.append([augment.draw(len(rows), height, width, generator)[part] for _ in views])
+        images.append(views)
+    return Batch(images, draws)
+
+
+def augment_batch(
+    batch: Batch, settings: PretrainSettings, device: torch.device
+) -> list[list[Tensor]]:
+    """Augment on the device: float32 views `[modality][view]` of (n, C, crop, crop)."""
+    views = []
+    for images, draws, augment in zip(*batch, augmentations(settings), strict=True):
+        moved = [image.to(device, non_blocking=True) for image in images]
+        pairs = zip(moved, draws, strict=True)
+        views.append([augment.apply(image, draw) for image, draw in pairs])
     return views
 
 
@@ -109,13 +138,23 @@ def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[n
             f"scenarios.{settings.scenario}.pretrain.batch_size: {settings.batch_size} exceeds the "
             f"{len(rows)} samples of {settings.dataset}"
         )
+    if settings.batch_size % world_size():
+        raise DecurError(
+            f"scenarios.{settings.scenario}.pretrain.batch_size: {settings.batch_size} cannot be "
+            f"shared by {world_size()} processes; make it a multiple"
+        )
     return rows
 
 
 class StepLog:
-    """One JSON line a step, and the same to TensorBoard; a resumed run drops what it redoes."""
+    """One JSON line a step, and the same to TensorBoard; a resumed run drops what it redoes.
+
+    Only the first rank writes.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
+        if not is_main():
+            return
         path = folder / "log.jsonl"
         kept = []
         if step and path.is_file():
@@ -128,6 +167,8 @@ class StepLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one step."""
+        if not is_main():
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -135,8 +176,9 @@ class StepLog:
 
     def close(self) -> None:
         """Flush and close both files."""
-        self._file.close()
-        self._board.close()
+        if is_main():
+            self._file.close()
+            self._board.close()
 
 
 def pretrain(
@@ -159,6 +201,8 @@ def pretrain(
         identity = json.dumps([origin["settings"], origin["inputs"]], sort_keys=True)
         _train(model, settings, shards, out, hashlib.sha256(identity.encode()).hexdigest())
     weights = out / "weights.safetensors"
+    if not is_main():
+        return weights
     bands = {name: list(shards.bands(name)) for name in settings.modalities}
     save_model(weights, model, {"provenance": origin, "bands": bands})
     return weights
@@ -180,15 +224,50 @@ def set_batch_statistics(
     model.train()
     one_epoch = settings.model_copy(update={"epochs": 1})
     for step, batch in batches(training_rows(shards, settings), one_epoch, 0):
-        model(draw_views(shards, batch, settings, step, 1, device))
+        model(augment_batch(read_batch(shards, batch, settings, step, 1), settings, device))
+
+
+def prepare(model: TwoBranch, settings: PretrainSettings) -> nn.Module:
+    """What the steps call in the model's place: whole-batch norms, recomputation, compilation, DDP.
+
+    The parameters are the model's own, and so is everything that is saved.
+    """
+    on_gpu = next(model.parameters()).is_cuda
+    if on_gpu:
+        model.to(memory_format=torch.channels_last)
+    synchronise_batch_norm(model)
+    recompute_backbones(model, settings.recompute)
+    if settings.compile:
+        model.compile()
+    if world_size() == 1:
+        return model
+    return DistributedDataParallel(model)
+
+
+def training_step(
+    network: nn.Module,
+    model: TwoBranch,
+    optimizer: torch.optim.Optimizer,
+    views: list[list[Tensor]],
+    settings: PretrainSettings,
+) -> dict[str, Tensor]:
+    """Embed, compute the loss in float32, descend; returns the loss's terms."""
+    device = views[0][0].device
+    if device.type == "cuda":
+        views = [[x.to(memory_format=torch.channels_last) for x in branch] for branch in views]
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        embeddings = network(views)
+    terms = METHODS[settings.method].loss(embeddings, settings, model)
+    optimizer.zero_grad()
+    terms["loss"].backward()
+    optimizer.step()
+    return terms
 
 
 def _train(
     model: TwoBranch, settings: PretrainSettings, shards: PairedShards, out: Path, identity: str
 ) -> None:
-    method = METHODS[settings.method]
     rows = training_rows(shards, settings)
-    device = next(model.parameters()).device
     optimizer = build_optimizer(
         model,
         name=settings.optimizer,
@@ -196,7 +275,6 @@ def _train(
         lr_1d=settings.lr_1d,
         weight_decay=settings.weight_decay,
     )
-    count = count_views(settings)
     checkpoints = out / "checkpoints"
     start = 0
     state = load_checkpoint(checkpoints, identity)
@@ -207,22 +285,29 @@ def _train(
         print(f"resuming at step {start} from {checkpoints}", flush=True)
 
     def save(done: int) -> None:
-        states: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        save_checkpoint(checkpoints, done, {"identity": identity, "step": done, **states})
+        if is_main():
+            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            save_checkpoint(checkpoints, done, {"identity": identity, "step": done, **states})
 
     per_epoch = len(rows) // settings.batch_size
     total = settings.epochs * per_epoch
-    log = StepLog(out, start)
+    device = next(model.parameters()).device
+    count = count_views(settings)
+
+    def read(item: tuple[int, NDArray[np.int64]]) -> Batch:
+        batch = read_batch(shards, item[1], settings, item[0], count)
+        return batch.pinned() if device.type == "cuda" else batch
+
+    network = prepare(model, settings)
     model.train()
-    with tqdm(total=total, initial=start, desc=f"{settings.scenario} {settings.method}") as bar:
-        for step, batch in batches(rows, settings, start):
-            started = time.perf_counter()
+    title = f"{settings.scenario} {settings.method}"
+    bar = tqdm(total=total, initial=start, desc=title, disable=not is_main())
+    started = time.perf_counter()
+    with closing(StepLog(out, start)) as log, bar, stop_request() as request:
+        for (step, batch), loaded in ahead(read, batches(rows, settings, start)):
             set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
-            views = draw_views(shards, batch, settings, step, count, device)
-            terms = method.loss(model(views), settings, model)
-            optimizer.zero_grad()
-            terms["loss"].backward()
-            optimizer.step()
+            views = augment_batch(loaded, settings, device)
+            terms = training_step(network, model, optimizer, views, settings)
 
             values = {name: term.item() for name, term in terms.items()}
             if not math.isfinite(values["loss"]):
@@ -231,12 +316,18 @@ def _train(
                     f"{out}: loss is {values['loss']} at step {step} (samples {names}, ...); lower "
                     f"the learning rate; the last good checkpoint is in {checkpoints}"
                 )
-            seconds = time.perf_counter() - started
+            done = step + 1
+            seconds, started = time.perf_counter() - started, time.perf_counter()
             learning = {f"lr{i}": group["lr"] for i, group in enumerate(optimizer.param_groups)}
             log.write(step, {**values, **learning, "pairs_per_s": len(batch) / seconds})
             bar.set_postfix(loss=f"{values['loss']:.4g}", refresh=False)
             bar.update()
-            done = step + 1
-            if done == total or done % settings.checkpoint_steps == 0 or done % per_epoch == 0:
+            stop = any_rank(request.name is not None, device) and done < total
+            due = done % settings.checkpoint_steps == 0 or done % per_epoch == 0
+            if due or stop:
                 save(done)
-    log.close()
+            if stop:
+                raise DecurError(
+                    f"{out}: stopped by {request.name or 'another process'} after step {step}, and "
+                    f"saved in {checkpoints}; run again to go on"
+                )

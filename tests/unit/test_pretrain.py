@@ -1,9 +1,14 @@
 import json
+import os
+import signal
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from decur import distributed
 from decur import pretrain as pretrain_module
 from decur.checkpoint import load_checkpoint, save_checkpoint
 from decur.config import PretrainSettings, apply_variant
@@ -11,7 +16,15 @@ from decur.errors import DecurError
 from decur.losses.decur import decur_loss
 from decur.methods import METHODS, dims_common
 from decur.models.two_branch import CONTRASTIVE_DIMS, TwoBranch
-from decur.pretrain import batches, build_model, draw_views, pretrain
+from decur.pretrain import (
+    augment_batch,
+    batches,
+    build_model,
+    prepare,
+    pretrain,
+    read_batch,
+    training_step,
+)
 from decur.shards import PairedShards
 from decur.weights import branch_weights, load_backbone, read_weights
 
@@ -45,6 +58,11 @@ def log(out):
     return [{k: v for k, v in line.items() if k != "pairs_per_s"} for line in lines]
 
 
+def draw_views(shards, rows, settings, step, count):
+    batch = read_batch(shards, rows, settings, step, count)
+    return augment_batch(batch, settings, torch.device("cpu"))
+
+
 class StoppedError(Exception):
     pass
 
@@ -58,13 +76,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     chosen = settings(optimizer=optimizer)
     pretrain(chosen, shards_root, tmp_path / "whole")
 
-    def draw_until_stopped(shards, rows, settings, step, *rest):
+    def read_until_stopped(shards, rows, settings, step, *rest):
         if step == stop:
             raise StoppedError
-        return draw_views(shards, rows, settings, step, *rest)
+        return read_batch(shards, rows, settings, step, *rest)
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(pretrain_module, "draw_views", draw_until_stopped)
+        patch.setattr(pretrain_module, "read_batch", read_until_stopped)
         pretrain(chosen, shards_root, tmp_path / "resumed")
     pretrain(chosen, shards_root, tmp_path / "resumed")
 
@@ -115,7 +133,7 @@ def test_untrained_backbones_normalise_their_features(shards_root, tmp_path):
     weights = pretrain(settings(method="random"), shards_root, tmp_path)
     backbone = load_backbone(branch_weights(read_weights(weights)[0], 0), arch="tiny", in_chans=2)
     shards, rows = PairedShards(shards_root), np.arange(48)
-    views = draw_views(shards, rows, settings(), 99, 1, torch.device("cpu"))
+    views = draw_views(shards, rows, settings(), 99, 1)
     first = backbone.eval().stage1[:2](views[0][0])
     torch.testing.assert_close(first.mean((0, 2, 3)), torch.zeros(16), atol=0.3, rtol=0)
     torch.testing.assert_close(first.std((0, 2, 3)), torch.ones(16), atol=0.3, rtol=0)
@@ -135,10 +153,9 @@ def test_every_epoch_shows_each_sample_once_in_a_new_order():
 
 def test_views_of_a_pair_are_drawn_apart_and_repeat_with_the_step(shards_root):
     shards, rows = PairedShards(shards_root), np.arange(16)
-    cpu = torch.device("cpu")
 
     def views(step):
-        return draw_views(shards, rows, settings(), step, 2, cpu)
+        return draw_views(shards, rows, settings(), step, 2)
 
     (sar1, sar2), (optical1, _) = views(3)
     assert sar1.shape == (16, 2, 16, 16)
@@ -212,7 +229,7 @@ def test_single_modal_barlow_twins_trains_each_modality_as_if_alone(shards_root)
     """The gradient of one branch does not depend on the other branch's images."""
     chosen = settings(method="barlow-twins-single")
     shards, rows = PairedShards(shards_root), np.arange(16)
-    views = draw_views(shards, rows, chosen, 0, 2, torch.device("cpu"))
+    views = draw_views(shards, rows, chosen, 0, 2)
 
     def gradient(views):
         model = build_model(chosen, shards)
@@ -221,6 +238,103 @@ def test_single_modal_barlow_twins_trains_each_modality_as_if_alone(shards_root)
 
     other = [views[0], [view.flip(0) * 0.5 for view in views[1]]]
     torch.testing.assert_close(gradient(views), gradient(other), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("grain", ["view", "block"])
+@pytest.mark.parametrize("arch", ["tiny", "resnet18"])
+def test_recomputing_activations_changes_nothing(shards_root, grain, arch):
+    """Equal weights, running statistics and counters after two steps."""
+    shards, rows = PairedShards(shards_root), np.arange(16)
+
+    def trained(recompute):
+        chosen = settings(arch=arch, recompute=recompute, crop=32)
+        model = build_model(chosen, shards).train()
+        network = prepare(model, chosen)
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        for step in range(2):
+            views = draw_views(shards, rows, chosen, step, 2)
+            training_step(network, model, optimizer, views, chosen)
+        return model.state_dict()
+
+    plain, again = trained("none"), trained(grain)
+    assert plain.keys() == again.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(again[name], tensor, rtol=0, atol=0)
+
+
+def test_bf16_networks_end_in_a_float32_loss_near_the_exact_one(shards_root):
+    shards, rows = PairedShards(shards_root), np.arange(16)
+
+    def loss(precision):
+        chosen = settings(precision=precision)
+        model = build_model(chosen, shards).train()
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        views = draw_views(shards, rows, chosen, 0, 2)
+        return training_step(prepare(model, chosen), model, optimizer, views, chosen)["loss"]
+
+    assert loss("bf16").dtype == torch.float32
+    assert loss("bf16") != loss("float32")
+    torch.testing.assert_close(loss("bf16"), loss("float32"), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
+    shards_root, tmp_path, monkeypatch, number
+):
+    chosen = settings(checkpoint_steps=1000)
+    pretrain(chosen, shards_root, tmp_path / "whole")
+    calls = []
+
+    def step_and_signal(*arguments):
+        calls.append(0)
+        if len(calls) == 2:
+            os.kill(os.getpid(), number)
+        return training_step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain_module, "training_step", step_and_signal)
+        message = rf"stopped by {number.name} after step 1, and saved"
+        with pytest.raises(DecurError, match=message):
+            pretrain(chosen, shards_root, tmp_path / "resumed")
+    pretrain(chosen, shards_root, tmp_path / "resumed")
+    whole, resumed = tensors(tmp_path / "whole"), tensors(tmp_path / "resumed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert log(tmp_path / "whole") == log(tmp_path / "resumed")
+
+
+def share(rank, world, port, shards_root, out):
+    torch.set_num_threads(1)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(address, RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank))
+    distributed.init_process_group()
+    for method in ("decur", "clip"):
+        pretrain(
+            settings(method=method, optimizer="adamw", lr=0.001), shards_root, Path(out) / method
+        )
+    try:
+        pretrain(settings(batch_size=15), shards_root, Path(out) / "odd")
+    except DecurError as error:
+        (Path(out) / f"odd-{rank}").write_text(str(error))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_what_one_does(shards_root, tmp_path):
+    """The same views, whole-batch norms and losses: equal but for the order of float32
+    sums, which AdamW's first steps amplify."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    arguments = (2, port, str(shards_root), str(tmp_path))
+    torch.multiprocessing.spawn(share, arguments, nprocs=2)
+    for method in ("decur", "clip"):
+        chosen = settings(method=method, optimizer="adamw", lr=0.001)
+        pretrain(chosen, shards_root, tmp_path / "one" / method)
+        alone, shared = log(tmp_path / "one" / method), log(tmp_path / method)
+        assert [line["step"] for line in shared] == [line["step"] for line in alone]
+        first, later = ([line["loss"] for line in lines] for lines in (alone, shared))
+        np.testing.assert_allclose(later[:3], first[:3], rtol=1e-4)
+        np.testing.assert_allclose(later, first, rtol=0.02)
+    assert "15 cannot be shared by 2 processes" in (tmp_path / "odd-1").read_text()
 
 
 def test_contrastive_methods_have_their_own_projector(shards_root):
