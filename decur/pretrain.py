@@ -21,7 +21,7 @@ from tqdm import tqdm
 from decur.augment import PRESETS, Augmentation, Draws
 from decur.checkpoint import load_checkpoint, save_checkpoint
 from decur.config import CONTRASTIVE, UNTRAINED, PretrainSettings
-from decur.distributed import any_rank, is_main, own_part, world_size
+from decur.distributed import any_rank, is_main, own_part, rank, world_size
 from decur.errors import DecurError
 from decur.interrupt import stop_request
 from decur.loader import ahead
@@ -306,6 +306,7 @@ def _train(
     with closing(StepLog(out, start)) as log, bar, stop_request() as request:
         for (step, batch), loaded in ahead(read, batches(rows, settings, start)):
             set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
+            torch.manual_seed(hash((settings.seed, step, rank())))  # dropped paths, on resume too
             views = augment_batch(loaded, settings, device)
             terms = training_step(network, model, optimizer, views, settings)
 

@@ -1,32 +1,19 @@
-"""Backbones of one modality, all of one shape: pooled features, and the maps of four stages.
+"""All backbones by name: the demo's small net, ResNets, Mix Transformers, a vision transformer.
 
 Parameter names of the ResNets are torchvision's, so that weights travel without renaming.
 """
 
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from decur.errors import DecurError
+from decur.models.backbone import Backbone
+from decur.models.mit import DEPTHS, MixTransformer
 
 TINY_WIDTHS = (16, 32, 64, 128)
-
-
-class Backbone(nn.Module):
-    """An encoder `(N, C, H, W) -> (N, feature_dim)` whose four stages can be read one by one."""
-
-    feature_dim: int
-    stage_dims: tuple[int, int, int, int]
-
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Feature maps of the four stages, `(N, stage_dims[i], H_i, W_i)`, fine to coarse."""
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Globally average-pooled last stage, `(N, feature_dim)`."""
-        return self.stages(x)[-1].mean(dim=(2, 3))
 
 
 class TinyNet(Backbone):
@@ -84,16 +71,42 @@ class ResNetBackbone(Backbone):
         return maps
 
 
+class VisionTransformer(Backbone):
+    """timm's ViT-S/16 for any number of channels and, by interpolated positions, any size."""
+
+    def __init__(self, in_chans: int) -> None:
+        super().__init__()
+        import timm  # costs a second, which no other backbone should pay
+
+        self.vit: Any = timm.create_model(
+            "vit_small_patch16_224", in_chans=in_chans, num_classes=0, dynamic_img_size=True
+        )
+        self.feature_dim = int(cast(int, self.vit.embed_dim))
+        self.stage_dims = (self.feature_dim,) * 4
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """See `Backbone.stages`; after blocks 3, 6, 9 and 12, all at stride 16."""
+        maps: list[Tensor] = self.vit.forward_intermediates(
+            x, indices=[2, 5, 8, 11], norm=True, intermediates_only=True
+        )
+        return maps
+
+
 def build_backbone(arch: str, in_chans: int) -> Backbone:
-    """A freshly initialised backbone.
+    """A freshly initialised backbone: tiny, resnet18, resnet50, mit_b0 to mit_b5, or vit_s16.
 
     Raises:
         DecurError: an unknown architecture.
     """
-    if arch == "tiny":
-        return TinyNet(in_chans)
-    if arch == "resnet18":
-        return ResNetBackbone(BasicBlock, [2, 2, 2, 2], in_chans)
-    if arch == "resnet50":
-        return ResNetBackbone(Bottleneck, [3, 4, 6, 3], in_chans)
-    raise DecurError(f"arch '{arch}': unknown; known are tiny, resnet18, resnet50")
+    if arch in DEPTHS:
+        return MixTransformer(arch, in_chans)
+    makers = {
+        "tiny": lambda: TinyNet(in_chans),
+        "resnet18": lambda: ResNetBackbone(BasicBlock, [2, 2, 2, 2], in_chans),
+        "resnet50": lambda: ResNetBackbone(Bottleneck, [3, 4, 6, 3], in_chans),
+        "vit_s16": lambda: VisionTransformer(in_chans),
+    }
+    if arch not in makers:
+        known = ", ".join([*makers, *DEPTHS])
+        raise DecurError(f"arch '{arch}': unknown; known are {known}")
+    return makers[arch]()

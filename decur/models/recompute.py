@@ -1,6 +1,6 @@
 """Less memory for more arithmetic: forget a module's activations, compute them again in backward.
 
-Equal to the plain step: nothing in the networks is random, and batch norm updates its running
+Equal to the plain step: random numbers are drawn again the same, and batch norm updates its running
 statistics the first time only.
 """
 
@@ -14,10 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from decur.models.backbones import TinyNet
+from decur.models.backbones import TinyNet, VisionTransformer
+from decur.models.mit import Block
 from decur.models.two_branch import TwoBranch
 
 Recompute = Literal["none", "view", "block"]
+BLOCKS = (BasicBlock, Bottleneck, Block)
 
 
 def recompute_backbones(model: TwoBranch, grain: Recompute) -> None:
@@ -35,7 +37,9 @@ def recompute_backbones(model: TwoBranch, grain: Recompute) -> None:
 def _blocks(backbone: nn.Module) -> list[nn.Module]:
     if isinstance(backbone, TinyNet):
         return list(backbone.children())
-    return [m for m in backbone.modules() if isinstance(m, BasicBlock | Bottleneck)]
+    if isinstance(backbone, VisionTransformer):
+        return list(backbone.vit.blocks)
+    return [m for m in backbone.modules() if isinstance(m, BLOCKS)]
 
 
 def _forward(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -46,7 +50,6 @@ def _forward(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) 
         forward,
         x,
         use_reentrant=False,
-        preserve_rng_state=False,
         context_fn=lambda: (nullcontext(), again()),
     )
     return y

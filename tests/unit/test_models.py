@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -6,10 +8,11 @@ from torchvision.models import resnet50
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion
+from decur.models.mit import DEPTHS, DropPath
 from decur.models.two_branch import TwoBranch, build_projector
 
 
-@pytest.mark.parametrize("arch", ["tiny", "resnet18", "resnet50"])
+@pytest.mark.parametrize("arch", ["tiny", "resnet18", "resnet50", "mit_b0", "mit_b1", "vit_s16"])
 @pytest.mark.parametrize("chans", [1, 2, 3, 13])
 def test_backbones_pool_features_of_any_number_of_channels(arch, chans):
     backbone = build_backbone(arch, chans).eval()
@@ -81,3 +84,83 @@ def test_fcn_on_resnet50_has_the_papers_widths():
     model = FCN([build_backbone("resnet50", 3) for _ in range(2)], 11)
     shapes = [tuple(conv.weight.shape[:2]) for conv in model.reduce]
     assert shapes == [(128, 1024), (256, 2048), (512, 4096)]
+
+
+@pytest.mark.parametrize(
+    ("arch", "parameters"),
+    [
+        ("mit_b0", 3_319_392),
+        ("mit_b1", 13_151_424),
+        ("mit_b2", 24_196_288),
+        ("mit_b3", 44_072_128),
+        ("mit_b4", 60_842_688),
+        ("mit_b5", 81_443_008),
+    ],
+)
+def test_mix_transformers_have_the_published_sizes(arch, parameters):
+    with torch.device("meta"):
+        backbone = build_backbone(arch, 3)
+    assert sum(p.numel() for p in backbone.parameters()) == parameters
+
+
+def to_transformers(name: str) -> str:
+    """Name of one of our parameters in `transformers`' SegFormer encoder."""
+    stage = int(re.search(r"\d", name).group()) - 1
+    for ours, theirs in (
+        (r"^patch_embed\d\.proj", "patch_embeddings.proj"),
+        (r"^patch_embed\d\.norm", "patch_embeddings.layer_norm"),
+        (r"^norm\d\.", "layer_norm."),
+        (r"^block\d\.", "blocks."),
+        (r"norm1\.", "layernorm_before."),
+        (r"norm2\.", "layernorm_after."),
+        (r"attn\.(q|k|v)\.", r"attention.\1_proj."),
+        (r"attn\.proj\.", "attention.o_proj."),
+        (r"attn\.sr\.", "attention.sequence_reduction.sequence_reduction."),
+        (r"attn\.norm\.", "attention.sequence_reduction.layer_norm."),
+        (r"mlp\.dwconv\.", "mlp.dwconv.dwconv."),
+    ):
+        name = re.sub(ours, theirs, name)
+    return f"stages.{stage}.{name}"
+
+
+@pytest.mark.parametrize("arch", ["mit_b0", "mit_b2"])
+def test_mix_transformers_equal_the_segformer_encoder_of_transformers(arch):
+    transformers = pytest.importorskip("transformers")
+    ours = build_backbone(arch, 3).eval()
+    config = transformers.SegformerConfig(
+        depths=DEPTHS[arch], hidden_sizes=ours.stage_dims, layer_norm_eps=1e-6
+    )
+    theirs = transformers.SegformerModel(config).eval()
+    weights = {}
+    for name, tensor in ours.state_dict().items():
+        parts = {name: tensor}
+        if ".kv." in name:
+            keys, values = tensor.chunk(2)
+            parts = {name.replace(".kv.", ".k."): keys, name.replace(".kv.", ".v."): values}
+        weights |= {to_transformers(part): t for part, t in parts.items()}
+    theirs.load_state_dict(weights)
+    x = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        expected = theirs(x, output_hidden_states=True).hidden_states
+        found = ours.stages(x)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mix_transformers_stages_can_be_run_one_by_one():
+    backbone = build_backbone("mit_b0", 2).eval()
+    x = torch.rand(1, 2, 64, 64)
+    maps = backbone.stages(x)
+    for number, expected in enumerate(maps, start=1):
+        x = backbone.stage(number, x)
+        torch.testing.assert_close(x, expected)
+
+
+def test_paths_are_dropped_whole_and_made_up_for():
+    path = DropPath(0.25).train()
+    torch.manual_seed(0)
+    y = path(torch.ones(4000, 3, 2))
+    kept = y[:, 0, 0] > 0
+    assert kept.double().mean() == pytest.approx(0.75, abs=0.03)
+    assert torch.equal(y[kept], torch.full_like(y[kept], 1 / 0.75))
+    assert torch.equal(path.eval()(y), y)

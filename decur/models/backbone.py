@@ -1,0 +1,18 @@
+"""What every backbone of one modality is: pooled features, and the maps of four stages."""
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """An encoder `(N, C, H, W) -> (N, feature_dim)` whose four stages can be read one by one."""
+
+    feature_dim: int
+    stage_dims: tuple[int, int, int, int]
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """Feature maps of the four stages, `(N, stage_dims[i], H_i, W_i)`, fine to coarse."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Globally average-pooled last stage, `(N, feature_dim)`."""
+        return self.stages(x)[-1].mean(dim=(2, 3))
