@@ -97,6 +97,9 @@ class Pretrain(Strict):
     )
     intra: bool = Field(True, description="intra-modal terms, equations 4 and 5")
     checkpoint_steps: Count = Field(1000, description="steps between two checkpoints")
+    monitor_steps: Count = Field(
+        50, description="steps between two looks at alignment and collapse of the embeddings"
+    )
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="of the networks; losses are always computed in float32"
     )

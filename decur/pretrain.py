@@ -26,10 +26,11 @@ from decur.errors import DecurError
 from decur.interrupt import stop_request
 from decur.loader import ahead
 from decur.losses.clip import LOG_SCALE
-from decur.methods import METHODS, count_views
+from decur.methods import METHODS, Embeddings, Terms, count_views
 from decur.models.batch_norm import synchronise_batch_norm
 from decur.models.recompute import recompute_backbones
 from decur.models.two_branch import TwoBranch
+from decur.monitor import signs
 from decur.optim import build_optimizer, cosine_factor, set_lr
 from decur.provenance import provenance
 from decur.shards import PairedShards
@@ -250,8 +251,8 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     views: list[list[Tensor]],
     settings: PretrainSettings,
-) -> dict[str, Tensor]:
-    """Embed, compute the loss in float32, descend; returns the loss's terms."""
+) -> tuple[Embeddings, Terms]:
+    """Embed, compute the loss in float32, descend; returns the embeddings and the loss's terms."""
     device = views[0][0].device
     if device.type == "cuda":
         views = [[x.to(memory_format=torch.channels_last) for x in branch] for branch in views]
@@ -261,7 +262,7 @@ def training_step(
     optimizer.zero_grad()
     terms["loss"].backward()
     optimizer.step()
-    return terms
+    return embeddings, terms
 
 
 def _train(
@@ -308,7 +309,7 @@ def _train(
             set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
             torch.manual_seed(hash((settings.seed, step, rank())))  # dropped paths, on resume too
             views = augment_batch(loaded, settings, device)
-            terms = training_step(network, model, optimizer, views, settings)
+            embeddings, terms = training_step(network, model, optimizer, views, settings)
 
             values = {name: term.item() for name, term in terms.items()}
             if not math.isfinite(values["loss"]):
@@ -320,8 +321,15 @@ def _train(
             done = step + 1
             seconds, started = time.perf_counter() - started, time.perf_counter()
             learning = {f"lr{i}": group["lr"] for i, group in enumerate(optimizer.param_groups)}
-            log.write(step, {**values, **learning, "pairs_per_s": len(batch) / seconds})
-            bar.set_postfix(loss=f"{values['loss']:.4g}", refresh=False)
+            values |= {**learning, "pairs_per_s": len(batch) / seconds}
+            if device.type == "cuda":
+                values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            if step % settings.monitor_steps == 0:
+                values |= signs(embeddings)
+            log.write(step, values)
+            images = len(batch) * 2 * count / seconds
+            shown = {name: f"{values[name]:.4g}" for name in terms}
+            bar.set_postfix({**shown, "images/s": f"{images:.0f}"}, refresh=False)
             bar.update()
             stop = any_rank(request.name is not None, device) and done < total
             due = done % settings.checkpoint_steps == 0 or done % per_epoch == 0

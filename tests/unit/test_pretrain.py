@@ -112,6 +112,16 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path):
     assert load_checkpoint(tmp_path / "none", "a") is None
 
 
+def test_the_log_watches_alignment_and_collapse(shards_root, tmp_path):
+    pretrain(settings(monitor_steps=2), shards_root, tmp_path)
+    lines = log(tmp_path)
+    for line in lines:
+        assert {"loss", "intra1", "intra2", "common", "unique", "lr0", "lr1"} <= line.keys()
+        watched = {"align_cross", "align_intra1", "std1", "rank1", "std2", "rank2"}
+        assert (watched <= line.keys()) == (line["step"] % 2 == 0)
+    assert 1 < lines[0]["rank1"] <= 15
+
+
 def test_training_learns(shards_root, tmp_path):
     pretrain(settings(epochs=12, optimizer="adamw", lr=0.003), shards_root, tmp_path)
     losses = [line["loss"] for line in log(tmp_path)]
@@ -270,7 +280,7 @@ def test_bf16_networks_end_in_a_float32_loss_near_the_exact_one(shards_root):
         model = build_model(chosen, shards).train()
         optimizer = torch.optim.SGD(model.parameters(), 0.01)
         views = draw_views(shards, rows, chosen, 0, 2)
-        return training_step(prepare(model, chosen), model, optimizer, views, chosen)["loss"]
+        return training_step(prepare(model, chosen), model, optimizer, views, chosen)[1]["loss"]
 
     assert loss("bf16").dtype == torch.float32
     assert loss("bf16") != loss("float32")

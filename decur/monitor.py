@@ -1,0 +1,45 @@
+"""Signs of health of the embeddings during pretraining: alignment and collapse, at a glance."""
+
+import torch
+from torch import Tensor
+
+from decur.losses.correlation import diagonal, standardise
+
+
+@torch.no_grad()
+def signs(embeddings: list[list[Tensor]]) -> dict[str, float]:
+    """Alignment and spread of embeddings `z[branch][view]` of (n, K), this rank's rows.
+
+    Returns:
+        ``align_cross`` and, where there are two views, ``align_intra<i>``: the mean diagonal of
+        the cross-correlation; 1 is aligned. For each branch ``std<i>``, the mean standard
+        deviation of the dimensions of unit-length embeddings times sqrt(K): about 1, or 0 after
+        collapse; and ``rank<i>``, the effective rank of the embeddings.
+    """
+    found = {"align_cross": _alignment(embeddings[0][0], embeddings[1][0])}
+    for i, views in enumerate(embeddings, start=1):
+        if len(views) > 1:
+            found[f"align_intra{i}"] = _alignment(views[0], views[1])
+        z = views[0].float()
+        unit = torch.nn.functional.normalize(z, dim=1)
+        found[f"std{i}"] = float(unit.std(0).mean() * z.shape[1] ** 0.5)
+        found[f"rank{i}"] = effective_rank(z)
+    return found
+
+
+@torch.no_grad()
+def effective_rank(z: Tensor) -> float:
+    """Exponential of the entropy of the spectrum of standardised embeddings (n, K).
+
+    At most min(n - 1, K); Roy and Vetterli, EUSIPCO 2007.
+    """
+    z = z - z.mean(0)
+    z = z / z.std(0, correction=0).clamp(min=1e-6)
+    smaller = z @ z.T if z.shape[0] <= z.shape[1] else z.T @ z
+    spectrum = torch.linalg.eigvalsh(smaller.double()).clamp(min=0)
+    share = spectrum / spectrum.sum().clamp(min=1e-12)
+    return float(torch.special.entr(share).sum().exp())
+
+
+def _alignment(za: Tensor, zb: Tensor) -> float:
+    return float(diagonal(standardise(za), standardise(zb)).mean())

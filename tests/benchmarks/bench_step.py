@@ -1,0 +1,157 @@
+"""What a whole pretraining step costs over the bare forward and backward of the same networks.
+
+Bare: the same backbones and projectors, forward and backward of a sum, on views already there.
+Whole: batches read from shards, augmentation, loss, optimiser and log, as `decur pretrain` runs
+them, and the time of a checkpoint beside. All in one process; medians.
+
+    python tests/benchmarks/bench_step.py --arch resnet50 --pairs 32 --threads 2
+    python tests/benchmarks/bench_step.py --device cuda --pairs 64 --precision bf16 --steps 30
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from decur.config import PretrainSettings
+from decur.methods import METHODS, count_views
+from decur.optim import build_optimizer
+from decur.pretrain import (
+    augment_batch,
+    build_model,
+    prepare,
+    pretrain,
+    read_batch,
+    training_step,
+)
+from decur.shards import Modality, PairedShards, Sample, ShardWriter
+
+
+def write_shards(root: Path, count: int) -> PairedShards:
+    """Random samples of SSL4EO-S12's shape: 2 and 13 bands of 264 x 264."""
+    rng = np.random.default_rng(0)
+    modalities = (
+        Modality("sar", ("VV", "VH"), "none"),
+        Modality("optical", tuple(f"B{i}" for i in range(13)), "none"),
+    )
+    with ShardWriter(root, modalities) as writer:
+        for i in range(count):
+            arrays = {
+                m.name: rng.integers(0, 256, (1, len(m.bands), 264, 264), dtype=np.uint8)
+                for m in modalities
+            }
+            writer.add(Sample(id=str(i), split="train", arrays=arrays))
+    return PairedShards(root)
+
+
+def seconds(call, repeats: int, device: torch.device) -> float:
+    """Median time of a call, the first not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        _wait(device)
+        start = time.perf_counter()
+        call()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--arch", default="resnet50")
+    parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--crop", type=int, default=224)
+    parser.add_argument("--dim", type=int, default=8192)
+    parser.add_argument("--precision", default="float32", choices=["float32", "bf16"])
+    parser.add_argument("--recompute", default="none", choices=["none", "view", "block"])
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    settings = PretrainSettings(
+        scenario="sar-optical",
+        method="decur",
+        seed=0,
+        modalities={"sar": "sar", "optical": "optical"},
+        dataset="random",
+        arch=args.arch,
+        crop=args.crop,
+        batch_size=args.pairs,
+        dim=args.dim,
+        dim_common=args.dim * 7 // 8,
+        precision=args.precision,
+        recompute=args.recompute,
+        compile=args.compile,
+        epochs=1,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        shards = write_shards(Path(folder) / "shards", args.pairs * (args.steps + 1))
+        rows = shards.rows("train")[: args.pairs]
+        model = build_model(settings, shards).to(device).train()
+        network = prepare(model, settings)
+        optimizer = build_optimizer(model, name="lars", lr=0.2, lr_1d=0.0048, weight_decay=1e-6)
+        count = count_views(settings)
+        batch = read_batch(shards, rows, settings, 0, count)
+        views = augment_batch(batch, settings, device)
+
+        def embed():
+            with torch.autocast(device.type, torch.bfloat16, enabled=args.precision == "bf16"):
+                return network(views)
+
+        def bare() -> None:
+            model.zero_grad()
+            sum(z.float().sum() for branch in embed() for z in branch).backward()
+
+        embeddings = [[z.detach().requires_grad_() for z in branch] for branch in embed()]
+
+        def loss() -> None:
+            METHODS["decur"].loss(embeddings, settings, model)["loss"].backward()
+
+        parts = {
+            "bare forward and backward": seconds(bare, args.steps, device),
+            "read": seconds(lambda: read_batch(shards, rows, settings, 0, count), 3, device),
+            "augment": seconds(lambda: augment_batch(batch, settings, device), 3, device),
+            "loss": seconds(loss, 5, device),
+            "optimiser": seconds(optimizer.step, 5, device),
+            "step without reading": seconds(
+                lambda: training_step(
+                    network, model, optimizer, augment_batch(batch, settings, device), settings
+                ),
+                args.steps,
+                device,
+            ),
+        }
+        peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
+        pretrain(settings, shards.root, Path(folder) / "out", device=args.device)
+        lines = (Path(folder) / "out" / "log.jsonl").read_text().splitlines()
+        rates = [json.loads(line)["pairs_per_s"] for line in lines][1:]
+        parts["whole step, as run"] = args.pairs / statistics.median(rates)
+        start = time.perf_counter()
+        torch.save({"m": model.state_dict(), "o": optimizer.state_dict()}, Path(folder) / "c.pt")
+        parts["checkpoint (once an epoch)"] = time.perf_counter() - start
+    bare_s = parts["bare forward and backward"]
+    what = f"{args.arch}, {args.pairs} pairs, {args.precision}, {args.device}"
+    print(f"{what}, torch {torch.__version__}")
+    print("| part | s | of bare |\n|---|---:|---:|")
+    for name, value in parts.items():
+        print(f"| {name} | {value:.4f} | {value / bare_s:.3f} |")
+    images = 2 * count * args.pairs / parts["whole step, as run"]
+    memory = "" if peak is None else f"; peak memory {peak:.1f} GiB"
+    print(f"\n{images:.0f} images/s{memory}")
+
+
+if __name__ == "__main__":
+    main()
