@@ -6,7 +6,6 @@ their product is its cells. Experiments share runs: what two of them need exists
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,19 @@ from pydantic import ValidationError
 from decur.config import Config, Scenario, Strict, canonical_variant, first_problem
 from decur.errors import DecurError
 from decur.paths import Cell, Run
+
+Column = tuple[str, float, str, str]
+"""Panel, labels, protocol and metric: a column of a table, or a subplot of a curve."""
+
+METRICS = {
+    "map_micro": "mAP (micro)",
+    "miou": "mIoU",
+    "accuracy": "pixel accuracy",
+    "common": "common factor",
+    "unique1": "unique factor",
+    "unique2": "unique factor",
+}
+SCENARIOS = {"sar-optical": "SAR-optical", "rgb-dem": "RGB-DEM", "rgb-depth": "RGB-depth"}
 
 Protocol = Literal["linear", "fine-tune", "probe", "probe-common", "probe-unique"]
 
@@ -161,6 +173,13 @@ def alignment_runs(experiments: Iterable[Experiment], config: Config) -> list[Ru
     return sorted(found)
 
 
-def paper_numbers() -> Path:
-    """The paper's own numbers, with the suspect ones flagged."""
-    return Path(str(files("decur") / "data" / "paper_tables.csv"))
+def column_parts(column: Column) -> list[str]:
+    """Panel, labels, protocol and metric of a column, as they are read."""
+    panel, labels, protocol, metric = column
+    how = [] if protocol.startswith("probe") else [f"{labels:g} % labels", protocol]
+    return [panel, *how, METRICS.get(metric, metric)]
+
+
+def scenario_name(scenario: str) -> str:
+    """A scenario as the paper writes it."""
+    return SCENARIOS.get(scenario, scenario)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from decur.config import Config
 from decur.errors import DecurError
-from decur.experiments import Experiment, Row, entries
+from decur.experiments import METRICS, Experiment, Row, column_parts, entries, scenario_name
+from decur.paper import best_share
 from decur.paths import Paths
-from decur.tables import METRICS, SCENARIOS, column_parts, paper_best_share
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.artist import Artist
@@ -123,7 +123,7 @@ def curves(frame: pd.DataFrame, experiment: Experiment) -> bytes:
             a.set(title=", ".join(how), xlabel=experiment.x_label, ylabel=f"{metric} [%]")
             _curve(a, points[points["n"] > 0])
             if of_shares:
-                _mark_share(a, paper_best_share(scenarios[column[0]]))
+                _mark_share(a, best_share(scenarios[column[0]]))
 
     return _figure(len(columns), WIDTHS["curve"], draw)
 
@@ -263,7 +263,7 @@ def histogram(frame: pd.DataFrame, experiment: Experiment) -> bytes:
 
     def draw(axes: list["Axes"]) -> None:
         for a, (scenario, found) in zip(axes, scenarios, strict=True):
-            a.set(title=SCENARIOS[scenario], ylabel="dimensions [%]", ylim=(0, 100))
+            a.set(title=scenario_name(scenario), ylabel="dimensions [%]", ylim=(0, 100))
             a.set(xlabel=f"alignment loss (last bin: ≥ {EDGES[-2]:g})")
             below = np.zeros(len(EDGES) - 1)
             for key, counts in found.groupby(["row", "part"], sort=False):

@@ -1,7 +1,5 @@
 """Collate what the runs measured, beside the paper's numbers, into CSV, Markdown and figures."""
 
-import csv
-import functools
 import json
 import math
 import statistics
@@ -12,26 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from decur.config import Config
 from decur.errors import DecurError
-from decur.experiments import Entry, Experiment, entries, paper_numbers
+from decur.experiments import Column, Entry, Experiment, column_parts, entries, scenario_name
+from decur.paper import paper_cell
 from decur.paths import Paths
 
 if TYPE_CHECKING:  # the workflow asks for `outputs` often, and pandas is slow to load
     from pandas import DataFrame
 
-Column = tuple[str, float, str, str]
-"""Panel, labels, protocol and metric: a column of a table, or a subplot of a curve."""
-
-METRICS = {
-    "map_micro": "mAP (micro)",
-    "miou": "mIoU",
-    "accuracy": "pixel accuracy",
-    "common": "common factor",
-    "unique1": "unique factor",
-    "unique2": "unique factor",
-}
-PAPER_METRICS = {"map_micro": "mAP-micro", "miou": "mIoU", "accuracy": "overall acc"}
-PAPER_PROTOCOLS = {"linear": "linear", "fine-tune": "finetune"}
-SCENARIOS = {"sar-optical": "SAR-optical", "rgb-dem": "RGB-DEM", "rgb-depth": "RGB-depth"}
 STAND_INS = {
     "scenes": "synthetic scenes, not of the real datasets",
     "samples": "a few sample frames of the real datasets",
@@ -103,7 +88,7 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
         found = (_score(Path(paths.metrics(str(r), str(entry.cell))), entry) for r in entry.runs)
         scores = [score for score in found if score is not None]
         mean = statistics.fmean(scores) if scores else math.nan
-        paper, flag = _paper_cell(entry)
+        paper, flag = paper_cell(entry)
         lines.append(
             {
                 "row": entry.row.label,
@@ -136,42 +121,6 @@ def _score(path: Path, entry: Entry) -> float | None:
     if not math.isfinite(score):
         raise DecurError(f"{path}: holds no number for '{entry.metric}'; delete it and run again")
     return score
-
-
-@functools.cache
-def _paper_rows() -> list[dict[str, str]]:
-    with paper_numbers().open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@functools.cache
-def _paper_cells() -> dict[tuple[str, ...], tuple[float, str]]:
-    """Value and flag by table, method, labels, protocol and metric."""
-    key = ("table", "method", "label_fraction", "protocol", "metric")
-    rows = [row for row in _paper_rows() if row["table"].startswith("Table")]
-    return {tuple(row[k] for k in key): (float(row["value"]), row["flag"]) for row in rows}
-
-
-def _paper_cell(entry: Entry) -> tuple[float, str]:
-    """The paper's number (NaN: none), and the flag if it is suspect."""
-    key = (
-        entry.panel.paper or "",
-        entry.row.paper or "",
-        f"{entry.cell.labels:g}%",
-        PAPER_PROTOCOLS.get(entry.protocol, ""),
-        PAPER_METRICS.get(entry.metric, ""),
-    )
-    value, flag = _paper_cells().get(key, (math.nan, ""))
-    return value, flag if flag.startswith("SUSPECT") else ""
-
-
-def paper_best_share(scenario: str) -> float | None:
-    """The paper's best percentage of common dimensions (§6, figures 3a and 6), where it has one."""
-    for row in _paper_rows():
-        best = row["method"] == "best percentage of common dims"
-        if best and row["scenario"] == SCENARIOS[scenario]:
-            return float(row["value"])
-    return None
 
 
 def markdown(frame: "DataFrame", experiment: Experiment, config: Config) -> str:
@@ -213,13 +162,6 @@ def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
             tables.append([])
         tables[-1] += wanted
     return tables
-
-
-def column_parts(column: Column) -> list[str]:
-    """Panel, labels, protocol and metric of a column, as they are read."""
-    panel, labels, protocol, metric = column
-    how = [] if protocol.startswith("probe") else [f"{labels:g} % labels", protocol]
-    return [panel, *how, METRICS.get(metric, metric)]
 
 
 def _grid(lines: Sequence[Sequence[str]]) -> str:
@@ -282,7 +224,7 @@ def _notes(frame: "DataFrame", experiment: Experiment, flags: list[str]) -> list
     fixed = [
         f"{row.label} is always {row.protocol}"
         for row in experiment.rows
-        if row.protocol in PAPER_PROTOCOLS and protocols - {row.protocol}
+        if row.protocol in ("linear", "fine-tune") and protocols - {row.protocol}
     ]
     if fixed:
         notes.append(f"Whatever the column says, {', '.join(fixed)}.")
@@ -297,7 +239,7 @@ def alignment_markdown(losses: "DataFrame", experiment: Experiment, config: Conf
     for key, found in losses.groupby(["scenario", "row", "part"], sort=False):
         scenario, row, part = map(str, key)
         mean = f"{found['loss'].mean():.3f}"
-        lines.append([SCENARIOS[scenario], row, part, str(len(found)), mean])
+        lines.append([scenario_name(scenario), row, part, str(len(found)), mean])
     note = (
         "A dimension's loss is its mean over the batches; one run a method, the first seed's. "
         "The figure counts what is above 1 in its last bin."

@@ -13,10 +13,17 @@ from PIL import Image
 
 from decur.config import Config, Method, parse_config
 from decur.errors import DecurError
-from decur.experiments import Experiment, alignment_runs, entries, paper_numbers, transfer_runs
+from decur.experiments import (
+    Experiment,
+    alignment_runs,
+    column_parts,
+    entries,
+    transfer_runs,
+)
 from decur.figures import STYLES, alignment_losses, bins
+from decur.paper import paper_numbers
 from decur.paths import Cell, Paths, Run
-from decur.tables import collate, column_parts, markdown, outputs, side_by_side, write_experiment
+from decur.tables import collate, markdown, outputs, side_by_side, write_experiment
 
 SCENES = {"source": "scenes", "pixels": 48, "scenes": {"train": 8, "test": 8}}
 

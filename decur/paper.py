@@ -1,0 +1,53 @@
+"""The paper's own numbers, with the suspect ones flagged."""
+
+import csv
+import functools
+import math
+from importlib.resources import files
+from pathlib import Path
+
+from decur.experiments import Entry, scenario_name
+
+METRICS = {"map_micro": "mAP-micro", "miou": "mIoU", "accuracy": "overall acc"}
+PROTOCOLS = {"linear": "linear", "fine-tune": "finetune"}
+
+
+def paper_numbers() -> Path:
+    """The CSV file of the package."""
+    return Path(str(files("decur") / "data" / "paper_tables.csv"))
+
+
+@functools.cache
+def _rows() -> list[dict[str, str]]:
+    with paper_numbers().open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@functools.cache
+def _cells() -> dict[tuple[str, ...], tuple[float, str]]:
+    """Value and flag by table, method, labels, protocol and metric."""
+    key = ("table", "method", "label_fraction", "protocol", "metric")
+    rows = [row for row in _rows() if row["table"].startswith("Table")]
+    return {tuple(row[k] for k in key): (float(row["value"]), row["flag"]) for row in rows}
+
+
+def paper_cell(entry: Entry) -> tuple[float, str]:
+    """The paper's number (NaN: none), and the flag if it is suspect."""
+    key = (
+        entry.panel.paper or "",
+        entry.row.paper or "",
+        f"{entry.cell.labels:g}%",
+        PROTOCOLS.get(entry.protocol, ""),
+        METRICS.get(entry.metric, ""),
+    )
+    value, flag = _cells().get(key, (math.nan, ""))
+    return value, flag if flag.startswith("SUSPECT") else ""
+
+
+def best_share(scenario: str) -> float | None:
+    """The paper's best percentage of common dimensions (§6, figures 3a and 6), where it has one."""
+    for row in _rows():
+        best = row["method"] == "best percentage of common dims"
+        if best and row["scenario"] == scenario_name(scenario):
+            return float(row["value"])
+    return None
