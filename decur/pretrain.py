@@ -233,9 +233,7 @@ def prepare(model: TwoBranch, settings: PretrainSettings) -> nn.Module:
 
     The parameters are the model's own, and so is everything that is saved.
     """
-    on_gpu = next(model.parameters()).is_cuda
-    if on_gpu:
-        model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     synchronise_batch_norm(model)
     recompute_backbones(model, settings.recompute)
     if settings.compile:
@@ -254,8 +252,7 @@ def training_step(
 ) -> tuple[Embeddings, Terms]:
     """Embed, compute the loss in float32, descend; returns the embeddings and the loss's terms."""
     device = views[0][0].device
-    if device.type == "cuda":
-        views = [[x.to(memory_format=torch.channels_last) for x in branch] for branch in views]
+    views = [[x.to(memory_format=torch.channels_last) for x in branch] for branch in views]
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
         embeddings = network(views)
     terms = METHODS[settings.method].loss(embeddings, settings, model)
