@@ -233,7 +233,7 @@ def prepare(model: TwoBranch, settings: PretrainSettings) -> nn.Module:
 
     The parameters are the model's own, and so is everything that is saved.
     """
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     synchronise_batch_norm(model)
     recompute_backbones(model, settings.recompute)
     if settings.compile:
