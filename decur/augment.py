@@ -86,9 +86,8 @@ class Augmentation:
             DecurError: if the batch is not four-dimensional uint8, or `mean` and `std` do not
                 fit its channels.
         """
-        self._check(batch)
-        n, _, height, width = batch.shape
-        return self.apply(batch, self.draw(n, height, width, generator))
+        height, width = batch.shape[-2:]
+        return self.apply(batch, self.draw(len(batch), height, width, generator))
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> "Draws":
         """Draw what happens to each of `n` images of `height` x `width` pixels."""

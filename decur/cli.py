@@ -50,10 +50,12 @@ def _preprocess(args: argparse.Namespace) -> None:
 
 def _pretrain(args: argparse.Namespace) -> None:
     from decur.config import PretrainSettings
+    from decur.distributed import process_group
     from decur.pretrain import pretrain
 
     settings = _settings(PretrainSettings, args.settings)
-    pretrain(settings, args.shards, args.out, device=_device(args.threads))
+    with process_group():
+        pretrain(settings, args.shards, args.out, device=_device(args.threads))
 
 
 def _transfer(args: argparse.Namespace) -> None:

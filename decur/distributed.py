@@ -10,6 +10,8 @@ Without a process group everything is the identity.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +31,17 @@ def init_process_group() -> None:
         dist.init_process_group("nccl")
     else:
         dist.init_process_group("gloo")
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Within the block the process is in torchrun's group, if torchrun started it."""
+    init_process_group()
+    try:
+        yield
+    finally:
+        if _in_group():
+            dist.destroy_process_group()
 
 
 def world_size() -> int:

@@ -12,7 +12,7 @@ U = TypeVar("U")
 def ahead(load: Callable[[T], U], items: Iterable[T], depth: int = 2) -> Iterator[tuple[T, U]]:
     """Yield each item with what `load` makes of it, in order, up to `depth` loads ahead.
 
-    Threads do: copying from memory-mapped arrays holds no lock. An error in `load` is raised where
+    An error in `load` is raised where
     its item is due; leaving the loop early waits for the loads that have begun.
     """
     with ThreadPoolExecutor(depth) as pool:

@@ -86,5 +86,6 @@ METHODS = {
 
 
 def count_views(settings: PretrainSettings) -> int:
-    """Views of each modality that a run draws."""
-    return METHODS[settings.method].views if settings.intra else 1
+    """Views of each modality that a run draws; DeCUR without intra-modal terms needs one."""
+    without = settings.method == "decur" and not settings.intra
+    return 1 if without else METHODS[settings.method].views

@@ -222,6 +222,7 @@ def set_batch_statistics(
     norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = None  # cumulative average
+    synchronise_batch_norm(model)
     model.train()
     one_epoch = settings.model_copy(update={"epochs": 1})
     for step, batch in batches(training_rows(shards, settings), one_epoch, 0):

@@ -12,6 +12,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 MODALITIES = (Modality("sar", ("VV", "VH"), "none"), Modality("optical", ("R", "G", "B"), "none"))
 
 
+@pytest.fixture(scope="session")
+def real_frames() -> Path:
+    """The folder of real sample frames; the test is skipped where there is none."""
+    folder = os.environ.get("DECUR_SAMPLES")
+    if not folder:
+        pytest.skip("DECUR_SAMPLES is not set")
+    return Path(folder)
+
+
 def random_sample(i: int, split: str = "train", side: int = 20) -> Sample:
     """A sample whose factors show in its arrays, so that something can be learnt from it."""
     rng = np.random.default_rng(i)

@@ -172,6 +172,6 @@ def _matlab(path: Path, key: str) -> NDArray[Any]:
         raise DecurError(f"{path}: not found; it comes with the dataset's toolbox")
     try:
         array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[key])[key]
-    except (KeyError, ValueError, OSError, NotImplementedError) as error:
+    except (KeyError, ValueError, OSError, NotImplementedError) as error:  # the last: version 7.3
         raise DecurError(f"{path}: no '{key}' can be read ({error}); fetch it again") from error
     return array

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from decur.distributed import all_gather_rows, rank, world_size
+from decur.losses.contrast import contrast, similarities, unit_length
 from decur.losses.correlation import check_same_shape
-from decur.losses.simclr import contrast, similarities, unit_length
 
 LOG_SCALE = math.log(1 / 0.07)  # start of the learnt log of the inverse temperature
 MAX_SCALE = 100.0

@@ -1,17 +1,19 @@
 """What every backbone of one modality is: pooled features, and the maps of four stages."""
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """An encoder `(N, C, H, W) -> (N, feature_dim)` whose four stages can be read one by one."""
 
     feature_dim: int
     stage_dims: tuple[int, int, int, int]
 
+    @abstractmethod
     def stages(self, x: Tensor) -> list[Tensor]:
         """Feature maps of the four stages, `(N, stage_dims[i], H_i, W_i)`, fine to coarse."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Globally average-pooled last stage, `(N, feature_dim)`."""

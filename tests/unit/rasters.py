@@ -1,10 +1,6 @@
 """Tiny rasters for the tests of the dataset readers, and the real frames where they are at hand."""
 
-import os
-from pathlib import Path
-
 import numpy as np
-import pytest
 import rasterio
 from rasterio import Affine
 
@@ -36,11 +32,3 @@ def cut_short(path):
 def one_line_naming(raised, path):
     message = str(raised.value)
     return "\n" not in message and str(path) in message
-
-
-def arranged(module, root):
-    """The real frames of a dataset, laid out below `root`."""
-    if "DECUR_SAMPLES" not in os.environ:
-        pytest.skip("DECUR_SAMPLES names no folder of real frames")
-    module.arrange_samples(Path(os.environ["DECUR_SAMPLES"]), root)
-    return root

@@ -9,7 +9,7 @@ import pytest
 from decur.config import DatasetSettings
 from decur.datasets import bigearthnet
 from decur.errors import DecurError
-from tests.unit.rasters import arranged, cut_short, one_line_naming, write_tiff
+from tests.unit.rasters import cut_short, one_line_naming, write_tiff
 
 SETTINGS = DatasetSettings(pixels=24)
 BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "11", "12")
@@ -179,8 +179,9 @@ def test_a_damaged_label_file_is_named(tmp_path, content, message):
     assert one_line_naming(raised, path)
 
 
-def test_the_real_patches_are_paired_split_and_labelled(tmp_path):
-    root = arranged(bigearthnet, tmp_path)
+def test_the_real_patches_are_paired_split_and_labelled(real_frames, tmp_path):
+    bigearthnet.arrange_samples(real_frames, tmp_path)
+    root = tmp_path
     settings = DatasetSettings(pixels=120)
     samples = [bigearthnet.read(r, settings) for r in bigearthnet.scan(root, settings)]
     assert {sample.id: sample.split for sample in samples} == {
@@ -205,8 +206,9 @@ def test_the_real_patches_are_paired_split_and_labelled(tmp_path):
         assert cirrus == 0 < red < near_infrared  # all are vegetated
 
 
-def test_the_real_lists_have_the_official_lengths(tmp_path):
-    root = arranged(bigearthnet, tmp_path)
+def test_the_real_lists_have_the_official_lengths(real_frames, tmp_path):
+    bigearthnet.arrange_samples(real_frames, tmp_path)
+    root = tmp_path
     splits = list(bigearthnet._splits(root / "splits").values())
     counts = [splits.count(split) for split in bigearthnet.SPLITS]
     assert counts == [269_695, 123_723, 125_866]

@@ -1,8 +1,5 @@
 """SUN-RGBD depth files become metres, and intrinsics files a camera matrix."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -64,11 +61,8 @@ def test_a_missing_intrinsics_file_is_named(tmp_path):
         read_intrinsics(tmp_path / "intrinsics.txt")
 
 
-def test_real_frames_decode_to_the_depths_of_a_room():
-    samples = os.environ.get("DECUR_SAMPLES")
-    if not samples:
-        pytest.skip("DECUR_SAMPLES is not set")
-    frames = sorted(Path(samples).glob("SUNRGBD/sunrgbd-toy/images/*/depth_bfx/*.png"))
+def test_real_frames_decode_to_the_depths_of_a_room(real_frames):
+    frames = sorted(real_frames.glob("SUNRGBD/sunrgbd-toy/images/*/depth_bfx/*.png"))
     assert frames
     for frame in frames:
         metres = decode_sun_depth(np.array(Image.open(frame)))

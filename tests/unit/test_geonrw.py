@@ -1,5 +1,4 @@
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,6 @@ from PIL import Image
 from decur.config import DatasetSettings
 from decur.datasets import geonrw
 from decur.errors import DecurError
-
-SAMPLES = os.environ.get("DECUR_SAMPLES")
-real = pytest.mark.skipif(not SAMPLES, reason="DECUR_SAMPLES is not set")
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -144,16 +140,15 @@ def test_places_of_several_cities_are_kept_and_counted(tmp_path, caplog):
     assert "1 are both in train and test" in caplog.text
 
 
-@real
-def test_the_real_tiles_are_read_in_their_official_layout(tmp_path):
-    geonrw.arrange_samples(Path(SAMPLES), tmp_path)
+def test_the_real_tiles_are_read_in_their_official_layout(real_frames, tmp_path):
+    geonrw.arrange_samples(real_frames, tmp_path)
     settings = DatasetSettings(pixels=250, modalities=("rgb", "nir"))
     records = geonrw.scan(tmp_path, settings)
     assert len(records) == 40 * 16
     assert {r.place for r in records if r.split == "test"} == {"duesseldorf", "herne"}
     patches = [r for r in records if r.id.startswith("herne_373_5711_")]
     samples = {r.patch: geonrw.read(r, settings) for r in patches}
-    with rasterio.open(Path(SAMPLES) / "GeoNRW/herne/373_5711_rgb.jp2") as file:
+    with rasterio.open(real_frames / "GeoNRW/herne/373_5711_rgb.jp2") as file:
         tile = file.read()
     np.testing.assert_array_equal(samples[16].arrays["rgb"][0], tile[:3, 750:, 750:])
     np.testing.assert_array_equal(samples[4].arrays["nir"][0], tile[3:, :250, 750:])
@@ -161,8 +156,7 @@ def test_the_real_tiles_are_read_in_their_official_layout(tmp_path):
     assert samples[1].mask.any()
 
 
-@real
-def test_the_real_tiles_have_no_elevation(tmp_path):
-    geonrw.arrange_samples(Path(SAMPLES), tmp_path)
+def test_the_real_tiles_have_no_elevation(real_frames, tmp_path):
+    geonrw.arrange_samples(real_frames, tmp_path)
     with pytest.raises(DecurError, match=r"modalities to \[rgb, nir\]"):
         geonrw.scan(tmp_path, DatasetSettings())

@@ -1,8 +1,5 @@
 """HHA agrees with the released features, with known planes, and refuses what is no depth."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -67,11 +64,8 @@ def test_the_real_frame_with_its_missing_mask_equals_the_released_features(nyu_f
 
 
 @pytest.fixture(scope="module")
-def nyu_frame():
-    samples = os.environ.get("DECUR_SAMPLES")
-    if not samples:
-        pytest.skip("DECUR_SAMPLES is not set")
-    folder = Path(samples) / "NYUDv2" / "Depth2HHA_demo"
+def nyu_frame(real_frames):
+    folder = real_frames / "NYUDv2" / "Depth2HHA_demo"
     names = ("0.png", "0_raw.png", "hha_complete.png", "hha.png")
     depth, raw, complete, masked = (np.array(Image.open(folder / name)) for name in names)
     return depth / 1e4, raw, complete.astype(int), masked.astype(int)

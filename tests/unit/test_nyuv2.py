@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import h5py
@@ -10,9 +9,6 @@ from PIL import Image
 from decur.config import DatasetSettings
 from decur.datasets import nyuv2, sun_rgbd
 from decur.errors import DecurError
-
-SAMPLES = os.environ.get("DECUR_SAMPLES")
-real = pytest.mark.skipif(not SAMPLES, reason="DECUR_SAMPLES is not set")
 
 SETTINGS = DatasetSettings(pixels=32)
 HEIGHT, WIDTH = 48, 64
@@ -158,9 +154,8 @@ def test_an_empty_folder_is_an_error(tmp_path):
         nyuv2.scan(tmp_path, SETTINGS)
 
 
-@real
-def test_the_real_frames_have_the_official_split_and_one_is_labelled(tmp_path):
-    nyuv2.arrange_samples(Path(SAMPLES), tmp_path)
+def test_the_real_frames_have_the_official_split_and_one_is_labelled(real_frames, tmp_path):
+    nyuv2.arrange_samples(real_frames, tmp_path)
     records = nyuv2.scan(tmp_path, SETTINGS)
     assert [r.id for r in records if r.split == "test"] == [
         f"{n:04d}" for n in (1, 2, 9, 14, 15, 16, 17, 18)
@@ -173,9 +168,8 @@ def test_the_real_frames_have_the_official_split_and_one_is_labelled(tmp_path):
     assert hha[2].std() > 10
 
 
-@real
-def test_the_official_mapping_gives_our_class_names(tmp_path):
-    mapping = scipy.io.loadmat(Path(SAMPLES) / "NYUDv2/meta_ankurhanda/classMapping40.mat")
+def test_the_official_mapping_gives_our_class_names(real_frames, tmp_path):
+    mapping = scipy.io.loadmat(real_frames / "NYUDv2/meta_ankurhanda/classMapping40.mat")
     names = [str(name[0]) for name in mapping["className"][0]]
     official = {"refridgerator": "refrigerator"}  # as it is spelt there
     official |= {f"other{kind}": f"other {kind}" for kind in ("structure", "furniture", "prop")}

@@ -7,7 +7,7 @@ from PIL import Image
 from decur.config import DatasetSettings
 from decur.datasets import ombria
 from decur.errors import DecurError
-from tests.unit.rasters import arranged, cut_short, one_line_naming
+from tests.unit.rasters import cut_short, one_line_naming
 
 SETTINGS = DatasetSettings(pixels=32)
 SIDE = 64
@@ -128,8 +128,9 @@ def test_a_grey_optical_image_names_the_file(root):
     assert one_line_naming(raised, path)
 
 
-def test_the_real_places_are_read(tmp_path):
-    root = arranged(ombria, tmp_path)
+def test_the_real_places_are_read(real_frames, tmp_path):
+    ombria.arrange_samples(real_frames, tmp_path)
+    root = tmp_path
     settings = DatasetSettings(pixels=256)
     records = ombria.scan(root, settings)
     assert [sum(r.split == split for r in records) for split in ("train", "test")] == [400, 100]

@@ -1,7 +1,10 @@
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from decur.checkpoint import load_checkpoint, save_checkpoint
 from decur.config import PretrainSettings, apply_variant
 from decur.errors import DecurError
 from decur.losses.decur import decur_loss
-from decur.methods import METHODS, dims_common
+from decur.methods import METHODS, count_views, dims_common
 from decur.models.two_branch import CONTRASTIVE_DIMS, TwoBranch
 from decur.pretrain import (
     augment_batch,
@@ -345,6 +348,44 @@ def test_two_processes_train_what_one_does(shards_root, tmp_path):
         np.testing.assert_allclose(later[:3], first[:3], rtol=1e-4)
         np.testing.assert_allclose(later, first, rtol=0.02)
     assert "15 cannot be shared by 2 processes" in (tmp_path / "odd-1").read_text()
+
+
+@pytest.mark.slow
+def test_torchrun_starts_one_run_of_two_processes(shards_root, tmp_path):
+    """Not two runs beside one another: half the batch each, one log, one set of weights."""
+    text = settings(optimizer="adamw", lr=0.001).model_dump_json()
+    command = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "decur",
+    ]
+    command += ["pretrain", "--settings", text, "--shards", shards_root, "--out", tmp_path / "two"]
+    subprocess.run([sys.executable, *map(str, command)], check=True, timeout=300)
+    pretrain(settings(optimizer="adamw", lr=0.001), shards_root, tmp_path / "one")
+    one, two = ([line["loss"] for line in log(tmp_path / name)] for name in ("one", "two"))
+    np.testing.assert_allclose(two[:3], one[:3], rtol=1e-4)
+    assert len(two) == len(one)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_networks_give_the_same_losses(shards_root, tmp_path):
+    for name in ("plain", "compiled"):
+        chosen = settings(compile=name == "compiled", optimizer="adamw", lr=0.001)
+        pretrain(chosen, shards_root, tmp_path / name)
+    plain, compiled = (
+        [line["loss"] for line in log(tmp_path / name)] for name in ("plain", "compiled")
+    )
+    np.testing.assert_allclose(compiled[:3], plain[:3], rtol=1e-4)
+
+
+def test_without_intra_modal_terms_only_decur_draws_one_view():
+    assert count_views(settings(intra=False)) == 1
+    assert count_views(settings(method="barlow-twins-single", intra=False)) == 2
 
 
 def test_contrastive_methods_have_their_own_projector(shards_root):

@@ -7,7 +7,7 @@ from decur.config import DatasetSettings
 from decur.datasets import ssl4eo_s12
 from decur.datasets.sentinel import METRES
 from decur.errors import DecurError
-from tests.unit.rasters import arranged, cut_short, one_line_naming, write_tiff
+from tests.unit.rasters import cut_short, one_line_naming, write_tiff
 
 SETTINGS = DatasetSettings(pixels=24, seasons=4)
 S1 = "S1{}_IW_GRDH_1SDV_2020{}T010800_2020{}T010825_032904_03CFBA_D457"
@@ -151,8 +151,9 @@ def test_an_unknown_modality_is_refused(tmp_path):
         read_only(make_location(tmp_path), DatasetSettings(pixels=24, modalities=("sar", "dem")))
 
 
-def test_the_real_location_is_read(tmp_path):
-    root = arranged(ssl4eo_s12, tmp_path)
+def test_the_real_location_is_read(real_frames, tmp_path):
+    ssl4eo_s12.arrange_samples(real_frames, tmp_path)
+    root = tmp_path
     sample = read_only(root, DatasetSettings(pixels=264))
     assert sample.id == "0000200"
     assert sample.arrays["sar"].shape == (4, 2, 264, 264)
@@ -164,8 +165,9 @@ def test_the_real_location_is_read(tmp_path):
     assert clear < cloudy
 
 
-def test_resampled_bands_of_the_real_location_lie_on_the_others(tmp_path):
-    root = arranged(ssl4eo_s12, tmp_path)
+def test_resampled_bands_of_the_real_location_lie_on_the_others(real_frames, tmp_path):
+    ssl4eo_s12.arrange_samples(real_frames, tmp_path)
+    root = tmp_path
     b4, b5 = read_only(root, DatasetSettings(pixels=264)).arrays["optical"][0, [3, 4]].astype(float)
 
     def agreement(shift):

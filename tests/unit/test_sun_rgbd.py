@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,6 @@ from PIL import Image
 from decur.config import DatasetSettings
 from decur.datasets import sun_rgbd
 from decur.errors import DecurError
-
-SAMPLES = os.environ.get("DECUR_SAMPLES")
-real = pytest.mark.skipif(not SAMPLES, reason="DECUR_SAMPLES is not set")
 
 SETTINGS = DatasetSettings(pixels=32)
 HEIGHT, WIDTH = 48, 64
@@ -155,9 +151,8 @@ def test_an_empty_folder_is_an_error(tmp_path):
         sun_rgbd.scan(tmp_path, SETTINGS)
 
 
-@real
-def test_the_real_frames_of_two_cameras_are_read(tmp_path):
-    sun_rgbd.arrange_samples(Path(SAMPLES), tmp_path)
+def test_the_real_frames_of_two_cameras_are_read(real_frames, tmp_path):
+    sun_rgbd.arrange_samples(real_frames, tmp_path)
     records = sun_rgbd.scan(tmp_path, SETTINGS)
     assert len(records) == 32 and {r.split for r in records} == {"train"}
     for place in ("kv1/b3dodata", "kv2/align_kv2", "kv2/kinect2data"):

@@ -6,7 +6,7 @@ import pytest
 from decur.config import DatasetSettings
 from decur.datasets import terramind
 from decur.errors import DecurError
-from tests.unit.rasters import arranged, cut_short, one_line_naming, write_tiff
+from tests.unit.rasters import cut_short, one_line_naming, write_tiff
 
 EVERYTHING = DatasetSettings(pixels=16, modalities=("sar", "optical", "rgb", "dem"))
 PATCH = 16
@@ -133,8 +133,9 @@ def test_backscatter_without_data_names_the_file(tmp_path):
     assert one_line_naming(raised, path)
 
 
-def test_the_real_tiles_are_read(tmp_path):
-    root = arranged(terramind, tmp_path)
+def test_the_real_tiles_are_read(real_frames, tmp_path):
+    terramind.arrange_samples(real_frames, tmp_path)
+    root = tmp_path
     settings = DatasetSettings(pixels=56, modalities=EVERYTHING.modalities)
     records = terramind.scan(root, settings)
     assert len(records) == 5 * 16
