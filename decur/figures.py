@@ -137,7 +137,7 @@ def _curve(a: "Axes", points: pd.DataFrame) -> None:
     if points.empty:
         return
     x, mean = points["x"].to_numpy(), points["ours_mean"].to_numpy()
-    spread = points["ours_std"].fillna(0).to_numpy()
+    spread = points["ours_std"].to_numpy()
     ticks = [f"{value:g}" if value else "none" for value in x]
     none = x == 0
     powers = np.log2(x[~none])
@@ -182,7 +182,7 @@ def _bar_series(a: "Axes", ours: pd.DataFrame, row: Row, number: int, count: int
         np.arange(len(ours)) + (number - (count - 1) / 2) * 0.8 / count,
         ours["ours_mean"],
         width=0.8 / count,
-        yerr=ours["ours_std"].fillna(0),
+        yerr=ours["ours_std"],
         color=colour,
         hatch=hatch,
         label=row.label,

@@ -20,7 +20,7 @@ from decur.experiments import (
     entries,
     transfer_runs,
 )
-from decur.figures import STYLES, alignment_losses, bins
+from decur.figures import STYLES, alignment_losses, bars, bins
 from decur.paper import paper_numbers
 from decur.paths import Cell, Paths, Run
 from decur.tables import collate, markdown, outputs, side_by_side, write_experiment
@@ -318,6 +318,14 @@ def test_a_figure_shows_its_results_and_is_legible_without_any(paths, name):
     assert min(full.shape) > 500
     assert (empty < 128).sum() > 1000
     assert (full < 200).sum() > (empty < 200).sum()
+
+
+def test_a_single_seed_has_no_error_bar_rather_than_one_of_zero(paths):
+    wanted = EXPERIMENTS["probes"]
+    put_all(paths, wanted, config())
+    frame = collate(wanted, config(), paths)
+    single, zero = (bars(frame.assign(ours_std=std), wanted) for std in (math.nan, 0.0))
+    assert single != zero
 
 
 def test_the_histogram_bins_mean_losses_and_clips_what_is_above_one(paths):
