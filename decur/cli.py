@@ -54,8 +54,16 @@ def _pretrain(args: argparse.Namespace) -> None:
     from decur.pretrain import pretrain
 
     settings = _settings(PretrainSettings, args.settings)
+    device = _device(args.threads)
+    if args.profile:
+        from decur.step_profile import profile_steps
+
+        parts = profile_steps(settings, args.shards, args.out, device=device)
+        print(parts.to_markdown(index=False, floatfmt=".1f"))
+        print(f"Trace: {args.out / 'profile.json'}")
+        return
     with process_group():
-        pretrain(settings, args.shards, args.out, device=_device(args.threads))
+        pretrain(settings, args.shards, args.out, device=device)
 
 
 def _transfer(args: argparse.Namespace) -> None:
@@ -134,6 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--raw", required=True, type=Path)
     sub = stage("pretrain", _pretrain, "Pretrain one run, or go on with it.")
     sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
+    sub.add_argument(
+        "--profile", action="store_true", help="time the parts of ten steps, and train nothing"
+    )
     sub = stage("transfer", _transfer, "Evaluate a run's backbones on labelled data.")
     sub.add_argument("cells", nargs="+", metavar="dataset/modalities/protocol/labels-n")
     sub.add_argument("--weights", required=True, type=Path)

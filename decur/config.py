@@ -32,6 +32,13 @@ UNTRAINED = ("random", "supervised")
 CONTRASTIVE = ("simclr", "clip")
 """Methods with a small projector of their own: 512 hidden and 128 embedding dimensions."""
 
+OFFICIAL_RANKS = 4
+"""Processes that the released code was run on, and that some of its faults depend on."""
+
+LOST_GRADIENT = ("decur", "barlow-twins", "barlow-twins-single")
+"""Methods whose gradient the released code makes too small by the number of its processes. LARS
+scales that away for weights, but not for the parameters of one dimension."""
+
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -71,6 +78,20 @@ class DatasetSettings(Strict):
         return self
 
 
+class KnnSettings(Strict):
+    """Nearest neighbours on the pretraining dataset's own labels, to watch a run."""
+
+    labels: str = Field(
+        description="one class a sample: a column of the shards' index, or 'mask', the most "
+        "frequent class of the mask"
+    )
+    epochs: Count = Field(1, description="epochs between two looks")
+    train: str = "train"
+    test: str = "test"
+    neighbours: Count = 20
+    samples: Count = Field(5000, description="at most so many of either split")
+
+
 class Pretrain(Strict):
     """Pretraining of one scenario (paper §4, appendix B)."""
 
@@ -88,6 +109,11 @@ class Pretrain(Strict):
     dim_common: Annotated[int, Field(ge=0)] = Field(7168, description="of which common")
     projector_layers: Annotated[int, Field(ge=0)] = Field(3, description="0: no projector")
     projector: Literal["separate", "shared"] = "separate"
+    head_dim: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="width of a linear layer between backbone and projector (the released code "
+        "has one of 2048 after Mix Transformers); 0: none",
+    )
     lambd: Positive = 0.0051
     weighting: Literal["paper", "official"] = "paper"
     baselines: Literal["paper", "official"] = Field(
@@ -100,6 +126,7 @@ class Pretrain(Strict):
     monitor_steps: Count = Field(
         50, description="steps between two looks at alignment and collapse of the embeddings"
     )
+    knn: KnnSettings | None = Field(None, description="k-NN during pretraining; null: none")
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="of the networks; losses are always computed in float32"
     )
@@ -109,11 +136,25 @@ class Pretrain(Strict):
         "view, or of each block",
     )
     compile: bool = Field(False, description="torch.compile the backbones and projectors")
+    accumulate_chunks: Count = Field(
+        1,
+        description="parts of a batch whose losses are averaged: less memory, but not the same "
+        "method, since loss and batch norm see one part at a time; `recompute` changes nothing",
+    )
 
     @model_validator(mode="after")
     def _common_fits(self) -> Self:
         if self.dim_common > self.dim:
             raise ValueError(f"dim_common ({self.dim_common}) must not exceed dim ({self.dim})")
+        return self
+
+    @model_validator(mode="after")
+    def _chunks_fit(self) -> Self:
+        if self.batch_size % self.accumulate_chunks:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be a multiple of accumulate_chunks "
+                f"({self.accumulate_chunks})"
+            )
         return self
 
 
@@ -290,6 +331,10 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
             changes["projector_layers"] = 0
         elif part == "official":
             changes |= {"weighting": "official", "projector": "shared", "baselines": "official"}
+            if settings.optimizer == "lars" and settings.method in LOST_GRADIENT:
+                changes["lr_1d"] = settings.lr_1d / OFFICIAL_RANKS
+            if settings.arch.startswith("mit"):
+                changes["head_dim"] = 2048
         elif key == "data" and value:
             changes["dataset"] = value
         else:

@@ -18,13 +18,24 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from decur.errors import DecurError
+
 
 def init_process_group() -> None:
-    """Join the process group of torchrun's environment variables; do nothing without them.
+    """Join the process group of whatever started several tasks: torchrun, srun or submitit.
 
-    NCCL where there is a GPU (one a rank, chosen by ``LOCAL_RANK``), Gloo otherwise.
+    Do nothing where one process runs alone. NCCL where there is a GPU (one a rank, chosen by
+    ``LOCAL_RANK``), Gloo otherwise.
+
+    Raises:
+        DecurError: srun started several tasks, and submitit, which reads its environment, is
+            missing.
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or _in_group():
+    if _in_group():
+        return
+    if "RANK" not in os.environ and _is_one_of_many_tasks():
+        _export_launcher_environment()
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -33,9 +44,27 @@ def init_process_group() -> None:
         dist.init_process_group("gloo")
 
 
+def _is_one_of_many_tasks() -> bool:
+    # The step's count, not SLURM_NTASKS, which a batch script of its own has as well.
+    by_srun = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    return by_srun or "SUBMITIT_EXECUTOR" in os.environ
+
+
+def _export_launcher_environment() -> None:
+    """Translate srun's or submitit's variables into torchrun's."""
+    os.environ.setdefault("SUBMITIT_EXECUTOR", "slurm")  # submitit's helper asks for it
+    try:
+        from submitit.helpers import TorchDistributedEnvironment
+    except ImportError as error:
+        raise DecurError(
+            "several tasks of srun need submitit to find one another: pip install submitit"
+        ) from error
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+
+
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Within the block the process is in torchrun's group, if torchrun started it."""
+    """Within the block the process is in the group of its launcher, if there is one."""
     init_process_group()
     try:
         yield

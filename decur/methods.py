@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from decur.config import PretrainSettings
+from decur.config import OFFICIAL_RANKS, PretrainSettings
+from decur.errors import DecurError
 from decur.losses.barlow_twins import barlow_twins_loss
 from decur.losses.clip import clip_loss
 from decur.losses.decur import decur_loss
@@ -58,9 +59,13 @@ def _barlow_twins_single(z: Embeddings, settings: PretrainSettings, model: TwoBr
 
 
 def _vicreg(z: Embeddings, settings: PretrainSettings, model: TwoBranch) -> Terms:
-    # The released code divides the covariance of all rows by those of one of its four ranks.
-    rows = settings.batch_size
-    fault = ((rows - 1) / (rows / 4 - 1)) ** 2 if settings.baselines == "official" else 1.0
+    fault = 1.0
+    if settings.baselines == "official":
+        # It divides the covariance of all rows by those of one of its ranks.
+        rows = settings.batch_size
+        if rows <= OFFICIAL_RANKS:
+            raise DecurError(f"vicreg as released needs a batch of more than {OFFICIAL_RANKS}")
+        fault = ((rows - 1) / (rows / OFFICIAL_RANKS - 1)) ** 2
     return vicreg_loss(z[0][0], z[1][0], cov=fault)
 
 

@@ -1,27 +1,24 @@
 """The pretraining loop: resume, then {batch, augment, embed, loss, step, log, save}."""
 
-import dataclasses
 import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
+from torch.profiler import record_function
 from tqdm import tqdm
 
-from decur.augment import PRESETS, Augmentation, Draws
 from decur.checkpoint import load_checkpoint, save_checkpoint
 from decur.config import CONTRASTIVE, UNTRAINED, PretrainSettings
-from decur.distributed import any_rank, is_main, own_part, rank, world_size
+from decur.distributed import any_rank, is_main, rank, world_size
 from decur.errors import DecurError
 from decur.interrupt import stop_request
 from decur.loader import ahead
@@ -34,7 +31,13 @@ from decur.monitor import signs
 from decur.optim import build_optimizer, cosine_factor, set_lr
 from decur.provenance import provenance
 from decur.shards import PairedShards
+from decur.step_log import StepLog
+from decur.transfer.knn import knn_of_backbones
+from decur.views import Batch, augment_batch, batches, read_batch, training_rows
 from decur.weights import save_model
+
+Part = Callable[[str], AbstractContextManager[object]]
+"""Marks the part of a step that a block is: for a profiler, or to be timed."""
 
 
 def build_model(settings: PretrainSettings, shards: PairedShards) -> TwoBranch:
@@ -48,138 +51,9 @@ def build_model(settings: PretrainSettings, shards: PairedShards) -> TwoBranch:
         layers=settings.projector_layers,
         shared=settings.projector == "shared" and settings.method != "barlow-twins-single",
         contrastive=settings.method in CONTRASTIVE,
+        head_dim=settings.head_dim,
         log_scale=LOG_SCALE if learns_scale else None,
     )
-
-
-def augmentations(settings: PretrainSettings) -> list[Augmentation]:
-    """Each modality's augmentation preset at the configured crop size."""
-    for modality, preset in settings.modalities.items():
-        if preset not in PRESETS:
-            raise DecurError(
-                f"scenarios.{settings.scenario}.modalities.{modality}: no augmentation "
-                f"'{preset}'; known are {', '.join(PRESETS)}"
-            )
-    presets = settings.modalities.values()
-    return [dataclasses.replace(PRESETS[name], size=settings.crop) for name in presets]
-
-
-def batches(
-    rows: NDArray[np.int64], settings: PretrainSettings, step: int
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """From `step` on: the number of each step and its rows, every epoch in a new order.
-
-    The order depends on seed and epoch alone, so a resumed run sees what it would have seen.
-    The last, incomplete batch of an epoch is dropped.
-    """
-    per_epoch = len(rows) // settings.batch_size
-    for epoch in range(step // per_epoch, settings.epochs):
-        order = np.random.default_rng([settings.seed, epoch]).permutation(rows)
-        for i in range(step % per_epoch if epoch == step // per_epoch else 0, per_epoch):
-            yield (
-                epoch * per_epoch + i,
-                order[i * settings.batch_size : (i + 1) * settings.batch_size],
-            )
-
-
-class Batch(NamedTuple):
-    """This rank's part of a batch, `[modality][view]`: uint8 images, and how to augment them."""
-
-    images: list[list[Tensor]]
-    draws: list[list[Draws]]
-
-    def pinned(self) -> "Batch":
-        """The same in page-locked memory, from which a GPU copies while the host goes on."""
-        return Batch([[image.pin_memory() for image in views] for views in self.images], self.draws)
-
-
-def read_batch(
-    shards: PairedShards, rows: NDArray[np.int64], settings: PretrainSettings, step: int, count: int
-) -> Batch:
-    """Read `count` views of each modality, every one of its own random season (paper §4).
-
-    Seasons and augmentations are drawn for the whole batch from seed and step: nothing else need be
-    kept to resume, and any number of ranks shares the views of one process.
-    """
-    rng = np.random.default_rng([settings.seed, step, 1])
-    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    available = shards.index["seasons"].to_numpy()[rows]
-    part = own_part(len(rows))
-    images, draws = [], []
-    for modality, augment in zip(settings.modalities, augmentations(settings), strict=True):
-        seasons = [rng.integers(available)[part] for _ in range(count)]
-        views = [torch.from_numpy(shards.batch(modality, rows[part], s)) for s in seasons]
-        height, width = views[0].shape[2:]
-        draws.append([augment.draw(len(rows), height, width, generator)[part] for _ in views])
-        images.append(views)
-    return Batch(images, draws)
-
-
-def augment_batch(
-    batch: Batch, settings: PretrainSettings, device: torch.device
-) -> list[list[Tensor]]:
-    """Augment on the device: float32 views `[modality][view]` of (n, C, crop, crop)."""
-    views = []
-    for images, draws, augment in zip(*batch, augmentations(settings), strict=True):
-        moved = [image.to(device, non_blocking=True) for image in images]
-        pairs = zip(moved, draws, strict=True)
-        views.append([augment.apply(image, draw) for image, draw in pairs])
-    return views
-
-
-def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[np.int64]:
-    """Rows of the splits to pretrain on.
-
-    Raises:
-        DecurError: they do not fill one batch.
-    """
-    rows = np.concatenate([shards.rows(split) for split in settings.splits])
-    if len(rows) < settings.batch_size:
-        raise DecurError(
-            f"scenarios.{settings.scenario}.pretrain.batch_size: {settings.batch_size} exceeds the "
-            f"{len(rows)} samples of {settings.dataset}"
-        )
-    if settings.batch_size % world_size():
-        raise DecurError(
-            f"scenarios.{settings.scenario}.pretrain.batch_size: {settings.batch_size} cannot be "
-            f"shared by {world_size()} processes; make it a multiple"
-        )
-    return rows
-
-
-class StepLog:
-    """One JSON line a step, and the same to TensorBoard; a resumed run drops what it redoes.
-
-    Only the first rank writes.
-    """
-
-    def __init__(self, folder: Path, step: int) -> None:
-        if not is_main():
-            return
-        path = folder / "log.jsonl"
-        kept = []
-        if step and path.is_file():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] < step]
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in kept))
-        self._file = path.open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """Append one step."""
-        if not is_main():
-            return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flush and close both files."""
-        if is_main():
-            self._file.close()
-            self._board.close()
 
 
 def pretrain(
@@ -200,7 +74,9 @@ def pretrain(
         set_batch_statistics(model, settings, shards)
     else:
         identity = json.dumps([origin["settings"], origin["inputs"]], sort_keys=True)
-        _train(model, settings, shards, out, hashlib.sha256(identity.encode()).hexdigest())
+        name = hashlib.sha256(identity.encode()).hexdigest()
+        for _ in train_steps(model, settings, shards, out, name):
+            pass
     weights = out / "weights.safetensors"
     if not is_main():
         return weights
@@ -250,44 +126,77 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     views: list[list[Tensor]],
     settings: PretrainSettings,
+    part: Part = record_function,
 ) -> tuple[Embeddings, Terms]:
-    """Embed, compute the loss in float32, descend; returns the embeddings and the loss's terms."""
+    """Embed, compute the loss in float32, descend; returns the embeddings and the loss's terms.
+
+    With `accumulate_chunks`, those of the last chunk and the mean terms.
+    """
     device = views[0][0].device
-    views = [[x.to(memory_format=torch.channels_last) for x in branch] for branch in views]
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        embeddings = network(views)
-    terms = METHODS[settings.method].loss(embeddings, settings, model)
     optimizer.zero_grad()
-    terms["loss"].backward()
-    optimizer.step()
-    return embeddings, terms
+    means: Terms = {}
+    for chunk in _chunks(views, settings.accumulate_chunks):
+        with part("forward"):
+            chunk = [[x.to(memory_format=torch.channels_last) for x in branch] for branch in chunk]
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                embeddings = network(chunk)
+        with part("loss"):
+            terms = METHODS[settings.method].loss(embeddings, settings, model)
+            terms = {name: term / settings.accumulate_chunks for name, term in terms.items()}
+        with part("backward"):
+            terms["loss"].backward()
+        means = {name: term.detach() + means.get(name, 0) for name, term in terms.items()}
+    with part("optimiser"):
+        optimizer.step()
+    return embeddings, means
 
 
-def _train(
-    model: TwoBranch, settings: PretrainSettings, shards: PairedShards, out: Path, identity: str
-) -> None:
-    rows = training_rows(shards, settings)
-    optimizer = build_optimizer(
+def _chunks(views: list[list[Tensor]], count: int) -> Iterator[list[list[Tensor]]]:
+    chunked = [[x.chunk(count) for x in branch] for branch in views]
+    for i in range(count):
+        yield [[chunks[i] for chunks in branch] for branch in chunked]
+
+
+def _optimizer(model: TwoBranch, settings: PretrainSettings) -> torch.optim.Optimizer:
+    return build_optimizer(
         model,
         name=settings.optimizer,
         lr=settings.lr,
         lr_1d=settings.lr_1d,
         weight_decay=settings.weight_decay,
     )
+
+
+def _resume(folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Take up the last checkpoint, if there is one; returns the number of steps done."""
+    state = load_checkpoint(folder, identity)
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    print(f"resuming at step {state['step']} from {folder}", flush=True)
+    return int(state["step"])
+
+
+def train_steps(
+    model: TwoBranch,
+    settings: PretrainSettings,
+    shards: PairedShards,
+    out: Path,
+    identity: str,
+    part: Part = record_function,
+) -> Iterator[dict[str, float]]:
+    """Train from the last checkpoint of `identity` in `out` to the end, and save on the way.
+
+    Yields what each step logs. `part` is called around every part of a step.
+
+    Raises:
+        DecurError: unusable settings, a loss that is not finite, or a request to stop.
+    """
+    rows = training_rows(shards, settings)
+    optimizer = _optimizer(model, settings)
     checkpoints = out / "checkpoints"
-    start = 0
-    state = load_checkpoint(checkpoints, identity)
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
-        print(f"resuming at step {start} from {checkpoints}", flush=True)
-
-    def save(done: int) -> None:
-        if is_main():
-            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            save_checkpoint(checkpoints, done, {"identity": identity, "step": done, **states})
-
+    start = _resume(checkpoints, identity, model, optimizer)
     per_epoch = len(rows) // settings.batch_size
     total = settings.epochs * per_epoch
     device = next(model.parameters()).device
@@ -296,6 +205,11 @@ def _train(
     def read(item: tuple[int, NDArray[np.int64]]) -> Batch:
         batch = read_batch(shards, item[1], settings, item[0], count)
         return batch.pinned() if device.type == "cuda" else batch
+
+    def save(done: int) -> None:
+        if is_main():
+            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            save_checkpoint(checkpoints, done, {"identity": identity, "step": done, **states})
 
     network = prepare(model, settings)
     model.train()
@@ -306,35 +220,55 @@ def _train(
         for (step, batch), loaded in ahead(read, batches(rows, settings, start)):
             set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
             torch.manual_seed(hash((settings.seed, step, rank())))  # dropped paths, on resume too
-            views = augment_batch(loaded, settings, device)
-            embeddings, terms = training_step(network, model, optimizer, views, settings)
+            with part("augment"):
+                views = augment_batch(loaded, settings, device)
+            embeddings, terms = training_step(network, model, optimizer, views, settings, part)
 
-            values = {name: term.item() for name, term in terms.items()}
-            if not math.isfinite(values["loss"]):
-                names = ", ".join(shards.index["id"].iloc[batch[:8]])
-                raise DecurError(
-                    f"{out}: loss is {values['loss']} at step {step} (samples {names}, ...); lower "
-                    f"the learning rate; the last good checkpoint is in {checkpoints}"
-                )
+            with part("log"):
+                values = {name: term.item() for name, term in terms.items()}
+                _check_finite(values, step, batch, shards, out)
+                seconds, started = time.perf_counter() - started, time.perf_counter()
+                learning = {f"lr{i}": group["lr"] for i, group in enumerate(optimizer.param_groups)}
+                values |= {**learning, "pairs_per_s": len(batch) / seconds}
+                if device.type == "cuda":
+                    values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+                if step % settings.monitor_steps == 0:
+                    values |= signs(embeddings)
+                if _knn_is_due(settings, step + 1, per_epoch):
+                    values |= knn_of_backbones(model.backbones, settings, shards)
+                log.write(step, values)
+                images = len(batch) * 2 * count / seconds
+                shown = {name: f"{values[name]:.4g}" for name in terms}
+                bar.set_postfix({**shown, "images/s": f"{images:.0f}"}, refresh=False)
+                bar.update()
             done = step + 1
-            seconds, started = time.perf_counter() - started, time.perf_counter()
-            learning = {f"lr{i}": group["lr"] for i, group in enumerate(optimizer.param_groups)}
-            values |= {**learning, "pairs_per_s": len(batch) / seconds}
-            if device.type == "cuda":
-                values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-            if step % settings.monitor_steps == 0:
-                values |= signs(embeddings)
-            log.write(step, values)
-            images = len(batch) * 2 * count / seconds
-            shown = {name: f"{values[name]:.4g}" for name in terms}
-            bar.set_postfix({**shown, "images/s": f"{images:.0f}"}, refresh=False)
-            bar.update()
-            stop = any_rank(request.name is not None, device) and done < total
-            due = done % settings.checkpoint_steps == 0 or done % per_epoch == 0
-            if due or stop:
-                save(done)
+            with part("checkpoint"):
+                stop = any_rank(request.name is not None, device) and done < total
+                if stop or done % settings.checkpoint_steps == 0 or done % per_epoch == 0:
+                    save(done)
             if stop:
                 raise DecurError(
                     f"{out}: stopped by {request.name or 'another process'} after step {step}, and "
                     f"saved in {checkpoints}; run again to go on"
                 )
+            yield values
+
+
+def _knn_is_due(settings: PretrainSettings, done: int, per_epoch: int) -> bool:
+    due = settings.knn is not None and done % (settings.knn.epochs * per_epoch) == 0
+    return due and is_main()
+
+
+def _check_finite(
+    values: dict[str, float],
+    step: int,
+    batch: NDArray[np.int64],
+    shards: PairedShards,
+    out: Path,
+) -> None:
+    if not math.isfinite(values["loss"]):
+        names = ", ".join(shards.index["id"].iloc[batch[:8]])
+        raise DecurError(
+            f"{out}: loss is {values['loss']} at step {step} (samples {names}, ...); lower the "
+            f"learning rate; the last good checkpoint is in {out / 'checkpoints'}"
+        )

@@ -1,4 +1,5 @@
 # Pretraining of both backbones; checkpoints lie beside the output, undeclared, and survive failure.
+# `launch` starts one process a GPU where a profile sets it (srun, torchrun ...).
 
 
 rule pretrain:
@@ -14,12 +15,13 @@ rule pretrain:
     resources:
         mem_mb=2500,
         runtime=60,
+        launch="",
     params:
         settings=lambda w: SETTINGS[w.run].model_dump_json(),
         shards=subpath(input[0], parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "decur pretrain --settings {params.settings:q} --shards {params.shards:q}"
+        "{resources.launch} decur pretrain --settings {params.settings:q} --shards {params.shards:q}"
         " --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
 
 

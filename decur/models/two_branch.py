@@ -41,6 +41,7 @@ class TwoBranch(nn.Module):
     """Two backbones with separate projectors, or one shared projector as in the released code.
 
     `contrastive` gives each the small projector of SimCLR and CLIP in place of `dim` and `layers`;
+    `head_dim`, if not 0, widens each backbone's features by a linear layer before its projector;
     `log_scale` starts CLIP's learnt log of the inverse temperature.
     """
 
@@ -53,11 +54,16 @@ class TwoBranch(nn.Module):
         layers: int,
         shared: bool = False,
         contrastive: bool = False,
+        head_dim: int = 0,
         log_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.backbones = nn.ModuleList(build_backbone(arch, chans) for chans in in_chans)
         feature_dim = int(self.backbones[0].feature_dim)  # type: ignore[arg-type]
+        self.heads = nn.ModuleList(
+            nn.Linear(feature_dim, head_dim) if head_dim else nn.Identity() for _ in in_chans
+        )
+        feature_dim = head_dim or feature_dim
         count = 1 if shared and not contrastive else len(in_chans)
         self.projectors = nn.ModuleList(
             build_contrastive_projector(feature_dim)
@@ -74,7 +80,7 @@ class TwoBranch(nn.Module):
     def embed(self, x: Tensor, branch: int) -> Tensor:
         """Embedding `(N, K)` of one view of one modality."""
         projector = self.projectors[min(branch, len(self.projectors) - 1)]
-        embedding: Tensor = projector(self.backbones[branch](x))
+        embedding: Tensor = projector(self.heads[branch](self.backbones[branch](x)))
         return embedding
 
     def forward(self, views: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:

@@ -21,15 +21,9 @@ import torch
 from decur.config import PretrainSettings
 from decur.methods import METHODS, count_views
 from decur.optim import build_optimizer
-from decur.pretrain import (
-    augment_batch,
-    build_model,
-    prepare,
-    pretrain,
-    read_batch,
-    training_step,
-)
+from decur.pretrain import build_model, prepare, pretrain, training_step
 from decur.shards import Modality, PairedShards, Sample, ShardWriter
+from decur.views import augment_batch, read_batch
 
 
 def write_shards(root: Path, count: int) -> PairedShards:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +15,16 @@ import torch
 from decur import distributed
 from decur import pretrain as pretrain_module
 from decur.checkpoint import load_checkpoint, save_checkpoint
+from decur.cli import main
 from decur.config import PretrainSettings, apply_variant
 from decur.errors import DecurError
 from decur.losses.decur import decur_loss
 from decur.methods import METHODS, count_views, dims_common
 from decur.models.two_branch import CONTRASTIVE_DIMS, TwoBranch
-from decur.pretrain import (
-    augment_batch,
-    batches,
-    build_model,
-    prepare,
-    pretrain,
-    read_batch,
-    training_step,
-)
+from decur.pretrain import build_model, prepare, pretrain, training_step
 from decur.shards import PairedShards
+from decur.step_profile import profile_steps
+from decur.views import augment_batch, batches, read_batch
 from decur.weights import branch_weights, load_backbone, read_weights
 
 
@@ -350,21 +346,40 @@ def test_two_processes_train_what_one_does(shards_root, tmp_path):
     assert "15 cannot be shared by 2 processes" in (tmp_path / "odd-1").read_text()
 
 
+def started_by_torchrun(command):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    return [subprocess.Popen([*launch, "2", *command])]
+
+
+def started_by_srun(command):
+    """What two tasks of one node find in their environment under `srun -n 2`."""
+    step = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "localhost", "SLURM_JOB_NUM_NODES": "1"}
+    step |= {"SLURM_NODEID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2"}
+    tasks = [{"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2)]
+    return [
+        subprocess.Popen([sys.executable, *command], env={**os.environ, **step, **task})
+        for task in tasks
+    ]
+
+
+def started_by_submitit(command):
+    step = {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7"}
+    step |= {"SUBMITIT_LOCAL_NTASKS": "2"}
+    tasks = [{f"SUBMITIT_LOCAL_{k}": str(i) for k in ("GLOBALID", "LOCALID")} for i in range(2)]
+    return [
+        subprocess.Popen([sys.executable, *command], env={**os.environ, **step, **task})
+        for task in tasks
+    ]
+
+
 @pytest.mark.slow
-def test_torchrun_starts_one_run_of_two_processes(shards_root, tmp_path):
+@pytest.mark.parametrize("start", [started_by_torchrun, started_by_srun, started_by_submitit])
+def test_a_launcher_starts_one_run_of_two_processes(shards_root, tmp_path, start):
     """Not two runs beside one another: half the batch each, one log, one set of weights."""
     text = settings(optimizer="adamw", lr=0.001).model_dump_json()
-    command = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "decur",
-    ]
-    command += ["pretrain", "--settings", text, "--shards", shards_root, "--out", tmp_path / "two"]
-    subprocess.run([sys.executable, *map(str, command)], check=True, timeout=300)
+    command = ["-m", "decur", "pretrain", "--settings", text, "--shards", str(shards_root)]
+    for process in start([*command, "--out", str(tmp_path / "two")]):
+        assert process.wait(timeout=300) == 0
     pretrain(settings(optimizer="adamw", lr=0.001), shards_root, tmp_path / "one")
     one, two = ([line["loss"] for line in log(tmp_path / name)] for name in ("one", "two"))
     np.testing.assert_allclose(two[:3], one[:3], rtol=1e-4)
@@ -394,3 +409,112 @@ def test_contrastive_methods_have_their_own_projector(shards_root):
     assert model.embedding_dim == CONTRASTIVE_DIMS[-1]
     assert len(model.projectors) == 2
     assert all(p.ndim != 2 or p.shape[0] in CONTRASTIVE_DIMS for p in model.projectors.parameters())
+
+
+def test_chunks_average_the_losses_of_parts_of_the_batch(shards_root):
+    """What accumulation is: the mean gradient of losses that each see one part, norms included."""
+    shards = PairedShards(shards_root)
+    chosen = settings(accumulate_chunks=2)
+    views = draw_views(shards, shards.rows("train")[:16], chosen, 0, 2)
+    views = [[x.double() for x in branch] for branch in views]
+
+    def gradients(parts, scale):
+        model = build_model(chosen, shards).train().double()
+        grads = None
+        for part in parts:
+            terms = METHODS["decur"].loss(model(part), chosen, model)
+            (terms["loss"] * scale).backward()
+            grads = [p.grad for p in model.parameters()]
+        return grads
+
+    halves = [[[x[i : i + 8] for x in branch] for branch in views] for i in (0, 8)]
+    expected = gradients(halves, 0.5)
+    model = build_model(chosen, shards).train().double()
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    _, terms = training_step(prepare(model, chosen), model, still, views, chosen)
+    for ours, theirs in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(ours.grad, theirs)
+    whole = gradients([views], 1.0)
+    assert not torch.allclose(whole[0], expected[0], rtol=1e-2)
+    assert float(terms["loss"]) > 0
+
+
+def test_chunks_must_divide_the_batch():
+    with pytest.raises(
+        ValueError, match=r"batch_size \(16\) must be a multiple of accumulate_chunks"
+    ):
+        settings(accumulate_chunks=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lr_1d"),
+    [
+        ({"optimizer": "lars"}, 0.0012),
+        ({"optimizer": "lars", "method": "barlow-twins"}, 0.0012),
+        ({"optimizer": "lars", "method": "vicreg"}, 0.0048),
+        ({"optimizer": "adamw"}, 0.0048),
+    ],
+)
+def test_official_loses_the_gradient_that_the_released_code_loses(changes, lr_1d):
+    assert apply_variant(settings(**changes), "official").lr_1d == pytest.approx(lr_1d)
+
+
+def test_official_widens_the_features_of_mix_transformers(shards_root):
+    shards = PairedShards(shards_root)
+    chosen = apply_variant(settings(arch="mit_b0"), "official")
+    model = build_model(chosen, shards)
+    assert [head.weight.shape for head in model.heads] == [(2048, 256)] * 2
+    assert model.projectors[0][0].in_features == 2048
+    assert not list(build_model(settings(arch="mit_b0"), shards).heads.parameters())
+
+
+def test_vicreg_as_released_needs_rows_on_each_of_its_ranks(shards_root, tmp_path):
+    chosen = apply_variant(settings(method="vicreg", batch_size=4), "official")
+    with pytest.raises(DecurError, match="needs a batch of more than 4"):
+        pretrain(chosen, shards_root, tmp_path)
+
+
+def test_a_profile_names_the_parts_of_a_step_and_leaves_the_run_alone(
+    shards_root, tmp_path, capsys
+):
+    text = settings(epochs=3).model_dump_json()
+    command = ["pretrain", "--settings", text, "--shards", str(shards_root), "--profile"]
+    out = tmp_path / "out"
+    assert main([*command, "--out", str(out)]) == 0
+    rows = [line.split("|")[1:4] for line in capsys.readouterr().out.splitlines() if "|" in line]
+    shares = {name.strip(): float(share) for name, _, share in rows[2:]}
+    parts = ("augment", "forward", "loss", "backward", "optimiser", "log", "checkpoint")
+    assert {*parts, "waiting for data"} == shares.keys()
+    assert sum(shares.values()) == pytest.approx(100, abs=1)
+    assert all(shares[name] > 0 for name in parts)
+    assert [path.name for path in out.iterdir()] == ["profile.json"]
+    names = {
+        event.get("name")
+        for event in json.loads((out / "profile.json").read_text())["traceEvents"]
+    }
+    assert {"backward", "optimiser"} <= names
+
+
+def test_a_profile_needs_some_steps(shards_root, tmp_path):
+    with pytest.raises(DecurError, match="needs more than 3 steps, the run has 3"):
+        profile_steps(settings(epochs=1), shards_root, tmp_path, device="cpu")
+
+
+def test_wandb_follows_the_tensorboard_where_a_project_is_named(shards_root, tmp_path, monkeypatch):
+    calls = []
+    module = types.ModuleType("wandb")
+    module.init = lambda **given: calls.append(given) or module
+    module.finish = lambda: calls.append("finish")
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    pretrain(settings(), shards_root, tmp_path / "without")
+    assert calls == []
+    monkeypatch.setenv("WANDB_PROJECT", "decur")
+    for _ in range(2):
+        pretrain(settings(), shards_root, tmp_path / "run")
+    first, end, again, _ = calls
+    assert first["sync_tensorboard"]
+    assert end == "finish"
+    assert first == again  # one run, however often it is resumed
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(DecurError, match="wandb is not installed"):
+        pretrain(settings(), shards_root, tmp_path / "run")

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from decur.config import KnnSettings
+from decur.errors import DecurError
+from decur.pretrain import build_model, pretrain
+from decur.shards import Modality, PairedShards, Sample, ShardWriter
+from decur.transfer.knn import classes_of, knn_accuracy, knn_of_backbones
+from tests.unit.test_pretrain import log, settings, tensors
+
+
+def test_the_vote_equals_scikit_learns():
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(0, 4, (260,), generator=generator)
+    x = torch.nn.functional.one_hot(classes, 4) + torch.randn(260, 4, generator=generator)
+    train, test, own, others = x[:200], x[200:], classes[:200], classes[200:]
+    ours = knn_accuracy(train, own, test, others, neighbours=7)
+    oracle = KNeighborsClassifier(
+        7, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07)
+    ).fit(train, own)
+    assert ours == pytest.approx(100 * oracle.score(test, others))
+    assert 30 < ours < 95
+
+
+def test_more_neighbours_than_samples_are_all_of_them():
+    x, classes = torch.eye(3), torch.arange(3)
+    assert knn_accuracy(x, classes, x, classes, neighbours=20) == 100
+
+
+@pytest.fixture(scope="module")
+def bright_shards(tmp_path_factory):
+    """Bright and dark images, and a mask that says the same but for a border of ignored pixels."""
+    root = tmp_path_factory.mktemp("knn") / "shards"
+    rng = np.random.default_rng(0)
+    modalities = (Modality("sar", ("VV", "VH"), "none"), Modality("optical", ("R",), "none"))
+    with ShardWriter(root, modalities, {"ignore": 255}) as writer:
+        for i in range(96):
+            bright = i % 3 == 0
+            arrays = {
+                m.name: rng.integers(0, 60, (1, len(m.bands), 24, 24)).astype(np.uint8)
+                + np.uint8(150 * bright)
+                for m in modalities
+            }
+            mask = np.full((24, 24), 255, dtype=np.uint8)
+            mask[:4] = 7 + bright
+            split = "train" if i < 64 else "test"
+            writer.add(
+                Sample(
+                    id=str(i),
+                    split=split,
+                    arrays=arrays,
+                    mask=mask,
+                    place="north" if bright else "south",
+                )
+            )
+    return root
+
+
+@pytest.mark.parametrize("labels", ["place", "mask"])
+def test_a_backbone_is_looked_at_while_it_is_trained(bright_shards, tmp_path, labels):
+    knn = KnnSettings(labels=labels, epochs=2, neighbours=5, samples=40)
+    watched = settings(knn=knn, epochs=4)
+    pretrain(watched, bright_shards, tmp_path / "watched")
+    lines = log(tmp_path / "watched")
+    assert [i for i, line in enumerate(lines) if "knn1" in line] == [7, 15]
+    assert all(90 < lines[i][name] <= 100 for i in (7, 15) for name in ("knn1", "knn2"))
+    pretrain(settings(epochs=4), bright_shards, tmp_path / "plain")
+    plain, seen = tensors(tmp_path / "plain"), tensors(tmp_path / "watched")
+    assert all(torch.equal(plain[name], seen[name]) for name in plain)
+
+
+def test_the_mode_of_the_backbones_is_kept_and_nothing_is_looked_at_by_default(bright_shards):
+    shards = PairedShards(bright_shards)
+    model = build_model(settings(), shards).train()
+    assert knn_of_backbones(model.backbones, settings(), shards) == {}
+    knn_of_backbones(model.backbones, settings(knn=KnnSettings(labels="place")), shards)
+    assert all(module.training for module in model.modules())
+
+
+def test_a_masks_most_frequent_class_does_not_count_ignored_pixels(bright_shards):
+    shards = PairedShards(bright_shards)
+    classes = classes_of(shards, KnnSettings(labels="mask"), np.arange(4))
+    assert classes.tolist() == [8, 7, 7, 8]
+
+
+def test_an_unknown_column_is_named_with_the_known_ones(bright_shards):
+    with pytest.raises(DecurError, match=r"no column 'season' .* known are place, mask"):
+        classes_of(PairedShards(bright_shards), KnnSettings(labels="season"), np.arange(4))
