@@ -1,4 +1,4 @@
-"""The process group, and the two collectives a whole-batch loss needs, each with its gradient.
+"""The process group, and the collectives that a whole-batch loss needs, each with its gradient.
 
 Every rank computes the loss L of the whole batch from its own rows. The collectives here are
 adjoints of the *sum* of the ranks' losses, W L, so a rank's gradient is W times its share of
@@ -12,6 +12,7 @@ Without a process group everything is the identity.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -111,6 +112,20 @@ def all_gather_rows(z: Tensor) -> Tensor:
     return _AllGatherRows.apply(z) if world_size() > 1 else z
 
 
+def own_share(k: int) -> slice:
+    """This rank's part of `k` dimensions shared out to all ranks; sizes may differ by one."""
+    return _shares(k)[rank()]
+
+
+def own_dimensions(z: Tensor) -> Tensor:
+    """Trade rows for dimensions: this rank's rows (n, K) -> all rows (W n, k) of `own_share(K)`.
+
+    Differentiable, by one all-to-all; every rank must pass the same shape. A rank sends (W - 1) / W
+    of what it has, where gathering all rows would take W - 1 times as much.
+    """
+    return _OwnDimensions.apply(z) if world_size() > 1 else z
+
+
 def all_reduce_sum(x: Tensor) -> Tensor:
     """Sum a tensor of one shape over all ranks, differentiable."""
     return _AllReduceSum.apply(x) if world_size() > 1 else x
@@ -124,6 +139,40 @@ def _summed(x: Tensor) -> Tensor:
     total = x.clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
     return total
+
+
+def _shares(k: int) -> list[slice]:
+    ends = [k * i // world_size() for i in range(world_size() + 1)]
+    return [slice(a, b) for a, b in pairwise(ends)]
+
+
+def _widths(k: int) -> list[int]:
+    return [share.stop - share.start for share in _shares(k)]
+
+
+class _OwnDimensions(torch.autograd.Function):
+    """Transposed, so that what goes to one rank, and what comes from one, is contiguous."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        n, k = z.shape
+        widths = _widths(k)
+        own = widths[rank()]
+        ctx.shape = (n, k)
+        received = z.new_empty(world_size() * own, n)
+        given = z.T.contiguous()
+        dist.all_to_all_single(received, given, [own] * world_size(), widths)
+        return received.view(world_size(), own, n).transpose(1, 2).reshape(world_size() * n, own)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        n, k = ctx.shape
+        widths = _widths(k)
+        own = widths[rank()]
+        given = grad.view(world_size(), n, own).transpose(1, 2).reshape(world_size() * own, n)
+        received = grad.new_empty(k, n)
+        dist.all_to_all_single(received, given, widths, [own] * world_size())
+        return received.T
 
 
 class _AllReduceSum(torch.autograd.Function):

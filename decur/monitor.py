@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from decur.losses.correlation import diagonal, standardise
+from decur.distributed import own_dimensions
+from decur.losses.correlation import diagonal, standardise, sum_over_dimensions
 
 
 @torch.no_grad()
@@ -42,4 +43,5 @@ def effective_rank(z: Tensor) -> float:
 
 
 def _alignment(za: Tensor, zb: Tensor) -> float:
-    return float(diagonal(standardise(za), standardise(zb)).mean())
+    own = [standardise(own_dimensions(z)) for z in (za, zb)]
+    return float(sum_over_dimensions(diagonal(*own)) / za.shape[1])

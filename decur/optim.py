@@ -107,7 +107,7 @@ def build_optimizer(
     if name == "lars":
         return LARS(groups, lr, weight_decay=weight_decay)
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr, weight_decay=weight_decay)
+        return torch.optim.AdamW(groups, lr, weight_decay=weight_decay, fused=True)
     raise DecurError(f'optimizer must be "lars" or "adamw", got "{name}"')
 
 

@@ -6,12 +6,14 @@ modality, the single-modal one; also DeCUR's intra-modal term (paper §3.1, eq. 
 
 from torch import Tensor
 
+from decur.distributed import own_dimensions
 from decur.losses.correlation import (
     check_same_shape,
     diagonal,
-    gram_rows,
+    gram,
     standardise,
     sum_of_squares,
+    sum_over_dimensions,
 )
 
 LAMBDA = 0.0051  # paper §4; weight of the off-diagonal entries, the same in every term
@@ -33,10 +35,9 @@ def barlow_twins_loss(za: Tensor, zb: Tensor, *, lambd: float = LAMBDA) -> dict[
         DecurError: if the shapes differ, or the whole batch has a single row.
     """
     check_same_shape(za=za, zb=zb)
-    za, zb = standardise(za), standardise(zb)
-    (gram_a,), (gram_b,) = (gram_rows(z, (z.shape[1],)) for z in (za, zb))
-    c = diagonal(za, zb)
-    on_diagonal, off_diagonal = identity_terms(c, sum_of_squares(gram_a, gram_b))
+    za, zb = (standardise(own_dimensions(z)) for z in (za, zb))
+    squares = sum_of_squares(gram(za), gram(zb))
+    on_diagonal, off_diagonal = identity_terms(diagonal(za, zb), squares)
     loss = on_diagonal + lambd * off_diagonal
     return {"loss": loss, "on_diagonal": on_diagonal, "off_diagonal": off_diagonal}
 
@@ -45,7 +46,8 @@ def identity_terms(diagonal: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
     """Split the distance of a correlation matrix from the identity: on, and off, its diagonal.
 
     Args:
-        diagonal: its diagonal, (K,).
+        diagonal: its diagonal, (k,) of this rank's dimensions.
         squares: the sum of all its squared entries, a scalar.
     """
-    return (1 - diagonal).square().sum(), squares - diagonal.square().sum()
+    on = sum_over_dimensions((1 - diagonal).square())
+    return on, squares - sum_over_dimensions(diagonal.square())

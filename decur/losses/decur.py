@@ -11,14 +11,16 @@ from typing import Literal
 
 from torch import Tensor
 
+from decur.distributed import own_dimensions, own_share
 from decur.errors import DecurError
 from decur.losses.barlow_twins import LAMBDA, identity_terms
 from decur.losses.correlation import (
     check_same_shape,
     diagonal,
-    gram_rows,
+    gram,
     standardise,
     sum_of_squares,
+    sum_over_dimensions,
 )
 
 Weighting = Literal["paper", "official"]
@@ -66,19 +68,21 @@ def decur_loss(
     if weighting not in ("paper", "official"):
         raise DecurError(f'weighting must be "paper" or "official", got "{weighting}"')
 
-    z1, z2 = standardise(z1a), standardise(z2a)
-    common1, unique1 = gram_rows(z1, (dim_common, k - dim_common))
-    common2, unique2 = gram_rows(z2, (dim_common, k - dim_common))
+    own = own_share(k)
+    first_unique = min(max(dim_common - own.start, 0), own.stop - own.start)
+    z1, z2 = (standardise(own_dimensions(z)) for z in (z1a, z2a))
+    common1, common2 = (gram(z[:, :first_unique]) for z in (z1, z2))
+    unique1, unique2 = (gram(z[:, first_unique:]) for z in (z1, z2))
     across = diagonal(z1, z2)
-    on, off = identity_terms(across[:dim_common], sum_of_squares(common1, common2))
+    on, off = identity_terms(across[:first_unique], sum_of_squares(common1, common2))
     common = on + lambd * off
-    unique_on = across[dim_common:].square().sum()
+    unique_on = sum_over_dimensions(across[first_unique:].square())
     unique = unique_on + lambd * (sum_of_squares(unique1, unique2) - unique_on)
 
-    def within(z: Tensor, gram: Tensor, second: Tensor) -> Tensor:
-        second = standardise(second)
-        (gram_second,) = gram_rows(second, (k,))
-        on, off = identity_terms(diagonal(z, second), sum_of_squares(gram, gram_second))
+    def within(z: Tensor, gram_first: Tensor, second: Tensor) -> Tensor:
+        second = standardise(own_dimensions(second))
+        squares = sum_of_squares(gram_first, gram(second))
+        on, off = identity_terms(diagonal(z, second), squares)
         return on + lambd * off
 
     if intra:

@@ -7,9 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from decur.distributed import all_reduce_sum, world_size
+from decur.distributed import own_dimensions
 from decur.errors import DecurError
-from decur.losses.correlation import check_same_shape, gram_rows, sum_of_squares
+from decur.losses.correlation import (
+    check_same_shape,
+    gram,
+    sum_of_squares,
+    sum_over_dimensions,
+)
 
 EPS = 1e-4
 
@@ -36,12 +41,12 @@ def vicreg_loss(
         DecurError: if the shapes differ, or the whole batch has a single row.
     """
     check_same_shape(za=za, zb=zb)
-    rows, k = za.shape[0] * world_size(), za.shape[1]
-    if rows < 2:
+    k = za.shape[1]
+    za, zb = (own_dimensions(z if z.dtype == torch.float64 else z.float()) for z in (za, zb))
+    if len(za) < 2:
         raise DecurError("a batch of one row has no variance; use a batch size of 2 or more")
-    za, zb = (z if z.dtype == torch.float64 else z.float() for z in (za, zb))
-    invariance = all_reduce_sum((za - zb).square().sum()) / (rows * k)
-    terms = [_variance_covariance(z, rows) for z in (za, zb)]
+    invariance = sum_over_dimensions((za - zb).square().mean(0)) / k
+    terms = [_variance_covariance(z, k) for z in (za, zb)]
     variance = (terms[0][0] + terms[1][0]) / 2
     covariance = terms[0][1] + terms[1][1]
     loss = sim * invariance + std * variance + cov * covariance
@@ -53,10 +58,10 @@ def vicreg_loss(
     }
 
 
-def _variance_covariance(z: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    centred = z - all_reduce_sum(z.sum(0)) / rows
-    variances = all_reduce_sum(centred.square().sum(0)) / (rows - 1)
-    (gram,) = gram_rows(centred, (z.shape[1],))
-    squares = sum_of_squares(gram, gram) * (rows / (rows - 1)) ** 2
-    covariance = (squares - variances.square().sum()) / z.shape[1]
-    return relu(1 - (variances + EPS).sqrt()).mean(), covariance
+def _variance_covariance(z: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    rows = len(z)
+    centred = z - z.mean(0)
+    variances = centred.square().sum(0) / (rows - 1)
+    squares = sum_of_squares(*[gram(centred)] * 2) * (rows / (rows - 1)) ** 2
+    covariance = (squares - sum_over_dimensions(variances.square())) / k
+    return sum_over_dimensions(relu(1 - (variances + EPS).sqrt())) / k, covariance

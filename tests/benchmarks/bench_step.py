@@ -15,49 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
+from common import pretrain_settings, seconds, write_shards
 
-from decur.config import PretrainSettings
 from decur.methods import METHODS, count_views
 from decur.optim import build_optimizer
 from decur.pretrain import build_model, prepare, pretrain, training_step
-from decur.shards import Modality, PairedShards, Sample, ShardWriter
 from decur.views import augment_batch, read_batch
-
-
-def write_shards(root: Path, count: int) -> PairedShards:
-    """Random samples of SSL4EO-S12's shape: 2 and 13 bands of 264 x 264."""
-    rng = np.random.default_rng(0)
-    modalities = (
-        Modality("sar", ("VV", "VH"), "none"),
-        Modality("optical", tuple(f"B{i}" for i in range(13)), "none"),
-    )
-    with ShardWriter(root, modalities) as writer:
-        for i in range(count):
-            arrays = {
-                m.name: rng.integers(0, 256, (1, len(m.bands), 264, 264), dtype=np.uint8)
-                for m in modalities
-            }
-            writer.add(Sample(id=str(i), split="train", arrays=arrays))
-    return PairedShards(root)
-
-
-def seconds(call, repeats: int, device: torch.device) -> float:
-    """Median time of a call, the first not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        _wait(device)
-        start = time.perf_counter()
-        call()
-        _wait(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -75,12 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    settings = PretrainSettings(
-        scenario="sar-optical",
-        method="decur",
-        seed=0,
-        modalities={"sar": "sar", "optical": "optical"},
-        dataset="random",
+    settings = pretrain_settings(
         arch=args.arch,
         crop=args.crop,
         batch_size=args.pairs,
@@ -89,7 +48,6 @@ def main() -> None:
         precision=args.precision,
         recompute=args.recompute,
         compile=args.compile,
-        epochs=1,
     )
     with tempfile.TemporaryDirectory() as folder:
         shards = write_shards(Path(folder) / "shards", args.pairs * (args.steps + 1))

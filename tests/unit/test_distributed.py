@@ -16,7 +16,7 @@ from decur.losses.simclr import simclr_loss
 from decur.losses.vicreg import vicreg_loss
 from decur.models.batch_norm import synchronise_batch_norm
 
-N, INPUTS, K, DIM_COMMON = 12, 5, 20, 15
+N, INPUTS, K, DIM_COMMON = 12, 5, 22, 15  # 22: of unequal shares for 4 ranks
 
 
 class Net(nn.Module):
@@ -55,7 +55,9 @@ def losses(z: Tensor, scale: Tensor) -> dict[str, Tensor]:
         "simclr": simclr_loss(z[0], z[2])["loss"],
         "clip": clip_loss(z[0], z[2], scale=scale)["loss"],
         "gathered": distributed.all_gather_rows(z[0]).softmax(0).square().sum(),
-        "standardised": distributed.all_reduce_sum(standardise(z[0]).sigmoid().sum()).square(),
+        "standardised": distributed.all_reduce_sum(
+            standardise(distributed.own_dimensions(z[0])).sigmoid().sum()
+        ).square(),
     }
 
 
@@ -79,6 +81,7 @@ def work(rank: int, world: int, port: int, folder: str) -> None:
     assert distributed.is_main() == (rank == 0)
     own = inputs().chunk(world, dim=1)[rank]
     results = {"rows": distributed.all_gather_rows(own[0])}
+    results["dimensions"] = distributed.own_dimensions(own[0])
     for name in names():
         model = synchronise_batch_norm(Net())
         results[name] = measure(
@@ -121,6 +124,11 @@ def test_rows_are_gathered_in_order_of_rank(ranks):
         assert torch.equal(results["rows"], inputs()[0])
 
 
+def test_rows_are_traded_for_dimensions(ranks):
+    whole = torch.cat([results["dimensions"] for results in ranks], dim=1)
+    assert torch.equal(whole, inputs()[0])
+
+
 def test_without_a_process_group_everything_is_the_identity(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     distributed.init_process_group()
@@ -128,4 +136,5 @@ def test_without_a_process_group_everything_is_the_identity(monkeypatch):
     assert distributed.world_size() == 1
     assert distributed.is_main()
     assert distributed.all_gather_rows(z) is z
+    assert distributed.own_dimensions(z) is z
     assert distributed.all_reduce_sum(z) is z

@@ -489,8 +489,7 @@ def test_a_profile_names_the_parts_of_a_step_and_leaves_the_run_alone(
     assert all(shares[name] > 0 for name in parts)
     assert [path.name for path in out.iterdir()] == ["profile.json"]
     names = {
-        event.get("name")
-        for event in json.loads((out / "profile.json").read_text())["traceEvents"]
+        event.get("name") for event in json.loads((out / "profile.json").read_text())["traceEvents"]
     }
     assert {"backward", "optimiser"} <= names
 

@@ -1,0 +1,62 @@
+"""What the benchmarks of pretraining share: random shards of the real shape, settings, a clock."""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from decur.config import PretrainSettings
+from decur.shards import Modality, PairedShards, Sample, ShardWriter
+
+BANDS = {"sar": ("VV", "VH"), "optical": tuple(f"B{i}" for i in range(13))}
+
+
+def write_shards(root: Path, count: int) -> PairedShards:
+    """Random samples of SSL4EO-S12's shape: 2 and 13 bands of 264 x 264."""
+    rng = np.random.default_rng(0)
+    modalities = [Modality(name, bands, "none") for name, bands in BANDS.items()]
+    with ShardWriter(root, modalities) as writer:
+        for i in range(count):
+            arrays = {
+                m.name: rng.integers(0, 256, (1, len(m.bands), 264, 264), dtype=np.uint8)
+                for m in modalities
+            }
+            writer.add(Sample(id=str(i), split="train", arrays=arrays))
+    return PairedShards(root)
+
+
+def pretrain_settings(**changes: Any) -> PretrainSettings:
+    """The paper's pretraining of SAR-optical with DeCUR, one epoch, but for the changes."""
+    return PretrainSettings(
+        **{
+            "scenario": "sar-optical",
+            "method": "decur",
+            "seed": 0,
+            "modalities": {"sar": "sar", "optical": "optical"},
+            "dataset": "random",
+            "epochs": 1,
+            **changes,
+        }
+    )
+
+
+def seconds(call: Callable[[], object], repeats: int, device: torch.device) -> float:
+    """Median time of a call, the first not counted, the device's work included."""
+    times = []
+    for _ in range(repeats + 1):
+        wait(device)
+        start = time.perf_counter()
+        call()
+        wait(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was asked."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
