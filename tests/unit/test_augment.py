@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torchvision.transforms import InterpolationMode
+from scipy.stats import ks_2samp
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as tv
 
 from decur.augment import (
@@ -226,3 +227,81 @@ def test_bad_batches_are_refused():
         augment(torch.zeros(3, 8, 8, dtype=torch.uint8), seeded())
     with pytest.raises(DecurError, match="must both have 2 values"):
         replace(PRESETS["hha"], size=8)(torch.zeros(1, 2, 8, 8, dtype=torch.uint8), seeded())
+
+
+def per_sample(preset: Augmentation, size: int) -> v2.Transform:
+    """The preset by torchvision, one image at a time; brightness, contrast and the mean as grey
+    are written out, since torchvision has them for 1 and 3 channels only."""
+
+    def brightness_contrast(x: torch.Tensor) -> torch.Tensor:
+        brightness, contrast = torch.empty(2).uniform_(0.6, 1.4)
+        x = (x * brightness).clamp(0, 1)
+        return ((x - x.mean((1, 2), keepdim=True)) * contrast + x.mean((1, 2), keepdim=True)).clamp(
+            0, 1
+        )
+
+    def sometimes(transform: v2.Transform, p: float) -> v2.Transform:
+        return v2.RandomApply([transform], p)
+
+    return v2.Compose(
+        [
+            v2.ToDtype(torch.float32, scale=True),
+            v2.RandomResizedCrop(size, preset.crop_scale, antialias=False),
+            sometimes(v2.Lambda(brightness_contrast), preset.brightness_contrast),
+            sometimes(v2.Lambda(lambda x: x.mean(0, keepdim=True).expand_as(x)), preset.gray),
+            sometimes(v2.GaussianBlur(13, (0.1, 2.0)), preset.blur),
+            v2.RandomHorizontalFlip(preset.hflip),
+            v2.RandomVerticalFlip(preset.vflip),
+        ]
+    )
+
+
+def looks(views: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What each operation leaves its mark on, one number a view (N, C, H, W)."""
+    half = views.shape[-1] // 2
+    return {
+        "brightness": views.mean((1, 2, 3)),
+        "contrast": views.std((1, 2, 3)),
+        "colour": views.std(1, correction=0).mean((1, 2)),
+        "sharpness": views.diff(dim=-1).abs().mean((1, 2, 3)),
+        "left against right": (views[..., :half] - views[..., half:]).mean((1, 2, 3)),
+        "top against bottom": (views[..., :half, :] - views[..., half:, :]).mean((1, 2, 3)),
+        "darkest": views.amin((1, 2, 3)),
+        "brightest": views.amax((1, 2, 3)),
+    }
+
+
+@pytest.mark.parametrize("kind", list(PRESETS))
+def test_views_are_distributed_as_by_torchvision_one_at_a_time(kind):
+    count, size = 2000, 24
+    preset = replace(PRESETS[kind], size=size, mean=None, std=None)
+    rows, columns = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
+    noise = torch.randint(0, 80, (CHANNELS[kind], 40, 40), generator=seeded(1))
+    tint = torch.randint(0, 60, (CHANNELS[kind], 1, 1), generator=seeded(2))
+    image = (noise + tint + rows + 2 * columns).clamp(0, 255).to(torch.uint8)
+    ours = looks(preset(image.expand(count, *image.shape), seeded(3)))
+    torch.manual_seed(4)
+    transform = per_sample(preset, size)
+    theirs = looks(torch.stack([transform(image) for _ in range(count)]))
+    # Two samples of 2,000 from one distribution are further apart than 0.061 once in 1,000 times.
+    # The aspects of the crops differ (uniform as in the released code, torchvision's log-uniform).
+    apart = {name: ks_2samp(ours[name], theirs[name]).statistic for name in ours}
+    assert max(apart.values()) < 0.061, apart
+
+
+def test_the_comparison_with_torchvision_would_notice():
+    """Half as many blurred, or a flip left out, is further apart than the tolerance."""
+    preset = replace(PRESETS["rgb"], size=24)
+    image = torch.randint(0, 256, (3, 40, 40), generator=seeded(1), dtype=torch.uint8) // 2
+    image += torch.arange(40, dtype=torch.uint8) * 2
+    batch = image.expand(2000, 3, 40, 40)
+    right = looks(preset(batch, seeded(3)))
+    for changes, mark in [
+        ({"blur": 0.25}, "sharpness"),
+        ({"hflip": 0.0}, "left against right"),
+        ({"gray": 0.1}, "colour"),
+        ({"crop_scale": (0.5, 1.0)}, "contrast"),
+        ({"brightness_contrast": 0.4}, "brightness"),
+    ]:
+        wrong = looks(replace(preset, **changes)(batch, seeded(4)))
+        assert ks_2samp(right[mark], wrong[mark]).statistic > 0.061, mark
