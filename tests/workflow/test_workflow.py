@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,11 +76,14 @@ def test_every_scale_dry_runs_from_an_empty_folder_and_writes_nothing(tmp_path, 
     assert not (tmp_path / "results").exists()
 
 
-def test_the_slurm_profile_asks_for_four_a100_a_pretraining(tmp_path):
-    output = snakemake(tmp_path, "--dry-run", "--profile", HOME / "profiles" / "slurm").stdout
+def test_the_slurm_profile_asks_for_four_a100_and_a_task_on_each_a_pretraining(tmp_path):
+    profile = ("--profile", HOME / "profiles" / "slurm")
+    output = snakemake(tmp_path, "--dry-run", "--printshellcmds", *profile).stdout
     blocks = re.findall(r"^rule pretrain:\n(.*?)\n\[", output, flags=re.MULTILINE | re.DOTALL)
     assert blocks
     assert all("gpu=4, gpu_model=a100" in block for block in blocks)
+    assert all("tasks=4, tasks_per_gpu=1, mpi=srun" in block for block in blocks)
+    assert all("Shell command: srun decur pretrain" in block for block in blocks)
 
 
 def test_stages_are_named_targets_with_a_word_of_explanation(tmp_path):
@@ -166,6 +170,23 @@ def test_changing_one_value_reruns_only_what_depends_on_it(finished, tmp_path, c
 def test_a_single_stage_runs_alone(finished):
     jobs = planned(finished, "pretrain_all", "--configfile", TINY, "--forcerun", "pretrain")
     assert set(jobs) == {"pretrain", "pretrain_all", "total"}
+
+
+@pytest.mark.slow
+def test_a_profile_can_have_several_processes_share_a_pretraining(finished, tmp_path):
+    shutil.copytree(finished / "results", tmp_path / "results")
+    run = tmp_path / "results/tiny/pretrain/sar-optical/decur/default/seed-0"
+    alone = (run / "log.jsonl").read_text().splitlines()
+    shutil.rmtree(run)
+    launch = "torchrun --standalone --nproc-per-node 2 --no-python"
+    target = (run / "weights.safetensors").relative_to(tmp_path)
+    resources = ("--set-resources", f"pretrain:launch='{launch}'")
+    done = snakemake(tmp_path, target, "--configfile", TINY, *resources, "--printshellcmds")
+    assert f"{launch} decur pretrain" in done.stderr
+    shared = (run / "log.jsonl").read_text().splitlines()
+    assert len(shared) == len(alone)
+    first, later = (json.loads(lines[0])["loss"] for lines in (alone, shared))
+    assert later == pytest.approx(first, rel=1e-4)
 
 
 @pytest.mark.slow
