@@ -99,7 +99,7 @@ def _train_head(
     backbones = _backbones(settings, presets, tensors, shards)
     head = LateFusion if recipe.task == "classification" else FCN
     model = head(backbones, len(facts.classes))
-    model.to(device)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = LabelledData(shards, presets, recipe, facts.ignore, device)
     rows = label_subset(shards.rows("train", labelled=True), cell.labels, seed)
     frozen = cell.protocol == "linear"

@@ -71,7 +71,7 @@ def train(
     optimizer: torch.optim.Optimizer = (
         torch.optim.SGD(parameters, recipe.lr, momentum=0.9, weight_decay=decay)
         if recipe.optimizer == "sgd"
-        else torch.optim.AdamW(parameters, recipe.lr, weight_decay=decay)
+        else torch.optim.AdamW(parameters, recipe.lr, weight_decay=decay, fused=True)
     )
     size = min(data.settings.batch_size, len(rows))
     total = recipe.steps or (recipe.epochs or 0) * (len(rows) // size)
