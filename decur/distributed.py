@@ -169,7 +169,7 @@ class _OwnDimensions(torch.autograd.Function):
         n, k = ctx.shape
         widths = _widths(k)
         own = widths[rank()]
-        given = grad.view(world_size(), n, own).transpose(1, 2).reshape(world_size() * own, n)
+        given = grad.reshape(world_size(), n, own).transpose(1, 2).reshape(world_size() * own, n)
         received = grad.new_empty(k, n)
         dist.all_to_all_single(received, given, widths, [own] * world_size())
         return received.T

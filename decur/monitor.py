@@ -8,19 +8,25 @@ from decur.losses.correlation import diagonal, standardise, sum_over_dimensions
 
 
 @torch.no_grad()
-def signs(embeddings: list[list[Tensor]]) -> dict[str, float]:
+def signs(embeddings: list[list[Tensor]], dim_common: int | None = None) -> dict[str, float]:
     """Alignment and spread of embeddings `z[branch][view]` of (n, K), this rank's rows.
 
     Returns:
         ``align_cross`` and, where there are two views, ``align_intra<i>``: the mean diagonal of
-        the cross-correlation; 1 is aligned. For each branch ``std<i>``, the mean standard
-        deviation of the dimensions of unit-length embeddings times sqrt(K): about 1, or 0 after
-        collapse; and ``rank<i>``, the effective rank of the embeddings.
+        the cross-correlation; 1 is aligned. Where the first `dim_common` dimensions are common,
+        ``align_common`` and ``align_unique``, those of the two parts. For each branch ``std<i>``,
+        the mean standard deviation of the dimensions of unit-length embeddings times sqrt(K): about
+        1, or 0 after collapse; and ``rank<i>``, the effective rank of the embeddings.
     """
-    found = {"align_cross": _alignment(embeddings[0][0], embeddings[1][0])}
+    z1, z2 = embeddings[0][0], embeddings[1][0]
+    k = z1.shape[1]
+    found = {"align_cross": _alignment(z1, z2, slice(0, k))}
+    if dim_common is not None and 0 < dim_common < k:
+        found["align_common"] = _alignment(z1, z2, slice(0, dim_common))
+        found["align_unique"] = _alignment(z1, z2, slice(dim_common, k))
     for i, views in enumerate(embeddings, start=1):
         if len(views) > 1:
-            found[f"align_intra{i}"] = _alignment(views[0], views[1])
+            found[f"align_intra{i}"] = _alignment(views[0], views[1], slice(0, k))
         z = views[0].float()
         unit = torch.nn.functional.normalize(z, dim=1)
         found[f"std{i}"] = float(unit.std(0).mean() * z.shape[1] ** 0.5)
@@ -42,6 +48,6 @@ def effective_rank(z: Tensor) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-def _alignment(za: Tensor, zb: Tensor) -> float:
-    own = [standardise(own_dimensions(z)) for z in (za, zb)]
-    return float(sum_over_dimensions(diagonal(*own)) / za.shape[1])
+def _alignment(za: Tensor, zb: Tensor, part: slice) -> float:
+    own = [standardise(own_dimensions(z[:, part])) for z in (za, zb)]
+    return float(sum_over_dimensions(diagonal(*own)) / (part.stop - part.start))

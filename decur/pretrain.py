@@ -23,7 +23,7 @@ from decur.errors import DecurError
 from decur.interrupt import stop_request
 from decur.loader import ahead
 from decur.losses.clip import LOG_SCALE
-from decur.methods import METHODS, Embeddings, Terms, count_views
+from decur.methods import METHODS, Embeddings, Terms, count_views, dims_common
 from decur.models.batch_norm import synchronise_batch_norm
 from decur.models.recompute import recompute_backbones
 from decur.models.two_branch import TwoBranch
@@ -233,7 +233,7 @@ def train_steps(
                 if device.type == "cuda":
                     values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
                 if step % settings.monitor_steps == 0:
-                    values |= signs(embeddings)
+                    values |= signs(embeddings, _dim_common(embeddings, settings))
                 if _knn_is_due(settings, step + 1, per_epoch):
                     values |= knn_of_backbones(model.backbones, settings, shards)
                 log.write(step, values)
@@ -252,6 +252,12 @@ def train_steps(
                     f"saved in {checkpoints}; run again to go on"
                 )
             yield values
+
+
+def _dim_common(embeddings: Embeddings, settings: PretrainSettings) -> int | None:
+    if settings.method != "decur":
+        return None
+    return dims_common(settings, embeddings[0][0].shape[1])
 
 
 def _knn_is_due(settings: PretrainSettings, done: int, per_epoch: int) -> bool:

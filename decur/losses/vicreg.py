@@ -42,7 +42,8 @@ def vicreg_loss(
     """
     check_same_shape(za=za, zb=zb)
     k = za.shape[1]
-    za, zb = (own_dimensions(z if z.dtype == torch.float64 else z.float()) for z in (za, zb))
+    za, zb = (own_dimensions(z) for z in (za, zb))
+    za, zb = (z if z.dtype == torch.float64 else z.float() for z in (za, zb))
     if len(za) < 2:
         raise DecurError("a batch of one row has no variance; use a batch size of 2 or more")
     invariance = sum_over_dimensions((za - zb).square().mean(0)) / k

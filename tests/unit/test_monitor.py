@@ -29,3 +29,14 @@ def test_signs_tell_aligned_and_collapsed_from_healthy():
     collapsed = signs([[torch.ones(256, 32) + 1e-3 * z], [other]])
     assert collapsed["std1"] < 0.01
     assert "align_intra1" not in collapsed
+
+
+def test_common_and_unique_dimensions_are_told_apart():
+    z, other = random(256, 32), random(256, 32, 1)
+    second = torch.cat([z[:, :24], other[:, 24:]], dim=1)
+    parts = signs([[z], [second]], dim_common=24)
+    assert parts["align_common"] == pytest.approx(1, abs=1e-3)
+    assert parts["align_unique"] == pytest.approx(0, abs=0.1)
+    mean = (24 * parts["align_common"] + 8 * parts["align_unique"]) / 32
+    assert parts["align_cross"] == pytest.approx(mean, abs=1e-5)
+    assert "align_unique" not in signs([[z], [second]], dim_common=32)

@@ -116,7 +116,7 @@ def test_the_log_watches_alignment_and_collapse(shards_root, tmp_path):
     lines = log(tmp_path)
     for line in lines:
         assert {"loss", "intra1", "intra2", "common", "unique", "lr0", "lr1"} <= line.keys()
-        watched = {"align_cross", "align_intra1", "std1", "rank1", "std2", "rank2"}
+        watched = {"align_common", "align_unique", "align_intra1", "std1", "rank1", "std2", "rank2"}
         assert (watched <= line.keys()) == (line["step"] % 2 == 0)
     assert 1 < lines[0]["rank1"] <= 15
 
