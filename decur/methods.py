@@ -1,4 +1,4 @@
-"""The pretraining methods: what each looks at, and its loss on the embeddings.
+"""The pretraining methods: the model each trains, what it looks at, its loss on the embeddings.
 
 A method is a few lines here and a module in `decur.losses`.
 """
@@ -6,16 +6,18 @@ A method is a few lines here and a module in `decur.losses`.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from decur.config import OFFICIAL_RANKS, PretrainSettings
+from decur.config import CONTRASTIVE, OFFICIAL_RANKS, PretrainSettings
 from decur.errors import DecurError
 from decur.losses.barlow_twins import barlow_twins_loss
-from decur.losses.clip import clip_loss
+from decur.losses.clip import LOG_SCALE, clip_loss
 from decur.losses.decur import decur_loss
 from decur.losses.simclr import TEMPERATURE, simclr_loss
 from decur.losses.vicreg import vicreg_loss
 from decur.models.two_branch import TwoBranch
+from decur.shards import PairedShards
 
 Embeddings = list[list[Tensor]]
 Terms = dict[str, Tensor]
@@ -94,3 +96,19 @@ def count_views(settings: PretrainSettings) -> int:
     """Views of each modality that a run draws; DeCUR without intra-modal terms needs one."""
     without = settings.method == "decur" and not settings.intra
     return 1 if without else METHODS[settings.method].views
+
+
+def build_model(settings: PretrainSettings, shards: PairedShards) -> TwoBranch:
+    """The seeded two-branch model for the bands of the shards."""
+    torch.manual_seed(settings.seed)
+    learns_scale = settings.method == "clip" and settings.baselines == "paper"
+    return TwoBranch(
+        settings.arch,
+        [len(shards.bands(name)) for name in settings.modalities],
+        dim=settings.dim,
+        layers=settings.projector_layers,
+        shared=settings.projector == "shared" and settings.method != "barlow-twins-single",
+        contrastive=settings.method in CONTRASTIVE,
+        head_dim=settings.head_dim,
+        log_scale=LOG_SCALE if learns_scale else None,
+    )

@@ -17,13 +17,12 @@ from torch.profiler import record_function
 from tqdm import tqdm
 
 from decur.checkpoint import load_checkpoint, save_checkpoint
-from decur.config import CONTRASTIVE, UNTRAINED, PretrainSettings
+from decur.config import UNTRAINED, PretrainSettings
 from decur.distributed import any_rank, is_main, rank, world_size
 from decur.errors import DecurError
 from decur.interrupt import stop_request
 from decur.loader import ahead
-from decur.losses.clip import LOG_SCALE
-from decur.methods import METHODS, Embeddings, Terms, count_views, dims_common
+from decur.methods import METHODS, Embeddings, Terms, build_model, count_views, dims_common
 from decur.models.batch_norm import synchronise_batch_norm
 from decur.models.recompute import recompute_backbones
 from decur.models.two_branch import TwoBranch
@@ -38,22 +37,6 @@ from decur.weights import save_model
 
 Part = Callable[[str], AbstractContextManager[object]]
 """Marks the part of a step that a block is: for a profiler, or to be timed."""
-
-
-def build_model(settings: PretrainSettings, shards: PairedShards) -> TwoBranch:
-    """The seeded two-branch model for the bands of the shards."""
-    torch.manual_seed(settings.seed)
-    learns_scale = settings.method == "clip" and settings.baselines == "paper"
-    return TwoBranch(
-        settings.arch,
-        [len(shards.bands(name)) for name in settings.modalities],
-        dim=settings.dim,
-        layers=settings.projector_layers,
-        shared=settings.projector == "shared" and settings.method != "barlow-twins-single",
-        contrastive=settings.method in CONTRASTIVE,
-        head_dim=settings.head_dim,
-        log_scale=LOG_SCALE if learns_scale else None,
-    )
 
 
 def pretrain(

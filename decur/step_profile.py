@@ -16,7 +16,8 @@ from torch.profiler import ProfilerActivity, record_function
 from decur.checkpoint import write_atomically
 from decur.config import PretrainSettings
 from decur.errors import DecurError
-from decur.pretrain import build_model, train_steps
+from decur.methods import build_model
+from decur.pretrain import train_steps
 from decur.shards import PairedShards
 
 WARM_UP = 3

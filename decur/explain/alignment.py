@@ -10,8 +10,7 @@ from torch import Tensor
 
 from decur.config import AlignmentSettings
 from decur.losses.correlation import diagonal, standardise
-from decur.methods import dims_common
-from decur.pretrain import build_model
+from decur.methods import build_model, dims_common
 from decur.provenance import provenance, write_json
 from decur.shards import PairedShards
 from decur.transfer.data import whole_view

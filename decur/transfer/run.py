@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from decur import datasets
 from decur.config import TransferSettings
 from decur.errors import DecurError
-from decur.methods import dims_common
+from decur.methods import build_model, dims_common
 from decur.models.backbones import Backbone
 from decur.models.heads import FCN, LateFusion
 from decur.models.two_branch import TwoBranch
 from decur.paths import Cell
-from decur.pretrain import build_model
 from decur.provenance import provenance, write_json
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset, whole_view

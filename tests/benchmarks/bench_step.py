@@ -16,39 +16,22 @@ import time
 from pathlib import Path
 
 import torch
-from common import pretrain_settings, seconds, write_shards
+from common import network_options, network_settings, seconds, write_shards
 
-from decur.methods import METHODS, count_views
+from decur.methods import METHODS, build_model, count_views
 from decur.optim import build_optimizer
-from decur.pretrain import build_model, prepare, pretrain, training_step
+from decur.pretrain import prepare, pretrain, training_step
 from decur.views import augment_batch, read_batch
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--arch", default="resnet50")
-    parser.add_argument("--pairs", type=int, default=32)
-    parser.add_argument("--crop", type=int, default=224)
-    parser.add_argument("--dim", type=int, default=8192)
-    parser.add_argument("--precision", default="float32", choices=["float32", "bf16"])
-    parser.add_argument("--recompute", default="none", choices=["none", "view", "block"])
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
+    network_options(parser)
     parser.add_argument("--steps", type=int, default=4)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    settings = pretrain_settings(
-        arch=args.arch,
-        crop=args.crop,
-        batch_size=args.pairs,
-        dim=args.dim,
-        dim_common=args.dim * 7 // 8,
-        precision=args.precision,
-        recompute=args.recompute,
-        compile=args.compile,
-    )
+    settings = network_settings(args)
     with tempfile.TemporaryDirectory() as folder:
         shards = write_shards(Path(folder) / "shards", args.pairs * (args.steps + 1))
         rows = shards.rows("train")[: args.pairs]

@@ -1,11 +1,12 @@
-"""Images a second of pretraining, the way of the paper's code against ours, on one device.
+r"""Images a second of pretraining, the way of the paper's code against ours, on one device.
 
 Theirs: float32 networks (no TF32), one forward pass a view, the K x K cross-correlations of the
-DeCUR loss built whole. Ours: the whole step of `decur pretrain` in bf16. Both with our augmentation
+DeCUR loss built whole. Ours: the whole step of `decur pretrain`. Both with our augmentation
 of random uint8 batches that are on the device already, LARS, 2 views of 2 modalities.
 
-    python tests/benchmarks/bench_throughput.py --device cuda --pairs 64 --steps 20
-    python tests/benchmarks/bench_throughput.py --device cuda --pairs 256 --recompute view --ours
+    python tests/benchmarks/bench_throughput.py --device cuda --precision bf16 --pairs 64 --steps 20
+    python tests/benchmarks/bench_throughput.py --device cuda --precision bf16 --pairs 256 \
+        --recompute view --ours
 
 Prints images/s, peak memory, the loss's share of our step, and the roofline: the floating point
 operations of our step over the rate of a large bf16 product on the same device.
@@ -17,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import pretrain_settings, seconds, wait, write_shards
+from common import network_options, network_settings, seconds, wait, write_shards
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from decur.config import PretrainSettings
-from decur.methods import METHODS, Embeddings, count_views
+from decur.methods import METHODS, Embeddings, build_model, count_views
 from decur.optim import build_optimizer
-from decur.pretrain import build_model, prepare, training_step
+from decur.pretrain import prepare, training_step
 from decur.shards import PairedShards
 from decur.views import Batch, augment_batch, read_batch
 
@@ -80,7 +81,8 @@ class Bench:
 
     def loss_seconds(self, steps: int) -> float:
         views = self.views()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        bf16 = self.settings.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             z = self.network(views)
         z = [[x.detach().requires_grad_() for x in branch] for branch in z]
         loss = METHODS["decur"].loss
@@ -106,28 +108,14 @@ def bf16_rate(device: torch.device, size: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--arch", default="resnet50")
-    parser.add_argument("--pairs", type=int, default=64)
-    parser.add_argument("--crop", type=int, default=224)
-    parser.add_argument("--dim", type=int, default=8192)
-    parser.add_argument("--recompute", default="none", choices=["none", "view", "block"])
-    parser.add_argument("--compile", action="store_true")
+    network_options(parser)
     parser.add_argument("--ours", action="store_true", help="leave the paper's way out")
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=10)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    settings = pretrain_settings(
-        arch=args.arch,
-        crop=args.crop,
-        batch_size=args.pairs,
-        dim=args.dim,
-        dim_common=args.dim * 7 // 8,
-        precision="bf16",
-        recompute=args.recompute,
-        compile=args.compile,
-    )
+    settings = network_settings(args)
     with tempfile.TemporaryDirectory() as folder:
         shards = write_shards(Path(folder) / "shards", args.pairs)
         ways = {}
@@ -144,7 +132,8 @@ def main() -> None:
             bench.step()
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{args.arch}, {args.pairs} pairs, {args.crop} px, K = {args.dim}, {name}, ", end="")
-    print(f"torch {torch.__version__}, recompute {args.recompute}, compile {args.compile}\n")
+    print(f"torch {torch.__version__}, {args.precision}, ", end="")
+    print(f"recompute {args.recompute}, compile {args.compile}\n")
     print("| way | s a step | images/s | peak GiB |\n|---|---:|---:|---:|")
     for way, found in ways.items():
         print(f"| {way} | {found['s']:.4f} | {found['images/s']:.0f} | {found['GiB']:.1f} |")

@@ -1,5 +1,6 @@
 """What the benchmarks of pretraining share: random shards of the real shape, settings, a clock."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -41,6 +42,33 @@ def pretrain_settings(**changes: Any) -> PretrainSettings:
             "epochs": 1,
             **changes,
         }
+    )
+
+
+def network_options(parser: argparse.ArgumentParser) -> None:
+    """Options for what is trained, and where."""
+    parser.add_argument("--arch", default="resnet50")
+    parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--crop", type=int, default=224)
+    parser.add_argument("--dim", type=int, default=8192)
+    parser.add_argument("--precision", default="float32", choices=["float32", "bf16"])
+    parser.add_argument("--recompute", default="none", choices=["none", "view", "block"])
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+
+
+def network_settings(args: argparse.Namespace) -> PretrainSettings:
+    """The settings that `network_options` gave."""
+    return pretrain_settings(
+        arch=args.arch,
+        crop=args.crop,
+        batch_size=args.pairs,
+        dim=args.dim,
+        dim_common=args.dim * 7 // 8,
+        precision=args.precision,
+        recompute=args.recompute,
+        compile=args.compile,
     )
 
 

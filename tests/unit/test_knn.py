@@ -5,7 +5,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from decur.config import KnnSettings
 from decur.errors import DecurError
-from decur.pretrain import build_model, pretrain
+from decur.methods import build_model
+from decur.pretrain import pretrain
 from decur.shards import Modality, PairedShards, Sample, ShardWriter
 from decur.transfer.knn import classes_of, knn_accuracy, knn_of_backbones
 from tests.unit.test_pretrain import log, settings, tensors

@@ -19,9 +19,9 @@ from decur.cli import main
 from decur.config import PretrainSettings, apply_variant
 from decur.errors import DecurError
 from decur.losses.decur import decur_loss
-from decur.methods import METHODS, count_views, dims_common
+from decur.methods import METHODS, build_model, count_views, dims_common
 from decur.models.two_branch import CONTRASTIVE_DIMS, TwoBranch
-from decur.pretrain import build_model, prepare, pretrain, training_step
+from decur.pretrain import prepare, pretrain, training_step
 from decur.shards import PairedShards
 from decur.step_profile import profile_steps
 from decur.views import augment_batch, batches, read_batch
@@ -133,7 +133,7 @@ def test_methods_that_pretrain_nothing_write_the_seeded_initialisation(
 ):
     pretrain(settings(method=method), shards_root, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
-    model = pretrain_module.build_model(settings(method=method), PairedShards(shards_root))
+    model = build_model(settings(method=method), PairedShards(shards_root))
     written = tensors(tmp_path)
     assert all(torch.equal(p, written[name]) for name, p in model.named_parameters())
 
