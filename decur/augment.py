@@ -114,10 +114,11 @@ class Augmentation:
         if draws.factors is not None:
             x = change_brightness_contrast(x, draws.factors)
         if draws.gray is not None:
-            x = x.mean(1, keepdim=True).where(_per_sample(draws.gray, x), x)
+            chosen = draws.gray.nonzero().squeeze(1).to(x.device)
+            x[chosen] = x[chosen].mean(1, keepdim=True).expand(-1, x.shape[1], -1, -1)
         if draws.sigma is not None:
             chosen = draws.sigma.nonzero().squeeze(1)
-            sigma, chosen = draws.sigma[chosen], chosen.to(x.device, non_blocking=True)
+            sigma, chosen = draws.sigma[chosen], chosen.to(x.device)
             x[chosen] = gaussian_blur(x[chosen], sigma)
         if draws.solarize is not None:
             x = torch.where(_per_sample(draws.solarize, x) & (x >= 0.5), 1 - x, x)
@@ -236,7 +237,7 @@ def change_brightness_contrast(x: Tensor, factors: Tensor) -> Tensor:
     brightness, contrast = (_per_sample(f, x) for f in factors.unbind(1))
     x = (x * brightness).clamp_(max=1)
     mean = x.mean((2, 3), keepdim=True)
-    return (x * contrast).add_(mean * (1 - contrast)).clamp_(0, 1)
+    return x.mul_(contrast).add_(mean * (1 - contrast)).clamp_(0, 1)
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:

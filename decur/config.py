@@ -135,7 +135,15 @@ class Pretrain(Strict):
         description="activations to compute again in backward, to save memory: of each "
         "view, or of each block",
     )
-    compile: bool = Field(False, description="torch.compile the backbones and projectors")
+    compile: Literal["none", "optimizer", "all"] = Field(
+        "none",
+        description="torch.compile LARS's update, or the networks too: minutes at a run's start",
+    )
+    cuda_graph: bool = Field(
+        False,
+        description="record the step once as a CUDA graph and replay it: for one GPU whose host is "
+        "too slow for it; needs `recompute: none`",
+    )
     accumulate_chunks: Count = Field(
         1,
         description="parts of a batch whose losses are averaged: less memory, but not the same "

@@ -95,13 +95,13 @@ def own_part(n: int) -> slice:
     return slice(rank() * size, (rank() + 1) * size)
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Tell whether the flag is set on any rank; every rank must ask."""
-    if world_size() == 1:
-        return flag
-    count = torch.tensor(float(flag), device=device)
-    dist.all_reduce(count)
-    return bool(count.item())
+def count_ranks(flag: bool, like: Tensor) -> Tensor:
+    """Count the ranks that raise the flag, as a scalar of the dtype and device of `like`.
+
+    Every rank must ask. The device is not waited for.
+    """
+    count = torch.full((), float(flag), dtype=like.dtype, device=like.device)
+    return _summed(count) if world_size() > 1 else count
 
 
 def all_gather_rows(z: Tensor) -> Tensor:

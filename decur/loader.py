@@ -1,9 +1,12 @@
-"""What a step needs, read in the background while the step before runs."""
+"""What goes on beside the steps: the next batch on its way in, the last numbers on theirs out."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+import torch
+from torch import Tensor
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -29,3 +32,49 @@ def ahead(load: Callable[[T], U], items: Iterable[T], depth: int = 2) -> Iterato
         finally:
             for _, loaded in due:
                 loaded.cancel()
+
+
+class SideStream:
+    """Has a GPU make tensors beside the current stream's work; on a CPU, only when they are taken.
+
+    On a CPU the cores are the step's: making the next batch earlier would take them away.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def start(self, make: Callable[[], list[list[Tensor]]]) -> Callable[[], list[list[Tensor]]]:
+        """Ask for tensors, from any thread; the call of the result gives them, ready for use."""
+        stream = self._stream
+        if stream is None:
+            return make
+        with torch.cuda.stream(stream):
+            made = make()
+            ready = stream.record_event()
+
+        def take() -> list[list[Tensor]]:
+            current = torch.cuda.current_stream(stream.device)
+            current.wait_event(ready)
+            for tensors in made:
+                for tensor in tensors:
+                    tensor.record_stream(current)
+            return made
+
+        return take
+
+
+def bring_back(scalars: Mapping[str, Tensor]) -> Callable[[], dict[str, float]]:
+    """Start to copy scalars of one device and dtype to the host; the result's call waits for them.
+
+    What the device was asked for later is not waited for, so that it never runs out of work.
+    """
+    stacked = torch.stack(list(scalars.values()))
+    values = stacked.to("cpu", non_blocking=True)
+    arrived = torch.cuda.current_stream().record_event() if stacked.is_cuda else None
+
+    def read() -> dict[str, float]:
+        if arrived is not None:
+            arrived.synchronize()
+        return dict(zip(scalars, values.tolist(), strict=True))
+
+    return read

@@ -1,5 +1,7 @@
 """Signs of health of the embeddings during pretraining: alignment and collapse, at a glance."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,8 +40,10 @@ def signs(embeddings: list[list[Tensor]], dim_common: int | None = None) -> dict
 def effective_rank(z: Tensor) -> float:
     """Exponential of the entropy of the spectrum of standardised embeddings (n, K).
 
-    At most min(n - 1, K); Roy and Vetterli, EUSIPCO 2007.
+    At most min(n - 1, K); Roy and Vetterli, EUSIPCO 2007. NaN where an embedding is not finite.
     """
+    if not z.isfinite().all():
+        return math.nan
     z = z - z.mean(0)
     z = z / z.std(0, correction=0).clamp(min=1e-6)
     smaller = z @ z.T if z.shape[0] <= z.shape[1] else z.T @ z

@@ -24,6 +24,7 @@ class LARS(torch.optim.Optimizer):
         momentum: weight of the running sum of steps.
         weight_decay: L2 penalty.
         eta: trust coefficient, as in the released code.
+        compiled: fuse the passes over the weights by torch.compile, which takes half a minute.
     """
 
     def __init__(
@@ -34,7 +35,11 @@ class LARS(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 1e-6,
         eta: float = 0.001,
+        compiled: bool = False,
     ) -> None:
+        self._add_adapted_to_momentum = (
+            torch.compile(_add_adapted_to_momentum) if compiled else _add_adapted_to_momentum
+        )
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta}
         super().__init__(params, defaults)
 
@@ -47,36 +52,48 @@ class LARS(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
+            for p in params:
+                if "momentum_buffer" not in self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
             vectors = [p for p in params if p.ndim < 2]
             weights = [p for p in params if p.ndim >= 2]
-            self._descend(vectors, [p.grad for p in vectors], group)
-            self._descend(weights, _adapted(weights, group["weight_decay"], group["eta"]), group)
+            self._descend(vectors, _add_to_momentum, group, group["momentum"])
+            rates = (group["momentum"], group["weight_decay"], group["eta"])
+            self._descend(weights, self._add_adapted_to_momentum, group, *rates)
         return loss
 
-    def _descend(self, params: list[Tensor], steps: list[Tensor], group: dict[str, Any]) -> None:
-        if not params:
-            return
-        for p in params:
-            if "momentum_buffer" not in self.state[p]:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        buffers = [self.state[p]["momentum_buffer"] for p in params]
-        torch._foreach_mul_(buffers, group["momentum"])
-        torch._foreach_add_(buffers, steps)
-        torch._foreach_add_(params, buffers, alpha=-group["lr"])
+    def _descend(
+        self, params: list[Tensor], add: Callable[..., None], group: dict[str, Any], *rates: float
+    ) -> None:
+        if params:
+            buffers = [self.state[p]["momentum_buffer"] for p in params]
+            add(buffers, [p.grad for p in params], params, *rates)
+            torch._foreach_add_(params, buffers, alpha=-group["lr"])
 
 
-def _adapted(weights: list[Tensor], weight_decay: float, eta: float) -> list[Tensor]:
-    """Decayed gradients, each rescaled to eta times its weight's norm."""
-    if not weights:
-        return []
-    grads = [p.grad for p in weights if p.grad is not None]
-    steps = list(torch._foreach_add(grads, weights, alpha=weight_decay))
+def _add_to_momentum(
+    buffers: list[Tensor], grads: list[Tensor], params: list[Tensor], momentum: float
+) -> None:
+    torch._foreach_mul_(buffers, momentum)
+    torch._foreach_add_(buffers, grads)
+
+
+def _add_adapted_to_momentum(
+    buffers: list[Tensor],
+    grads: list[Tensor],
+    weights: list[Tensor],
+    momentum: float,
+    weight_decay: float,
+    eta: float,
+) -> None:
+    """Add the decayed gradients, each rescaled to eta times its weight's norm."""
+    steps = torch._foreach_add(grads, weights, alpha=weight_decay)
     weight_norms = torch.stack(torch._foreach_norm(weights))
     step_norms = torch.stack(torch._foreach_norm(steps))
     trust = eta * weight_norms / step_norms
     trust = torch.where((weight_norms > 0) & (step_norms > 0), trust, 1.0)
     torch._foreach_mul_(steps, list(trust.unbind()))
-    return steps
+    _add_to_momentum(buffers, list(steps), weights, momentum)
 
 
 def parameter_groups(model: nn.Module, lr: float, lr_1d: float) -> list[dict[str, Any]]:
@@ -95,19 +112,24 @@ def build_optimizer(
     lr: float,
     lr_1d: float,
     weight_decay: float,
+    compiled: bool = False,
+    capturable: bool = False,
 ) -> torch.optim.Optimizer:
     """Build LARS (the paper's for ResNets) or AdamW (its for MiT) over `parameter_groups`.
 
-    AdamW decays both groups, as in the released code; LARS never decays the second.
+    AdamW decays both groups, as in the released code; LARS never decays the second. `compiled`
+    concerns LARS alone; `capturable` makes either fit for a CUDA graph.
 
     Raises:
         DecurError: if the name is neither.
     """
     groups = parameter_groups(model, lr, lr_1d)
     if name == "lars":
-        return LARS(groups, lr, weight_decay=weight_decay)
+        return LARS(groups, lr, weight_decay=weight_decay, compiled=compiled)
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr, weight_decay=weight_decay, fused=True)
+        return torch.optim.AdamW(
+            groups, lr, weight_decay=weight_decay, fused=True, capturable=capturable
+        )
     raise DecurError(f'optimizer must be "lars" or "adamw", got "{name}"')
 
 

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import math
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
-from tqdm import tqdm
 
 from decur.checkpoint import load_checkpoint, save_checkpoint
 from decur.config import UNTRAINED, PretrainSettings
-from decur.distributed import any_rank, is_main, rank, world_size
+from decur.cuda_graph import GraphedStep
+from decur.distributed import count_ranks, is_main, rank, world_size
 from decur.errors import DecurError
 from decur.interrupt import stop_request
-from decur.loader import ahead
+from decur.loader import SideStream, ahead
 from decur.methods import METHODS, Embeddings, Terms, build_model, count_views, dims_common
 from decur.models.batch_norm import synchronise_batch_norm
 from decur.models.recompute import recompute_backbones
@@ -30,9 +28,9 @@ from decur.monitor import signs
 from decur.optim import build_optimizer, cosine_factor, set_lr
 from decur.provenance import provenance
 from decur.shards import PairedShards
-from decur.step_log import StepLog
+from decur.step_log import Progress
 from decur.transfer.knn import knn_of_backbones
-from decur.views import Batch, augment_batch, batches, read_batch, training_rows
+from decur.views import augment_batch, batches, read_batch, training_rows
 from decur.weights import save_model
 
 Part = Callable[[str], AbstractContextManager[object]]
@@ -96,7 +94,7 @@ def prepare(model: TwoBranch, settings: PretrainSettings) -> nn.Module:
     model.to(memory_format=torch.channels_last)
     synchronise_batch_norm(model)
     recompute_backbones(model, settings.recompute)
-    if settings.compile:
+    if settings.compile == "all":
         model.compile()
     if world_size() == 1:
         return model
@@ -111,7 +109,7 @@ def training_step(
     settings: PretrainSettings,
     part: Part = record_function,
 ) -> tuple[Embeddings, Terms]:
-    """Embed, compute the loss in float32, descend; returns the embeddings and the loss's terms.
+    """Embed, compute the loss in float32, descend; returns embeddings and loss terms, detached.
 
     With `accumulate_chunks`, those of the last chunk and the mean terms.
     """
@@ -119,10 +117,9 @@ def training_step(
     optimizer.zero_grad()
     means: Terms = {}
     for chunk in _chunks(views, settings.accumulate_chunks):
-        with part("forward"):
-            chunk = [[x.to(memory_format=torch.channels_last) for x in branch] for branch in chunk]
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                embeddings = network(chunk)
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+        with part("forward"), bf16:
+            embeddings = network(chunk)
         with part("loss"):
             terms = METHODS[settings.method].loss(embeddings, settings, model)
             terms = {name: term / settings.accumulate_chunks for name, term in terms.items()}
@@ -131,7 +128,7 @@ def training_step(
         means = {name: term.detach() + means.get(name, 0) for name, term in terms.items()}
     with part("optimiser"):
         optimizer.step()
-    return embeddings, means
+    return [[z.detach() for z in branch] for branch in embeddings], means
 
 
 def _chunks(views: list[list[Tensor]], count: int) -> Iterator[list[list[Tensor]]]:
@@ -147,6 +144,8 @@ def _optimizer(model: TwoBranch, settings: PretrainSettings) -> torch.optim.Opti
         lr=settings.lr,
         lr_1d=settings.lr_1d,
         weight_decay=settings.weight_decay,
+        compiled=settings.compile != "none",
+        capturable=settings.cuda_graph,
     )
 
 
@@ -171,7 +170,8 @@ def train_steps(
 ) -> Iterator[dict[str, float]]:
     """Train from the last checkpoint of `identity` in `out` to the end, and save on the way.
 
-    Yields what each step logs. `part` is called around every part of a step.
+    Yields what each step logs: on a GPU one step late, so that it always has a step to go on with.
+    `part` is called around every part of a step.
 
     Raises:
         DecurError: unusable settings, a loss that is not finite, or a request to stop.
@@ -184,10 +184,13 @@ def train_steps(
     total = settings.epochs * per_epoch
     device = next(model.parameters()).device
     count = count_views(settings)
+    beside = SideStream(device)
 
-    def read(item: tuple[int, NDArray[np.int64]]) -> Batch:
+    def load(item: tuple[int, NDArray[np.int64]]) -> Callable[[], list[list[Tensor]]]:
         batch = read_batch(shards, item[1], settings, item[0], count)
-        return batch.pinned() if device.type == "cuda" else batch
+        if device.type == "cuda":
+            batch = batch.pinned()
+        return beside.start(lambda: augment_batch(batch, settings, device))
 
     def save(done: int) -> None:
         if is_main():
@@ -196,45 +199,71 @@ def train_steps(
 
     network = prepare(model, settings)
     model.train()
-    title = f"{settings.scenario} {settings.method}"
-    bar = tqdm(total=total, initial=start, desc=title, disable=not is_main())
-    started = time.perf_counter()
-    with closing(StepLog(out, start)) as log, bar, stop_request() as request:
-        for (step, batch), loaded in ahead(read, batches(rows, settings, start)):
+
+    def plain_step(views: list[list[Tensor]]) -> tuple[Embeddings, Terms]:
+        return training_step(network, model, optimizer, views, settings, part)
+
+    graphed = _is_graphed(settings, device)
+    take_step = GraphedStep(plain_step, optimizer) if graphed else plain_step
+    progress = Progress(
+        out,
+        f"{settings.scenario} {settings.method}",
+        start=start,
+        total=total,
+        pairs=settings.batch_size,
+        images=2 * count * settings.batch_size,
+    )
+    with progress, stop_request() as request:
+        for (step, batch), take in ahead(load, batches(rows, settings, start)):
             set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
             torch.manual_seed(hash((settings.seed, step, rank())))  # dropped paths, on resume too
             with part("augment"):
-                views = augment_batch(loaded, settings, device)
-            embeddings, terms = training_step(network, model, optimizer, views, settings, part)
-
-            with part("log"):
-                values = {name: term.item() for name, term in terms.items()}
-                _check_finite(values, step, batch, shards, out)
-                seconds, started = time.perf_counter() - started, time.perf_counter()
-                learning = {f"lr{i}": group["lr"] for i, group in enumerate(optimizer.param_groups)}
-                values |= {**learning, "pairs_per_s": len(batch) / seconds}
-                if device.type == "cuda":
-                    values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-                if step % settings.monitor_steps == 0:
-                    values |= signs(embeddings, _dim_common(embeddings, settings))
-                if _knn_is_due(settings, step + 1, per_epoch):
-                    values |= knn_of_backbones(model.backbones, settings, shards)
-                log.write(step, values)
-                images = len(batch) * 2 * count / seconds
-                shown = {name: f"{values[name]:.4g}" for name in terms}
-                bar.set_postfix({**shown, "images/s": f"{images:.0f}"}, refresh=False)
-                bar.update()
+                views = take()
+            embeddings, terms = take_step(views)
             done = step + 1
+            due = done % settings.checkpoint_steps == 0 or done % per_epoch == 0
+            with part("log"):
+                values = _watched(embeddings, settings, step)
+                values |= {f"lr{i}": group["lr"] for i, group in enumerate(optimizer.param_groups)}
+                if _knn_is_due(settings, done, per_epoch):
+                    values |= knn_of_backbones(model.backbones, settings, shards)
+                samples = list(shards.index["id"].iloc[batch])
+                flag = count_ranks(request.name is not None, terms["loss"])
+                progress.take(step, samples, terms, values, flag)
+                settled = progress.settle(behind=0 if due or device.type == "cpu" else 1)
+                stop = progress.stopping and done < total
+                if stop:
+                    settled += progress.settle(behind=0)
             with part("checkpoint"):
-                stop = any_rank(request.name is not None, device) and done < total
-                if stop or done % settings.checkpoint_steps == 0 or done % per_epoch == 0:
+                if stop or due:
                     save(done)
             if stop:
                 raise DecurError(
                     f"{out}: stopped by {request.name or 'another process'} after step {step}, and "
                     f"saved in {checkpoints}; run again to go on"
                 )
-            yield values
+            yield from settled
+
+
+def _is_graphed(settings: PretrainSettings, device: torch.device) -> bool:
+    if not settings.cuda_graph or device.type == "cpu":
+        return False
+    if world_size() > 1 or settings.recompute != "none":
+        raise DecurError(
+            f"scenarios.{settings.scenario}.pretrain.cuda_graph: is for one process and "
+            "`recompute: none`; set it to false"
+        )
+    return True
+
+
+def _watched(embeddings: Embeddings, settings: PretrainSettings, step: int) -> dict[str, float]:
+    """What the embeddings and the device show at this step, beside the loss."""
+    values = {}
+    if embeddings[0][0].is_cuda:
+        values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    if step % settings.monitor_steps == 0:
+        values |= signs(embeddings, _dim_common(embeddings, settings))
+    return values
 
 
 def _dim_common(embeddings: Embeddings, settings: PretrainSettings) -> int | None:
@@ -246,18 +275,3 @@ def _dim_common(embeddings: Embeddings, settings: PretrainSettings) -> int | Non
 def _knn_is_due(settings: PretrainSettings, done: int, per_epoch: int) -> bool:
     due = settings.knn is not None and done % (settings.knn.epochs * per_epoch) == 0
     return due and is_main()
-
-
-def _check_finite(
-    values: dict[str, float],
-    step: int,
-    batch: NDArray[np.int64],
-    shards: PairedShards,
-    out: Path,
-) -> None:
-    if not math.isfinite(values["loss"]):
-        names = ", ".join(shards.index["id"].iloc[batch[:8]])
-        raise DecurError(
-            f"{out}: loss is {values['loss']} at step {step} (samples {names}, ...); lower the "
-            f"learning rate; the last good checkpoint is in {out / 'checkpoints'}"
-        )

@@ -1,15 +1,98 @@
-"""What a pretraining run tells of each step: a line of JSON, TensorBoard, on demand W&B."""
+"""What a pretraining run tells of each step: a bar, a line of JSON, TensorBoard, on demand W&B."""
 
 import hashlib
 import json
+import math
 import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
 
 from decur.distributed import is_main
 from decur.errors import DecurError
+from decur.loader import bring_back
+
+
+class Taken(NamedTuple):
+    """A step that was asked of the device, which may still be at it."""
+
+    step: int
+    samples: list[str]
+    terms: Callable[[], dict[str, float]]
+    values: dict[str, float]
+
+
+class Progress:
+    """Follows the steps of a run: each, once the device has done it, is checked, logged and shown.
+
+    A context manager. `pairs` and `images` are of one step, for the rates. `stopping` tells whether
+    a settled step was the last that some rank wanted.
+    """
+
+    def __init__(
+        self, out: Path, title: str, *, start: int, total: int, pairs: int, images: int
+    ) -> None:
+        self.out, self._pairs, self._images = out, pairs, images
+        self._log = StepLog(out, start)
+        self._bar = tqdm(total=total, initial=start, desc=title, disable=not is_main())
+        self._taken: deque[Taken] = deque()
+        self._started = time.perf_counter()
+        self.stopping = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        self._log.close()
+
+    def take(
+        self,
+        step: int,
+        samples: list[str],
+        terms: Mapping[str, Tensor],
+        values: dict[str, float],
+        stop: Tensor,
+    ) -> None:
+        """Follow a step: terms and stop flag that the device still computes, and known values."""
+        self._taken.append(Taken(step, samples, bring_back({**terms, "stop": stop}), values))
+
+    def settle(self, behind: int) -> list[dict[str, float]]:
+        """Wait for all steps but the last `behind`, and give what was logged of each.
+
+        Raises:
+            DecurError: a loss is not finite.
+        """
+        return [self._settle(self._taken.popleft()) for _ in range(len(self._taken) - behind)]
+
+    def _settle(self, taken: Taken) -> dict[str, float]:
+        terms = taken.terms()
+        self.stopping |= terms.pop("stop") > 0
+        if not math.isfinite(terms["loss"]):
+            raise DecurError(
+                f"{self.out}: loss is {terms['loss']} at step {taken.step} (samples "
+                f"{', '.join(taken.samples[:8])}, ...); lower the learning rate; the last good "
+                f"checkpoint is in {self.out / 'checkpoints'}"
+            )
+        seconds, self._started = time.perf_counter() - self._started, time.perf_counter()
+        values = {**terms, **taken.values, "pairs_per_s": self._pairs / seconds}
+        self._log.write(taken.step, values)
+        shown = {name: f"{term:.4g}" for name, term in terms.items()}
+        self._bar.set_postfix({**shown, "images/s": f"{self._images / seconds:.0f}"}, refresh=False)
+        self._bar.update()
+        return values
 
 
 class StepLog:

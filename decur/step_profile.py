@@ -60,6 +60,7 @@ def profile_steps(
     Raises:
         DecurError: the run has too few steps.
     """
+    settings = settings.model_copy(update={"cuda_graph": False})  # which has no parts
     shards = PairedShards(shards_root)
     model = build_model(settings, shards).to(device)
     watch = StopWatch(torch.device(device))

@@ -107,10 +107,10 @@ def read_batch(
 def augment_batch(
     batch: Batch, settings: PretrainSettings, device: torch.device
 ) -> list[list[Tensor]]:
-    """Augment on the device: float32 views `[modality][view]` of (n, C, crop, crop)."""
+    """Augment on the device: channels-last float32 views `[modality][view]`, (n, C, crop, crop)."""
     views = []
     for images, draws, augment in zip(*batch, augmentations(settings), strict=True):
         moved = [image.to(device, non_blocking=True) for image in images]
-        pairs = zip(moved, draws, strict=True)
-        views.append([augment.apply(image, draw) for image, draw in pairs])
+        augmented = [augment.apply(x, drawn) for x, drawn in zip(moved, draws, strict=True)]
+        views.append([x.contiguous(memory_format=torch.channels_last) for x in augmented])
     return views

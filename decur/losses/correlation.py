@@ -13,6 +13,7 @@ their own share of the dimensions (`decur.distributed.own_dimensions`). What con
 are N x N Gram matrices and scalars.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -95,8 +96,11 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
         ctx.save_for_backward(z)
+        # A product in parts: as one, its N x N result would keep a GPU's few largest tiles busy.
+        parts = math.gcd(z.shape[1], 32)
+        z = z.unflatten(1, (parts, z.shape[1] // parts)).transpose(0, 1)
         with torch.autocast(z.device.type, enabled=False):
-            return z @ z.T
+            return (z @ z.mT).sum(0)
 
     @staticmethod
     @once_differentiable

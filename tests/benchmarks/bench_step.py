@@ -1,11 +1,12 @@
-"""What a whole pretraining step costs over the bare forward and backward of the same networks.
+r"""What a whole pretraining step costs over the bare forward and backward of the same networks.
 
 Bare: the same backbones and projectors, forward and backward of a sum, on views already there.
 Whole: batches read from shards, augmentation, loss, optimiser and log, as `decur pretrain` runs
 them, and the time of a checkpoint beside. All in one process; medians.
 
     python tests/benchmarks/bench_step.py --arch resnet50 --pairs 32 --threads 2
-    python tests/benchmarks/bench_step.py --device cuda --pairs 64 --precision bf16 --steps 30
+    python tests/benchmarks/bench_step.py --device cuda --pairs 64 --precision bf16 --steps 30 \
+        --cuda-graph
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import network_options, network_settings, seconds, write_shards
+from common import network_options, network_settings, recorded, seconds, write_shards
 
 from decur.methods import METHODS, build_model, count_views
 from decur.optim import build_optimizer
@@ -33,11 +34,18 @@ def main() -> None:
     device = torch.device(args.device)
     settings = network_settings(args)
     with tempfile.TemporaryDirectory() as folder:
-        shards = write_shards(Path(folder) / "shards", args.pairs * (args.steps + 1))
+        shards = write_shards(Path(folder) / "shards", args.pairs)
         rows = shards.rows("train")[: args.pairs]
         model = build_model(settings, shards).to(device).train()
         network = prepare(model, settings)
-        optimizer = build_optimizer(model, name="lars", lr=0.2, lr_1d=0.0048, weight_decay=1e-6)
+        optimizer = build_optimizer(
+            model,
+            name="lars",
+            lr=0.2,
+            lr_1d=0.0048,
+            weight_decay=1e-6,
+            compiled=settings.compile != "none",
+        )
         count = count_views(settings)
         batch = read_batch(shards, rows, settings, 0, count)
         views = augment_batch(batch, settings, device)
@@ -57,6 +65,11 @@ def main() -> None:
 
         parts = {
             "bare forward and backward": seconds(bare, args.steps, device),
+            **(
+                {"bare, as a CUDA graph": seconds(recorded(bare), args.steps, device)}
+                if args.cuda_graph
+                else {}
+            ),
             "read": seconds(lambda: read_batch(shards, rows, settings, 0, count), 3, device),
             "augment": seconds(lambda: augment_batch(batch, settings, device), 3, device),
             "loss": seconds(loss, 5, device),
@@ -70,7 +83,8 @@ def main() -> None:
             ),
         }
         peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
-        pretrain(settings, shards.root, Path(folder) / "out", device=args.device)
+        run = settings.model_copy(update={"splits": ["train"] * (args.steps + 1)})
+        pretrain(run, shards.root, Path(folder) / "out", device=args.device)
         lines = (Path(folder) / "out" / "log.jsonl").read_text().splitlines()
         rates = [json.loads(line)["pairs_per_s"] for line in lines][1:]
         parts["whole step, as run"] = args.pairs / statistics.median(rates)

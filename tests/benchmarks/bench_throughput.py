@@ -1,12 +1,14 @@
 r"""Images a second of pretraining, the way of the paper's code against ours, on one device.
 
-Theirs: float32 networks (no TF32), one forward pass a view, the K x K cross-correlations of the
-DeCUR loss built whole. Ours: the whole step of `decur pretrain`. Both with our augmentation
-of random uint8 batches that are on the device already, LARS, 2 views of 2 modalities.
+Theirs: float32 networks, one forward pass a view, the K x K cross-correlations of the DeCUR loss
+built whole; once with float32 convolutions, once with the TF32 ones that torch takes by default.
+Ours: the step of `decur pretrain`, plain, as a CUDA graph, and with a compiled optimiser besides.
+All with our augmentation of random uint8 batches that are on the device already, LARS, 2 views of
+2 modalities.
 
     python tests/benchmarks/bench_throughput.py --device cuda --precision bf16 --pairs 64 --steps 20
     python tests/benchmarks/bench_throughput.py --device cuda --precision bf16 --pairs 256 \
-        --recompute view --ours
+        --recompute view --ways ours --steps 4
 
 Prints images/s, peak memory, the loss's share of our step, and the roofline: the floating point
 operations of our step over the rate of a large bf16 product on the same device.
@@ -14,20 +16,29 @@ operations of our step over the rate of a large bf16 product on the same device.
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from common import network_options, network_settings, seconds, wait, write_shards
+from common import network_options, network_settings, recorded, seconds, write_shards
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from decur.config import PretrainSettings
+from decur.cuda_graph import GraphedStep
 from decur.methods import METHODS, Embeddings, build_model, count_views
 from decur.optim import build_optimizer
 from decur.pretrain import prepare, training_step
 from decur.shards import PairedShards
 from decur.views import Batch, augment_batch, read_batch
+
+WAYS = {
+    "paper": "paper's way, float32",
+    "paper-tf32": "paper's way, TF32 convolutions",
+    "ours": "ours",
+    "graph": "ours, a CUDA graph",
+    "compiled": "ours, a CUDA graph, compiled LARS",
+}
 
 
 def plain_loss(z: Embeddings, dim_common: int, lambd: float) -> Tensor:
@@ -50,101 +61,107 @@ def plain_loss(z: Embeddings, dim_common: int, lambd: float) -> Tensor:
 
 
 class Bench:
-    """One way of taking steps, and what it costs."""
+    """One way of taking steps."""
 
-    def __init__(self, settings: PretrainSettings, shards: PairedShards, device: torch.device):
+    def __init__(
+        self, way: str, settings: PretrainSettings, shards: PairedShards, device: torch.device
+    ) -> None:
         self.settings, self.device = settings, device
+        torch.backends.cudnn.allow_tf32 = way != "paper"
         self.model = build_model(settings, shards).to(device).train()
         self.optimizer = build_optimizer(
-            self.model, name="lars", lr=0.2, lr_1d=0.0048, weight_decay=1e-6
+            self.model,
+            name="lars",
+            lr=0.2,
+            lr_1d=0.0048,
+            weight_decay=1e-6,
+            compiled=way == "compiled",
         )
         rows = shards.rows("train")[: settings.batch_size]
         batch = read_batch(shards, rows, settings, 0, count_views(settings))
         self.batch = Batch([[x.to(device) for x in views] for views in batch.images], batch.draws)
+        self.take_step: Callable[[list[list[Tensor]]], object] = self.paper_step
+        if not way.startswith("paper"):
+            self.network = prepare(self.model, settings)
+            self.take_step = self.our_step
+        if way in ("graph", "compiled"):
+            self.take_step = GraphedStep(self.our_step, self.optimizer)
 
     def views(self) -> list[list[Tensor]]:
         return augment_batch(self.batch, self.settings, self.device)
 
-    def plain_step(self) -> None:
-        embeddings = self.model(self.views())
+    def paper_step(self, views: list[list[Tensor]]) -> None:
+        embeddings = self.model(views)
         loss = plain_loss(embeddings, self.settings.dim_common, self.settings.lambd)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
 
-    def prepared(self) -> "Bench":
-        self.network = prepare(self.model, self.settings)
-        return self
+    def our_step(self, views: list[list[Tensor]]) -> object:
+        return training_step(self.network, self.model, self.optimizer, views, self.settings)
 
     def step(self) -> None:
-        training_step(self.network, self.model, self.optimizer, self.views(), self.settings)
+        self.take_step(self.views())
 
-    def loss_seconds(self, steps: int) -> float:
-        views = self.views()
-        bf16 = self.settings.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            z = self.network(views)
-        z = [[x.detach().requires_grad_() for x in branch] for branch in z]
-        loss = METHODS["decur"].loss
-        return seconds(
-            lambda: loss(z, self.settings, self.model)["loss"].backward(), steps, self.device
-        )
+    def flops(self) -> int:
+        with FlopCounterMode(display=False) as counter:
+            self.our_step(self.views())
+        return counter.get_total_flops()
 
 
-def measured(step: Any, pairs: int, steps: int, device: torch.device) -> dict[str, float]:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    s = seconds(step, steps, device)
-    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
-    return {"s": s, "images/s": 4 * pairs / s, "GiB": peak}
+def loss_seconds(settings: PretrainSettings, model: torch.nn.Module, device: torch.device) -> float:
+    """Forward and backward of the loss on embeddings; on a GPU its own time, replayed."""
+    shape = (settings.batch_size, settings.dim)
+    z = [[torch.randn(shape, device=device, requires_grad=True) for _ in "ab"] for _ in range(2)]
+
+    def call() -> None:
+        METHODS["decur"].loss(z, settings, model)["loss"].backward()
+
+    return seconds(recorded(call) if device.type == "cuda" else call, 20, device)
 
 
 def bf16_rate(device: torch.device, size: int) -> float:
     """Floating point operations a second of a large bf16 product."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    wait(device)
     return 2 * size**3 / seconds(lambda: a @ b, 20, device)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     network_options(parser)
-    parser.add_argument("--ours", action="store_true", help="leave the paper's way out")
+    parser.add_argument("--ways", nargs="+", choices=WAYS)
     parser.add_argument("--steps", type=int, default=10)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    cuda = device.type == "cuda"
+    ways = args.ways or (list(WAYS) if cuda else ["paper", "ours"])
     settings = network_settings(args)
+    name = torch.cuda.get_device_name() if cuda else "CPU"
+    print(f"{args.arch}, {args.pairs} pairs, {args.crop} px, K = {args.dim}, {name}, ", end="")
+    print(f"torch {torch.__version__}, {args.precision}, recompute {args.recompute}\n")
+    print("| way | s a step | images/s | peak GiB |\n|---|---:|---:|---:|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         shards = write_shards(Path(folder) / "shards", args.pairs)
-        ways = {}
-        if not args.ours:
-            bench = Bench(settings, shards, device)
-            ways["paper's way, float32"] = measured(
-                bench.plain_step, args.pairs, args.steps, device
-            )
+        for way in ways:
+            if cuda:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+            precision = "float32" if way.startswith("paper") else args.precision
+            chosen = settings.model_copy(update={"precision": precision})
+            bench = Bench(way, chosen, shards, device)
+            if not way.startswith("paper"):
+                flops, loss = bench.flops(), loss_seconds(chosen, bench.model, device)
+            s = seconds(bench.step, args.steps, device)
+            peak = torch.cuda.max_memory_allocated() / 2**30 if cuda else float("nan")
+            print(f"| {WAYS[way]} | {s:.4f} | {4 * args.pairs / s:.0f} | {peak:.1f} |", flush=True)
             del bench
-        bench = Bench(settings, shards, device).prepared()
-        ways["ours"] = measured(bench.step, args.pairs, args.steps, device)
-        loss = bench.loss_seconds(args.steps)
-        with FlopCounterMode(display=False) as counter:
-            bench.step()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    print(f"{args.arch}, {args.pairs} pairs, {args.crop} px, K = {args.dim}, {name}, ", end="")
-    print(f"torch {torch.__version__}, {args.precision}, ", end="")
-    print(f"recompute {args.recompute}, compile {args.compile}\n")
-    print("| way | s a step | images/s | peak GiB |\n|---|---:|---:|---:|")
-    for way, found in ways.items():
-        print(f"| {way} | {found['s']:.4f} | {found['images/s']:.0f} | {found['GiB']:.1f} |")
-    ours = ways["ours"]["s"]
-    rate = bf16_rate(device, 8192 if device.type == "cuda" else 1024)
-    flops = counter.get_total_flops()
-    print(f"\nLoss: {loss / ours:.1%} of our step. ", end="")
+    rate = bf16_rate(device, 8192 if cuda else 1024)
+    print(f"\nLoss: {loss:.4f} s, {loss / s:.1%} of the last step. ", end="")
+    print(f"Step: {flops / 1e12:.2f} TFLOP; at the {rate / 1e12:.1f} TFLOP/s of a bf16 product it ")
     print(
-        f"Our step: {flops / 1e12:.2f} TFLOP; at the {rate / 1e12:.1f} TFLOP/s of a bf16 product "
+        f"would take {flops / rate:.4f} s: the last way is at {flops / rate / s:.0%} of that rate."
     )
-    print(f"it would take {flops / rate:.4f} s: we are at {flops / rate / ours:.0%} of that rate.")
 
 
 if __name__ == "__main__":

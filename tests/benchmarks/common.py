@@ -53,7 +53,8 @@ def network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dim", type=int, default=8192)
     parser.add_argument("--precision", default="float32", choices=["float32", "bf16"])
     parser.add_argument("--recompute", default="none", choices=["none", "view", "block"])
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", default="none", choices=["none", "optimizer", "all"])
+    parser.add_argument("--cuda-graph", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
 
@@ -69,22 +70,44 @@ def network_settings(args: argparse.Namespace) -> PretrainSettings:
         precision=args.precision,
         recompute=args.recompute,
         compile=args.compile,
+        cuda_graph=args.cuda_graph,
     )
 
 
 def seconds(call: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Median time of a call, the first not counted, the device's work included."""
+    """Median time of a call, the first ones not counted, the device's work included.
+
+    A GPU is waited for after `repeats` calls, as in training, where it is given the next step while
+    it is at the last; so its time is the median of three such rows.
+    """
+    rows, in_a_row = (3, repeats) if device.type == "cuda" else (repeats, 1)
+    for _ in range(3 if device.type == "cuda" else 1):
+        call()
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(rows):
         wait(device)
         start = time.perf_counter()
-        call()
+        for _ in range(in_a_row):
+            call()
         wait(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+        times.append((time.perf_counter() - start) / in_a_row)
+    return statistics.median(times)
 
 
 def wait(device: torch.device) -> None:
     """Until the device has done what it was asked."""
     if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+def recorded(call: Callable[[], object]) -> Callable[[], None]:
+    """A replay of what the call asks of the GPU, so that only the GPU's own time is left."""
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
