@@ -80,7 +80,7 @@ class Augmentation:
     def __call__(self, batch: Tensor, generator: Generator) -> Tensor:
         """Augment (N, C, H, W) uint8 into (N, C, size, size) float32 on the batch's device.
 
-        Values are in [0, 1], unless `mean` and `std` are set.
+        Values are in [0, 1] up to rounding, unless `mean` and `std` are set.
 
         Raises:
             DecurError: if the batch is not four-dimensional uint8, or `mean` and `std` do not
@@ -110,7 +110,7 @@ class Augmentation:
     def apply(self, batch: Tensor, draws: "Draws") -> Tensor:
         """Augment a batch as drawn; see `__call__`."""
         self._check(batch)
-        x = crop_resize(batch, draws.boxes, draws.flips, self.size).div_(255)
+        x = crop_resize(batch / 255, draws.boxes, draws.flips, self.size)
         if draws.factors is not None:
             x = change_brightness_contrast(x, draws.factors)
         if draws.gray is not None:
@@ -122,7 +122,6 @@ class Augmentation:
             x[chosen] = gaussian_blur(x[chosen], sigma)
         if draws.solarize is not None:
             x = torch.where(_per_sample(draws.solarize, x) & (x >= 0.5), 1 - x, x)
-        x = x.clamp_(0, 1)  # weights that sum to 1 but for rounding
         if self.mean is not None and self.std is not None:
             mean, std = (x.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
             x = x.sub_(mean).div_(std)

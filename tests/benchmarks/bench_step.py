@@ -83,7 +83,7 @@ def main() -> None:
             ),
         }
         peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
-        run = settings.model_copy(update={"splits": ["train"] * (args.steps + 1)})
+        run = settings.model_copy(update={"splits": ("train",) * (args.steps + 1)})
         pretrain(run, shards.root, Path(folder) / "out", device=args.device)
         lines = (Path(folder) / "out" / "log.jsonl").read_text().splitlines()
         rates = [json.loads(line)["pairs_per_s"] for line in lines][1:]
