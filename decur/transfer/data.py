@@ -1,5 +1,6 @@
 """Labelled batches for transfer: label fractions, joint crops and flips, targets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,19 +17,20 @@ CENTRE = 224 / 256
 """Side of the evaluation crop over that of the image (appendix B)."""
 
 
-def label_subset(rows: NDArray[np.int64], percent: float, seed: int) -> NDArray[np.int64]:
-    """A seeded subset of `percent` of the rows, without replacement, in the order of the rows.
+def label_subset(ids: Sequence[str], percent: float, seed: int) -> NDArray[np.int64]:
+    """Positions of a seeded subset of `percent` of the samples, without replacement, ascending.
+
+    Drawn from the sorted names, so that it does not depend on the order of files or rows.
 
     Raises:
         DecurError: the percentage selects no sample.
     """
-    if percent == 100:
-        return rows
-    count = int(len(rows) * percent / 100)
-    if not 0 < count <= len(rows):
-        raise DecurError(f"labels: {percent:g} % of {len(rows)} samples selects {count} samples")
-    chosen = np.random.default_rng(seed).choice(len(rows), count, replace=False)
-    return rows[np.sort(chosen)]
+    count = int(len(ids) * percent / 100)
+    if not 0 < count <= len(ids):
+        raise DecurError(f"labels: {percent:g} % of {len(ids)} samples selects {count} samples")
+    by_name = np.argsort(np.asarray(ids), kind="stable")
+    chosen = np.random.default_rng(seed).choice(len(ids), count, replace=False)
+    return np.sort(by_name[chosen])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from decur import datasets
+from decur.checkpoint import write_atomically
 from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.methods import build_model, dims_common
@@ -35,18 +36,21 @@ def transfer(
 ) -> None:
     """Evaluate the backbones of `weights` in every cell, on the datasets below `shards`.
 
-    Writes `out/<cell>/metrics.json`: metrics in percent, and where they came from.
+    Writes `out/<cell>/metrics.json`: metrics in percent, and where they came from; beside it, where
+    a head was trained, `labels.txt`: the ids of the training samples whose labels it saw.
     """
     tensors, metadata = read_weights(weights)
     for cell in cells:
         data = PairedShards(shards / cell.dataset)
+        path = out / str(cell) / "metrics.json"
         if cell.protocol.startswith("probe"):
             metrics = _probe(settings, cell, tensors, data)
         else:
-            metrics = _train_head(settings, cell, tensors, data, torch.device(device))
+            rows = _labelled_rows(cell, data, settings.pretrain.seed)
+            metrics = _train_head(settings, cell, tensors, data, rows, torch.device(device))
+            _write_lines(path.with_name("labels.txt"), data.index["id"].iloc[rows])
         origin = provenance(settings, {cell.dataset: data.card["checksum"]})
         origin["pretrained"] = metadata.get("provenance", {})
-        path = out / str(cell) / "metrics.json"
         write_json(path, {"run": settings.run, "cell": str(cell), **metrics, "provenance": origin})
         scores = {k: round(v, 1) for k, v in metrics["metrics"].items()}
         print(f"{settings.run} {cell}: {scores}", flush=True)
@@ -83,11 +87,22 @@ def _backbones(
     ]
 
 
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def _labelled_rows(cell: Cell, shards: PairedShards, seed: int) -> NDArray[np.int64]:
+    rows = shards.rows("train", labelled=True)
+    return rows[label_subset(shards.index["id"].iloc[rows].tolist(), cell.labels, seed)]
+
+
 def _train_head(
     settings: TransferSettings,
     cell: Cell,
     tensors: dict[str, Tensor],
     shards: PairedShards,
+    rows: NDArray[np.int64],
     device: torch.device,
 ) -> dict[str, dict[str, float]]:
     recipe = settings.recipes[cell.dataset]
@@ -100,7 +115,6 @@ def _train_head(
     model = head(backbones, len(facts.classes))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = LabelledData(shards, presets, recipe, facts.ignore, device)
-    rows = label_subset(shards.rows("train", labelled=True), cell.labels, seed)
     frozen = cell.protocol == "linear"
     train(model, data, rows, recipe.recipe(cell.protocol), frozen=frozen, seed=seed)
     metrics = evaluate(model, data, shards.rows(facts.evaluation, labelled=True))

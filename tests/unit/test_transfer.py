@@ -73,15 +73,22 @@ def test_classes_that_neither_occur_nor_are_predicted_do_not_count():
 
 
 def test_label_subsets_are_seeded_without_replacement_and_never_empty():
-    rows = np.arange(50, 350)
-    subset = label_subset(rows, 10, seed=1)
+    ids = [f"sample-{i:04d}" for i in range(300)]
+    subset = label_subset(ids, 10, seed=1)
     assert len(set(subset)) == 30
-    assert set(subset) <= set(rows)
-    np.testing.assert_array_equal(subset, label_subset(rows, 10, seed=1))
-    assert list(subset) != list(label_subset(rows, 10, seed=2))
-    np.testing.assert_array_equal(label_subset(rows, 100, seed=1), rows)
+    assert set(subset) <= set(range(300))
+    np.testing.assert_array_equal(subset, label_subset(ids, 10, seed=1))
+    assert list(subset) != list(label_subset(ids, 10, seed=2))
+    np.testing.assert_array_equal(label_subset(ids, 100, seed=1), range(300))
     with pytest.raises(DecurError, match=r"0\.1 % of 300 samples selects 0"):
-        label_subset(rows, 0.1, seed=1)
+        label_subset(ids, 0.1, seed=1)
+
+
+def test_label_subsets_do_not_depend_on_the_order_of_the_samples():
+    ids = np.array([f"sample-{i:04d}" for i in range(300)])
+    shuffled = np.random.default_rng(0).permutation(ids)
+    chosen = set(ids[label_subset(ids.tolist(), 10, seed=1)])
+    assert chosen == set(shuffled[label_subset(shuffled.tolist(), 10, seed=1)])
 
 
 def test_crops_and_flips_are_common_to_modalities_and_mask(shards_root):
@@ -214,6 +221,10 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     transfer(settings, cells, weights, shards_root.parent, out)
     products = [json.loads((out / str(cell) / "metrics.json").read_text()) for cell in cells]
     assert products[0]["counts"] == {"train": 24}
+    labels = (out / str(cells[0]) / "labels.txt").read_text().splitlines()
+    assert len(set(labels)) == 24
+    assert set(labels) < {f"{i:04d}" for i in range(48)}
+    assert not (out / str(cells[2]) / "labels.txt").exists()
     assert products[0]["metrics"].keys() == {"map_micro", "map_macro"}
     assert products[2]["metrics"].keys() == {"common", "unique1", "unique2"}
     assert products[3]["counts"] == products[4]["counts"] == {"dimensions": 8}
