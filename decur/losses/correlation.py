@@ -96,8 +96,8 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
         ctx.save_for_backward(z)
-        # A product in parts: as one, its N x N result would keep a GPU's few largest tiles busy.
-        parts = math.gcd(z.shape[1], 32)
+        # In parts on a GPU: as one product, its small N x N result would be the work of one core.
+        parts = math.gcd(z.shape[1], 32) if z.is_cuda else 1
         z = z.unflatten(1, (parts, z.shape[1] // parts)).transpose(0, 1)
         with torch.autocast(z.device.type, enabled=False):
             return (z @ z.mT).sum(0)
