@@ -67,7 +67,7 @@ def _finish(
             {"name": file.path.name, "bytes": file.size, "checksum": file.checksum}
             for file in archives
         ],
-        "provenance": provenance(settings, inputs),
+        "provenance": provenance(settings.model_dump(mode="json", exclude_unset=True), inputs),
     }
     write_json(out / MANIFEST, manifest)
     print(f"{name}: {len(listing)} files, {size / 1e6:.1f} MB", flush=True)

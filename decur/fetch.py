@@ -227,6 +227,7 @@ class _Transfer:
                     return self._attempt(session)
                 except WrongError as error:
                     self.partial.unlink(missing_ok=True)
+                    self.side.unlink(missing_ok=True)
                     wrong += 1
                     reason, farthest = str(error), 0
                     if wrong == WRONG_TRIES:

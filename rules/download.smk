@@ -1,6 +1,13 @@
 # Raw files of each dataset, in its official layout: scenes, sample frames or archives.
 
 
+def download_settings(w):
+    """What the job reads: only scenes are drawn for one size of the stored samples."""
+    settings = CONFIG.datasets[w.dataset]
+    stored = set() if settings.source == "scenes" else {"pixels", "modalities", "seasons"}
+    return settings.model_dump_json(exclude=stored)
+
+
 rule download:
     output:
         PATHS.manifest("{dataset}"),
@@ -13,7 +20,7 @@ rule download:
         mem_mb=2000,
         runtime=lambda w: 60 if CONFIG.datasets[w.dataset].source == "scenes" else 1440,
     params:
-        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        settings=download_settings,
         folder=subpath(output[0], parent=True),
     shell:
         "decur download {wildcards.dataset} --settings {params.settings:q}"
