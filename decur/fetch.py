@@ -21,11 +21,11 @@ from typing import Any
 
 import requests
 import urllib3
-from tqdm import tqdm
 
 import decur
 from decur.datasets import Part
 from decur.errors import DecurError
+from decur.progress import byte_bar
 from decur.provenance import write_json
 
 CHUNK = 1 << 20
@@ -92,7 +92,7 @@ class Progress:
     """A bar over the bytes of all parts (rate, time left), which may go back, and stop together."""
 
     def __init__(self, title: str, total: int | None) -> None:
-        self._bar = tqdm(desc=title, total=total, unit="B", unit_scale=True, mininterval=1)
+        self._bar = byte_bar(title, total)
         self._lock = threading.Lock()
         self._positions: dict[str, int] = {}
         self.stop = threading.Event()

@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from tqdm import tqdm
-
 from decur.datasets import Archive
 from decur.errors import DecurError
+from decur.progress import byte_bar
 
 CHUNK = 1 << 20
+BLOCK = 1 << 16  # tarfile copies what is left of one at every header
 DAMAGE = (
     EOFError,
     NotImplementedError,  # a compression that zipfile does not know
@@ -52,7 +52,7 @@ def unpack(archive: Archive, files: Sequence[Path], root: Path) -> None:
     root = root / archive.into
     name = files[0].name
     total = sum(file.stat().st_size for file in files)
-    with tqdm(desc=f"unpack {name}", total=total, unit="B", unit_scale=True, mininterval=1) as bar:
+    with byte_bar(f"unpack {name}", total) as bar:
         try:
             if archive.kind == "tar":
                 _unpack_tar(files, archive, root, bar.update)
@@ -76,7 +76,7 @@ def _unpack_tar(
     with gzip.GzipFile(fileobj=io.BufferedReader(_Joined(files, tell), CHUNK)) as unzipped:
         stream = _Watched(unzipped)
         # As a stream the tar is never sought backwards, which gzip could only do from its start.
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile keeps them all: gigabytes for millions of files
                 target = _target(files[0], member.name, archive, root)

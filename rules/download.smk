@@ -2,10 +2,11 @@
 
 
 def download_settings(w):
-    """What the job reads: only scenes are drawn for one size of the stored samples."""
+    """What the job reads: of the stored samples nothing, unless scenes are drawn for them."""
     settings = CONFIG.datasets[w.dataset]
-    stored = set() if settings.source == "scenes" else {"pixels", "modalities", "seasons"}
-    return settings.model_dump_json(exclude=stored)
+    if settings.source == "scenes":
+        return settings.model_dump_json()
+    return settings.model_dump_json(exclude={"pixels", "modalities", "seasons"})
 
 
 rule download:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +66,8 @@ def without_official_urls(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def only_mirror(*args):
         return [
-            archives.dataclasses.replace(
-                archive,
-                parts=tuple(
-                    archives.dataclasses.replace(part, urls=part.urls[:1]) for part in archive.parts
-                ),
-            )
-            for archive in resolve(*args)
+            replace(a, parts=tuple(replace(part, urls=part.urls[:1]) for part in a.parts))
+            for a in resolve(*args)
         ]
 
     monkeypatch.setattr(archives, "_resolve", only_mirror)
