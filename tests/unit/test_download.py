@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from tests.unit.http_server import Server, serving
 
 NAME = "nrw_dataset.tar.gz"
 FILES = {f"city{i % 7}/{i}_rgb.jp2": np.random.default_rng(i).bytes(6000) for i in range(600)}
+LARGE = {f"city{i}/large_seg.tif": bytes([i]) * 20_000_000 for i in range(4)}
 BODY = tar(FILES.items())
 
 
@@ -279,44 +279,49 @@ def test_stopped_at_the_last_steps_a_rerun_ends_in_the_same_raw_folder(
     assert tree(raw) == before
 
 
-def measure(folder: Path) -> tuple[int, int]:
-    """Bytes fetched, and files unpacked, so far; files may vanish meanwhile."""
-    fetched = unpacked = 0
+def measure(folder: Path) -> tuple[int, int, int]:
+    """Bytes fetched, files unpacked, and bytes of a file half written; files may vanish."""
+    fetched = unpacked = half = 0
     for root, _, names in os.walk(folder):
         for name in names:
+            unpacked += ".archives" not in root
+            try:
+                size = (Path(root) / name).stat().st_size
+            except OSError:
+                continue
             if ".archives" in root:
-                try:
-                    fetched += (Path(root) / name).stat().st_size
-                except OSError:
-                    continue
-            else:
-                unpacked += 1
-    return fetched, unpacked
+                fetched += size
+            elif name.startswith("."):
+                half = max(half, size)
+    return fetched, unpacked, half
 
 
 def test_killed_at_any_moment_a_rerun_ends_in_the_same_raw_folder(server, packed, tmp_path):
+    body = tar((FILES | LARGE).items())
+    (packed / NAME).write_bytes(body)
+    write_checksums(packed)
     serve(server, packed, pause=0.003)
     chosen = settings(packed, server)
     undisturbed = tmp_path / "undisturbed" / "geonrw"
     download("geonrw", chosen, undisturbed)
+    expected = tree(undisturbed)
     raw = tmp_path / "raw" / "geonrw"
     rng = np.random.default_rng()
+    moments = [(int(n), 0, 0) for n in sorted(rng.integers(1, len(body), 3))]
+    moments += [(0, int(n), 0) for n in sorted(rng.integers(1, len(FILES), 3))]
+    moments += [(0, 0, int(n)) for n in rng.integers(1, 10_000_000, 2)]
     kills = 0
-    moments = [(int(b), 0) for b in sorted(rng.integers(1, len(BODY), 3))]
-    moments += [(len(BODY), int(n)) for n in sorted(rng.integers(1, len(FILES), 4))]
-    for fetched, unpacked in moments:
+    for moment in moments:
         job = run(raw, chosen)
-        while job.poll() is None and measure(raw.parent) < (fetched, unpacked):
+        while job.poll() is None and any(np.less(measure(raw.parent), moment)):
             time.sleep(0.0005)
-        if job.poll() is None:
-            job.send_signal(signal.SIGKILL)
-            kills += 1
-        job.wait(60)
+        kills += job.poll() is None
+        job.kill()
         job.communicate()
-        assert not (raw / "manifest.json").exists() or tree(raw) == tree(undisturbed), moments
+        assert not (raw / "manifest.json").exists() or tree(raw) == expected, moments
     job = run(raw, chosen)
     _, error = job.communicate(timeout=60)
     assert job.returncode == 0, error
-    assert tree(raw) == tree(undisturbed), moments
+    assert tree(raw) == expected, moments
     assert sorted(p.name for p in raw.parent.iterdir()) == ["geonrw", "geonrw.archives"]
-    assert kills >= 4, moments
+    assert kills >= 5, moments
