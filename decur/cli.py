@@ -37,6 +37,8 @@ def _download(args: argparse.Namespace) -> None:
     from decur.download import download
 
     settings = _settings(DatasetSettings, args.settings)
+    if args.archives is not None:
+        settings = settings.model_copy(update={"archives": args.archives})
     download(args.dataset, settings, args.out, workers=args.threads)
 
 
@@ -128,15 +130,29 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(call=call)
         return sub
 
-    def stage(name: str, call: Callable[[argparse.Namespace], None], text: str):  # type: ignore[no-untyped-def]
+    def stage(  # type: ignore[no-untyped-def]
+        name: str,
+        call: Callable[[argparse.Namespace], None],
+        text: str,
+        settings: str | None = None,
+    ):
         sub = verb(name, call, text)
-        sub.add_argument("--settings", required=True, metavar="JSON", help="resolved settings")
+        sub.add_argument(
+            "--settings",
+            required=settings is None,
+            default=settings,
+            metavar="JSON",
+            help="resolved settings",
+        )
         sub.add_argument("--out", required=True, type=Path)
         sub.add_argument("--threads", type=int, default=1)
         return sub
 
-    sub = stage("download", _download, "Fill a dataset's raw folder.")
+    sub = stage("download", _download, "Fill a dataset's raw folder.", settings="{}")
     sub.add_argument("dataset")
+    sub.add_argument(
+        "--from", dest="archives", metavar="DIR", help="folder of archives that you have already"
+    )
     sub = stage("preprocess", _preprocess, "Turn raw files into paired shards.")
     sub.add_argument("dataset")
     sub.add_argument("--raw", required=True, type=Path)

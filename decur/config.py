@@ -62,7 +62,16 @@ class DatasetSettings(Strict):
 
     source: Literal["scenes", "samples", "archive"] = "archive"
     folder: str | None = Field(
-        None, description="folder of the sample frames or of archives fetched by hand"
+        None, description="folder of the sample frames, or of the unpacked official archives"
+    )
+    archives: str | None = Field(
+        None, description="folder of archives that are there already or were fetched by hand"
+    )
+    mirror: str | None = Field(
+        None, description="URL of a folder in which archives are looked for first"
+    )
+    checksums: str | None = Field(
+        None, description="list by sha256sum in place of the official checksums of the archives"
     )
     scenes: ScenesSettings | None = None
     pixels: Annotated[int, Field(ge=16)] = Field(264, description="side of a stored sample")

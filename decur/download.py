@@ -6,14 +6,18 @@ A raw folder is complete once it holds `manifest.json`, which is written last.
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from decur import datasets
+from decur.archives import unpack_archives
 from decur.config import DatasetSettings
 from decur.datasets.scenes import write_scenes
 from decur.errors import DecurError
+from decur.fetch import Stored
 from decur.provenance import provenance, write_json
 
+MANIFEST = "manifest.json"
 SAMPLES_VARIABLE = "DECUR_SAMPLES"
 
 
@@ -21,9 +25,12 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
     """Fill the raw folder `out` anew.
 
     Raises:
-        DecurError: the source folder is not given or not there.
+        DecurError: the source folder is not given or not there, or an archive cannot be had whole.
     """
-    dataset = datasets.load(name)
+    if settings.source == "archive" and settings.folder is None:
+        filled, archives = unpack_archives(datasets.load(name).DATASET, settings, out)
+        _finish(name, settings, filled, out, archives)
+        return
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -31,23 +38,38 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
         if settings.source == "scenes":
             write_scenes(name, part, settings, workers=workers)
         elif settings.source == "samples":
-            dataset.arrange_samples(_samples_folder(name, settings), part)
+            datasets.load(name).arrange_samples(_samples_folder(name, settings), part)
         else:
             _link_archive(name, settings, part)
-        listing = [(str(p.relative_to(part)), p.stat().st_size) for p in _files(part)]
-        if not listing:
-            raise DecurError(f"datasets.{name}: its source has no file")
-        checksum = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
-        size = sum(bytes_ for _, bytes_ in listing)
-        origin = provenance(settings, {"files and sizes": checksum})
-        write_json(
-            part / "manifest.json",
-            {"dataset": name, "files": len(listing), "bytes": size, "provenance": origin},
-        )
-        shutil.rmtree(out, ignore_errors=True)
-        part.rename(out)
+        _finish(name, settings, part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _finish(
+    name: str, settings: DatasetSettings, filled: Path, out: Path, archives: Sequence[Stored] = ()
+) -> None:
+    """Make a filled folder the raw folder: its manifest goes first and comes last."""
+    listing = [(str(p.relative_to(filled)), p.stat().st_size) for p in _files(filled)]
+    if not listing:
+        raise DecurError(f"datasets.{name}: its source has no file")
+    size = sum(bytes_ for _, bytes_ in listing)
+    (out / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    filled.rename(out)
+    inputs = {"files and sizes": hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}
+    inputs |= {file.path.name: file.checksum for file in archives}
+    manifest = {
+        "dataset": name,
+        "files": len(listing),
+        "bytes": size,
+        "archives": [
+            {"name": file.path.name, "bytes": file.size, "checksum": file.checksum}
+            for file in archives
+        ],
+        "provenance": provenance(settings.model_dump(mode="json", exclude_unset=True), inputs),
+    }
+    write_json(out / MANIFEST, manifest)
     print(f"{name}: {len(listing)} files, {size / 1e6:.1f} MB", flush=True)
 
 
@@ -72,13 +94,9 @@ def _samples_folder(name: str, settings: DatasetSettings) -> Path:
 
 
 def _link_archive(name: str, settings: DatasetSettings, out: Path) -> None:
-    homepage = datasets.load(name).DATASET.homepage
-    if settings.folder is None:
-        raise DecurError(
-            f"datasets.{name}.folder: set it to the unpacked official archive ({homepage})"
-        )
-    folder = Path(settings.folder).absolute()
+    folder = Path(settings.folder or "").absolute()
     if not folder.is_dir():
+        homepage = datasets.load(name).DATASET.homepage
         raise DecurError(f"datasets.{name}.folder: {folder} does not exist; see {homepage}")
     for entry in folder.iterdir():
         (out / entry.name).symlink_to(entry)

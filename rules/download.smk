@@ -1,6 +1,14 @@
 # Raw files of each dataset, in its official layout: scenes, sample frames or archives.
 
 
+def download_settings(w):
+    """What the job reads: of the stored samples nothing, unless scenes are drawn for them."""
+    settings = CONFIG.datasets[w.dataset]
+    if settings.source == "scenes":
+        return settings.model_dump_json()
+    return settings.model_dump_json(exclude={"pixels", "modalities", "seasons"})
+
+
 rule download:
     output:
         PATHS.manifest("{dataset}"),
@@ -13,7 +21,7 @@ rule download:
         mem_mb=2000,
         runtime=lambda w: 60 if CONFIG.datasets[w.dataset].source == "scenes" else 1440,
     params:
-        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        settings=download_settings,
         folder=subpath(output[0], parent=True),
     shell:
         "decur download {wildcards.dataset} --settings {params.settings:q}"

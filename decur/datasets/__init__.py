@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from decur.config import DatasetSettings
 from decur.errors import DecurError
@@ -30,8 +30,36 @@ NAMES = (
 
 
 @dataclass(frozen=True)
+class Part:
+    """A file to fetch: its name, where it lies (the same bytes at every URL), and what it must be.
+
+    The checksum is "md5:..." or "sha256:..."; None where nobody published one.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    size: int | None = None
+    checksum: str | None = None
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Parts that are one file when joined in order, and what becomes of it in the raw folder.
+
+    A "tar" is gzipped; a "zip" and a plain "file" have one part. Members lose their first `strip`
+    folders and go below `into`. `page` is where a reader finds the parts (else the homepage).
+    """
+
+    parts: tuple[Part, ...]
+    kind: Literal["tar", "zip", "file"]
+    into: str = ""
+    strip: int = 0
+    page: str = ""
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """Facts about a dataset.
+    """Facts about a dataset; without `archives` its raw files can only be linked.
 
     `classes` are in label order (multi-label position, or mask value), `ignore` is the mask value
     that no metric counts, `evaluation` the split that results are reported on.
@@ -46,6 +74,7 @@ class Dataset:
     colours: tuple[tuple[int, int, int], ...] = ()
     ignore: int | None = None
     evaluation: str = "test"
+    archives: tuple[Archive, ...] = ()
 
 
 @dataclass(frozen=True)

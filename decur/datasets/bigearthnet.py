@@ -1,11 +1,12 @@
 """BigEarthNet-MM v1.0: 590,326 patches of ten European countries with CORINE land cover labels.
 
-Layout: `BigEarthNet-S1-v1.0/<S1 patch>/` and `BigEarthNet-v1.0/<S2 patch>/`, one GeoTIFF a band and
-one JSON a patch; the JSON of S1 names its S2 patch. The lists in `splits/` may be packed (.bz2).
-The 43 CORINE classes of the files become the 19 of the BigEarthNet-MM paper.
+Layout: `BigEarthNet-S1-v1.0/<S1 patch>/` and `BigEarthNet-v1.0/<S2 patch>/`, one GeoTIFF a band
+and one JSON a patch; the JSON of S1 names its S2 patch. The lists in `splits/` may be packed (.gz,
+.bz2). The 43 CORINE classes of the files become the 19 of the BigEarthNet-MM paper.
 """
 
 import bz2
+import gzip
 import json
 import re
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Dataset, Record
+from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.raster import link, list_names, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
 from decur.errors import DecurError
@@ -83,6 +84,24 @@ DROPPED = (
 )
 """CORINE classes that belong to none of the 19; a patch may keep no label at all."""
 
+ZENODO = "https://zenodo.org/records/12687186/files"
+GIT = (
+    "https://git.tu-berlin.de/rsim/BigEarthNet-MM_19-classes_models/-/raw/"
+    "9a5be07346ab0884b2d9517475c27ef9db9b5104/splits"
+)
+
+
+def _list(url: str, checksum: str | None = None) -> Archive:
+    """A list of patches; bigearth.net, where the snow and cloud lists used to be, is gone."""
+    part = Part(url.rsplit("/", 1)[1], (url,), checksum=checksum)
+    return Archive((part,), "file", "splits", page=url.rsplit("/", 1)[0])
+
+
+def _patches(name: str, md5: str) -> Archive:
+    part = Part(name, (f"{ZENODO}/{name}",), checksum=f"md5:{md5}")
+    return Archive((part,), "tar")
+
+
 DATASET = Dataset(
     name="bigearthnet",
     title="BigEarthNet-MM",
@@ -91,6 +110,15 @@ DATASET = Dataset(
     homepage="https://zenodo.org/records/12687186",
     classes=tuple(CORINE),
     evaluation="val",
+    archives=(
+        _patches("BigEarthNet-S1-v1.0.tar.gz", "94ced73440dea8c7b9645ee738c5a172"),
+        _patches("BigEarthNet-S2-v1.0.tar.gz", "5a64e9ce38deb036a435a7b59494924c"),
+        _list(f"{GIT}/train.csv", "md5:623e501b38ab7b12fe44f0083c00986d"),
+        _list(f"{GIT}/val.csv", "md5:22efe8ed9cbd71fa10742ff7df2b7978"),
+        _list(f"{GIT}/test.csv", "md5:697fb90677e30571b9ac7699b7e5b432"),
+        _list(f"{ZENODO}/patches_with_seasonal_snow.csv.gz"),  # no checksum is known to us
+        _list(f"{ZENODO}/patches_with_cloud_and_shadow.csv.gz"),
+    ),
 )
 
 _POSITION = {corine: k for k, joined in enumerate(CORINE.values()) for corine in joined}
@@ -189,7 +217,8 @@ def _splits(folder: Path) -> dict[str, str]:
 
 def _read_list(folder: Path, name: str) -> list[str] | None:
     """S2 patches of a list, which may have their S1 patches in a second column; None without."""
-    for path, reader in ((folder / f"{name}.csv", open), (folder / f"{name}.csv.bz2", bz2.open)):
+    for suffix, reader in (("", open), (".gz", gzip.open), (".bz2", bz2.open)):
+        path = folder / f"{name}.csv{suffix}"
         if path.is_file():
             with reader(path, "rt") as file:
                 return [line.split(",")[0].strip() for line in file]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Dataset, Record
+from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.images import check_labels, read_image
 from decur.datasets.raster import check_square, link, list_names, read_band, stored_modalities
 from decur.errors import DecurError
@@ -39,6 +39,16 @@ LABELS = {
 }
 TILE = re.compile(r"(?P<east>\d+)_(?P<north>\d+)_rgb\.jp2")
 
+# A copy that needs no login, of 32.4 GB; the original, at the homepage, does.
+ARCHIVE = Part(
+    "nrw_dataset.tar.gz",
+    (
+        "https://hf.co/datasets/torchgeo/geonrw/resolve/"
+        "3cb6bdf2a615b9e526c7dcff85fd1f20728081b7/nrw_dataset.tar.gz",
+    ),
+    checksum="md5:d56ab50098d5452c33d08ff4e99ce281",
+)
+
 DATASET = Dataset(
     name="geonrw",
     title="GeoNRW (RGB, elevation, land cover)",
@@ -52,6 +62,7 @@ DATASET = Dataset(
     classes=tuple(LABELS),
     colours=tuple(LABELS.values()),
     ignore=0,
+    archives=(Archive((ARCHIVE,), "tar", page="https://hf.co/datasets/torchgeo/geonrw"),),
 )
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Dataset, Record
+from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.images import check_labels, read_depth, read_image
 from decur.datasets.raster import link, list_names
 from decur.datasets.rgbd import (
@@ -36,6 +36,14 @@ MAPPING = "classMapping40.mat"
 SPLITS = "splits.mat"
 THOUSAND = np.float32(1000)  # millimetres in a metre
 
+HOST = "http://horatio.cs.nyu.edu/mit/silberman"
+META = "https://github.com/ankurhanda/nyuv2-meta-data"
+
+
+def _file(name: str, url: str, md5: str, size: int, page: str = "") -> Archive:
+    return Archive((Part(name, (url,), size, f"md5:{md5}"),), "file", page=page)
+
+
 DATASET = Dataset(
     name="nyuv2",
     title="NYU-Depth v2 (RGB, HHA, 40 classes)",
@@ -45,6 +53,27 @@ DATASET = Dataset(
     classes=CLASSES,
     colours=spread_colours(len(CLASSES)),
     ignore=IGNORE,
+    archives=(
+        _file(
+            ARCHIVE,
+            f"{HOST}/nyu_depth_v2/{ARCHIVE}",
+            "520609c519fba3ba5ac58c8fefcc3530",
+            2_972_037_809,
+        ),
+        _file(
+            SPLITS,
+            f"{HOST}/indoor_seg_sup/{SPLITS}",
+            "08e3c3aea27130ac7c01ffd739a4535f",
+            2_626,
+        ),
+        _file(
+            MAPPING,
+            f"{META}/raw/b92d15c506876dada1ac4086938e30ebc4deb49b/{MAPPING}",
+            "e377c88729dd63af81205ac9a8634a19",
+            10_474,
+            page=META,
+        ),
+    ),
 )
 
 

@@ -13,11 +13,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Dataset, Record
+from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.raster import link, list_names, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
 from decur.errors import DecurError
 from decur.shards import Sample
+
+# Of the parts aa, ab, ... that the archives are cut into; as torchgeo's data set records them.
+SAR_PARTS = (
+    "c875a430ed19c48fa90ea2574785069eb939629beec372b42d8ba283aa26d5e6",
+    "517fe7eaa8a93b74ab8ea2cd5a8f65fb2130986266c7a702bcdd312afce2b396",
+    "0146dd447d6f89d6bfe88fec05155df586f0b10643a50a7d9cf22c37edd1c3a2",
+    "02871cc0d33356ad3d06f8a496d7f06d10121caa0e9078f095491bb8649f9d0d",
+    "c4694fbba061ad89d4bfd1de2069b2a5cd19de2922d81f5a6364178d23948b61",
+    "c7ba827f7b35f8bd974ee626eca55358da55830d85a29ecbfaa6e4bf70811bae",
+    "e37fac95aa0e78fe418e392652cecb5dfff72b98b0d6996fdf9c824da254bccb",
+    "1824079dfe4f844b0f6672582e296b74f25ffd5ae8c46ed92b70b08b7d5eb0e6",
+    "b246750cdffe2c77dcea624c01aa5e6b53db73e33ce58082af4ce1fef5fb5b98",
+    "6d3253bb0b294c4cf14fe8e4f09505d370e32be20b0bb8de3a829ce004154535",
+)
+OPTICAL_PARTS = (
+    "1003dd0b4e11fdcca00855c3de23fa3209926c24074a36f40a07efeba377a9da",
+    "96dd31b2d53e131daa73604013678e21dd2b29ff4865c73a24ada77001f77a7a",
+    "23cb241e947de1da08bb9a53c6c9b088232bbf622c9aee2117e4b9bf8e93d83d",
+    "e9502f21de324e6fc400c73af1a6486e1b75176c6511642763fb899537dada1e",
+    "f47a7aaaeda7df30af9b892e54eb6c00941c706f82584c8c5b4481ee411e3e56",
+    "207d2dc70378fc9c289b666fe1730821ec6dca0d2d6fb60d5325ba31b17de896",
+    "060e01cc896e1ed3e426ff965ed6aba2538d065b398575968b0f1ae92f6ef8bc",
+    "c32211630526dad919891d1a6aae82b7d82829f343f2176f04b37378b49d1f61",
+    "a62a34fe0708885b4bd0dcc3d8e2a14c0c29737d94f744b41381d2a6618ff240",
+    "a6206d4e40569b9e3b92eb4d5174193543980b6710b02f847d3629c50fd89d59",
+    "5ae573daf729a0d32ad8d7998b78d91e4083289df1d4444feb4907b9091d9f03",
+    "75ef65fdd931176ef82bc0d87dbd2c35202714499dfe7a3918bf48d01788538f",
+)
+
+
+def _archive(folder: str, checksums: tuple[str, ...], into: str) -> Archive:
+    """An archive on Hugging Face; each part has 48.3 GB, the last less.
+
+    Its members lie below one folder, which becomes `into` whatever its name.
+    """
+    host = "https://hf.co/datasets/wangyi111/SSL4EO-S12/resolve"
+    commit = "3f5ddad68ba2ea29d019b0cef6cf292ff8af0d62"
+    names = [f"{folder}.tar.gz.parta{chr(ord('a') + i)}" for i in range(len(checksums))]
+    parts = (
+        Part(name, (f"{host}/{commit}/{folder}/{name}",), checksum=f"sha256:{checksum}")
+        for name, checksum in zip(names, checksums, strict=True)
+    )
+    page = "https://hf.co/datasets/wangyi111/SSL4EO-S12"
+    return Archive(tuple(parts), "tar", into, strip=1, page=page)
+
 
 DATASET = Dataset(
     name="ssl4eo-s12",
@@ -25,6 +70,7 @@ DATASET = Dataset(
     modalities=(SAR, OPTICAL),
     licence="CC-BY-4.0",
     homepage="https://mediatum.ub.tum.de/1660427",
+    archives=(_archive("s1_grd", SAR_PARTS, "s1"), _archive("s2_l1c", OPTICAL_PARTS, "s2c")),
 )
 
 FOLDERS = {"sar": "s1", "optical": "s2c"}

@@ -7,7 +7,7 @@ the order of the two lists in `meta/` numbers the label images `labels/img-00000
 from pathlib import Path
 
 from decur.config import DatasetSettings
-from decur.datasets import Dataset, Record
+from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.images import read_depth, read_image
 from decur.datasets.raster import link, list_names
 from decur.datasets.rgbd import (
@@ -26,6 +26,22 @@ from decur.shards import Sample
 LISTS = {"test": "sunrgbd_testing_images.txt", "train": "sunrgbd_training_images.txt"}
 LABELLED = 37  # the other three classes of NYUv2 are not used
 
+LABELS = "sunrgbd_train_test_labels.tar.gz"
+EXTRACTED = "https://github.com/ankurhanda/sunrgbd-meta-data"
+"""Lists and labels, extracted from the toolbox, whose own file takes 64 GB of memory to read."""
+
+
+def _extracted(name: str, md5: str | None = None) -> Part:
+    commit = "ddd3fee2b5805502ea4ffa6b964e9cb46c6ba190"
+    checksum = f"md5:{md5}" if md5 else None
+    return Part(name, (f"{EXTRACTED}/raw/{commit}/{name}",), checksum=checksum)
+
+
+# Nobody has published a checksum of the frames or of the labels that we know of.
+FRAMES = Part("SUNRGBD.zip", ("https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",))
+TEST_LIST = _extracted(LISTS["test"], "08a7b17a940d0e5fee86f2299b5cc76f")
+TRAIN_LIST = _extracted(LISTS["train"], "9b00620022574a3135272bbc3cf38e82")
+
 DATASET = Dataset(
     name="sun-rgbd",
     title="SUN-RGBD (RGB, HHA, 37 classes)",
@@ -35,6 +51,12 @@ DATASET = Dataset(
     classes=CLASSES[:LABELLED],
     colours=spread_colours(LABELLED),
     ignore=IGNORE,
+    archives=(
+        Archive((FRAMES,), "zip"),
+        Archive((TEST_LIST,), "file", "meta", page=EXTRACTED),
+        Archive((TRAIN_LIST,), "file", "meta", page=EXTRACTED),
+        Archive((_extracted(LABELS),), "tar", "labels", page=EXTRACTED),
+    ),
 )
 
 

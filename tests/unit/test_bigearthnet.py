@@ -1,6 +1,7 @@
 """BigEarthNet patches are paired, labelled with 19 classes and split as the official lists say."""
 
 import bz2
+import gzip
 import json
 
 import numpy as np
@@ -112,6 +113,14 @@ def test_lists_of_pairs_and_unpacked_lists_are_read_too(tmp_path):
     write_lists(tmp_path, train=[], test=[])
     (tmp_path / "splits" / "val.csv").write_text(f"{PASTURE},S1A_IW_GRDH_4_55\n")
     assert [record.split for record in bigearthnet.scan(tmp_path, SETTINGS)] == ["val"]
+
+
+def test_lists_packed_by_gzip_are_read_too(tmp_path):
+    make_patch(tmp_path)
+    (tmp_path / "splits").mkdir()
+    body = gzip.compress(f"{PASTURE}\r\n".encode())
+    (tmp_path / "splits" / "patches_with_seasonal_snow.csv.gz").write_bytes(body)
+    assert bigearthnet.scan(tmp_path, SETTINGS) == []
 
 
 def test_without_lists_everything_is_training_data(tmp_path):

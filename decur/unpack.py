@@ -1,0 +1,185 @@
+"""Archives into a folder, safely and restartably.
+
+`tarfile` and `zipfile` read; what they leave open is done here. A member may only become a regular
+file below the folder: absolute paths, `..`, links and devices are refused. Each is written under a
+temporary name, closed and renamed, so that after a kill a file of the right size is whole and is
+not written again. (After a power cut it may not be: delete the `.part` folder then.) A tar is read
+as one stream over its parts, without a joined copy, and up to its end: `tarfile` alone takes an
+archive that ends early, or that it cannot read further, for a complete one.
+"""
+
+import gzip
+import io
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from decur.datasets import Archive
+from decur.errors import DecurError
+from decur.progress import byte_bar
+
+CHUNK = 1 << 20
+BLOCK = 1 << 16  # tarfile copies what is left of one at every header
+DAMAGE = (
+    EOFError,
+    NotImplementedError,  # a compression that zipfile does not know
+    RuntimeError,  # a zip with a password
+    ValueError,  # a name that no file can have
+    gzip.BadGzipFile,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the libraries raise at an archive that they cannot read."""
+
+
+def unpack(archive: Archive, files: Sequence[Path], root: Path) -> None:
+    """Unpack an archive below the raw folder `root`, where a killed run may have left members.
+
+    Args:
+        archive: what it is and where its members go.
+        files: its parts, in order.
+        root: the folder.
+
+    Raises:
+        DecurError: a member that is refused, or an archive that is truncated or damaged.
+    """
+    root = root / archive.into
+    name = files[0].name
+    total = sum(file.stat().st_size for file in files)
+    with byte_bar(f"unpack {name}", total) as bar:
+        try:
+            if archive.kind == "tar":
+                _unpack_tar(files, archive, root, bar.update)
+            elif archive.kind == "zip":
+                _unpack_zip(files[0], archive, root, bar.update)
+            else:
+                with files[0].open("rb") as file:
+                    _write(file, total, root / name)
+        except DecurError:
+            raise
+        except DAMAGE as error:
+            raise DecurError(
+                f"{files[0]}: truncated or damaged ({error or type(error).__name__}); "
+                "delete it and fetch it again"
+            ) from error
+
+
+def _unpack_tar(
+    files: Sequence[Path], archive: Archive, root: Path, tell: Callable[[int], object]
+) -> None:
+    with gzip.GzipFile(fileobj=io.BufferedReader(_Joined(files, tell), CHUNK)) as unzipped:
+        stream = _Watched(unzipped)
+        # As a stream the tar is never sought backwards, which gzip could only do from its start.
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # tarfile keeps them all: gigabytes for millions of files
+                target = _target(files[0], member.name, archive, root)
+                if not (member.isfile() or member.isdir()):
+                    kind = "link" if member.issym() or member.islnk() else "device or other special"
+                    raise _refused(files[0], member.name, f"is a {kind}")
+                if member.isfile() and target is not None and not _is_there(target, member.size):
+                    source = tar.extractfile(member)
+                    assert source is not None  # it is a regular file
+                    _write(source, member.size, target)
+            while stream.read(CHUNK):  # so that gzip checks its sum, and nothing stays unread
+                pass
+            if stream.position < tar.offset + tarfile.BLOCKSIZE:
+                raise EOFError("the tar has no end mark")
+            if stream.last_data > tar.offset:
+                raise tarfile.ReadError(f"unreadable header at byte {tar.offset} of the tar")
+
+
+def _unpack_zip(file: Path, archive: Archive, root: Path, tell: Callable[[int], object]) -> None:
+    with zipfile.ZipFile(file) as zipped:
+        for member in zipped.infolist():
+            tell(member.compress_size)
+            target = _target(file, member.filename, archive, root)
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the packer was no Unix
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _refused(file, member.filename, "is a link, device or other special")
+            if member.is_dir() or target is None or _is_there(target, member.file_size):
+                continue
+            with zipped.open(member) as source:
+                _write(source, member.file_size, target)
+
+
+def _target(file: Path, name: str, archive: Archive, root: Path) -> Path | None:
+    """Where a member goes; None for the folders that are stripped."""
+    path = PurePosixPath(name)
+    if path.is_absolute():
+        raise _refused(file, name, "has an absolute path")
+    if ".." in path.parts or "\\" in name:
+        raise _refused(file, name, "leads out of its folder")
+    kept = path.parts[archive.strip :]
+    return root.joinpath(*kept) if kept else None
+
+
+def _refused(file: Path, name: str, reason: str) -> DecurError:
+    return DecurError(
+        f"{file}: member '{name}' {reason}, which no data set needs; do not trust this archive"
+    )
+
+
+def _is_there(target: Path, size: int) -> bool:
+    return target.is_file() and target.stat().st_size == size
+
+
+def _write(source: IO[bytes], size: int, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    with temporary.open("wb") as file:
+        shutil.copyfileobj(source, file, CHUNK)
+        written = file.tell()
+    if written != size:
+        raise EOFError(f"{target.name} has {written} bytes, expected {size}")
+    temporary.replace(target)
+
+
+class _Joined(io.RawIOBase):
+    """The parts of an archive as one file to read."""
+
+    def __init__(self, files: Sequence[Path], tell: Callable[[int], object]) -> None:
+        self._rest = iter(files)
+        self._file: IO[bytes] | None = None
+        self._tell = tell
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        while self._file is not None or self._open_next():
+            assert self._file is not None
+            count: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+            if count:
+                self._tell(count)
+                return count
+            self._file.close()
+            self._file = None
+        return 0
+
+    def _open_next(self) -> bool:
+        path = next(self._rest, None)
+        self._file = None if path is None else path.open("rb", buffering=0)
+        return path is not None
+
+
+class _Watched:
+    """A stream that knows how far it was read, and where its last byte that is not zero lies."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+        self.position = self.last_data = 0
+
+    def read(self, size: int) -> bytes:
+        chunk = self._file.read(size)
+        data = chunk.rstrip(b"\0")
+        if data:
+            self.last_data = self.position + len(data)
+        self.position += len(chunk)
+        return chunk

@@ -1,0 +1,160 @@
+"""The sample frames packed like the official archives: same file names, parts and layout inside.
+
+What the samples lack is made up so that the stages go on: NYUv2's `.mat` is written from the image
+files (only frame 1 is labelled, in-painted depth stands in for raw), SUN-RGBD's lists name the
+sample frames, as training frames, and its archive of labels is empty.
+"""
+
+import bz2
+import gzip
+import hashlib
+import io
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import scipy.io
+from PIL import Image
+
+from decur import datasets
+from decur.datasets import Archive
+
+CHECKSUMS = "sha256sums.txt"
+Keep = Callable[[str], bool]
+
+
+def pack(name: str, samples: Path, out: Path, keep: Keep = lambda path: True) -> Path:
+    """Write the archives of a dataset into `out`, and the list of their checksums.
+
+    Args:
+        name: the dataset.
+        samples: folder of the sample frames.
+        out: where to.
+        keep: which files to pack, by their path in the raw folder.
+
+    Returns:
+        The list of checksums.
+    """
+    module = datasets.load(name)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder)
+        module.arrange_samples(samples, raw)
+        paths = sorted(str(path.relative_to(raw)) for path in raw.rglob("*") if path.is_file())
+        paths = [path for path in _followed(raw, paths) if keep(path)]
+        for archive in module.DATASET.archives:
+            body = PACKERS[name](archive, raw, paths, samples)
+            _write_parts(archive, body, out)
+    return write_checksums(out)
+
+
+def write_checksums(folder: Path) -> Path:
+    """The list that `sha256sum *` would write."""
+    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    (folder / CHECKSUMS).write_text("".join(lines))
+    return folder / CHECKSUMS
+
+
+def tar(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """A gzipped tar of files, with the folders above them."""
+    buffer = io.BytesIO()
+    folders: set[str] = set()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as file:
+        for name, body in files:
+            for folder in reversed(Path(name).parents[:-1]):
+                if str(folder) not in folders:
+                    folders.add(str(folder))
+                    info = tarfile.TarInfo(str(folder))
+                    info.type = tarfile.DIRTYPE
+                    file.addfile(info)
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            file.addfile(info, io.BytesIO(body))
+    return buffer.getvalue()
+
+
+def _followed(raw: Path, paths: list[str]) -> list[str]:
+    """Paths of all files, also behind links to folders."""
+    found = set(paths)
+    for link in (path for path in raw.rglob("*") if path.is_symlink() and path.is_dir()):
+        target = link.resolve()
+        inner = (path.relative_to(target) for path in target.rglob("*") if path.is_file())
+        found |= {str(link.relative_to(raw) / path) for path in inner}
+    return sorted(found)
+
+
+def _write_parts(archive: Archive, body: bytes, out: Path) -> None:
+    count = len(archive.parts)
+    cuts = [len(body) * i // count for i in range(count + 1)]
+    for i, part in enumerate(archive.parts):
+        (out / part.name).write_bytes(body[cuts[i] : cuts[i + 1]])
+
+
+def _below(raw: Path, paths: list[str], top: str) -> list[tuple[str, bytes]]:
+    return [(path, (raw / path).read_bytes()) for path in paths if path.startswith(top)]
+
+
+def _ssl4eo_s12(archive: Archive, raw: Path, paths: list[str], samples: Path) -> bytes:
+    return tar(_below(raw, paths, f"{archive.into}/"))
+
+
+def _bigearthnet(archive: Archive, raw: Path, paths: list[str], samples: Path) -> bytes:
+    name = archive.parts[0].name
+    if archive.kind == "tar":
+        top = "BigEarthNet-S1-v1.0/" if "-S1-" in name else "BigEarthNet-v1.0/"
+        return tar(_below(raw, paths, top))
+    body = bz2.decompress((raw / "splits" / f"{name.removesuffix('.gz')}.bz2").read_bytes())
+    return gzip.compress(body) if name.endswith(".gz") else body
+
+
+def _geonrw(archive: Archive, raw: Path, paths: list[str], samples: Path) -> bytes:
+    return tar(_below(raw, paths, ""))
+
+
+def _sun_rgbd(archive: Archive, raw: Path, paths: list[str], samples: Path) -> bytes:
+    if archive.kind == "zip":
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
+            for name, body in _below(raw, paths, "SUNRGBD/"):
+                file.writestr(name, body)
+        return buffer.getvalue()
+    if archive.kind == "tar":
+        return tar([])
+    if "training" not in archive.parts[0].name:
+        return b""
+    return "".join(f"{path}\n" for path in paths if "/image/" in path).encode()
+
+
+def _nyuv2(archive: Archive, raw: Path, paths: list[str], samples: Path) -> bytes:
+    name = archive.parts[0].name
+    meta = samples / "NYUDv2" / "meta_ankurhanda"
+    if name != "nyu_depth_v2_labeled.mat":
+        return (meta / name).read_bytes()
+    mapping = scipy.io.loadmat(meta / "classMapping40.mat")["mapClass"].ravel()
+    first = np.array([0] + [int(np.argmax(mapping == k)) + 1 for k in range(1, 41)], np.uint16)
+    frames = [Path(path).name for path in paths if path.startswith("color/")]
+    # Frames count from 1 and none may be missing; MATLAB stores columns first.
+    colours = [np.asarray(Image.open(raw / "color" / f).convert("RGB")) for f in frames]
+    depths = [np.asarray(Image.open(raw / "depth" / f)).astype(np.float32) / 1000 for f in frames]
+    labels = [np.zeros(depth.shape, np.uint16) for depth in depths]
+    labels[0] = first[np.asarray(Image.open(raw / "label40" / frames[0]))]
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["images"] = np.stack([colour.transpose(2, 1, 0) for colour in colours])
+        file["depths"] = file["rawDepths"] = np.stack([depth.T for depth in depths])
+        file["labels"] = np.stack([label.T for label in labels])
+    return buffer.getvalue()
+
+
+PACKERS = {
+    "ssl4eo-s12": _ssl4eo_s12,
+    "bigearthnet": _bigearthnet,
+    "geonrw": _geonrw,
+    "sun-rgbd": _sun_rgbd,
+    "nyuv2": _nyuv2,
+}

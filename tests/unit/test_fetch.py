@@ -1,0 +1,349 @@
+import gzip
+import hashlib
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from decur import fetch
+from decur.datasets import Part
+from decur.errors import DecurError
+from decur.fetch import FetchError, fetch_all, size_on_server
+from tests.unit.http_server import Server, serving
+
+BODY = np.random.default_rng(0).bytes(300_000)
+OTHER = np.random.default_rng(1).bytes(300_000)
+NAME = "part.bin"
+
+
+@pytest.fixture
+def server():
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(fetch, "BACKOFF_SECONDS", 0.01)
+
+
+def sha256(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def part(server: Server, *, name: str = NAME, body: bytes | None = BODY, **how: object) -> Part:
+    """A part at the server, with the checksum of `body`."""
+    checksum = None if body is None else sha256(body)
+    urls = (f"{server.url}/{name}",)
+    return Part(name, **{"urls": urls, "checksum": checksum, **how})
+
+
+def get(folder: Path, *parts: Part) -> list[bytes]:
+    """Fetch; nothing but the files may be left."""
+    stored = fetch_all(parts, folder)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in parts)
+    return [file.path.read_bytes() for file in stored]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith(f"{NAME}.part")}
+
+
+def ranges(server: Server) -> list[str | None]:
+    return [request.headers.get("Range") for request in server.gets(NAME)]
+
+
+def test_a_file_is_fetched_and_its_checksum_recorded(server, tmp_path):
+    server.serve(NAME, BODY)
+    (stored,) = fetch_all([part(server, body=None)], tmp_path)
+    assert stored.path.read_bytes() == BODY
+    assert (stored.size, stored.checksum) == (len(BODY), sha256(BODY))
+
+
+def test_an_md5_is_checked_as_well(server, tmp_path):
+    server.serve(NAME, BODY)
+    checksum = f"md5:{hashlib.md5(BODY).hexdigest()}"
+    assert get(tmp_path, part(server, checksum=checksum)) == [BODY]
+    with pytest.raises(FetchError, match="checksum"):
+        fetch_all([part(server, checksum="md5:" + "0" * 32)], tmp_path / "other")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_dropped_connection_goes_on_where_it_stopped(server, tmp_path, known):
+    server.serve(NAME, BODY, fault="drop", times=3, drop_after=70_000)
+    assert get(tmp_path, part(server, body=BODY if known else None)) == [BODY]
+    assert ranges(server) == [None, "bytes=70000-", "bytes=140000-", "bytes=210000-"]
+
+
+def test_a_connection_that_falls_silent_is_begun_anew(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", (1, 0.2))
+    server.serve(NAME, BODY, fault="stall", drop_after=70_000)
+    assert get(tmp_path, part(server)) == [BODY]
+    assert ranges(server) == [None, "bytes=70000-"]
+
+
+def test_a_later_run_goes_on_where_the_last_one_stopped(server, tmp_path):
+    served = server.serve(NAME, BODY, fault="drop", times=99, drop_after=0)
+    (tmp_path / f"{NAME}.part").write_bytes(BODY[:1000])
+    with pytest.raises(FetchError, match=r"6 times"):
+        fetch_all([part(server)], tmp_path)
+    assert names(tmp_path) == set()
+    served.times = 0
+    assert get(tmp_path, part(server)) == [BODY]
+    assert ranges(server)[-1] == "bytes=1000-"
+
+
+def test_bytes_that_were_there_are_checked_too(server, tmp_path):
+    server.serve(NAME, BODY)
+    (tmp_path / f"{NAME}.part").write_bytes(OTHER[:1000])
+    assert get(tmp_path, part(server)) == [BODY]
+    assert ranges(server) == ["bytes=1000-", None]
+
+
+def test_more_bytes_than_the_file_has_are_thrown_away(server, tmp_path):
+    server.serve(NAME, BODY)
+    (tmp_path / f"{NAME}.part").write_bytes(BODY + b"more")
+    assert get(tmp_path, part(server)) == [BODY]
+
+
+def test_a_whole_file_that_lacks_only_its_name_is_not_fetched_again(server, tmp_path):
+    server.serve(NAME, BODY)
+    (tmp_path / f"{NAME}.part").write_bytes(BODY)
+    assert get(tmp_path, part(server)) == [BODY]
+    assert len(server.gets(NAME)) == 1
+
+
+def test_a_server_that_ignores_ranges_sends_the_whole_again(server, tmp_path):
+    server.serve(NAME, BODY, ranges=False, fault="drop", drop_after=70_000)
+    assert get(tmp_path, part(server)) == [BODY]
+
+
+def test_a_server_that_always_breaks_and_ignores_ranges_is_given_up(server, tmp_path):
+    server.serve(NAME, BODY, ranges=False, fault="drop", times=999, drop_after=70_000)
+    with pytest.raises(FetchError):
+        fetch_all([part(server)], tmp_path)
+    assert len(server.gets(NAME)) <= 2 * fetch.TRIES
+    assert names(tmp_path) == set()
+
+
+def test_a_file_that_changes_in_between_is_not_mixed(server, tmp_path, monkeypatch):
+    served = server.serve(NAME, BODY, fault="drop", drop_after=70_000)
+
+    def change(transfer, seconds):
+        served.body, served.etag = OTHER, '"two"'
+
+    monkeypatch.setattr(fetch._Transfer, "_pause", change)
+    assert get(tmp_path, part(server, body=None)) == [OTHER]
+    assert ranges(server) == [None, "bytes=70000-"]
+    assert server.gets(NAME)[1].headers["If-Range"] == '"one"'
+
+
+def test_a_changed_file_of_a_server_that_ignores_if_range_is_not_mixed(
+    server, tmp_path, monkeypatch
+):
+    served = server.serve(NAME, BODY, fault="drop", drop_after=70_000, if_range=False)
+
+    def change(transfer, seconds):
+        served.body, served.etag = OTHER, '"two"'
+
+    monkeypatch.setattr(fetch._Transfer, "_pause", change)
+    assert get(tmp_path, part(server, body=None)) == [OTHER]
+
+
+def test_a_packed_file_stays_packed_whatever_the_server_declares(server, tmp_path):
+    packed = gzip.compress(BODY)
+    server.serve(NAME, packed, headers={"Content-Encoding": "gzip"})
+    assert get(tmp_path, part(server, body=packed)) == [packed]
+
+
+def test_without_checksum_or_version_nothing_is_resumed(server, tmp_path):
+    server.serve(NAME, BODY, etag="W/weak", fault="drop", drop_after=70_000)
+    assert get(tmp_path, part(server, body=None)) == [BODY]
+    assert ranges(server) == [None, None]
+
+
+def test_wrong_bytes_are_thrown_away_and_fetched_again(server, tmp_path):
+    server.serve(NAME, BODY, fault="wrong", times=1)
+    assert get(tmp_path, part(server)) == [BODY]
+    assert ranges(server) == [None, None]
+
+
+def test_wrong_bytes_for_ever_are_never_accepted(server, tmp_path):
+    server.serve(NAME, OTHER)
+    with pytest.raises(FetchError, match=rf"^{NAME}: .*{server.url}/{NAME}: its checksum is") as e:
+        fetch_all([part(server)], tmp_path)
+    assert "\n" not in str(e.value)
+    assert len(server.gets(NAME)) == fetch.WRONG_TRIES
+    assert names(tmp_path) == set()
+
+
+def test_another_size_than_published_is_refused_before_the_first_byte(server, tmp_path):
+    server.serve(NAME, BODY)
+    with pytest.raises(FetchError, match="has 300000 bytes, expected 299999"):
+        fetch_all([part(server, body=None, size=len(BODY) - 1)], tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_a_web_page_in_place_of_the_file_is_refused(server, tmp_path):
+    server.serve(NAME, b"<html>log in</html>", headers={"Content-Type": "text/html; charset=utf-8"})
+    with pytest.raises(FetchError, match="gives a web page, not the file"):
+        fetch_all([part(server, body=None)], tmp_path)
+
+
+def test_a_file_of_unknown_size_and_checksum_is_refused(server, tmp_path):
+    server.serve(NAME, BODY, length=False)
+    with pytest.raises(FetchError, match="does not say how large"):
+        fetch_all([part(server, body=None)], tmp_path)
+    assert get(tmp_path, part(server)) == [BODY]
+
+
+def test_a_silently_cut_file_of_unknown_size_is_never_accepted(server, tmp_path):
+    server.serve(NAME, BODY, length=False, ranges=False, fault="drop", times=99, drop_after=9000)
+    with pytest.raises(FetchError, match="checksum"):
+        fetch_all([part(server)], tmp_path)
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("status", ["429", "500", "503", "408"])
+def test_a_busy_server_is_asked_again(server, tmp_path, status):
+    server.serve(NAME, BODY, fault=status, times=3)
+    assert get(tmp_path, part(server)) == [BODY]
+    assert len(server.gets(NAME)) == 4
+
+
+@pytest.mark.parametrize("status", ["404", "403", "410"])
+def test_a_server_without_the_file_is_asked_once(server, tmp_path, status):
+    server.serve(NAME, BODY, fault=status, times=99)
+    with pytest.raises(FetchError, match=f"HTTP {status}"):
+        fetch_all([part(server)], tmp_path)
+    assert len(server.gets(NAME)) == 1
+
+
+def test_a_server_that_stays_busy_is_given_up(server, tmp_path):
+    server.serve(NAME, BODY, fault="500", times=99)
+    with pytest.raises(FetchError, match=r"HTTP 500 \(6 times\)"):
+        fetch_all([part(server)], tmp_path)
+    assert len(server.gets(NAME)) == fetch.TRIES
+
+
+def test_the_back_off_doubles(server, tmp_path, monkeypatch):
+    server.serve(NAME, BODY, fault="500", times=4)
+    pauses = []
+    monkeypatch.setattr(fetch._Transfer, "_pause", lambda self, seconds: pauses.append(seconds))
+    get(tmp_path, part(server))
+    assert pauses == pytest.approx([0.01, 0.02, 0.04, 0.08])
+
+
+def test_retry_after_in_seconds_is_respected(server, tmp_path):
+    server.serve(NAME, BODY, fault="429", headers={"Retry-After": "1"})
+    begin = time.monotonic()
+    assert get(tmp_path, part(server)) == [BODY]
+    assert time.monotonic() - begin >= 1
+
+
+def test_retry_after_as_a_date_is_respected(server, tmp_path, monkeypatch):
+    date = formatdate(time.time() + 100, usegmt=True)
+    server.serve(NAME, BODY, fault="503", headers={"Retry-After": date})
+    pauses = []
+    monkeypatch.setattr(fetch._Transfer, "_pause", lambda self, seconds: pauses.append(seconds))
+    get(tmp_path, part(server))
+    assert pauses == [pytest.approx(100, abs=5)]
+
+
+def test_a_server_that_asks_for_a_day_is_left(server, tmp_path):
+    server.serve(NAME, BODY, fault="429", times=99, headers={"Retry-After": "86400"})
+    with pytest.raises(FetchError, match="come back in 86400 s"):
+        fetch_all([part(server)], tmp_path)
+    assert len(server.gets(NAME)) == 1
+
+
+def test_no_server_at_all_is_one_clear_line(tmp_path):
+    with serving() as server:
+        gone = part(server)
+    with pytest.raises(FetchError, match="refused") as caught:
+        fetch_all([gone], tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_next_mirror_goes_on_with_the_bytes_of_the_first(server, tmp_path):
+    server.serve(NAME, BODY, fault="drop", times=99, drop_after=0)
+    (tmp_path / f"{NAME}.part").write_bytes(BODY[:1000])
+    with serving() as second:
+        second.serve(NAME, BODY)
+        urls = (f"{server.url}/{NAME}", f"{second.url}/{NAME}")
+        assert get(tmp_path, part(server, urls=urls)) == [BODY]
+        assert ranges(second) == ["bytes=1000-"]
+
+
+@pytest.mark.parametrize("fault", ["404", "500", "wrong"])
+def test_the_next_mirror_stands_in(server, tmp_path, fault):
+    server.serve(NAME, BODY, fault=fault, times=99)
+    with serving() as second:
+        second.serve(NAME, BODY)
+        urls = (f"{server.url}/{NAME}", f"{second.url}/{NAME}")
+        assert get(tmp_path, part(server, urls=urls)) == [BODY]
+
+
+def test_several_parts_come_at_once(server, tmp_path):
+    parts = [part(server, name=f"{i}.bin") for i in range(4)]
+    for p in parts:
+        server.serve(p.name, BODY, pause=0.02)
+    begin = time.monotonic()
+    assert get(tmp_path, *parts) == [BODY] * 4
+    one_by_one = 4 * 0.02 * len(BODY) / (1 << 14)
+    assert time.monotonic() - begin < 0.7 * one_by_one
+
+
+def test_one_part_that_fails_stops_the_others_and_keeps_their_bytes(server, tmp_path):
+    server.serve("slow.bin", BODY * 20, pause=0.05)
+    server.serve(NAME, BODY, fault="404", times=99)
+    begin = time.monotonic()
+    with pytest.raises(FetchError, match=NAME):
+        fetch_all([part(server, name="slow.bin", body=None), part(server)], tmp_path)
+    assert time.monotonic() - begin < 10
+    assert not (tmp_path / "slow.bin").exists()
+
+
+def test_what_is_there_is_checked_and_not_fetched(server, tmp_path):
+    (tmp_path / NAME).write_bytes(BODY)
+    assert get(tmp_path, part(server)) == [BODY]
+    assert server.requests == []
+
+
+def test_what_is_there_but_wrong_is_fetched_again(server, tmp_path):
+    server.serve(NAME, BODY)
+    (tmp_path / NAME).write_bytes(OTHER)
+    assert get(tmp_path, part(server)) == [BODY]
+
+
+def test_a_given_file_is_used_where_it_lies(server, tmp_path):
+    given, folder = tmp_path / "given", tmp_path / "folder"
+    given.mkdir()
+    (given / NAME).write_bytes(BODY)
+    (stored,) = fetch_all([part(server)], folder, given=given)
+    assert stored.path == given / NAME
+    assert server.requests == [] and list(folder.iterdir()) == []
+
+
+def test_a_wrong_given_file_is_named_and_left_alone(server, tmp_path):
+    (tmp_path / NAME).write_bytes(OTHER)
+    with pytest.raises(DecurError, match=rf"^{tmp_path / NAME}: its checksum is .*fetch it again"):
+        fetch_all([part(server)], tmp_path / "folder", given=tmp_path)
+    assert (tmp_path / NAME).read_bytes() == OTHER
+
+
+def test_the_size_is_asked_from_the_first_server_that_knows(server):
+    server.serve(NAME, BODY)
+    urls = (f"{server.url}/absent", f"{server.url}/{NAME}")
+    assert size_on_server(part(server, urls=urls)) == len(BODY)
+    server.files[NAME].length = False
+    assert size_on_server(part(server)) is None
+
+
+def test_the_progress_ends_at_the_total(server, tmp_path, capsys):
+    server.serve(NAME, BODY, fault="wrong", times=1)
+    fetch_all([part(server)], tmp_path, total=len(BODY))
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert "100%" in last and "300k/300k" in last and "B/s" in last
