@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import h5py
@@ -129,10 +130,16 @@ def test_a_truncated_archive_is_named(archive):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_depth_is_named(images):
+def test_a_frame_without_depth_has_a_fault(images):
     (images / "depth" / "0001.png").unlink()
-    with pytest.raises(DecurError, match=r"depth/0001.png: not found"):
-        nyuv2.scan(images, SETTINGS)
+    faulty, whole = nyuv2.scan(images, SETTINGS)
+    assert "depth/0001.png: not found" in faulty.fault and not whole.fault
+
+
+def test_a_number_that_two_files_have_comes_twice_and_is_not_overwritten(images):
+    for folder in ("color", "depth"):
+        shutil.copy(images / folder / "0001.png", images / folder / "1.png")
+    assert [r.id for r in nyuv2.scan(images, SETTINGS)] == ["0001", "0001", "0002"]
 
 
 @pytest.mark.parametrize("name", ["splits.mat", "classMapping40.mat"])
