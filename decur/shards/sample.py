@@ -40,6 +40,14 @@ class Sample:
     source: str = ""
     factors: Mapping[str, int] = field(default_factory=dict)
 
+    def all_arrays(self) -> dict[str, NDArray[np.uint8]]:
+        """The arrays by name, the mask among them if there is one."""
+        return dict(self.arrays) if self.mask is None else {**self.arrays, MASK: self.mask}
+
+    def checksum(self) -> str:
+        """First 16 hex digits of the SHA-256 over all arrays and the labels."""
+        return checksum(self.all_arrays(), self.labels)
+
 
 def checksum(arrays: Mapping[str, NDArray[np.uint8]], labels: NDArray[np.uint8] | None) -> str:
     """First 16 hex digits of the SHA-256 over a sample's arrays by name, its labels, its mask."""
@@ -90,9 +98,7 @@ class Spec:
             DecurError: an array is missing, or not of the expected bands, shape and dtype.
         """
         where = sample.source or sample.id
-        arrays = dict(sample.arrays)
-        if sample.mask is not None:
-            arrays[MASK] = sample.mask
+        arrays = sample.all_arrays()
         bands = {m.name: len(m.bands) for m in self.modalities}
         for name in (*bands, *self.shapes):
             if name not in arrays:
