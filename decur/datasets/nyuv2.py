@@ -175,6 +175,9 @@ def _matlab(path: Path, key: str) -> NDArray[Any]:
         raise DecurError(f"{path}: not found; it comes with the dataset's toolbox")
     try:
         array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[key])[key]
-    except (KeyError, ValueError, OSError, NotImplementedError) as error:  # the last: version 7.3
-        raise DecurError(f"{path}: no '{key}' can be read ({error}); fetch it again") from error
+    except Exception as error:  # of many kinds for a damaged file
+        reason = " ".join(str(error).split())
+        raise DecurError(f"{path}: no '{key}' can be read ({reason}); fetch it again") from error
+    if not np.issubdtype(array.dtype, np.integer):
+        raise DecurError(f"{path}: '{key}' is {array.dtype}, expected integers; fetch it again")
     return array

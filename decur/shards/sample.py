@@ -77,11 +77,9 @@ class Spec:
         Raises:
             DecurError: it lacks a modality, or one of its arrays is none of these bands in uint8.
         """
-        shapes = {
-            m.name: sample.arrays[m.name].shape for m in modalities if m.name in sample.arrays
-        }
-        if sample.mask is not None:
-            shapes[MASK] = sample.mask.shape
+        arrays = sample.all_arrays()
+        names = [*(m.name for m in modalities), MASK]
+        shapes = {name: arrays[name].shape for name in names if name in arrays}
         spec = cls(tuple(modalities), shapes, ignore)
         spec.stored(sample)
         return spec
