@@ -172,27 +172,30 @@ def _make_all(
     name: str,
 ) -> list[Part]:
     """The parts of all shards, in order."""
-    with tqdm(total=sum(map(len, shards)), desc=name) as bar:
-        if workers == 1:
-            parts = []
+    progress = partial(tqdm, total=sum(map(len, shards)), desc=name)
+    if workers == 1:
+        parts = []
+        with progress() as bar:
             for number, records in enumerate(shards):
                 parts.append(make(number, records))
                 bar.update(len(records))
-            return parts
-        with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
-            made = {pool.submit(make, *item): len(item[1]) for item in enumerate(shards)}
-            try:
+        return parts
+    with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
+        # The bar has a thread of its own, and comes after the processes are forked.
+        made = {pool.submit(make, *item): len(item[1]) for item in enumerate(shards)}
+        try:
+            with progress() as bar:
                 for future in as_completed(made):
                     future.result()
                     bar.update(made[future])
-            except BrokenProcessPool:
-                raise DecurError(
-                    f"{name}: a worker process died, perhaps killed for its memory; run again with "
-                    "fewer threads or more memory: shards that are whole are kept"
-                ) from None
-            finally:
-                pool.shutdown(cancel_futures=True)
-            return [future.result() for future in made]
+        except BrokenProcessPool:
+            raise DecurError(
+                f"{name}: a worker process died, perhaps killed for its memory; run again with "
+                "fewer threads or more memory: shards that are whole are kept"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return [future.result() for future in made]
 
 
 def _end_with_parent() -> None:
