@@ -137,8 +137,9 @@ def _open(archive: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(archive) as file:
             yield file
-    except (KeyError, OSError) as error:
-        raise DecurError(f"{archive}: truncated or damaged ({error}); fetch it again") from error
+    except Exception as error:  # HDF5 and h5py raise many kinds for a damaged file
+        reason = " ".join(str(error).split())
+        raise DecurError(f"{archive}: truncated or damaged ({reason}); fetch it again") from error
 
 
 def _to_40(names: NDArray[Any], paths: dict[str, Path]) -> NDArray[np.uint8]:

@@ -142,6 +142,15 @@ def test_a_number_that_two_files_have_comes_twice_and_is_not_overwritten(images)
     assert [r.id for r in nyuv2.scan(images, SETTINGS)] == ["0001", "0001", "0002"]
 
 
+def test_an_archive_that_holds_something_else_is_named(archive):
+    path = archive / "nyu_depth_v2_labeled.mat"
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        file["images"] = np.dtype("f4")  # a named type where an array should be
+    with pytest.raises(DecurError, match=r"labeled.mat: truncated or damaged"):
+        nyuv2.scan(archive, SETTINGS)
+
+
 @pytest.mark.parametrize("name", ["splits.mat", "classMapping40.mat"])
 def test_a_missing_toolbox_file_is_named(archive, name):
     (archive / name).unlink()
