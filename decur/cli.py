@@ -50,6 +50,17 @@ def _preprocess(args: argparse.Namespace) -> None:
     preprocess(args.dataset, settings, args.raw, args.out, workers=args.threads)
 
 
+def _verify(args: argparse.Namespace) -> None:
+    from decur.shards.verify import verify
+
+    faults = verify(args.path, workers=args.threads)
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise DecurError(f"{args.path}: {len(faults)} faults; run the preprocess stage again")
+    print(f"{args.path}: every byte is as it was written")
+
+
 def _pretrain(args: argparse.Namespace) -> None:
     from decur.config import PretrainSettings
     from decur.distributed import process_group
@@ -156,6 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = stage("preprocess", _preprocess, "Turn raw files into paired shards.")
     sub.add_argument("dataset")
     sub.add_argument("--raw", required=True, type=Path)
+    sub = verb("verify", _verify, "Check every byte of a shards folder.")
+    sub.add_argument("path", type=Path)
+    sub.add_argument("--threads", type=int, default=1)
     sub = stage("pretrain", _pretrain, "Pretrain one run, or go on with it.")
     sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
     sub.add_argument(

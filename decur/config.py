@@ -79,6 +79,11 @@ class DatasetSettings(Strict):
         None, description="which of the dataset's modalities to store (default: its first two)"
     )
     seasons: Annotated[int, Field(ge=1, le=4)] = 4
+    bad_samples: Literal["stop", "skip"] = Field(
+        "stop",
+        description="a sample that cannot be read or is not valid ends preprocessing, or is left "
+        "out and listed in the shards' quarantine.csv",
+    )
 
     @model_validator(mode="after")
     def _scenes_have_counts(self) -> Self:

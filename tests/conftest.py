@@ -44,6 +44,13 @@ def random_sample(i: int, split: str = "train", side: int = 20) -> Sample:
     )
 
 
+def flip_bit(path: Path, position: int) -> None:
+    """Damage one byte of a file, counted from its start, or from its end if negative."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.fixture
 def shards_root(tmp_path: Path) -> Path:
     """48 training and 24 test samples of two modalities, two seasons, 20 x 20 pixels."""

@@ -3,7 +3,8 @@
 Every dataset module offers the same four names:
 
 * `DATASET`, a `Dataset`: the data about the data;
-* `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id;
+* `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id, those
+  that are not whole with their fault;
 * `read(record, settings) -> Sample`: one sample's arrays (pure but for reading its files);
 * `arrange_samples(samples, root)`: lay the sample frames out as the official archives would be.
 """
@@ -81,7 +82,8 @@ class Dataset:
 class Record:
     """A sample before reading: its id, its split and the files it is made from.
 
-    `paths` are named as the dataset's `read` needs them; `patch` numbers the crop in a tile.
+    `paths` are named as the dataset's `read` needs them; `patch` numbers the crop in a tile;
+    `fault` says why it is no sample, if that shows already (a partner is missing): never read it.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Record:
     paths: dict[str, Path] = field(default_factory=dict)
     patch: int = 0
     place: str = ""
+    fault: str = ""
 
 
 class DatasetModule(Protocol):

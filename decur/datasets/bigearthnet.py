@@ -11,14 +11,14 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
-from decur.datasets.raster import link, list_names, stored_modalities
+from decur.datasets.raster import check_same_place, link, list_names, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
 from decur.errors import DecurError
 from decur.shards import Sample
@@ -121,27 +121,35 @@ DATASET = Dataset(
     ),
 )
 
+Value = TypeVar("Value", str, list[Any])
+
 _POSITION = {corine: k for k, joined in enumerate(CORINE.values()) for corine in joined}
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
     """Pairs of patches, without those of the snow and cloud lists, in their official splits.
 
-    A patch whose partner is missing is left out; one that no list names is in "train", and so are
-    all where there are no lists.
+    A patch without a partner, or whose file naming it is damaged, has a fault. One that no list
+    names is in "train", and so are all where there are no lists.
 
     Raises:
-        DecurError: a folder is missing, a label file is damaged, or only some lists are there.
+        DecurError: a folder is missing, or only some lists are there.
     """
     optical = set(list_names(root / FOLDERS["optical"]))
     split_of = _splits(root / "splits")
     excluded = {patch for name in EXCLUDED for patch in _read_list(root / "splits", name) or ()}
-    records = []
+    records, seen = [], set()
     for patch in list_names(root / FOLDERS["sar"]):
-        sar = root / FOLDERS["sar"] / patch
-        partner = _read_json(sar, "corresponding_s2_patch")
-        if partner in excluded or partner not in optical:
+        sar, fault = root / FOLDERS["sar"] / patch, ""
+        try:
+            partner = _read_json(sar, "corresponding_s2_patch", str)
+        except DecurError as error:
+            partner, fault = patch, str(error)
+        if partner in excluded:
             continue
+        seen.add(partner)
+        if not fault and partner not in optical:
+            fault = f"{sar}: its partner {partner} is not in {FOLDERS['optical']}"
         tile = re.search(r"_(\d\d[A-Z]{3})_", patch)  # of the Sentinel-2 grid, 110 km wide
         records.append(
             Record(
@@ -149,8 +157,13 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
                 split=split_of.get(partner, "train"),
                 paths={"sar": sar, "optical": root / FOLDERS["optical"] / partner},
                 place=tile[1] if tile else "",
+                fault=fault,
             )
         )
+    for patch in optical - seen - excluded:
+        path = root / FOLDERS["optical"] / patch
+        fault = f"{path}: no patch in {FOLDERS['sar']} has it as its partner"
+        records.append(Record(patch, split_of.get(patch, "train"), {"optical": path}, fault=fault))
     return sorted(records, key=lambda record: record.id)
 
 
@@ -158,14 +171,16 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     """One pair of patches with its 19-class label vector.
 
     Raises:
-        DecurError: a file is missing, damaged or of the wrong size, or a label is unknown.
+        DecurError: a file is missing, damaged, without data or of the wrong size, type or place, or
+            a label is unknown.
     """
     sar, optical = record.paths["sar"], record.paths["optical"]
-    arrays = {}
+    arrays, grids = {}, []
     for name in stored_modalities(DATASET, settings):
         if name == "sar":
             paths = {band: sar / f"{sar.name}_{band}.tif" for band in SAR.bands}
             image = read_sar(paths, settings.pixels, SAR_MEAN, SAR_STD)
+            grids.append(paths["VV"])
         else:
             # Level 2A has no B10; the network's channel for it stays black (released code).
             paths = {
@@ -174,7 +189,9 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
                 if band != "B10"
             }
             image = read_optical(paths, settings.pixels)
+            grids.append(paths["B2"])
         arrays[name] = image[None]
+    check_same_place(grids)
     return Sample(
         id=record.id,
         split=record.split,
@@ -187,22 +204,25 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
 
 def _label_vector(patch: Path) -> NDArray[np.uint8]:
     vector = np.zeros(len(CORINE), np.uint8)
-    for label in _read_json(patch, "labels"):
-        if label in _POSITION:
+    for label in _read_json(patch, "labels", list):
+        if isinstance(label, str) and label in _POSITION:
             vector[_POSITION[label]] = 1
         elif label not in DROPPED:
-            raise DecurError(f"{patch}: label '{label}' is no CORINE class; use BigEarthNet v1.0")
+            raise DecurError(f"{patch}: label {label!r} is no CORINE class; use BigEarthNet v1.0")
     return vector
 
 
-def _read_json(patch: Path, key: str) -> Any:
+def _read_json(patch: Path, key: str, kind: type[Value]) -> Value:
     path = patch / f"{patch.name}_labels_metadata.json"
     try:
-        return json.loads(path.read_bytes())[key]
+        value = json.loads(path.read_bytes())[key]
     except KeyError:
         raise DecurError(f"{path}: has no '{key}'; fetch the file again") from None
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         raise DecurError(f"{path}: cannot be read ({error}); fetch the file again") from error
+    if not isinstance(value, kind):
+        raise DecurError(f"{path}: '{key}' is {value!r:.40}, expected a {kind.__name__}")
+    return value
 
 
 def _splits(folder: Path) -> dict[str, str]:

@@ -1,9 +1,19 @@
-"""Preprocessing: the raw files of a dataset become paired shards."""
+"""Preprocessing: the raw files of a dataset become paired shards.
+
+The samples, sorted by id, are cut into shards, each made whole by one worker process, so the folder
+is the same byte for byte whatever the number of workers, and whatever was killed on the way.
+"""
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +26,14 @@ from decur.config import DatasetSettings
 from decur.datasets import Record
 from decur.errors import DecurError
 from decur.provenance import provenance
-from decur.shards import Modality, Sample, ShardWriter
+from decur.shards import Modality, Sample
+from decur.shards.finish import QUARANTINE, VERSION, begin, finish
+from decur.shards.part import Fault, Part, Shard, load_part, save_part
+from decur.shards.sample import Spec
+from decur.shards.writer import SHARD_BYTES
 
-CHUNK = 32
-"""Samples that a worker reads at a time; bounds the memory that waits for the writer."""
+FEWEST_SHARDS = 16
+"""A small dataset is cut into so many, to have work for every worker."""
 
 
 def preprocess(
@@ -27,15 +41,17 @@ def preprocess(
 ) -> None:
     """Convert every sample below `raw` and write the shards folder `out`.
 
+    Shards that an earlier, killed run of the same settings and data left whole are kept. A bad
+    sample ends all or is listed in `quarantine.csv`, as `settings.bad_samples` says.
+
     Raises:
-        DecurError: the raw folder is missing or incomplete, or a file in it is damaged.
+        DecurError: the raw folder is missing, a sample is bad, there is no good one, the disk is
+            full, or a worker process died.
     """
     manifest = raw / "manifest.json"
     if not manifest.is_file():
         raise DecurError(f"{manifest}: not found; run the download stage for {name} first")
     module = datasets.load(name)
-    records = module.scan(raw, settings)
-    scenes = _scenes(raw)
     card = {
         "dataset": name,
         "title": module.DATASET.title,
@@ -46,11 +62,18 @@ def preprocess(
         "raw": json.loads(manifest.read_text())["provenance"]["inputs"],
         "provenance": provenance(settings, {}),
     }
-    with ShardWriter(out, stored_modalities(name, settings), card) as writer:
-        samples = _read_all(name, settings, records, workers)
-        for sample in tqdm(samples, total=len(records), desc=name):
-            writer.add(_with_factors(sample, scenes, module.DATASET.evaluation))
-    print(f"{name}: {len(records)} samples in {out}", flush=True)
+    records = _unique(module.scan(raw, settings))
+    reader = Reader(name, settings, _scenes(raw))
+    spec = _spec(reader, records)
+    size = max(1, min(SHARD_BYTES // spec.sample_bytes, -(-len(records) // FEWEST_SHARDS)))
+    shards = [records[i : i + size] for i in range(0, len(records), size)]
+    begin(out)
+    parts = _make_all(partial(_make_shard, reader, out, spec, _origin(card)), shards, workers, name)
+    finish(out, parts, spec, card)
+    faults = sum(len(part.faults) for part in parts)
+    print(f"{name}: {len(records) - faults} samples in {out}", flush=True)
+    if faults:
+        print(f"{name}: {faults} samples left out, listed in {out / QUARANTINE}", flush=True)
 
 
 def stored_modalities(name: str, settings: DatasetSettings) -> list[Modality]:
@@ -68,27 +91,50 @@ def stored_modalities(name: str, settings: DatasetSettings) -> list[Modality]:
     return [known[m] for m in settings.modalities or list(known)[:2]]
 
 
-def _read_all(
-    name: str, settings: DatasetSettings, records: Sequence[Record], workers: int
-) -> Iterator[Sample]:
-    read = partial(_read_chunk, name, settings)
-    chunks = [records[i : i + CHUNK] for i in range(0, len(records), CHUNK)]
-    if workers == 1:
-        for chunk in chunks:
-            yield from read(chunk)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        for samples in pool.map(read, chunks):
-            yield from samples
+def _unique(records: Sequence[Record]) -> list[Record]:
+    """The records, of which those whose id has come before get a fault."""
+    seen: set[str] = set()
+    unique = []
+    for record in records:
+        if record.id in seen:
+            fault = f"{_source(record)}: duplicate sample id '{record.id}'"
+            record = dataclasses.replace(record, fault=fault)
+        seen.add(record.id)
+        unique.append(record)
+    return unique
 
 
-def _read_chunk(name: str, settings: DatasetSettings, records: Sequence[Record]) -> list[Sample]:
-    module = datasets.load(name)
-    return [module.read(record, settings) for record in records]
+def _source(record: Record) -> str:
+    return str(next(iter(record.paths.values()), record.id))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a worker reads a sample; `scenes` has split and factors by id where it is synthetic."""
+
+    name: str
+    settings: DatasetSettings
+    scenes: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def skips(self) -> bool:
+        """Whether bad samples are left out."""
+        return self.settings.bad_samples == "skip"
+
+    def __call__(self, record: Record) -> Sample:
+        """Read a sample; raises a DecurError if it is bad."""
+        if record.fault:
+            raise DecurError(record.fault)
+        module = datasets.load(self.name)
+        sample = module.read(record, self.settings)
+        if sample.id not in self.scenes:
+            return sample
+        facts = dict(self.scenes[sample.id])
+        split = module.DATASET.evaluation if facts.pop("split") == "test" else "train"
+        return dataclasses.replace(sample, split=split, factors=facts)
 
 
 def _scenes(raw: Path) -> dict[str, dict[str, Any]]:
-    """Split and factors by sample id, where the raw files are synthetic scenes."""
     path = raw / "scenes.csv"
     if not path.is_file():
         return {}
@@ -96,9 +142,92 @@ def _scenes(raw: Path) -> dict[str, dict[str, Any]]:
     return table.to_dict(orient="index")  # type: ignore[return-value]
 
 
-def _with_factors(sample: Sample, scenes: dict[str, dict[str, Any]], evaluation: str) -> Sample:
-    if sample.id not in scenes:
-        return sample
-    facts = dict(scenes[sample.id])
-    split = evaluation if facts.pop("split") == "test" else "train"
-    return dataclasses.replace(sample, split=split, factors=facts)
+def _spec(reader: Reader, records: Sequence[Record]) -> Spec:
+    """What the first good sample is like, and so all others must be."""
+    modalities = stored_modalities(reader.name, reader.settings)
+    ignore = datasets.load(reader.name).DATASET.ignore
+    reason = "the raw folder is empty"
+    for record in records:
+        try:
+            return Spec.of(reader(record), modalities, ignore)
+        except DecurError as error:
+            if not reader.skips:
+                raise
+            reason = str(error)
+    raise DecurError(f"{reader.name}: no sample of {len(records)} is good; the last: {reason}")
+
+
+def _origin(card: Mapping[str, Any]) -> str:
+    """All that a shard comes from but its own records."""
+    origin = dict(card["provenance"])
+    # A shard without a fault is the same whether faults stop or are skipped.
+    origin["settings"] = {k: v for k, v in origin["settings"].items() if k != "bad_samples"}
+    return f"{VERSION} {dict(card, provenance=origin)}"
+
+
+def _make_all(
+    make: Callable[[int, Sequence[Record]], Part],
+    shards: Sequence[Sequence[Record]],
+    workers: int,
+    name: str,
+) -> list[Part]:
+    """The parts of all shards, in order."""
+    progress = partial(tqdm, total=sum(map(len, shards)), desc=name)
+    if workers == 1:
+        parts = []
+        with progress() as bar:
+            for number, records in enumerate(shards):
+                parts.append(make(number, records))
+                bar.update(len(records))
+        return parts
+    with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
+        # The bar has a thread of its own, and comes after the processes are forked.
+        made = {pool.submit(make, *item): len(item[1]) for item in enumerate(shards)}
+        try:
+            with progress() as bar:
+                for future in as_completed(made):
+                    future.result()
+                    bar.update(made[future])
+        except BrokenProcessPool:
+            raise DecurError(
+                f"{name}: a worker process died, perhaps killed for its memory; run again with "
+                "fewer threads or more memory: shards that are whole are kept"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return [future.result() for future in made]
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the main process is killed and cannot tell it to."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _make_shard(
+    reader: Reader, out: Path, spec: Spec, origin: str, number: int, records: Sequence[Record]
+) -> Part:
+    """Read the records of one shard and write it, unless it is there already."""
+    identity = hashlib.sha256(f"{origin} {spec} {records}".encode()).hexdigest()
+    part = load_part(out, number, identity)
+    if part is not None and (reader.skips or not part.faults):
+        return part
+    with Shard(out, number, spec) as shard:
+        for record in records:
+            try:
+                sample = reader(record)
+                spec.stored(sample)
+            except DecurError as error:
+                if not reader.skips:
+                    raise
+                shard.part.faults.append(Fault(record.id, _source(record), str(error)))
+            else:
+                shard.add(sample)
+    save_part(out, number, identity, shard.part)
+    return shard.part

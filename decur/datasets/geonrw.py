@@ -17,9 +17,18 @@ from numpy.typing import NDArray
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.images import check_labels, read_image
-from decur.datasets.raster import check_square, link, list_names, read_band, stored_modalities
+from decur.datasets.raster import (
+    check_not_blank,
+    check_same_place,
+    check_square,
+    link,
+    list_names,
+    named,
+    read_band,
+    stored_modalities,
+)
 from decur.errors import DecurError
-from decur.preprocess.bands import clip_scale_uint8, resize
+from decur.preprocess.bands import elevation_to_uint8, resize
 from decur.shards import Modality, Sample
 
 GRID = 4
@@ -72,10 +81,11 @@ def scan(root: Path, settings: DatasetSettings) -> list[Record]:
     """List the patches below `root`, sorted by id; the official split is by city.
 
     Municipalities overlap at their borders, so one place may come twice; both are kept, and how
-    many there are is logged.
+    many there are is logged. The patches of a tile without labels, or without a wanted elevation
+    model, have a fault.
 
     Raises:
-        DecurError: no tile, or a tile without the labels or a wanted elevation model.
+        DecurError: no tile, or one whose name is no position.
     """
     wanted = stored_modalities(DATASET, settings)
     records: list[Record] = []
@@ -87,14 +97,14 @@ def scan(root: Path, settings: DatasetSettings) -> list[Record]:
                 f"{rgb}: name is not <easting>_<northing>_rgb.jp2; rename or remove it"
             )
         city, corner = rgb.parent.name, f"{match['east']}_{match['north']}"
-        paths = {"rgb": rgb, "seg": _partner(rgb, "seg", "fetch the archive again")}
+        paths = {"rgb": rgb, "seg": _partner(rgb, "seg")}
         if "dem" in wanted:
-            remedy = "set datasets.geonrw.modalities to [rgb, nir]"
-            paths["dem"] = _partner(rgb, "dem", remedy)
+            paths["dem"] = _partner(rgb, "dem")
+        fault = _missing(f"{city}/{corner}", paths)
         split = "test" if city in TEST_CITIES else "train"
         cities[corner].add(city)
         records += [
-            Record(f"{city}_{corner}_{k}", split, paths, patch=k, place=city)
+            Record(f"{city}_{corner}_{k}", split, paths, patch=k, place=city, fault=fault)
             for k in range(1, GRID**2 + 1)
         ]
     if not records:
@@ -111,18 +121,22 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     absolute height is lost, as in the released code.
 
     Raises:
-        DecurError: a damaged file, files of different size, or a label that is not 0..10.
+        DecurError: a damaged file, files of different size or place, pixels without data, or a
+            label that is not 0..10.
     """
     paths = record.paths
     wanted = stored_modalities(DATASET, settings)
-    image, labels = _image(paths["rgb"]), _band(paths["seg"])
+    image, labels = _image(paths["rgb"]), _band(paths["seg"], "labels")
+    _check_places(tuple(paths.values()))
     check_square(paths["seg"], labels, image.shape[1])
     check_labels(labels, len(LABELS) - 1, paths["seg"])
     stored = {"rgb": _cut(image[:3], record.patch)}
+    check_not_blank(paths["rgb"], stored["rgb"])
     if "dem" in wanted:
-        elevation = _band(paths["dem"])
+        elevation = _band(paths["dem"], "elevation")
         check_square(paths["dem"], elevation, image.shape[1])
-        stored["dem"] = clip_scale_uint8(_cut(elevation, record.patch))[None]
+        with named(paths["dem"]):
+            stored["dem"] = elevation_to_uint8(_cut(elevation, record.patch))[None]
     if "nir" in wanted:
         if len(image) < 4:
             raise DecurError(
@@ -147,12 +161,18 @@ def arrange_samples(samples: Path, root: Path) -> None:
             link(file, root / city / file.name)
 
 
-def _partner(rgb: Path, kind: str, remedy: str) -> Path:
-    path = rgb.with_name(rgb.name.replace("_rgb.jp2", f"_{kind}.tif"))
-    if not path.is_file():
-        tile = rgb.name.removesuffix("_rgb.jp2")
-        raise DecurError(f"{rgb.parent.name}/{tile}: {path} not found; {remedy}")
-    return path
+def _partner(rgb: Path, kind: str) -> Path:
+    return rgb.with_name(rgb.name.replace("_rgb.jp2", f"_{kind}.tif"))
+
+
+def _missing(tile: str, paths: dict[str, Path]) -> str:
+    """The fault of a tile that lacks a file, or nothing."""
+    remedies = {"seg": "fetch the archive again"}
+    remedies["dem"] = "set datasets.geonrw.modalities to [rgb, nir]"
+    for name, remedy in remedies.items():
+        if name in paths and not paths[name].is_file():
+            return f"{tile}: {paths[name]} not found; {remedy}"
+    return ""
 
 
 def _log_overlap(cities: dict[str, set[str]]) -> None:
@@ -172,19 +192,25 @@ def _log_overlap(cities: dict[str, set[str]]) -> None:
 def _image(path: Path) -> NDArray[np.uint8]:
     """The bands (3 or 4, H, W) of a tile's image."""
     image = read_image(path)
-    if image.ndim != 3 or image.shape[0] != image.shape[1] or image.shape[0] % GRID:
+    height, width, bands = image.shape if image.ndim == 3 else (*image.shape, 1)
+    if image.dtype != np.uint8 or bands not in (3, 4) or height != width or height % GRID:
         raise DecurError(
-            f"{path}: image is {image.shape}, expected a square in colour that can be cut into "
-            f"{GRID} x {GRID} patches"
+            f"{path}: image is {image.dtype} {image.shape}, expected a square of 3 or 4 bands of "
+            f"uint8 that can be cut into {GRID} x {GRID} patches"
         )
     image.setflags(write=False)  # shared by the patches
     return image.transpose(2, 0, 1)
 
 
+@lru_cache(maxsize=1)
+def _check_places(paths: tuple[Path, ...]) -> None:
+    check_same_place(paths)
+
+
 @lru_cache(maxsize=2)
-def _band(path: Path) -> NDArray[Any]:
+def _band(path: Path, kind: str) -> NDArray[Any]:
     """The labels or the elevation (H, W) of a tile."""
-    band = read_band(path)
+    band = read_band(path, kind)
     band.setflags(write=False)
     return band
 

@@ -27,7 +27,7 @@ def read_image(path: Path, mode: str | None = None) -> NDArray[Any]:
     try:
         with Image.open(path) as image:
             return np.array(image if mode is None else image.convert(mode))
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise _unreadable(path, error) from error
 
 
@@ -63,4 +63,5 @@ def check_labels(labels: NDArray[Any], classes: int, path: Path) -> None:
 def _unreadable(path: Path, error: Exception) -> DecurError:
     if not path.exists():
         return DecurError(f"{path}: not found; fetch the dataset again")
-    return DecurError(f"{path}: truncated or damaged ({error}); fetch the file again")
+    reason = " ".join(f"{error or type(error).__name__}".split())
+    return DecurError(f"{path}: truncated or damaged ({reason}); fetch the file again")

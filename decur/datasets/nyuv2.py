@@ -80,24 +80,29 @@ DATASET = Dataset(
 def scan(root: Path, settings: DatasetSettings) -> list[Record]:
     """List the frames below `root`, in the official split of 795 train and 654 test frames.
 
+    One without its depth has a fault.
+
     Raises:
         DecurError: neither archive nor images, or no split for a frame.
     """
     if (root / ARCHIVE).is_file():
         mapping = {"archive": root / ARCHIVE, "mapping": root / MAPPING}
-        frames = dict.fromkeys(range(1, _count(root / ARCHIVE) + 1), mapping)
+        frames = [(number, mapping) for number in range(1, _count(root / ARCHIVE) + 1)]
     else:
         colours = sorted((root / "color").glob("*.png"))
-        frames = {_number(path): _images(root, path) for path in colours}
+        frames = [(_number(path), _images(root, path)) for path in colours]
     if not frames:
         raise DecurError(f"{root}: neither {ARCHIVE} nor color/*.png; fetch the dataset there")
     splits = _splits(root / SPLITS)
-    for number in frames:
+    records = []
+    for number, paths in sorted(frames, key=lambda frame: frame[0]):
         if number not in splits:
             raise DecurError(f"{root / SPLITS}: frame {number} is in no split; fetch it again")
-    return [
-        Record(f"{number:04d}", splits[number], paths) for number, paths in sorted(frames.items())
-    ]
+        fault = ""
+        if "color" in paths and not paths["depth"].is_file():
+            fault = f"{paths['depth']}: not found, but {paths['color']} is; fetch it again"
+        records.append(Record(f"{number:04d}", splits[number], paths, fault=fault))
+    return records
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
@@ -161,8 +166,9 @@ def _open(archive: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(archive) as file:
             yield file
-    except (KeyError, OSError) as error:
-        raise DecurError(f"{archive}: truncated or damaged ({error}); fetch it again") from error
+    except Exception as error:  # HDF5 and h5py raise many kinds for a damaged file
+        reason = " ".join(str(error).split())
+        raise DecurError(f"{archive}: truncated or damaged ({reason}); fetch it again") from error
 
 
 def _to_40(names: NDArray[Any], paths: dict[str, Path]) -> NDArray[np.uint8]:
@@ -174,8 +180,6 @@ def _to_40(names: NDArray[Any], paths: dict[str, Path]) -> NDArray[np.uint8]:
 
 def _images(root: Path, colour: Path) -> dict[str, Path]:
     paths = {"color": colour, "depth": root / "depth" / colour.name}
-    if not paths["depth"].is_file():
-        raise DecurError(f"{paths['depth']}: not found, but {colour} is; fetch the dataset again")
     label = root / "label40" / colour.name
     return paths | ({"label40": label} if label.is_file() else {})
 
@@ -201,6 +205,9 @@ def _matlab(path: Path, key: str) -> NDArray[Any]:
         raise DecurError(f"{path}: not found; it comes with the dataset's toolbox")
     try:
         array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[key])[key]
-    except (KeyError, ValueError, OSError, NotImplementedError) as error:  # the last: version 7.3
-        raise DecurError(f"{path}: no '{key}' can be read ({error}); fetch it again") from error
+    except Exception as error:  # of many kinds for a damaged file
+        reason = " ".join(str(error).split())
+        raise DecurError(f"{path}: no '{key}' can be read ({reason}); fetch it again") from error
+    if not np.issubdtype(array.dtype, np.integer):
+        raise DecurError(f"{path}: '{key}' is {array.dtype}, expected integers; fetch it again")
     return array

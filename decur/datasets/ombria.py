@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, Record
 from decur.datasets.images import read_image
-from decur.datasets.raster import check_square, link, list_names, stored_modalities
+from decur.datasets.raster import check_not_blank, check_square, link, list_names, stored_modalities
 from decur.errors import DecurError
 from decur.preprocess.bands import resize
 from decur.shards import Modality, Sample
@@ -38,21 +38,28 @@ DATES = ("before", "after")
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
-    """Places that both sensors saw, once for each date; the folders are the splits."""
+    """Places, once for each date; the folders are the splits.
+
+    A place that only one sensor saw at a date has a fault.
+    """
     records = []
     for split in ("train", "test"):
         for date in DATES:
-            numbers = set.intersection(
-                *(_numbers(root, sensor, split, date) for sensor in SENSORS.values())
-            )
-            for number in numbers:
+            seen = {name: _numbers(root, s, split, date) for name, s in SENSORS.items()}
+            for number in set.union(*seen.values()):
                 paths = {
                     name: _path(root, sensor, split, date, number)
                     for name, sensor in SENSORS.items()
                 }
+                missing = [paths[name] for name in SENSORS if number not in seen[name]]
+                fault = (
+                    f"{missing[0]}: not found, but the other sensor's image is there"
+                    if missing
+                    else ""
+                )
                 if date == "after":
                     paths["mask"] = _path(root, "S1", split, "mask", number)
-                records.append(Record(f"{number}-{date}", split, paths, place=number))
+                records.append(Record(f"{number}-{date}", split, paths, place=number, fault=fault))
     return sorted(records, key=lambda record: record.id)
 
 
@@ -60,16 +67,19 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     """One place at one date, with its water mask.
 
     Raises:
-        DecurError: a file is missing, damaged, not square or not of the size of the others.
+        DecurError: a file is missing, damaged, without data, not square or not of the size of the
+            others, or a mask is not of 0 and 255.
     """
     images = {m.name: _read_bands(record.paths[m.name], len(m.bands)) for m in DATASET.modalities}
     side = images["sar"].shape[-1]
     mask = np.full((side, side), DATASET.ignore, np.uint8)
     if "mask" in record.paths:
         images["mask"] = _read_bands(record.paths["mask"], 1)
-        mask = (images["mask"][0] > 127).astype(np.uint8)
+        mask = _water(record.paths["mask"], images["mask"][0])
     for name, image in images.items():
         check_square(record.paths[name], image, side)
+        if name != "mask":
+            check_not_blank(record.paths[name], image)
     return Sample(
         id=record.id,
         split=record.split,
@@ -81,6 +91,13 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         place=record.place,
         source=str(record.paths["sar"]),
     )
+
+
+def _water(path: Path, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    wrong = mask[(mask != 0) & (mask != 255)]
+    if wrong.size:
+        raise DecurError(f"{path}: label {wrong[0]} is neither 0 nor 255; fetch the file again")
+    return (mask == 255).astype(np.uint8)
 
 
 def _read_bands(path: Path, bands: int) -> NDArray[np.uint8]:

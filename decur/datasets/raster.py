@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
@@ -23,57 +25,116 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 # Without this, opening a file lists its folder in search of side files.
 GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 
+DTYPES = {
+    "reflectance": ("uint16", "int16"),  # times 10,000; bytes have been scaled by somebody else
+    "backscatter": ("float32", "float64"),
+    "elevation": ("float32", "float64", "int16", "uint16", "int32"),
+    "labels": ("uint8", "int8", "uint16", "int16", "uint32", "int32"),
+}
+"""Of what type a raster of each kind may be."""
 
-def read_bands(paths: Iterable[Path]) -> list[Array]:
-    """The only band (H, W) of each file, opened once.
+MOST_PIXELS = 10**8
+"""No raster of any dataset is near; a damaged header may promise more than the memory holds."""
 
-    Raises:
-        DecurError: a file is missing, damaged, or has several bands.
-    """
+
+def read_bands(paths: Iterable[Path], kind: str) -> list[Array]:
+    """The only band (H, W) of each file, opened once; raises as `read_raster`."""
     with rasterio.Env(**GDAL):
-        return [_read(path, bands=1)[0] for path in paths]
+        return [_read(path, kind, bands=1)[0] for path in paths]
 
 
-def read_band(path: Path) -> Array:
-    """The only band (H, W) of a file; raises as `read_bands`."""
-    return read_bands([path])[0]
+def read_band(path: Path, kind: str) -> Array:
+    """The only band (H, W) of a file; raises as `read_raster`."""
+    return read_bands([path], kind)[0]
 
 
-def read_raster(path: Path, bands: int, cell: int = 1, grid: int = 1) -> Array:
+def read_raster(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1) -> Array:
     """All bands (C, H, W) of a file, or of one cell of it.
+
+    Pixels that the file declares to have no data become NaN, but for labels.
 
     Args:
         path: any raster that GDAL reads.
+        kind: of `DTYPES`.
         bands: how many bands the file must have.
         cell: which cell, 1 to `grid`², row by row.
         grid: how many cells the image has along each side; remainders are an error.
 
     Raises:
-        DecurError: the file is missing, damaged, has another number of bands, or is not divisible.
+        DecurError: the file is missing, damaged, of a wrong type or number of bands, or not
+            divisible.
     """
     with rasterio.Env(**GDAL):
-        return _read(path, bands, cell, grid)
+        return _read(path, kind, bands, cell, grid)
 
 
-def _read(path: Path, bands: int, cell: int = 1, grid: int = 1) -> Array:
+def _read(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1) -> Array:
+    with _opened(path) as file:
+        _check_header(path, file, kind, bands, grid)
+        row, column = divmod(cell - 1, grid)
+        height, width = file.height // grid, file.width // grid
+        array: Array = file.read(window=Window(column * width, row * height, width, height))
+        if kind == "labels" or file.nodata is None:
+            return array
+        empty = array == file.nodata
+        return np.where(empty, np.nan, array) if empty.any() else array
+
+
+def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> None:
+    if file.count != bands:
+        raise DecurError(f"{path}: has {file.count} bands, expected {bands}")
+    if file.dtypes[0] not in DTYPES[kind]:
+        raise DecurError(
+            f"{path}: {kind} is {file.dtypes[0]}, expected {' or '.join(DTYPES[kind])}"
+        )
+    size = f"{path}: {file.width} x {file.height} pixels"
+    if file.width * file.height * bands > MOST_PIXELS:
+        raise DecurError(f"{size} cannot be; fetch the file again")
+    if file.height % grid or file.width % grid:
+        raise DecurError(f"{size} cannot be cut into {grid} x {grid} patches")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with rasterio.open(path) as file:
-            if file.count != bands:
-                raise DecurError(f"{path}: has {file.count} bands, expected {bands}")
-            if file.height % grid or file.width % grid:
-                raise DecurError(
-                    f"{path}: {file.width} x {file.height} pixels cannot be cut into "
-                    f"{grid} x {grid} patches"
-                )
-            row, column = divmod(cell - 1, grid)
-            height, width = file.height // grid, file.width // grid
-            window = Window(column * width, row * height, width, height)
-            return file.read(window=window)
-    except RasterioError as error:
+            yield file
+    except (RasterioError, CPLE_BaseError, MemoryError, UnicodeDecodeError) as error:
         # rasterio's own message only points to GDAL's, which is its cause.
         reason = str(error.__cause__ or error) if path.is_file() else "no such file"
         reason = " ".join(reason.split())
         raise DecurError(f"{path}: cannot be read ({reason}); fetch the file again") from error
+
+
+def check_same_place(paths: Iterable[Path], shift: float = 0.001) -> None:
+    """Check that files lie on the same ground, where they say where they lie.
+
+    Args:
+        paths: rasters of any resolution.
+        shift: how far a border may be from the first file's, as a share of its width.
+
+    Raises:
+        DecurError: another coordinate system or place than that of the first file.
+    """
+    first: tuple[Path, Any, Any] | None = None
+    with rasterio.Env(**GDAL):
+        for path in paths:
+            with _opened(path) as file:
+                crs, bounds = file.crs, file.bounds
+            if crs is None:
+                continue
+            if first is None:
+                first = path, crs, bounds
+            elif crs != first[1]:
+                raise DecurError(f"{path}: is in {crs}, but {first[0]} in {first[1]}")
+            else:
+                width = abs(first[2].right - first[2].left)
+                away = max(abs(a - b) for a, b in zip(bounds, first[2], strict=True))
+                if not away <= shift * width:
+                    raise DecurError(
+                        f"{path}: lies elsewhere than {first[0]}, {away / width:.1%} of its "
+                        "width away"
+                    )
 
 
 @contextmanager
@@ -92,6 +153,12 @@ def check_square(path: Path, image: Array, side: int) -> None:
         raise DecurError(
             f"{path}: {width} x {height} pixels, expected {side} x {side}; fetch the file again"
         )
+
+
+def check_not_blank(path: Path, *bands: Array) -> None:
+    """Raise a DecurError if every value of all bands is 0: there are no data."""
+    if not any(band.any() for band in bands):
+        raise DecurError(f"{path}: every pixel is 0, no data; fetch the file again or leave it out")
 
 
 def list_names(folder: Path) -> list[str]:

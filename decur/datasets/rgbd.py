@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.datasets.images import check_labels, read_image
+from decur.datasets.raster import check_not_blank
 from decur.errors import DecurError
 from decur.preprocess.bands import resize
 from decur.preprocess.hha import depth_to_hha
@@ -73,8 +74,14 @@ def frame_arrays(
         rgb and hha, each uint8 (1, 3, pixels, pixels).
 
     Raises:
-        DecurError: depth and colour differ in size, or the depth is not valid.
+        DecurError: depth and colour differ in size, are blank, or are no valid depth and colour.
     """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise DecurError(
+            f"{source}: colour image is {rgb.dtype} {rgb.shape}, expected 3 bands of uint8"
+        )
+    check_not_blank(source, rgb)
+    check_not_blank(source, depth_m)
     if rgb.shape[:2] != depth_m.shape:
         raise DecurError(f"{source}: depth is {depth_m.shape}, its colour image {rgb.shape[:2]}")
     try:

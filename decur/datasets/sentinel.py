@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from decur.datasets.raster import check_square, named, read_bands
+from decur.datasets.raster import check_not_blank, check_square, named, read_bands
 from decur.preprocess.bands import reflectance_to_uint8, resize, sar_db_to_uint8
 from decur.shards import Modality
 
@@ -45,12 +45,14 @@ def read_sar(
         std: standard deviations of the dataset in dB, VV first.
 
     Raises:
-        DecurError: a file is missing, damaged, not square, of another size, or without data.
+        DecurError: a file is missing, damaged, not float, not square, of another size, or has
+            pixels without data.
     """
     order = [paths[band] for band in SAR.bands]
-    vv, vh = read_bands(order)
+    vv, vh = read_bands(order, "backscatter")
     for path, band in zip(order, (vv, vh), strict=True):
         check_square(path, band, len(vv))
+        check_not_blank(path, band)
     with named(order[0].parent):
         scaled = sar_db_to_uint8(np.stack([vv, vh]), mean, std)
     return resize(scaled, pixels)
@@ -66,10 +68,12 @@ def read_optical(paths: Mapping[str, Path], pixels: int) -> NDArray[np.uint8]:
         pixels: side of the result.
 
     Raises:
-        DecurError: a file is missing, damaged, or not of the size that its band has beside B2.
+        DecurError: a file is missing, damaged, not of 16 bits, or not of the size that its band
+            has beside B2, or all bands are 0.
     """
-    images = dict(zip(paths, read_bands(paths.values()), strict=True))
+    images = dict(zip(paths, read_bands(paths.values(), "reflectance"), strict=True))
     side = len(images["B2"])
+    check_not_blank(paths["B2"].parent, *images.values())
     stack = np.zeros((len(METRES), pixels, pixels), np.uint8)
     for channel, (band, metres) in enumerate(METRES.items()):
         if band not in paths:

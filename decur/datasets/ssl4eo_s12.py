@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
-from decur.datasets.raster import link, list_names, stored_modalities
+from decur.datasets.raster import check_same_place, link, list_names, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
 from decur.errors import DecurError
 from decur.shards import Sample
@@ -74,22 +74,22 @@ DATASET = Dataset(
 )
 
 FOLDERS = {"sar": "s1", "optical": "s2c"}
+GRID_OF = {"sar": "VV.tif", "optical": "B2.tif"}
+SHIFT = 0.05  # of a location's width; the sensors' grids are found up to 0.017 apart
 SAR_MEAN = (-12.54847273, -20.19237134)  # VV, VH in dB (released code)
 SAR_STD = (5.25697717, 5.91150917)
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
-    """Locations that both sensors saw; one that only one saw is left out."""
-    locations = set.intersection(*(set(list_names(root / f)) for f in FOLDERS.values()))
-    return [
-        Record(
-            id=location,
-            split="train",
-            paths={name: root / folder / location for name, folder in FOLDERS.items()},
-            place=location,
-        )
-        for location in sorted(locations)
-    ]
+    """Locations; one that only one sensor saw has a fault."""
+    seen = {name: set(list_names(root / folder)) for name, folder in FOLDERS.items()}
+    records = []
+    for location in sorted(set.union(*seen.values())):
+        paths = {name: root / folder / location for name, folder in FOLDERS.items()}
+        missing = [path for name, path in paths.items() if location not in seen[name]]
+        fault = f"{missing[0]}: not found, but the other sensor saw the place" if missing else ""
+        records.append(Record(location, "train", paths, place=location, fault=fault))
+    return records
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
@@ -99,14 +99,17 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     and no season is made up.
 
     Raises:
-        DecurError: a location without scenes; a file missing, damaged or of the wrong size.
+        DecurError: a location without scenes; a file missing, damaged, without data or of the wrong
+            size or type; a scene of another place than the others.
     """
-    arrays = {}
+    arrays, grids = {}, []
     for name in stored_modalities(DATASET, settings):
-        scenes = _scenes(record.paths[name])
+        scenes = _scenes(record.paths[name])[: settings.seasons]
         read_scene = {"sar": _read_sar, "optical": _read_optical}[name]
-        images = [read_scene(scene, settings.pixels) for scene in scenes[: settings.seasons]]
+        images = [read_scene(scene, settings.pixels) for scene in scenes]
         arrays[name] = np.stack([images[k % len(images)] for k in range(settings.seasons)])
+        grids += [scene / GRID_OF[name] for scene in scenes]
+    check_same_place(grids, SHIFT)
     return Sample(
         id=record.id,
         split=record.split,

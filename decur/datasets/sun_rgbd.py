@@ -4,6 +4,7 @@ Official layout: `SUNRGBD/<sensor>/<source>/<frame>/{image,depth,depth_bfx}/` wi
 the order of the two lists in `meta/` numbers the label images `labels/img-000001.png`, test first.
 """
 
+import dataclasses
 from pathlib import Path
 
 from decur.config import DatasetSettings
@@ -63,15 +64,24 @@ DATASET = Dataset(
 def scan(root: Path, settings: DatasetSettings) -> list[Record]:
     """List the frames below `root` in the order of the official lists, or by path without them.
 
+    A frame that is not complete or listed before has a fault.
+
     Raises:
-        DecurError: no frame, only one of the two lists, or a listed frame that is not complete.
+        DecurError: no frame, or only one of the two lists.
     """
     frames = _listed(root) or [
         ("train", path) for path in sorted((root / "SUNRGBD").rglob("image/*.jpg"))
     ]
     if not frames:
         raise DecurError(f"{root}: no frame in SUNRGBD/; extract SUNRGBD.zip there")
-    return [_record(root, i, *frame) for i, frame in enumerate(frames, start=1)]
+    records = [_record(root, i, *frame) for i, frame in enumerate(frames, start=1)]
+    seen: dict[Path, str] = {}
+    for i, record in enumerate(records):
+        first = seen.setdefault(record.paths["image"], record.id)
+        if first != record.id:  # perhaps in the other split, too
+            fault = f"{record.paths['image']}: listed as {first} and {record.id}"
+            records[i] = dataclasses.replace(record, fault=fault)
+    return records
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
@@ -143,25 +153,18 @@ def _listed(root: Path) -> list[tuple[str, Path]]:
 
 
 def _record(root: Path, number: int, split: str, image: Path) -> Record:
-    if not image.is_file():
-        raise DecurError(f"{image}: listed but not found; extract SUNRGBD.zip below {root}")
     frame = image.parent.parent
-    paths = {
-        "image": image,
-        "depth": _only_png(frame / "depth_bfx"),
-        "measured": _only_png(frame / "depth"),
-        "intrinsics": frame / "intrinsics.txt",
-    }
+    paths = {"image": image, "intrinsics": frame / "intrinsics.txt"}
+    fault = "" if image.is_file() else f"{image}: listed but not found; extract it again"
+    for name, folder in (("depth", "depth_bfx"), ("measured", "depth")):
+        files = sorted((frame / folder).glob("*.png"))
+        if len(files) == 1:
+            paths[name] = files[0]
+        elif not fault:
+            fault = f"{frame / folder}: {len(files)} PNG files, expected one; extract it again"
     name = f"img-{number:06d}"
     labels = root / "labels" / f"{name}.png"
     if labels.is_file():
         paths["labels"] = labels
     place = "/".join(frame.relative_to(root).parts[1:3])  # sensor and source
-    return Record(name, split, paths, place=place)
-
-
-def _only_png(folder: Path) -> Path:
-    files = sorted(folder.glob("*.png"))
-    if len(files) != 1:
-        raise DecurError(f"{folder}: {len(files)} PNG files, expected one; extract it again")
-    return files[0]
+    return Record(name, split, paths, place=place, fault=fault)

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, Record
+from decur.datasets.images import check_labels
 from decur.datasets.raster import (
+    check_not_blank,
+    check_same_place,
     check_square,
     link,
     list_names,
@@ -22,7 +25,7 @@ from decur.datasets.raster import (
     stored_modalities,
 )
 from decur.datasets.sentinel import OPTICAL, SAR
-from decur.preprocess.bands import clip_scale_uint8, reflectance_to_uint8, resize, sar_db_to_uint8
+from decur.preprocess.bands import elevation_to_uint8, reflectance_to_uint8, resize, sar_db_to_uint8
 from decur.shards import Modality, Sample
 
 RGB = ("B4", "B3", "B2")
@@ -66,6 +69,12 @@ DATASET = Dataset(
 )
 
 BANDS = {"S1RTC": 2, "S2L1C": 13, "DEM": 1, "LULC": 1}
+KINDS = {
+    "S1RTC": "backscatter",
+    "S2L1C": "reflectance",
+    "DEM": "elevation",
+    "LULC": "labels",
+}
 FOLDERS = {"sar": "S1RTC", "optical": "S2L1C", "rgb": "S2L1C", "dem": "DEM"}
 GRID = 4
 SAR_MEAN = (-10.93, -17.329)  # VV, VH in dB, terrain-corrected (TerraMind's pretraining)
@@ -75,22 +84,32 @@ OFFSET = 1000  # added to every band by processing baselines from 4.00 on
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
-    """The 16 patches of every tile that has all files; those of the last tile are the test split.
+    """The 16 patches of every tile; those of the last tile are the test split.
 
-    Whole tiles are held out, since neighbouring patches resemble each other.
+    Whole tiles are held out, since neighbouring patches resemble each other. The patches of a tile
+    that lacks a file have a fault.
     """
-    tiles = sorted(set.intersection(*(set(list_names(root / folder)) for folder in BANDS)))
-    records = [
-        Record(
-            id=f"{Path(tile).stem}_{patch}",
-            split="test" if tile == tiles[-1] else "train",
-            paths={folder: root / folder / tile for folder in BANDS},
-            patch=patch,
-            place=Path(tile).stem,
+    seen = {folder: set(list_names(root / folder)) for folder in BANDS}
+    whole = set.intersection(*seen.values())
+    records = []
+    for tile in set.union(*seen.values()):
+        missing = [folder for folder in BANDS if tile not in seen[folder]]
+        fault = (
+            f"{root / missing[0] / tile}: not found, but the tile has other files"
+            if missing
+            else ""
         )
-        for tile in tiles
-        for patch in range(1, GRID**2 + 1)
-    ]
+        records += [
+            Record(
+                id=f"{Path(tile).stem}_{patch}",
+                split="test" if tile == max(whole, default="") else "train",
+                paths={folder: root / folder / tile for folder in BANDS},
+                patch=patch,
+                place=Path(tile).stem,
+                fault=fault,
+            )
+            for patch in range(1, GRID**2 + 1)
+        ]
     return sorted(records, key=lambda record: record.id)
 
 
@@ -98,24 +117,30 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     """One patch, scaled by itself and then resized.
 
     Raises:
-        DecurError: a file is missing, damaged, not divisible or not of the size of the others.
+        DecurError: a file is missing, damaged, not divisible, of the wrong type, not of the size
+            or place of the others, or has no data.
     """
     names = stored_modalities(DATASET, settings)
     raw = {
-        folder: read_raster(record.paths[folder], BANDS[folder], record.patch, GRID)
-        for folder in {"LULC", *(FOLDERS[name] for name in names)}
+        folder: read_raster(record.paths[folder], KINDS[folder], BANDS[folder], record.patch, GRID)
+        for folder in ("LULC", *{FOLDERS[name]: None for name in names})
     }
+    labels = raw["LULC"][0]
+    check_labels(labels, len(DATASET.classes) - 1, record.paths["LULC"])
     arrays = {}
     for name in names:
         path, image = record.paths[FOLDERS[name]], raw[FOLDERS[name]]
-        check_square(path, image, raw["LULC"].shape[-1])
+        check_square(path, image, labels.shape[-1])
+        if name != "dem":
+            check_not_blank(path, image)
         with named(path):
             arrays[name] = resize(SCALE[name](image), settings.pixels)[None]
+    check_same_place(record.paths[folder] for folder in raw)
     return Sample(
         id=record.id,
         split=record.split,
         arrays=arrays,
-        mask=resize(raw["LULC"][0], settings.pixels, nearest=True),
+        mask=resize(labels.astype(np.uint8), settings.pixels, nearest=True),
         place=record.place,
         source=str(record.paths["S2L1C"]),
     )
@@ -138,7 +163,7 @@ SCALE: dict[str, Callable[[NDArray[Any]], NDArray[np.uint8]]] = {
     "sar": _scale_sar,
     "optical": _scale_optical,
     "rgb": _scale_rgb,
-    "dem": clip_scale_uint8,
+    "dem": elevation_to_uint8,
 }
 
 

@@ -14,6 +14,8 @@ from decur.errors import DecurError
 
 REFLECTANCE_UNIT = 10_000  # Sentinel-2 stores reflectance times this (paper appendix B)
 SAR_CLIP = (1.0, 99.0)  # percent of the pixels of a band (paper appendix B: 2 % of outliers)
+ELEVATION_CLIP = (1.0, 99.0)
+ELEVATIONS = (-500.0, 9000.0)  # m, lowest and highest ground
 SAR_SPREAD = 2.0  # standard deviations on either side of the mean
 
 Number = TypeVar("Number", bound=np.number)
@@ -29,8 +31,7 @@ def reflectance_to_uint8(x: Numbers) -> NDArray[np.uint8]:
     Raises:
         DecurError: if a value is not finite.
     """
-    if not np.isfinite(x).all():
-        raise DecurError("reflectance: some pixels are not finite; fill them before scaling")
+    _check_finite(x, "reflectance")
     return _truncate(x.astype(np.float32) * 255 / REFLECTANCE_UNIT)
 
 
@@ -40,8 +41,7 @@ def sar_db_to_uint8(
     """Backscatter in dB, clipped to the 1-99 % range of each band, then mean ± 2 std as 0..255.
 
     Paper appendix B; the range is that of the band in this image, not pooled over bands or
-    seasons as in the released code. Pixels that are not finite (no echo, or outside the swath)
-    count for no percentile and become 0.
+    seasons as in the released code.
 
     Args:
         x: (C, H, W), dB.
@@ -49,40 +49,43 @@ def sar_db_to_uint8(
         std: C standard deviations of the whole dataset, dB.
 
     Raises:
-        DecurError: if the numbers of bands differ, or a band has no finite pixel.
+        DecurError: if the numbers of bands differ, or a value is not finite (no echo, or outside
+            the swath).
     """
     if not x.ndim == 3 or not len(x) == len(mean) == len(std):
         raise DecurError(
             f"backscatter: expected {len(mean)} bands (C, H, W) for {len(mean)} means and "
             f"{len(std)} standard deviations, got shape {x.shape}"
         )
+    _check_finite(x, "backscatter")
     out = np.empty(x.shape, np.uint8)
     for band, mu, sigma, scaled in zip(x, mean, std, out, strict=True):
-        finite = np.isfinite(band)
-        band = np.clip(band.astype(np.float32), *_percentiles(band, finite, SAR_CLIP))
-        scaled[:] = _stretch(band, finite, mu - SAR_SPREAD * sigma, mu + SAR_SPREAD * sigma)
+        band = np.clip(band.astype(np.float32), *_percentiles(band, SAR_CLIP))
+        scaled[:] = _stretch(band, mu - SAR_SPREAD * sigma, mu + SAR_SPREAD * sigma)
     return out
 
 
-def clip_scale_uint8(x: Numbers, low: float = 1, high: float = 99) -> NDArray[np.uint8]:
-    """One band stretched so that its `low` and `high` percentiles become 0 and 255.
+def elevation_to_uint8(x: Numbers) -> NDArray[np.uint8]:
+    """Elevation stretched so that its 1 and 99 % percentiles become 0 and 255.
 
-    For elevation, of which only the relief within the image is kept. An image whose percentiles
-    coincide gives zeros; pixels that are not finite count for no percentile and become 0.
+    Only the relief within the image is kept. An image whose percentiles coincide gives zeros.
 
     Args:
-        x: any shape, one band.
-        low: percent of the pixels, made 0.
-        high: percent of the pixels, made 255.
+        x: any shape, metres.
 
     Raises:
-        DecurError: if no pixel is finite.
+        DecurError: if a value is not finite, or no height on Earth, as the many numbers are that
+            stand for no data.
     """
-    finite = np.isfinite(x)
-    floor, ceiling = _percentiles(x, finite, (low, high))
+    _check_finite(x, "elevation")
+    lowest, highest = ELEVATIONS
+    if x.min() < lowest or x.max() > highest:
+        wrong = x.min() if x.min() < lowest else x.max()
+        raise DecurError(f"elevation: {wrong:g} m is no height on Earth but stands for no data")
+    floor, ceiling = _percentiles(x, ELEVATION_CLIP)
     if floor == ceiling:
         return np.zeros(x.shape, np.uint8)
-    return _stretch(x.astype(np.float32), finite, floor, ceiling)
+    return _stretch(x.astype(np.float32), floor, ceiling)
 
 
 def resize(x: NDArray[Number], side: int, nearest: bool = False) -> NDArray[Number]:
@@ -118,18 +121,18 @@ def resize(x: NDArray[Number], side: int, nearest: bool = False) -> NDArray[Numb
     return resized.astype(x.dtype, copy=False)
 
 
-def _percentiles(
-    x: Numbers, finite: NDArray[np.bool_], percent: tuple[float, float]
-) -> NDArray[np.float32]:
-    if not finite.any():
-        raise DecurError("scaling: no pixel is finite; leave this image out")
-    return np.percentile(x if finite.all() else x[finite], percent).astype(np.float32)
+def _check_finite(x: Numbers, what: str) -> None:
+    bad = x.size - np.count_nonzero(np.isfinite(x))
+    if bad:
+        raise DecurError(f"{what}: {bad} of {x.size} pixels are not finite or have no data")
 
 
-def _stretch(
-    x: NDArray[np.float32], finite: NDArray[np.bool_], black: float, white: float
-) -> NDArray[np.uint8]:
-    return _truncate(np.where(finite, (x - black) / (white - black) * 255, 0))
+def _percentiles(x: Numbers, percent: tuple[float, float]) -> NDArray[np.float32]:
+    return np.percentile(x, percent).astype(np.float32)
+
+
+def _stretch(x: NDArray[np.float32], black: float, white: float) -> NDArray[np.uint8]:
+    return _truncate((x - black) / (white - black) * 255)
 
 
 def _truncate(x: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -5,8 +5,8 @@ import rasterio
 from rasterio import Affine
 
 
-def write_tiff(path, array):
-    """Write (H, W) or (C, H, W) as a GeoTIFF with a place on the map."""
+def write_tiff(path, array, *, left=500_000, pixel=10, crs="EPSG:32632", nodata=None):
+    """Write (H, W) or (C, H, W) as a GeoTIFF with a place on the map, 240 m wide if 24 of 10 m."""
     array = np.asarray(array)
     bands = array if array.ndim == 3 else array[None]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -18,8 +18,9 @@ def write_tiff(path, array):
         height=bands.shape[1],
         width=bands.shape[2],
         dtype=bands.dtype,
-        crs="EPSG:32632",
-        transform=Affine(10, 0, 500_000, 0, -10, 5_000_000),
+        crs=crs,
+        transform=Affine(pixel, 0, left, 0, -pixel, 5_000_000),
+        nodata=nodata,
     ) as file:
         file.write(bands)
 

@@ -5,7 +5,7 @@ import pytest
 
 from decur.errors import DecurError
 from decur.preprocess.bands import (
-    clip_scale_uint8,
+    elevation_to_uint8,
     reflectance_to_uint8,
     resize,
     sar_db_to_uint8,
@@ -53,20 +53,12 @@ def test_sar_outliers_are_clipped_to_the_percentiles_of_their_own_band():
     assert (scaled == 127).all()
 
 
-def test_sar_without_echo_is_black_and_counts_for_no_percentile():
-    rng = np.random.default_rng(0)
-    x = rng.normal(-12, 5, (1, 32, 32)).astype(np.float32)
-    holed = x.copy()
-    holed[0, :8] = -np.inf
-    holed[0, 8:16] = np.nan
-    scaled = sar_db_to_uint8(holed, *VV)
-    assert (scaled[0, :16] == 0).all()
-    np.testing.assert_array_equal(scaled[:, 16:], sar_db_to_uint8(x[:, 16:], *VV))
-
-
-def test_sar_without_a_finite_pixel_is_refused():
-    with pytest.raises(DecurError, match="no pixel is finite"):
-        sar_db_to_uint8(np.full((1, 4, 4), np.nan, np.float32), *VV)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_sar_that_is_not_finite_is_refused_and_counted(bad):
+    x = np.full((1, 4, 4), -12, np.float32)
+    x[0, 0, :3] = bad
+    with pytest.raises(DecurError, match="backscatter: 3 of 16 pixels are not finite"):
+        sar_db_to_uint8(x, *VV)
 
 
 def test_sar_with_more_bands_than_statistics_is_refused():
@@ -77,26 +69,37 @@ def test_sar_with_more_bands_than_statistics_is_refused():
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, np.float64])
 def test_elevation_fills_the_range_between_its_percentiles(dtype):
     x = np.arange(101, dtype=dtype).reshape(1, 101)
-    scaled = clip_scale_uint8(x)[0]
+    scaled = elevation_to_uint8(x)[0]
     assert scaled[[0, 1, 50, 99, 100]].tolist() == [0, 0, 127, 255, 255]
     assert (np.diff(scaled.astype(int)) >= 0).all()
 
 
 def test_relief_is_kept_whatever_the_absolute_height():
     relief = np.random.default_rng(0).integers(0, 64, (16, 16)).astype(np.float32)
-    np.testing.assert_array_equal(clip_scale_uint8(relief), clip_scale_uint8(relief + 4096))
+    np.testing.assert_array_equal(elevation_to_uint8(relief), elevation_to_uint8(relief + 4096))
 
 
 def test_a_flat_image_gives_zeros():
-    assert not clip_scale_uint8(np.full((8, 8), 321.5, np.float32)).any()
+    assert not elevation_to_uint8(np.full((8, 8), 321.5, np.float32)).any()
 
 
-def test_missing_elevation_becomes_zero_and_none_at_all_is_refused():
+def test_missing_elevation_is_refused():
     x = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     x[-1, -1] = np.nan
-    assert clip_scale_uint8(x)[-1, -1] == 0
-    with pytest.raises(DecurError, match="no pixel is finite"):
-        clip_scale_uint8(np.full((2, 2), np.nan))
+    with pytest.raises(DecurError, match="elevation: 1 of 64 pixels are not finite"):
+        elevation_to_uint8(x)
+
+
+@pytest.mark.parametrize("no_data", [-9999, -32768, 32767, -3.4e38])
+def test_numbers_that_stand_for_no_elevation_are_refused(no_data):
+    x = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    x[-1, -1] = no_data
+    with pytest.raises(DecurError, match="is no height on Earth"):
+        elevation_to_uint8(x)
+
+
+def test_the_lowest_and_the_highest_ground_are_elevations():
+    assert elevation_to_uint8(np.array([-430, 8849], np.int16)).tolist() == [0, 255]
 
 
 @pytest.mark.parametrize("nearest", [False, True])

@@ -134,13 +134,38 @@ def test_one_list_alone_is_refused_because_val_would_become_training_data(tmp_pa
     assert one_line_naming(raised, tmp_path / "splits" / "val.csv")
 
 
-@pytest.mark.parametrize("folder", ["BigEarthNet-S1-v1.0", "BigEarthNet-v1.0"])
-def test_a_patch_without_its_partner_is_left_out(tmp_path, folder):
+FOLDERS = ("BigEarthNet-S1-v1.0", "BigEarthNet-v1.0")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_patch_without_its_partner_has_a_fault(tmp_path, folder):
     make_patch(tmp_path, "S2A_MSIL2A_20170617T113321_1_1")
     make_patch(tmp_path, PASTURE)
     (patch,) = (tmp_path / folder).glob("*_1_1")
     patch.rename(tmp_path / patch.name)
-    assert [record.id for record in bigearthnet.scan(tmp_path, SETTINGS)] == [PASTURE]
+    lonely, whole = bigearthnet.scan(tmp_path, SETTINGS)
+    assert (whole.id, whole.fault) == (PASTURE, "")
+    assert lonely.id == "S2A_MSIL2A_20170617T113321_1_1" and "partner" in lonely.fault
+    (rest,) = set(FOLDERS) - {folder}
+    assert str(tmp_path / rest) in lonely.fault
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"corresponding_s2_patch": ["a"]}', "[" * 9999])
+def test_a_patch_that_names_no_partner_has_a_fault(tmp_path, content):
+    make_patch(tmp_path)
+    (path,) = (tmp_path / "BigEarthNet-S1-v1.0").glob("*/*.json")
+    path.write_text(content)
+    sar, optical = bigearthnet.scan(tmp_path, SETTINGS)
+    assert sar.fault.startswith(f"{path}: ")
+    assert optical.id == PASTURE and "has it as its partner" in optical.fault
+
+
+def test_a_patch_of_another_place_than_its_partner_is_named(tmp_path):
+    path = make_patch(tmp_path) / "BigEarthNet-v1.0" / PASTURE / f"{PASTURE}_B02.tif"
+    write_tiff(path, np.full((24, 24), 400, np.uint16), left=500_240)
+    with pytest.raises(DecurError, match="lies elsewhere") as raised:
+        read_only(tmp_path)
+    assert one_line_naming(raised, path)
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -177,7 +202,13 @@ def test_a_band_of_the_wrong_size_names_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read"), ("[]", "cannot be read"), ("{}", "has no 'labels'")],
+    [
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ("{}", "has no 'labels'"),
+        ('{"labels": null}', "'labels' is None, expected a list"),
+        ('{"labels": [["Pastures"]]}', "is no CORINE class"),
+    ],
 )
 def test_a_damaged_label_file_is_named(tmp_path, content, message):
     folder = make_patch(tmp_path) / "BigEarthNet-v1.0" / PASTURE
@@ -185,7 +216,7 @@ def test_a_damaged_label_file_is_named(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(DecurError, match=message) as raised:
         read_only(tmp_path)
-    assert one_line_naming(raised, path)
+    assert one_line_naming(raised, path if "CORINE" not in message else folder)
 
 
 def test_the_real_patches_are_paired_split_and_labelled(real_frames, tmp_path):

@@ -1,4 +1,5 @@
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -84,15 +85,16 @@ def test_patches_are_resized_to_the_stored_side_and_keep_whole_labels(tmp_path):
 
 def test_a_tile_without_elevation_names_itself_and_the_remedy(tmp_path):
     write_tile(tmp_path).with_name("280_5650_dem.tif").unlink()
-    with pytest.raises(DecurError, match=r"^aachen/280_5650: .*modalities to \[rgb, nir\]$"):
-        geonrw.scan(tmp_path, SMALL)
-    assert len(geonrw.scan(tmp_path, WITH_NIR)) == 16
+    records = geonrw.scan(tmp_path, SMALL)
+    assert len(records) == 16
+    for record in records:
+        assert re.fullmatch(r"aachen/280_5650: .*modalities to \[rgb, nir\]", record.fault)
+    assert not any(record.fault for record in geonrw.scan(tmp_path, WITH_NIR))
 
 
-def test_a_tile_without_labels_is_an_error(tmp_path):
+def test_a_tile_without_labels_has_a_fault(tmp_path):
     write_tile(tmp_path).with_name("280_5650_seg.tif").unlink()
-    with pytest.raises(DecurError, match=r"280_5650_seg.tif not found"):
-        geonrw.scan(tmp_path, SMALL)
+    assert "280_5650_seg.tif not found" in geonrw.scan(tmp_path, SMALL)[0].fault
 
 
 def test_near_infrared_of_a_three_band_tile_is_an_error(tmp_path):
@@ -114,6 +116,31 @@ def test_a_label_above_ten_is_named(tmp_path):
     path = write_tile(tmp_path).with_name("280_5650_seg.tif")
     write_tif(path, np.full((SIDE, SIDE), 11, dtype=np.uint8))
     with pytest.raises(DecurError, match=r"280_5650_seg.tif: label 11 is not one of 0..10"):
+        geonrw.read(geonrw.scan(tmp_path, SMALL)[0], SMALL)
+
+
+def test_patches_without_elevation_or_colour_are_named_and_the_others_read(tmp_path):
+    path = write_tile(tmp_path)
+    dem = path.with_name("280_5650_dem.tif")
+    elevation = np.zeros((SIDE, SIDE), np.float32)
+    elevation[:16, :16] = -9999
+    write_tif(dem, elevation)
+    image = np.full((SIDE, SIDE, 3), 9, np.uint8)
+    image[-16:, -16:] = 0
+    Image.fromarray(image).save(path)
+    records = {record.patch: record for record in geonrw.scan(tmp_path, SMALL)}
+    with pytest.raises(DecurError, match=r"280_5650_dem.tif: elevation: -9999 m is no height"):
+        geonrw.read(records[1], SMALL)
+    with pytest.raises(DecurError, match=r"280_5650_rgb.jp2: every pixel is 0"):
+        geonrw.read(records[16], SMALL)
+    for patch in range(2, 16):
+        geonrw.read(records[patch], SMALL)
+
+
+def test_an_image_of_sixteen_bits_is_named(tmp_path):
+    path = write_tile(tmp_path)
+    Image.fromarray(np.ones((SIDE, SIDE), np.uint16)).save(path)
+    with pytest.raises(DecurError, match=r"280_5650_rgb.jp2: image is uint16"):
         geonrw.read(geonrw.scan(tmp_path, SMALL)[0], SMALL)
 
 
@@ -158,5 +185,5 @@ def test_the_real_tiles_are_read_in_their_official_layout(real_frames, tmp_path)
 
 def test_the_real_tiles_have_no_elevation(real_frames, tmp_path):
     geonrw.arrange_samples(real_frames, tmp_path)
-    with pytest.raises(DecurError, match=r"modalities to \[rgb, nir\]"):
-        geonrw.scan(tmp_path, DatasetSettings())
+    records = geonrw.scan(tmp_path, DatasetSettings())
+    assert all("modalities to [rgb, nir]" in record.fault for record in records)

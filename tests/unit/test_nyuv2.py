@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import h5py
@@ -129,10 +130,25 @@ def test_a_truncated_archive_is_named(archive):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_depth_is_named(images):
+def test_a_frame_without_depth_has_a_fault(images):
     (images / "depth" / "0001.png").unlink()
-    with pytest.raises(DecurError, match=r"depth/0001.png: not found"):
-        nyuv2.scan(images, SETTINGS)
+    faulty, whole = nyuv2.scan(images, SETTINGS)
+    assert "depth/0001.png: not found" in faulty.fault and not whole.fault
+
+
+def test_a_number_that_two_files_have_comes_twice_and_is_not_overwritten(images):
+    for folder in ("color", "depth"):
+        shutil.copy(images / folder / "0001.png", images / folder / "1.png")
+    assert [r.id for r in nyuv2.scan(images, SETTINGS)] == ["0001", "0001", "0002"]
+
+
+def test_an_archive_that_holds_something_else_is_named(archive):
+    path = archive / "nyu_depth_v2_labeled.mat"
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        file["images"] = np.dtype("f4")  # a named type where an array should be
+    with pytest.raises(DecurError, match=r"labeled.mat: truncated or damaged"):
+        nyuv2.scan(archive, SETTINGS)
 
 
 @pytest.mark.parametrize("name", ["splits.mat", "classMapping40.mat"])

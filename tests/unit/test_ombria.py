@@ -82,11 +82,12 @@ def test_everything_is_resized_to_the_stored_size(root):
     assert sample.mask.shape == (48, 48)
 
 
-def test_a_place_that_one_sensor_lacks_at_a_date_is_left_out_at_that_date(root):
-    path_of(root, "S2", "train", "before", "0003").unlink()
-    ids = {record.id for record in ombria.scan(root, SETTINGS)}
-    assert "0003-after" in ids
-    assert "0003-before" not in ids
+def test_a_place_that_one_sensor_lacks_at_a_date_has_a_fault_at_that_date(root):
+    path = path_of(root, "S2", "train", "before", "0003")
+    path.unlink()
+    faults = {record.id: record.fault for record in ombria.scan(root, SETTINGS)}
+    assert faults["0003-after"] == ""
+    assert faults["0003-before"].startswith(f"{path}: not found")
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -108,6 +109,22 @@ def test_an_image_cut_short_names_the_file(root, sensor):
     path = path_of(root, sensor, "train", "after", "0001")
     cut_short(path)
     with pytest.raises(DecurError, match="truncated") as raised:
+        read(root, "0001-after")
+    assert one_line_naming(raised, path)
+
+
+def test_an_image_of_zeros_names_the_file(root):
+    path = path_of(root, "S1", "train", "after", "0001")
+    write_png(path, np.zeros((SIDE, SIDE), np.uint8))
+    with pytest.raises(DecurError, match="every pixel is 0") as raised:
+        read(root, "0001-after")
+    assert one_line_naming(raised, path)
+
+
+def test_a_mask_that_is_not_black_and_white_names_the_file(root):
+    path = path_of(root, "S1", "train", "mask", "0001")
+    write_png(path, np.full((SIDE, SIDE), 200, np.uint8))
+    with pytest.raises(DecurError, match="label 200 is neither 0 nor 255") as raised:
         read(root, "0001-after")
     assert one_line_naming(raised, path)
 

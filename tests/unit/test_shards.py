@@ -2,12 +2,15 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from decur import shards as shards_module
 from decur.errors import DecurError
-from decur.shards import PairedShards, ShardWriter
-from tests.conftest import MODALITIES, random_sample
+from decur.shards import PairedShards, ShardWriter, writer
+from decur.shards.finish import PERCENTILES, card_digest, statistics
+from decur.shards.part import file_facts
+from decur.shards.verify import verify
+from tests.conftest import MODALITIES, flip_bit, random_sample
 
 
 def test_a_batch_holds_the_chosen_season_of_each_sample(shards_root):
@@ -19,10 +22,10 @@ def test_a_batch_holds_the_chosen_season_of_each_sample(shards_root):
 
 
 def test_many_small_shards_read_like_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards_module, "SHARD_BYTES", 10_000)
-    with ShardWriter(tmp_path / "many", MODALITIES) as writer:
+    monkeypatch.setattr(writer, "SHARD_BYTES", 10_000)
+    with ShardWriter(tmp_path / "many", MODALITIES) as many:
         for i in range(20):
-            writer.add(random_sample(i))
+            many.add(random_sample(i))
     many = PairedShards(tmp_path / "many")
     assert len(many.card["files"]["sar"]) > 3
     rows = np.random.default_rng(0).permutation(20)
@@ -48,6 +51,80 @@ def test_statistics_are_those_of_all_pixels(shards_root):
     card = PairedShards(shards_root).card["modalities"][0]
     np.testing.assert_allclose(card["mean"], pixels.mean(axis=(0, 2, 3)), atol=1e-3)
     np.testing.assert_allclose(card["std"], pixels.std(axis=(0, 2, 3)), atol=1e-3)
+
+
+def test_percentiles_are_those_of_all_pixels(shards_root):
+    pixels = np.concatenate([random_sample(i).arrays["optical"] for i in range(72)])
+    percentiles = PairedShards(shards_root).card["modalities"][1]["percentiles"]
+    for percent, found in percentiles.items():
+        expected = np.percentile(pixels, float(percent), axis=(0, 2, 3))
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    few = np.random.default_rng(0).integers(0, 256, 7)
+    histogram = np.bincount(few, minlength=256)[None]
+    got = [p[0] for p in statistics(histogram)["percentiles"].values()]
+    np.testing.assert_allclose(got, np.percentile(few, PERCENTILES), atol=1e-3)
+
+
+def test_the_card_tells_what_the_arrays_are(shards_root):
+    card = PairedShards(shards_root).card
+    assert card["dtype"] == "uint8" and card["counts"] == {"test": 24, "train": 48}
+    assert [m["bands"] for m in card["modalities"]] == [["VV", "VH"], ["R", "G", "B"]]
+    assert card["modalities"][0]["shape"] == [2, 2, 20, 20]
+    written = {path.name for path in shards_root.iterdir()} - {"card.json"}
+    assert set(card["contents"]) == written
+
+
+def test_any_tool_reads_the_arrays(shards_root):
+    array = np.load(shards_root / "sar-00000.npy", mmap_mode="r")
+    assert array.shape == (72, 2, 2, 20, 20) and array.dtype == np.uint8
+    np.testing.assert_array_equal(array[7], random_sample(7).arrays["sar"])
+
+
+def test_whole_shards_are_verified_without_a_fault(shards_root):
+    assert verify(shards_root, workers=2) == []
+
+
+@pytest.mark.parametrize(
+    "file",
+    sorted(
+        [
+            *(f"{n}-00000.npy" for n in ("mask", "optical", "sar")),
+            "card.json",
+            "index.parquet",
+            "quarantine.csv",
+        ]
+    ),
+)
+def test_a_flipped_bit_anywhere_is_found_and_its_file_named(shards_root, file):
+    path = shards_root / file
+    whole = path.read_bytes()
+    for position in np.random.default_rng(0).integers(0, len(whole), 20):
+        flip_bit(path, int(position))
+        faults = verify(shards_root)
+        assert len(faults) == 1 and str(path) in faults[0]
+        path.write_bytes(whole)
+
+
+def test_samples_and_ids_that_do_not_fit_the_index_are_found(shards_root):
+    index = pd.read_parquet(shards_root / "index.parquet")
+    index.loc[3, "id"] = index.loc[4, "id"]
+    index.loc[5, "checksum"] = index.loc[6, "checksum"]
+    index.to_parquet(shards_root / "index.parquet")
+    card = json.loads((shards_root / "card.json").read_text())
+    card["contents"]["index.parquet"] = file_facts(shards_root / "index.parquet")
+    card["card_sha256"] = card_digest(card)
+    (shards_root / "card.json").write_text(json.dumps(card, indent=1))
+    told = " ".join(verify(shards_root))
+    assert "id '0004' comes more than once" in told
+    assert "its checksums are not those" in told
+    assert "sample '0005' (row 5) has another checksum" in told
+
+
+def test_shards_of_another_layout_are_not_read(shards_root):
+    card = json.loads((shards_root / "card.json").read_text())
+    (shards_root / "card.json").write_text(json.dumps(card | {"layout": 1}))
+    with pytest.raises(DecurError, match=r"card.json: layout 1, expected 2; run the preprocess"):
+        PairedShards(shards_root)
 
 
 def test_an_interrupted_writer_leaves_the_old_shards(shards_root):
@@ -102,6 +179,11 @@ def test_missing_empty_and_damaged_folders_are_named(tmp_path, shards_root):
         PairedShards(shards_root).batch("lidar", np.array([0]))
     with pytest.raises(DecurError, match="split 'val' has no sample"):
         PairedShards(shards_root).rows("val")
+    index = (shards_root / "index.parquet").read_bytes()
+    (shards_root / "index.parquet").write_bytes(index[:500])
+    with pytest.raises(DecurError, match=r"index\.parquet: unreadable"):
+        PairedShards(shards_root)
+    (shards_root / "index.parquet").write_bytes(index)
     file = shards_root / "sar-00000.npy"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(DecurError, match=r"sar-00000\.npy: unreadable"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rasterio
 
 from decur.config import DatasetSettings
 from decur.datasets import ssl4eo_s12
@@ -75,11 +76,14 @@ def test_fewer_seasons_can_be_stored(tmp_path):
     }
 
 
-def test_a_location_that_one_sensor_lacks_is_left_out(tmp_path):
+def test_a_location_that_one_sensor_lacks_has_a_fault_that_names_what_is_missing(tmp_path):
     make_location(tmp_path, "0000003")
     make_location(tmp_path, "0000001")
     (tmp_path / "s1" / "0000001").rename(tmp_path / "s1" / "0000009")
-    assert [record.id for record in ssl4eo_s12.scan(tmp_path, SETTINGS)] == ["0000003"]
+    one, three, nine = ssl4eo_s12.scan(tmp_path, SETTINGS)
+    assert not three.fault
+    assert one.fault.startswith(f"{tmp_path / 's1' / '0000001'}: not found")
+    assert nine.fault.startswith(f"{tmp_path / 's2c' / '0000009'}: not found")
 
 
 def test_a_missing_sensor_names_its_folder(tmp_path):
@@ -141,9 +145,29 @@ def test_a_scene_outside_the_swath_names_its_folder(tmp_path):
     root = make_location(tmp_path)
     folder = scene(root, "s1", 0)
     write_tiff(folder / "VH.tif", np.full((24, 24), np.nan, np.float32))
-    with pytest.raises(DecurError, match="no pixel is finite") as raised:
+    with pytest.raises(DecurError, match="576 of 1152 pixels are not finite") as raised:
         read_only(root)
     assert one_line_naming(raised, folder)
+
+
+@pytest.mark.parametrize("sensor", ["s1", "s2c"])
+def test_a_scene_of_zeros_is_named(tmp_path, sensor):
+    folder = scene(make_location(tmp_path), sensor, 1)
+    for path in folder.iterdir():
+        with rasterio.open(path) as file:
+            image = file.read(1)
+        write_tiff(path, 0 * image)
+    with pytest.raises(DecurError, match="every pixel is 0") as raised:
+        read_only(tmp_path)
+    assert one_line_naming(raised, folder)
+
+
+def test_a_scene_of_another_place_is_named(tmp_path):
+    path = scene(make_location(tmp_path), "s2c", 1) / "B2.tif"
+    write_tiff(path, np.full((24, 24), 2000, np.uint16), left=600_000)
+    with pytest.raises(DecurError, match="lies elsewhere") as raised:
+        read_only(tmp_path)
+    assert one_line_naming(raised, path)
 
 
 def test_an_unknown_modality_is_refused(tmp_path):

@@ -128,16 +128,31 @@ def test_a_depth_of_eight_bits_is_named(root):
         sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS)
 
 
-def test_a_missing_depth_is_named(root):
+def test_a_frame_without_depth_has_a_fault(root):
     (root / SECOND / "depth_bfx" / "0001.png").unlink()
-    with pytest.raises(DecurError, match="b/depth_bfx: 0 PNG files, expected one"):
-        sun_rgbd.scan(root, SETTINGS)
+    faulty, whole = sun_rgbd.scan(root, SETTINGS)
+    assert "b/depth_bfx: 0 PNG files, expected one" in faulty.fault and not whole.fault
 
 
-def test_a_listed_frame_that_is_not_there_is_named(root):
+def test_a_listed_frame_that_is_not_there_has_a_fault(root):
     (root / FIRST / "image" / "0001.jpg").unlink()
-    with pytest.raises(DecurError, match=r"a/image/0001.jpg: listed but not found"):
-        sun_rgbd.scan(root, SETTINGS)
+    whole, faulty = sun_rgbd.scan(root, SETTINGS)
+    assert "a/image/0001.jpg: listed but not found" in faulty.fault and not whole.fault
+
+
+def test_a_frame_that_is_listed_in_both_splits_has_a_fault(root):
+    with (root / "meta" / "sunrgbd_training_images.txt").open("a") as file:
+        file.write(f"{SECOND}/image/0001.jpg\n")
+    faults = [record.fault for record in sun_rgbd.scan(root, SETTINGS)]
+    assert faults[:2] == ["", ""]
+    assert "listed as img-000001 and img-000003" in faults[2]
+
+
+def test_depth_without_a_single_reading_is_named(root):
+    path = root / SECOND / "depth_bfx" / "0001.png"
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), dtype=np.uint16)).save(path)
+    with pytest.raises(DecurError, match=r"depth_bfx/0001.png: every pixel is 0"):
+        sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS)
 
 
 def test_one_list_without_the_other_is_an_error(root):

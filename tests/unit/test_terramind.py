@@ -88,10 +88,39 @@ def test_the_mean_backscatter_is_mid_grey(tmp_path):
     assert vv == vh == 127
 
 
-def test_a_tile_without_all_files_is_left_out(tmp_path):
+def test_the_patches_of_a_tile_without_all_files_have_a_fault(tmp_path):
     make_tile(make_tile(tmp_path, "A"), "B")
     (tmp_path / "DEM" / "B.tif").unlink()
-    assert {record.place for record in terramind.scan(tmp_path, EVERYTHING)} == {"A"}
+    records = terramind.scan(tmp_path, EVERYTHING)
+    assert {record.place: bool(record.fault) for record in records} == {"A": False, "B": True}
+    assert records[-1].fault.startswith(f"{tmp_path / 'DEM' / 'B.tif'}: not found")
+    assert all(record.split == "test" for record in records if not record.fault)
+
+
+@pytest.mark.parametrize(
+    ("folder", "array", "message"),
+    [
+        ("LULC", np.full((SIDE, SIDE), 10, np.uint8), "label 10 is not one of 0..9"),
+        ("S1RTC", np.zeros((2, SIDE, SIDE)), "every pixel is 0"),
+        ("S2L1C", np.zeros((13, SIDE, SIDE), np.int16), "every pixel is 0"),
+        ("S2L1C", np.ones((13, SIDE, SIDE), np.float32), "reflectance is float32"),
+        ("DEM", np.full((SIDE, SIDE), -32768, np.int16), "-32768 m is no height on Earth"),
+    ],
+)
+def test_values_that_cannot_be_are_named(tmp_path, folder, array, message):
+    path = make_tile(tmp_path) / folder / "1U_2R_0_0.tif"
+    write_tiff(path, array)
+    with pytest.raises(DecurError, match=message) as raised:
+        read(tmp_path, "1U_2R_0_0_1")
+    assert one_line_naming(raised, path)
+
+
+def test_a_file_of_another_place_is_named(tmp_path):
+    path = make_tile(tmp_path) / "DEM" / "1U_2R_0_0.tif"
+    write_tiff(path, np.zeros((SIDE, SIDE), np.int16), left=0)
+    with pytest.raises(DecurError, match="lies elsewhere") as raised:
+        read(tmp_path, "1U_2R_0_0_1")
+    assert one_line_naming(raised, path)
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -128,7 +157,7 @@ def test_a_file_of_the_wrong_shape_is_named(tmp_path, bands, side, message):
 def test_backscatter_without_data_names_the_file(tmp_path):
     path = make_tile(tmp_path) / "S1RTC" / "1U_2R_0_0.tif"
     write_tiff(path, np.full((2, SIDE, SIDE), np.nan))
-    with pytest.raises(DecurError, match="no pixel is finite") as raised:
+    with pytest.raises(DecurError, match="512 of 512 pixels are not finite") as raised:
         read(tmp_path, "1U_2R_0_0_1")
     assert one_line_naming(raised, path)
 

@@ -1,0 +1,226 @@
+"""One shard: a file a modality that grows by a row a sample, and what is known of it when whole.
+
+A shard is written below `parts/` and moved into its folder when whole; a small JSON, written last
+of all, then says so. What a killed job leaves is therefore either whole or never read.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from hashlib import file_digest
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decur.errors import DecurError
+from decur.shards.sample import Sample, Spec, checksum
+
+PARTS = "parts"
+LEVELS = 256
+
+
+class Fault(NamedTuple):
+    """A sample that was left out: its id, a file of it, and why."""
+
+    id: str
+    source: str
+    reason: str
+
+
+@dataclass
+class Part:
+    """What is known of a shard: index rows, faults, and by file its size and SHA-256.
+
+    `histograms[modality]` counts the values 0..255 of each band.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    contents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    histograms: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a failed write (disk full, quota, no permission) into a DecurError with the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise DecurError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room or choose another "
+            "folder and run again: shards that are whole are kept"
+        ) from error
+
+
+class ArrayFile:
+    """A `.npy` file of uint8 that grows row by row.
+
+    Plain writes, not a memory map: on a full disk a write fails, whereas a map ends the process.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path = path
+        self._shape = shape
+        self._rows = 0
+        self._file = path.open("w+b", buffering=0)
+        self._header()
+
+    def append(self, row: NDArray[np.uint8]) -> None:
+        """Write one more row, uint8 of the shape given before."""
+        rest = np.ascontiguousarray(row).data.cast("B")
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self._rows += 1
+
+    def close(self) -> dict[str, Any]:
+        """Complete the header; returns size and SHA-256 of the file, read again."""
+        self._header()
+        self._file.seek(0)
+        facts = _contents(self._file)
+        self._file.close()
+        return facts
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _header(self) -> None:
+        # numpy leaves room for the digits of the first axis, so the header's length never changes.
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self._rows, *self._shape)}
+        self._file.seek(0)
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+class Shard:
+    """A shard that is being written; as a context manager, it is dropped after an error.
+
+    Raises:
+        DecurError: the disk is full, or the folder cannot be written.
+    """
+
+    def __init__(self, root: Path, number: int, spec: Spec) -> None:
+        self.part = Part()
+        self._root, self._spec, self._number = root, spec, number
+        self._arrays: dict[str, ArrayFile] = {}
+        for modality in spec.modalities:
+            self.part.histograms[modality.name] = np.zeros((len(modality.bands), LEVELS), np.int64)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def add(self, sample: Sample) -> None:
+        """Append a sample; raises a DecurError if it is not as the others."""
+        arrays = self._spec.stored(sample)
+        with writing(self._root):
+            if not self._arrays:
+                self._open()
+            for name, array in arrays.items():
+                self._arrays[name].append(array)
+        for name, counts in self.part.histograms.items():
+            _count(arrays[name], counts)
+        self.part.rows.append(
+            {
+                "id": sample.id,
+                "split": sample.split,
+                "place": sample.place,
+                "seasons": next(iter(arrays.values())).shape[0],
+                "source": sample.source,
+                "checksum": checksum(arrays, sample.labels),
+                "labels": None if sample.labels is None else sample.labels.tolist(),
+                "labelled": self._spec.is_labelled(sample),
+                **{f"factor_{name}": value for name, value in sample.factors.items()},
+            }
+        )
+
+    def close(self) -> None:
+        """Move the whole files into the folder; a shard of no sample has none."""
+        with writing(self._root):
+            for name, array in self._arrays.items():
+                file = f"{name}-{self._number:05d}.npy"
+                self.part.contents[file] = array.close()
+                self.part.files[name] = file
+                array.path.replace(self._root / file)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        for array in self._arrays.values():
+            array.discard()
+
+    def _open(self) -> None:
+        # The process number keeps apart what an older, still running job may write.
+        stem = f"{self._number:05d}.npy.{os.getpid()}"
+        (self._root / PARTS).mkdir(parents=True, exist_ok=True)
+        for name, shape in self._spec.shapes.items():
+            self._arrays[name] = ArrayFile(self._root / PARTS / f"{name}-{stem}", shape)
+
+
+def _count(array: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
+    """Add an array's (seasons, bands, H, W) values to its bands' histograms (bands, 256)."""
+    for season in array:
+        for band, count in zip(season, counts, strict=True):
+            count += np.bincount(band.ravel(), minlength=LEVELS)
+
+
+def file_facts(path: Path) -> dict[str, Any]:
+    """Size in bytes and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return _contents(file)
+
+
+def _contents(file: Any) -> dict[str, Any]:
+    digest = file_digest(file, "sha256").hexdigest()
+    return {"bytes": file.seek(0, os.SEEK_END), "sha256": digest}
+
+
+def save_part(root: Path, number: int, identity: str, part: Part) -> None:
+    """Say that a shard is whole; `identity` names all that it was made from."""
+    tree = {"identity": identity, **asdict(part)}
+    tree["histograms"] = {name: counts.tolist() for name, counts in part.histograms.items()}
+    path = _marker(root, number)
+    with writing(root):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(tree))
+        temporary.replace(path)
+
+
+def load_part(root: Path, number: int, identity: str) -> Part | None:
+    """A whole shard of the same identity whose files are as they were written, or None."""
+    try:
+        tree: Mapping[str, Any] = json.loads(_marker(root, number).read_text())
+        if tree["identity"] != identity:
+            return None
+        for file, facts in tree["contents"].items():
+            if file_facts(root / file) != facts:
+                return None
+    except (OSError, ValueError, KeyError):
+        return None
+    return Part(
+        rows=tree["rows"],
+        faults=[Fault(*fault) for fault in tree["faults"]],
+        files=tree["files"],
+        contents=tree["contents"],
+        histograms={name: np.array(counts) for name, counts in tree["histograms"].items()},
+    )
+
+
+def _marker(root: Path, number: int) -> Path:
+    return root / PARTS / f"{number:05d}.json"

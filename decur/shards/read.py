@@ -1,0 +1,150 @@
+"""Reading shards: the index as a table, whole batches as arrays."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decur.errors import DecurError
+from decur.shards.finish import CARD, INDEX, VERSION
+from decur.shards.sample import MASK
+
+
+class PairedShards:
+    """Read access to a shards folder: the index as a DataFrame, whole batches as arrays.
+
+    Raises:
+        DecurError: the folder has no card (not preprocessed, or interrupted), or is damaged.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self.card = read_card(self.root)
+        self.index = read_index(self.root)
+        self._arrays: dict[str, list[NDArray[np.uint8]]] = {}
+        self._starts: dict[str, NDArray[np.int64]] = {}
+        for name, files in self.card["files"].items():
+            arrays = [self._open(file) for file in files]
+            lengths = [len(a) for a in arrays]
+            if sum(lengths) != len(self.index):
+                raise DecurError(
+                    f"{self.root}: {name} holds {sum(lengths)} samples, the index "
+                    f"{len(self.index)}; run the preprocess stage again"
+                )
+            self._arrays[name] = arrays
+            self._starts[name] = np.concatenate([[0], np.cumsum(lengths)])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def _open(self, file: str) -> NDArray[np.uint8]:
+        try:
+            array: NDArray[np.uint8] = np.load(self.root / file, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise DecurError(
+                f"{self.root / file}: unreadable ({error}); run the preprocess stage again"
+            ) from error
+        return array
+
+    def bands(self, modality: str) -> tuple[str, ...]:
+        """Names of the modality's bands, in the order of the arrays."""
+        for entry in self.card["modalities"]:
+            if entry["name"] == modality:
+                return tuple(entry["bands"])
+        known = ", ".join(entry["name"] for entry in self.card["modalities"])
+        raise DecurError(f"{self.root}: no modality '{modality}' (it has {known})")
+
+    def rows(self, split: str, *, labelled: bool = False) -> NDArray[np.int64]:
+        """Row numbers of a split, in the order of the index; on demand only those with labels."""
+        chosen = self.index["split"].to_numpy() == split
+        if labelled:
+            chosen &= self.index["labelled"].to_numpy(dtype=bool)
+        rows = np.flatnonzero(chosen)
+        if not len(rows):
+            kind = "labelled sample" if labelled else "sample"
+            raise DecurError(f"{self.root}: split '{split}' has no {kind}")
+        return rows
+
+    def batch(
+        self, modality: str, rows: NDArray[np.int64], seasons: NDArray[np.int64] | None = None
+    ) -> NDArray[np.uint8]:
+        """Gather samples: uint8 `(n, bands, H, W)`.
+
+        `rows` (n,) are positions in the index, `seasons` (n,) which season of each (default 0).
+        """
+        self.bands(modality)
+        seasons = np.zeros(len(rows), dtype=np.int64) if seasons is None else seasons
+        return self._gather(modality, np.asarray(rows), seasons)
+
+    def masks(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Class indices per pixel: uint8 `(n, H, W)`."""
+        if MASK not in self._arrays:
+            raise DecurError(f"{self.root}: has no per-pixel labels")
+        return self._gather(MASK, np.asarray(rows), None)
+
+    def arrays(self, row: int) -> dict[str, NDArray[np.uint8]]:
+        """Every array of one sample, all seasons and its mask among them, not copied."""
+        found = {}
+        for name, starts in self._starts.items():
+            shard = int(np.searchsorted(starts, row, side="right")) - 1
+            found[name] = self._arrays[name][shard][row - starts[shard]]
+        return found
+
+    def labels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Multi-label vectors: uint8 0/1 `(n, classes)`."""
+        column = self.index["labels"].iloc[rows]
+        if column.isna().any():
+            raise DecurError(f"{self.root}: has no multi-labels")
+        return np.stack([np.asarray(v, dtype=np.uint8) for v in column])
+
+    def _gather(
+        self, name: str, rows: NDArray[np.int64], seasons: NDArray[np.int64] | None
+    ) -> NDArray[np.uint8]:
+        starts, arrays = self._starts[name], self._arrays[name]
+        shard = np.searchsorted(starts, rows, side="right") - 1
+        shape = arrays[0].shape[1:] if seasons is None else arrays[0].shape[2:]
+        out = np.empty((len(rows), *shape), dtype=np.uint8)
+        for number in np.unique(shard):
+            at = np.flatnonzero(shard == number)
+            inside = rows[at] - starts[number]
+            key = inside if seasons is None else (inside, seasons[at])
+            out[at] = arrays[number][key]
+        return out
+
+
+def read_card(root: Path) -> dict[str, Any]:
+    """The card of a folder.
+
+    Raises:
+        DecurError: there is none, or it is damaged or of another version of the layout.
+    """
+    path = root / CARD
+    if not path.is_file():
+        raise DecurError(f"{path}: not found; run the preprocess stage for this dataset first")
+    try:
+        card: dict[str, Any] = json.loads(path.read_text())
+        version = card["layout"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecurError(
+            f"{path}: no card of this version ({error!r}); run the preprocess stage again"
+        ) from error
+    if version != VERSION:
+        raise DecurError(
+            f"{path}: layout {version}, expected {VERSION}; run the preprocess stage again"
+        )
+    return card
+
+
+def read_index(root: Path) -> pd.DataFrame:
+    """The index of a folder, one row a sample; raises a DecurError if it is damaged."""
+    path = root / INDEX
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+        reason = " ".join(str(error).split())
+        raise DecurError(
+            f"{path}: unreadable ({reason}); run the preprocess stage again"
+        ) from error

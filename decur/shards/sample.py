@@ -1,0 +1,120 @@
+"""One sample in memory, and what every sample of a folder has in common."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decur.errors import DecurError
+
+MASK = "mask"
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What one array of a sample holds: its bands in order and how raw values became uint8."""
+
+    name: str
+    bands: tuple[str, ...]
+    scaling: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One place seen by every modality.
+
+    `arrays[modality]` is uint8 `(seasons, bands, H, W)`; `labels` a 0/1 vector over the classes
+    (classification) and `mask` a uint8 `(H, W)` of class indices (segmentation), where they exist;
+    `factors` the known causes of a synthetic scene.
+    """
+
+    id: str
+    split: str
+    arrays: Mapping[str, NDArray[np.uint8]]
+    labels: NDArray[np.uint8] | None = None
+    mask: NDArray[np.uint8] | None = None
+    place: str = ""
+    source: str = ""
+    factors: Mapping[str, int] = field(default_factory=dict)
+
+    def all_arrays(self) -> dict[str, NDArray[np.uint8]]:
+        """The arrays by name, the mask among them if there is one."""
+        return dict(self.arrays) if self.mask is None else {**self.arrays, MASK: self.mask}
+
+    def checksum(self) -> str:
+        """First 16 hex digits of the SHA-256 over all arrays and the labels."""
+        return checksum(self.all_arrays(), self.labels)
+
+
+def checksum(arrays: Mapping[str, NDArray[np.uint8]], labels: NDArray[np.uint8] | None) -> str:
+    """First 16 hex digits of the SHA-256 over a sample's arrays by name, its labels, its mask."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays.keys() - {MASK}):
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    for extra in (labels, arrays.get(MASK)):
+        digest.update(b"" if extra is None else np.ascontiguousarray(extra).data)
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What every sample of a folder must be: `shapes` of its arrays, the mask among them.
+
+    A mask of the value `ignore` alone counts as no label.
+    """
+
+    modalities: tuple[Modality, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    ignore: int | None = None
+
+    @classmethod
+    def of(cls, sample: Sample, modalities: Sequence[Modality], ignore: int | None) -> "Spec":
+        """The shapes of a first sample.
+
+        Raises:
+            DecurError: it lacks a modality, or one of its arrays is none of these bands in uint8.
+        """
+        arrays = sample.all_arrays()
+        names = [*(m.name for m in modalities), MASK]
+        shapes = {name: arrays[name].shape for name in names if name in arrays}
+        spec = cls(tuple(modalities), shapes, ignore)
+        spec.stored(sample)
+        return spec
+
+    @property
+    def sample_bytes(self) -> int:
+        """Size of one stored sample."""
+        return sum(prod(shape) for shape in self.shapes.values())
+
+    def stored(self, sample: Sample) -> dict[str, NDArray[np.uint8]]:
+        """The arrays to store of a sample, its mask among them.
+
+        Raises:
+            DecurError: an array is missing, or not of the expected bands, shape and dtype.
+        """
+        where = sample.source or sample.id
+        arrays = sample.all_arrays()
+        bands = {m.name: len(m.bands) for m in self.modalities}
+        for name in (*bands, *self.shapes):
+            if name not in arrays:
+                raise DecurError(f"{where}: sample '{sample.id}' has no {name}")
+        if MASK in arrays and MASK not in self.shapes:
+            raise DecurError(f"{where}: sample '{sample.id}' has a mask, the ones before have none")
+        for name, expected in self.shapes.items():
+            array = arrays[name]
+            wrong_bands = name in bands and (array.ndim != 4 or array.shape[1] != bands[name])
+            if array.dtype != np.uint8 or array.shape != expected or wrong_bands:
+                raise DecurError(
+                    f"{where}: {name} is {array.dtype} {array.shape}, expected "
+                    f"uint8 {expected}" + (f" with {bands[name]} bands" if wrong_bands else "")
+                )
+        return {name: arrays[name] for name in self.shapes}
+
+    def is_labelled(self, sample: Sample) -> bool:
+        """Whether a metric can count the sample."""
+        if sample.mask is None:
+            return sample.labels is not None
+        return bool((sample.mask != self.ignore).any())

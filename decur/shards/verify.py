@@ -1,0 +1,89 @@
+"""Check every byte of a shards folder against its card and index."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from decur.errors import DecurError
+from decur.shards.finish import CARD, INDEX, card_digest, samples_checksum
+from decur.shards.part import file_facts
+from decur.shards.read import PairedShards, read_card, read_index
+from decur.shards.sample import checksum
+
+ROWS = 64
+"""Samples whose checksums are computed in one task."""
+
+
+def verify(root: Path, *, workers: int = 1) -> list[str]:
+    """One line for each fault of a shards folder; none if it is as it was written.
+
+    Size and SHA-256 of every file, the card's own, and, where these are right, that index, card and
+    arrays agree: counts, ids that are unique, and for every sample the checksum of what a reader
+    gets. Threads are enough, since hashing lets go of Python's lock.
+    """
+    try:
+        card = read_card(root)
+        as_written = json.dumps(card, indent=1) == (root / CARD).read_text()
+        if not as_written or card_digest(card) != card.get("card_sha256"):
+            return [f"{root / CARD}: has been changed since it was written"]
+        contents: dict[str, dict[str, Any]] = card["contents"]
+        with ThreadPoolExecutor(workers) as pool:
+            found = pool.map(_facts, [root / file for file in contents])
+            pairs = zip(contents.items(), found, strict=True)
+            faults = [
+                f"{root / file}: is {_told(facts)}, was written as {_told(written)}"
+                for (file, written), facts in tqdm(pairs, "files", len(contents))
+                if facts != written
+            ]
+            if faults:
+                return faults
+            faults = _index_faults(root, card)
+            shards = PairedShards(root)
+            tasks = [range(i, min(i + ROWS, len(shards))) for i in range(0, len(shards), ROWS)]
+            for wrong in tqdm(pool.map(partial(_wrong, shards), tasks), "samples", len(tasks)):
+                faults += wrong
+            return faults
+    except DecurError as error:
+        return [str(error)]
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
+    try:
+        return file_facts(path)
+    except OSError:
+        return None
+
+
+def _told(facts: dict[str, Any] | None) -> str:
+    if facts is None:
+        return "missing or unreadable"
+    return f"{facts['bytes']} bytes with SHA-256 {facts['sha256'][:16]}..."
+
+
+def _index_faults(root: Path, card: dict[str, Any]) -> list[str]:
+    index = read_index(root)
+    twice = index["id"][index["id"].duplicated()].unique()
+    faults = [f"{root / INDEX}: id '{name}' comes more than once" for name in twice]
+    if index["split"].value_counts().to_dict() != card["counts"]:
+        faults.append(f"{root / INDEX}: its splits are not those that {CARD} counts")
+    if samples_checksum(index) != card["checksum"]:
+        faults.append(f"{root / INDEX}: its checksums are not those of {CARD}")
+    return faults
+
+
+def _wrong(shards: PairedShards, rows: Sequence[int]) -> list[str]:
+    """A line for each of these samples that is not what the index says."""
+    faults = []
+    for row in rows:
+        entry = shards.index.iloc[row]
+        labels = entry["labels"]
+        vector = None if labels is None else np.asarray(labels, dtype=np.uint8)
+        if checksum(shards.arrays(row), vector) != entry["checksum"]:
+            faults.append(f"{shards.root}: sample '{entry['id']}' (row {row}) has another checksum")
+    return faults

@@ -1,0 +1,80 @@
+"""Shards of samples that come one by one, in one process."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from decur.errors import DecurError
+from decur.shards.finish import begin, finish
+from decur.shards.part import Part, Shard
+from decur.shards.sample import Modality, Sample, Spec
+
+SHARD_BYTES = 4 * 2**30
+"""Size of a shard over all modalities. A reader holds a file open for each, so the full SSL4EO-S12
+(1 TB) must not come in thousands."""
+
+
+class ShardWriter:
+    """Writes samples into a new shards folder, which replaces `root` only when complete.
+
+    Use as a context manager; `card` is free-form description (title, licence, classes, origin),
+    of which `ignore` is read: a mask of that value alone counts as no label.
+
+    Raises:
+        DecurError: a duplicate id, or an array that is not of the first sample's shape and dtype.
+    """
+
+    def __init__(
+        self, root: Path, modalities: Sequence[Modality], card: Mapping[str, Any] | None = None
+    ) -> None:
+        self.root = Path(root)
+        self.modalities = tuple(modalities)
+        self.card = dict(card or {})
+        self._new = self.root.with_name(self.root.name + ".part")
+        self._ids: set[str] = set()
+        self._parts: list[Part] = []
+        self._spec = Spec(self.modalities, {})
+        self._shard: Shard | None = None
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._new, ignore_errors=True)
+        begin(self._new)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._close()
+                finish(self._new, self._parts, self._spec, self.card)
+                shutil.rmtree(self.root, ignore_errors=True)
+                self._new.rename(self.root)
+        finally:
+            if self._shard is not None:
+                self._shard.discard()
+            shutil.rmtree(self._new, ignore_errors=True)
+
+    def add(self, sample: Sample) -> None:
+        """Append one sample; its arrays are written at once."""
+        if sample.id in self._ids:
+            raise DecurError(f"{sample.source or sample.id}: duplicate sample id '{sample.id}'")
+        if not self._ids:
+            self._spec = Spec.of(sample, self.modalities, self.card.get("ignore"))
+        if self._shard is None:
+            self._shard = Shard(self._new, len(self._parts), self._spec)
+        self._shard.add(sample)
+        self._ids.add(sample.id)
+        if len(self._shard.part.rows) * self._spec.sample_bytes >= SHARD_BYTES:
+            self._close()
+
+    def _close(self) -> None:
+        if self._shard is not None:
+            self._shard.close()
+            self._parts.append(self._shard.part)
+            self._shard = None

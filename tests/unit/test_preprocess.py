@@ -1,0 +1,273 @@
+"""Preprocessing can be killed, cut and fed with rubbish; its shards are right or not there."""
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from decur.cli import main
+from decur.config import DatasetSettings
+from decur.datasets import convert, geonrw
+from decur.datasets.convert import preprocess
+from decur.errors import DecurError
+from decur.shards import PairedShards
+from decur.shards.part import ArrayFile
+from decur.shards.verify import verify
+from tests.conftest import flip_bit
+from tests.unit.test_geonrw import write_tile
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+SETTINGS = DatasetSettings(pixels=16)
+SKIP = SETTINGS.model_copy(update={"bad_samples": "skip"})
+FORK = multiprocessing.get_context("fork")
+
+SLOWLY = """
+import sys, time
+from pathlib import Path
+from decur.config import DatasetSettings
+from decur.datasets import convert, geonrw
+read = geonrw.read
+def slow(*args):
+    time.sleep(0.01)
+    return read(*args)
+geonrw.read = slow
+raw, out = map(Path, sys.argv[1:])
+convert.preprocess("geonrw", DatasetSettings(pixels=16), raw, out, workers=2)
+"""
+
+
+def make_raw(root: Path, tiles: int) -> Path:
+    for number in range(tiles):
+        write_tile(root, "neuss" if number % 3 == 0 else "aachen", f"{280 + number}_5650")
+    (root / "manifest.json").write_text(json.dumps({"provenance": {"inputs": {"files": "abc"}}}))
+    return root
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return make_raw(tmp_path / "raw", 3)
+
+
+def run(raw: Path, out: Path, settings: DatasetSettings = SETTINGS, workers: int = 1) -> Path:
+    preprocess("geonrw", settings, raw, out, workers=workers)
+    return out
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def damage(raw: Path, tile: str = "281_5650") -> Path:
+    path = raw / "aachen" / f"{tile}_rgb.jp2"
+    path.write_bytes(path.read_bytes()[:1000])
+    return path
+
+
+def test_the_shards_are_the_same_for_any_number_of_workers(raw, tmp_path):
+    one, three = run(raw, tmp_path / "a" / "x"), run(raw, tmp_path / "b" / "x", workers=3)
+    assert files_of(one) == files_of(three)
+    assert len(PairedShards(one)) == 48
+    assert len(PairedShards(one).card["files"]["rgb"]) == 16
+
+
+def test_killed_at_random_moments_and_run_again_the_shards_are_identical(tmp_path):
+    raw = make_raw(tmp_path / "raw", 12)
+    whole, killed = run(raw, tmp_path / "whole"), tmp_path / "killed"
+    command = [sys.executable, "-c", SLOWLY, str(raw), str(killed)]
+    moments = random.Random(0)
+    for _ in range(4):
+        job = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        while not list(killed.glob("parts/*")) and job.poll() is None:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.3))
+        os.killpg(job.pid, signal.SIGKILL)
+        assert job.wait() == -signal.SIGKILL
+        assert not (killed / "card.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in killed.glob("*.npy")}
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert files_of(killed) == files_of(whole)
+    assert any(path.stat().st_mtime_ns == then for path, then in kept.items())
+
+
+@pytest.mark.parametrize("last", [*range(1, 16, 3), 64, 65, 66, 67])
+def test_killed_before_any_of_its_renames_and_run_again_the_shards_are_identical(tmp_path, last):
+    raw, out = make_raw(tmp_path / "raw", 1), tmp_path / "out"
+    replace, count = Path.replace, 0
+
+    def kill_at_the_last(path: Path, target: Path) -> None:
+        nonlocal count
+        count += 1
+        if count == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(path, target)
+
+    def die() -> None:
+        Path.replace = kill_at_the_last  # type: ignore[method-assign,assignment]
+        run(raw, out)
+
+    job = FORK.Process(target=die)
+    job.start()
+    job.join(60)
+    assert job.exitcode == -signal.SIGKILL
+    assert not (out / "card.json").exists()
+    assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))
+
+
+def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
+    raw = make_raw(tmp_path / "raw", 12)
+    command = [sys.executable, "-c", SLOWLY, str(raw), str(tmp_path / "out")]
+    job = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("out/parts/*.npy.*")):
+        time.sleep(0.01)
+    job.kill()
+    job.wait()
+    for _ in range(100):
+        try:
+            os.killpg(job.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.killpg(job.pid, signal.SIGKILL)
+    pytest.fail("workers outlive the main process")
+
+
+def test_a_shard_that_was_damaged_while_the_job_was_down_is_made_again(raw, tmp_path, monkeypatch):
+    def stop(*_: object) -> None:
+        raise DecurError("stopped")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(DecurError, match="stopped"):
+        patch.setattr(convert, "finish", stop)
+        run(raw, out)
+    path = out / "rgb-00003.npy"
+    flip_bit(path, -1)
+    assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))
+
+
+def test_shards_of_other_settings_are_not_kept(raw, tmp_path):
+    out = run(raw, tmp_path / "out", DatasetSettings(pixels=16, modalities=("rgb", "nir")))
+    (out / "card.json").unlink()
+    assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))
+
+
+def test_a_worker_that_is_killed_ends_in_one_line(raw, tmp_path, monkeypatch):
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    first = geonrw.read
+    monkeypatch.setattr(geonrw, "read", lambda r, s: die() if r.patch == 7 else first(r, s))
+    with pytest.raises(DecurError, match="a worker process died") as raised:
+        run(raw, tmp_path / "out", workers=2)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out" / "card.json").exists()
+
+
+def test_a_full_disk_names_the_folder_and_leaves_nothing_that_looks_whole(
+    raw, tmp_path, monkeypatch
+):
+    append, out = ArrayFile.append, tmp_path / "out"
+    written = 0
+
+    def full_later(self: ArrayFile, row: np.ndarray) -> None:
+        nonlocal written
+        written += 1
+        if written > 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayFile, "append", full_later)
+        with pytest.raises(DecurError, match=r"out: cannot be written.*No space left"):
+            run(raw, out)
+    with pytest.raises(DecurError, match="run the preprocess stage"):
+        PairedShards(out)
+    assert len(list(out.glob("parts/*"))) == len(list(out.glob("rgb-*.npy"))) == 4
+    assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bad_sample_stops_everything_by_name(raw, tmp_path, workers):
+    path = damage(raw)
+    with pytest.raises(DecurError, match="truncated") as raised:
+        run(raw, tmp_path / "out", workers=workers)
+    assert str(path) in str(raised.value)
+    assert not (tmp_path / "out" / "card.json").exists()
+
+
+def test_bad_samples_are_left_out_and_listed(raw, tmp_path, capsys):
+    path = damage(raw)
+    out = run(raw, tmp_path / "out", SKIP, workers=2)
+    shards = PairedShards(out)
+    assert len(shards) == 32 and shards.card["quarantined"] == 16
+    assert not shards.index["id"].str.startswith("aachen_281").any()
+    listed = pd.read_csv(out / "quarantine.csv")
+    assert set(listed["id"]) == {f"aachen_281_5650_{k}" for k in range(1, 17)}
+    assert (listed["source"] == str(path)).all()
+    assert listed["reason"].str.contains("truncated").all()
+    assert "32 samples in" in (told := capsys.readouterr().out) and "16 samples left out" in told
+    assert verify(out) == []
+
+
+def test_with_stop_nothing_that_was_skipped_before_is_kept(raw, tmp_path):
+    damage(raw)
+    out = tmp_path / "out"
+    run(raw, out, SKIP)
+    (out / "card.json").unlink()
+    with pytest.raises(DecurError, match="truncated"):
+        run(raw, out)
+
+
+def test_the_list_of_bad_samples_is_there_and_empty_without_any(raw, tmp_path):
+    out = run(raw, tmp_path / "out")
+    assert (out / "quarantine.csv").read_text() == "id,source,reason\n"
+
+
+def test_no_good_sample_at_all_is_an_error(tmp_path):
+    raw = make_raw(tmp_path / "raw", 2)
+    for path in raw.glob("*/*_rgb.jp2"):
+        path.write_bytes(b"rubbish")
+    with pytest.raises(DecurError, match=r"no sample of 32 is good; the last: .*truncated"):
+        run(raw, tmp_path / "out", SKIP)
+
+
+def test_an_id_that_comes_twice_is_a_bad_sample(raw, tmp_path, monkeypatch):
+    twice = geonrw.scan(raw, SETTINGS)
+    monkeypatch.setattr(geonrw, "scan", lambda *_: sorted([*twice, twice[5]], key=lambda r: r.id))
+    with pytest.raises(DecurError, match=f"duplicate sample id '{twice[5].id}'"):
+        run(raw, tmp_path / "out")
+    out = run(raw, tmp_path / "out", SKIP)
+    assert len(PairedShards(out)) == 48 and PairedShards(out).card["quarantined"] == 1
+
+
+def test_a_sample_of_another_shape_is_a_bad_sample(raw, tmp_path, monkeypatch):
+    read = geonrw.read
+    other = DatasetSettings(pixels=20)
+    monkeypatch.setattr(geonrw, "read", lambda r, s: read(r, other if r.patch == 3 else s))
+    out = run(raw, tmp_path / "out", SKIP)
+    reasons = pd.read_csv(out / "quarantine.csv")["reason"]
+    assert len(reasons) == 3 and reasons.str.contains(r"rgb is uint8 \(1, 3, 20, 20\)").all()
+
+
+def test_the_command_says_what_is_wrong_with_shards_and_fails(raw, tmp_path, capsys):
+    out = run(raw, tmp_path / "out")
+    assert main(["verify", str(out), "--threads", "2"]) == 0
+    path = out / "dem-00001.npy"
+    flip_bit(path, -1)
+    (out / "rgb-00002.npy").unlink()
+    capsys.readouterr()
+    assert main(["verify", str(out)]) == 1
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 2
+    assert f"{path}: is" in told.out and "rgb-00002.npy: is missing" in told.out
+    assert "2 faults" in told.err
