@@ -92,6 +92,7 @@ def _resolve(dataset: Dataset, settings: DatasetSettings, key: str) -> list[Arch
     return [
         dataclasses.replace(archive, parts=tuple(resolve(part) for part in archive.parts))
         for archive in dataset.archives
+        if archive.splits in ("", settings.splits)
     ]
 
 

@@ -79,6 +79,9 @@ class DatasetSettings(Strict):
         None, description="which of the dataset's modalities to store (default: its first two)"
     )
     seasons: Annotated[int, Field(ge=1, le=4)] = 4
+    splits: Literal["official", "seco"] = Field(
+        "official", description="which lists split BigEarthNet; the paper took SeCo's"
+    )
     bad_samples: Literal["stop", "skip"] = Field(
         "stop",
         description="a sample that cannot be read or is not valid ends preprocessing, or is left "

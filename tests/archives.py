@@ -47,6 +47,8 @@ def pack(name: str, samples: Path, out: Path, keep: Keep = lambda path: True) ->
         paths = sorted(str(path.relative_to(raw)) for path in raw.rglob("*") if path.is_file())
         paths = [path for path in _followed(raw, paths) if keep(path)]
         for archive in module.DATASET.archives:
+            if archive.splits not in ("", "official"):
+                continue
             body = PACKERS[name](archive, raw, paths, samples)
             _write_parts(archive, body, out)
     return write_checksums(out)
@@ -100,6 +102,8 @@ def _below(raw: Path, paths: list[str], top: str) -> list[tuple[str, bytes]]:
 
 
 def _ssl4eo_s12(archive: Archive, raw: Path, paths: list[str], samples: Path) -> bytes:
+    if archive.kind == "file":
+        return (raw / archive.parts[0].name).read_bytes()
     return tar(_below(raw, paths, f"{archive.into}/"))
 
 

@@ -22,6 +22,7 @@ from decur.shards import Modality, Sample
 NAMES = (
     "ssl4eo-s12",
     "bigearthnet",
+    "bigearthnet-v2",
     "geonrw",
     "sun-rgbd",
     "nyuv2",
@@ -49,6 +50,7 @@ class Archive:
 
     A "tar" is gzipped; a "zip" and a plain "file" have one part. Members lose their first `strip`
     folders and go below `into`. `page` is where a reader finds the parts (else the homepage).
+    `splits`, if given, is the setting that needs them.
     """
 
     parts: tuple[Part, ...]
@@ -56,6 +58,7 @@ class Archive:
     into: str = ""
     strip: int = 0
     page: str = ""
+    splits: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class Record:
     """A sample before reading: its id, its split and the files it is made from.
 
     `paths` are named as the dataset's `read` needs them; `patch` numbers the crop in a tile;
-    `fault` says why it is no sample, if that shows already (a partner is missing): never read it.
+    `labels` are names of classes that a common list gives it; `fault` says why it is no sample, if
+    that shows already (a partner is missing): never read it.
     """
 
     id: str
@@ -91,6 +95,7 @@ class Record:
     paths: dict[str, Path] = field(default_factory=dict)
     patch: int = 0
     place: str = ""
+    labels: tuple[str, ...] = ()
     fault: str = ""
 
 

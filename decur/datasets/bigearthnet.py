@@ -25,7 +25,11 @@ from decur.shards import Sample
 
 FOLDERS = {"sar": "BigEarthNet-S1-v1.0", "optical": "BigEarthNet-v1.0"}
 SPLITS = ("train", "val", "test")
-EXCLUDED = ("patches_with_seasonal_snow", "patches_with_cloud_and_shadow")
+LISTS = {"official": "{}.csv", "seco": "bigearthnet-{}.txt"}
+"""Names of the split lists; SeCo's hold snow and clouds too, which the other two lists take out."""
+
+UNLISTED = "unlisted"
+EXCLUDED = ("patches_with_seasonal_snow.csv", "patches_with_cloud_and_shadow.csv")
 SAR_MEAN = (-12.59, -19.22)  # VV, VH in dB (released code)
 SAR_STD = (5.04, 5.42)
 
@@ -91,10 +95,13 @@ GIT = (
 )
 
 
-def _list(url: str, checksum: str | None = None) -> Archive:
+SECO = "https://storage.googleapis.com/remote_sensing_representations"
+
+
+def _list(url: str, checksum: str | None = None, splits: str = "") -> Archive:
     """A list of patches; bigearth.net, where the snow and cloud lists used to be, is gone."""
-    part = Part(url.rsplit("/", 1)[1], (url,), checksum=checksum)
-    return Archive((part,), "file", "splits", page=url.rsplit("/", 1)[0])
+    page, name = url.rsplit("/", 1)
+    return Archive((Part(name, (url,), checksum=checksum),), "file", "splits", 0, page, splits)
 
 
 def _patches(name: str, md5: str) -> Archive:
@@ -113,9 +120,10 @@ DATASET = Dataset(
     archives=(
         _patches("BigEarthNet-S1-v1.0.tar.gz", "94ced73440dea8c7b9645ee738c5a172"),
         _patches("BigEarthNet-S2-v1.0.tar.gz", "5a64e9ce38deb036a435a7b59494924c"),
-        _list(f"{GIT}/train.csv", "md5:623e501b38ab7b12fe44f0083c00986d"),
-        _list(f"{GIT}/val.csv", "md5:22efe8ed9cbd71fa10742ff7df2b7978"),
-        _list(f"{GIT}/test.csv", "md5:697fb90677e30571b9ac7699b7e5b432"),
+        _list(f"{GIT}/train.csv", "md5:623e501b38ab7b12fe44f0083c00986d", "official"),
+        _list(f"{GIT}/val.csv", "md5:22efe8ed9cbd71fa10742ff7df2b7978", "official"),
+        _list(f"{GIT}/test.csv", "md5:697fb90677e30571b9ac7699b7e5b432", "official"),
+        *(_list(f"{SECO}/bigearthnet-{split}.txt", None, "seco") for split in SPLITS),
         _list(f"{ZENODO}/patches_with_seasonal_snow.csv.gz"),  # no checksum is known to us
         _list(f"{ZENODO}/patches_with_cloud_and_shadow.csv.gz"),
     ),
@@ -127,16 +135,17 @@ _POSITION = {corine: k for k, joined in enumerate(CORINE.values()) for corine in
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
-    """Pairs of patches, without those of the snow and cloud lists, in their official splits.
+    """Pairs of patches, without those of the snow and cloud lists, in the splits of the settings.
 
     A patch without a partner, or whose file naming it is damaged, has a fault. One that no list
-    names is in "train", and so are all where there are no lists.
+    names is "unlisted"; where there are no official lists at all, everything is "train".
 
     Raises:
-        DecurError: a folder is missing, or only some lists are there.
+        DecurError: a folder is missing, or only some lists are there, or none of SeCo's.
     """
     optical = set(list_names(root / FOLDERS["optical"]))
-    split_of = _splits(root / "splits")
+    split_of = _splits(root / "splits", settings.splits)
+    other = UNLISTED if split_of else "train"
     excluded = {patch for name in EXCLUDED for patch in _read_list(root / "splits", name) or ()}
     records, seen = [], set()
     for patch in list_names(root / FOLDERS["sar"]):
@@ -154,7 +163,7 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
         records.append(
             Record(
                 id=partner,
-                split=split_of.get(partner, "train"),
+                split=split_of.get(partner, other),
                 paths={"sar": sar, "optical": root / FOLDERS["optical"] / partner},
                 place=tile[1] if tile else "",
                 fault=fault,
@@ -163,7 +172,7 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
     for patch in optical - seen - excluded:
         path = root / FOLDERS["optical"] / patch
         fault = f"{path}: no patch in {FOLDERS['sar']} has it as its partner"
-        records.append(Record(patch, split_of.get(patch, "train"), {"optical": path}, fault=fault))
+        records.append(Record(patch, split_of.get(patch, other), {"optical": path}, fault=fault))
     return sorted(records, key=lambda record: record.id)
 
 
@@ -174,12 +183,30 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         DecurError: a file is missing, damaged, without data or of the wrong size, type or place, or
             a label is unknown.
     """
+    return Sample(
+        id=record.id,
+        split=record.split,
+        arrays=read_pair(record, settings),
+        labels=_label_vector(record.paths["optical"]),
+        place=record.place,
+        source=str(record.paths["optical"]),
+    )
+
+
+def read_pair(record: Record, settings: DatasetSettings) -> dict[str, NDArray[np.uint8]]:
+    """The wanted modalities of a pair of patches, each uint8 (1, bands, pixels, pixels).
+
+    Resized bicubically, as the released code's 120 to 128 pixels.
+
+    Raises:
+        DecurError: a file is missing, damaged, without data or of the wrong size, type or place.
+    """
     sar, optical = record.paths["sar"], record.paths["optical"]
     arrays, grids = {}, []
     for name in stored_modalities(DATASET, settings):
         if name == "sar":
             paths = {band: sar / f"{sar.name}_{band}.tif" for band in SAR.bands}
-            image = read_sar(paths, settings.pixels, SAR_MEAN, SAR_STD)
+            image = read_sar(paths, settings.pixels, SAR_MEAN, SAR_STD, "bicubic")
             grids.append(paths["VV"])
         else:
             # Level 2A has no B10; the network's channel for it stays black (released code).
@@ -188,18 +215,11 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
                 for band in METRES
                 if band != "B10"
             }
-            image = read_optical(paths, settings.pixels)
+            image = read_optical(paths, settings.pixels, "bicubic")
             grids.append(paths["B2"])
         arrays[name] = image[None]
     check_same_place(grids)
-    return Sample(
-        id=record.id,
-        split=record.split,
-        arrays=arrays,
-        labels=_label_vector(optical),
-        place=record.place,
-        source=str(optical),
-    )
+    return arrays
 
 
 def _label_vector(patch: Path) -> NDArray[np.uint8]:
@@ -225,20 +245,19 @@ def _read_json(patch: Path, key: str, kind: type[Value]) -> Value:
     return value
 
 
-def _splits(folder: Path) -> dict[str, str]:
-    lists = {split: _read_list(folder, split) for split in SPLITS}
-    missing = [split for split, patches in lists.items() if patches is None]
-    if missing and len(missing) < len(SPLITS):
-        raise DecurError(
-            f"{folder / missing[0]}.csv: not found beside the other split lists; fetch all three"
-        )
+def _splits(folder: Path, kind: str) -> dict[str, str]:
+    names = {split: LISTS[kind].format(split) for split in SPLITS}
+    lists = {split: _read_list(folder, name) for split, name in names.items()}
+    missing = [names[split] for split, patches in lists.items() if patches is None]
+    if missing and (kind == "seco" or len(missing) < len(SPLITS)):
+        raise DecurError(f"{folder / missing[0]}: not found; the split needs all three lists")
     return {patch: split for split, patches in lists.items() for patch in patches or ()}
 
 
 def _read_list(folder: Path, name: str) -> list[str] | None:
     """S2 patches of a list, which may have their S1 patches in a second column; None without."""
     for suffix, reader in (("", open), (".gz", gzip.open), (".bz2", bz2.open)):
-        path = folder / f"{name}.csv{suffix}"
+        path = folder / f"{name}{suffix}"
         if path.is_file():
             with reader(path, "rt") as file:
                 return [line.split(",")[0].strip() for line in file]

@@ -148,7 +148,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         id=record.id,
         split=record.split,
         arrays={name: resize(stored[name], settings.pixels)[None] for name in wanted},
-        mask=resize(mask, settings.pixels, nearest=True),
+        mask=resize(mask, settings.pixels, "nearest"),
         place=record.place,
         source=str(paths["rgb"]),
     )

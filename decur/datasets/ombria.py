@@ -87,7 +87,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
             name: resize(images[name], settings.pixels)[None]
             for name in stored_modalities(DATASET, settings)
         },
-        mask=resize(mask, settings.pixels, nearest=True),
+        mask=resize(mask, settings.pixels, "nearest"),
         place=record.place,
         source=str(record.paths["sar"]),
     )

@@ -116,4 +116,4 @@ def label_mask(
     """
     check_labels(labels, len(classes), source)
     shifted = labels.astype(np.uint8) - np.uint8(1)  # 0 wraps around to 255
-    return resize(shifted, pixels, nearest=True)
+    return resize(shifted, pixels, "nearest")

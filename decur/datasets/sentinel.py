@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.datasets.raster import check_not_blank, check_square, named, read_bands
-from decur.preprocess.bands import reflectance_to_uint8, resize, sar_db_to_uint8
+from decur.preprocess.bands import Kernel, reflectance_to_uint8, resize, sar_db_to_uint8
 from decur.shards import Modality
 
 METRES = {
@@ -34,7 +34,11 @@ OPTICAL = Modality("optical", tuple(METRES), "reflectance 0..1, clipped")
 
 
 def read_sar(
-    paths: Mapping[str, Path], pixels: int, mean: tuple[float, ...], std: tuple[float, ...]
+    paths: Mapping[str, Path],
+    pixels: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    kernel: Kernel = "bilinear",
 ) -> NDArray[np.uint8]:
     """VV and VH of one acquisition, scaled and then resized: uint8 (2, pixels, pixels).
 
@@ -43,6 +47,7 @@ def read_sar(
         pixels: side of the result.
         mean: means of the dataset in dB, VV first.
         std: standard deviations of the dataset in dB, VV first.
+        kernel: how to resize.
 
     Raises:
         DecurError: a file is missing, damaged, not float, not square, of another size, or has
@@ -55,10 +60,12 @@ def read_sar(
         check_not_blank(path, band)
     with named(order[0].parent):
         scaled = sar_db_to_uint8(np.stack([vv, vh]), mean, std)
-    return resize(scaled, pixels)
+    return resize(scaled, pixels, kernel)
 
 
-def read_optical(paths: Mapping[str, Path], pixels: int) -> NDArray[np.uint8]:
+def read_optical(
+    paths: Mapping[str, Path], pixels: int, kernel: Kernel = "bilinear"
+) -> NDArray[np.uint8]:
     """The 13 bands of one acquisition, resized and then scaled: uint8 (13, pixels, pixels).
 
     A band that `paths` does not name is black, as B10 of a product corrected for the atmosphere.
@@ -66,6 +73,7 @@ def read_optical(paths: Mapping[str, Path], pixels: int) -> NDArray[np.uint8]:
     Args:
         paths: the files by band, reflectance times 10,000; B2, which gives the size, among them.
         pixels: side of the result.
+        kernel: how to resize.
 
     Raises:
         DecurError: a file is missing, damaged, not of 16 bits, or not of the size that its band
@@ -80,5 +88,5 @@ def read_optical(paths: Mapping[str, Path], pixels: int) -> NDArray[np.uint8]:
             continue
         check_square(paths[band], images[band], side * METRES["B2"] // metres)
         with named(paths[band]):
-            stack[channel] = reflectance_to_uint8(resize(images[band], pixels))
+            stack[channel] = reflectance_to_uint8(resize(images[band], pixels, kernel))
     return stack

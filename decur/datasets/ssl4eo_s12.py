@@ -64,13 +64,28 @@ def _archive(folder: str, checksums: tuple[str, ...], into: str) -> Archive:
     return Archive(tuple(parts), "tar", into, strip=1, page=page)
 
 
+VOID = "void_ids.csv"
+VOID_LIST = Part(
+    VOID,
+    (
+        "https://raw.githubusercontent.com/zhu-xlab/SSL4EO-S12/"
+        f"2156913c5d8e5a2c572a5b000f0d5eaed6fc3192/data/{VOID}",
+    ),
+    679,
+    "sha256:d86f0f8d037a8e0e274f44ceeb750ca1968549a933f87522ca7ad0fdbb0d1d13",
+)
+
 DATASET = Dataset(
     name="ssl4eo-s12",
     title="SSL4EO-S12",
     modalities=(SAR, OPTICAL),
     licence="CC-BY-4.0",
     homepage="https://mediatum.ub.tum.de/1660427",
-    archives=(_archive("s1_grd", SAR_PARTS, "s1"), _archive("s2_l1c", OPTICAL_PARTS, "s2c")),
+    archives=(
+        _archive("s1_grd", SAR_PARTS, "s1"),
+        _archive("s2_l1c", OPTICAL_PARTS, "s2c"),
+        Archive((VOID_LIST,), "file", page="https://github.com/zhu-xlab/SSL4EO-S12"),
+    ),
 )
 
 FOLDERS = {"sar": "s1", "optical": "s2c"}
@@ -81,15 +96,32 @@ SAR_STD = (5.25697717, 5.91150917)
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
-    """Locations; one that only one sensor saw has a fault."""
+    """Locations; one that only one sensor saw, or that is in the list of void ones, has a fault.
+
+    Raises:
+        DecurError: a folder is missing, or the list is damaged.
+    """
+    void = _void_ids(root / VOID)
     seen = {name: set(list_names(root / folder)) for name, folder in FOLDERS.items()}
     records = []
     for location in sorted(set.union(*seen.values())):
         paths = {name: root / folder / location for name, folder in FOLDERS.items()}
         missing = [path for name, path in paths.items() if location not in seen[name]]
         fault = f"{missing[0]}: not found, but the other sensor saw the place" if missing else ""
+        if location in void:
+            fault = f"{paths['optical']}: its authors list the location as void in {VOID}"
         records.append(Record(location, "train", paths, place=location, fault=fault))
     return records
+
+
+def _void_ids(path: Path) -> frozenset[str]:
+    """Seven-digit ids of locations without data: gaps in the numbers, if the archives are sound."""
+    if not path.is_file():
+        return frozenset()
+    ids = path.read_text().split()
+    if not all(number.isdigit() for number in ids):
+        raise DecurError(f"{path}: is not a list of numbers; fetch it again")
+    return frozenset(number.zfill(7) for number in ids)
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
@@ -147,3 +179,4 @@ def arrange_samples(samples: Path, root: Path) -> None:
     """Link the sample locations in the official layout."""
     for folder in FOLDERS.values():
         link(samples / "SSL4EO-S12" / folder, root / folder)
+    link(samples / "SSL4EO-S12" / "metadata" / VOID, root / VOID)

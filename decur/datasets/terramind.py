@@ -140,7 +140,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         id=record.id,
         split=record.split,
         arrays=arrays,
-        mask=resize(labels.astype(np.uint8), settings.pixels, nearest=True),
+        mask=resize(labels.astype(np.uint8), settings.pixels, "nearest"),
         place=record.place,
         source=str(record.paths["S2L1C"]),
     )

@@ -4,7 +4,7 @@ Scaled values are truncated to whole numbers, never rounded or wrapped, as the r
 expect them.
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ SAR_CLIP = (1.0, 99.0)  # percent of the pixels of a band (paper appendix B: 2 %
 ELEVATION_CLIP = (1.0, 99.0)
 ELEVATIONS = (-500.0, 9000.0)  # m, lowest and highest ground
 SAR_SPREAD = 2.0  # standard deviations on either side of the mean
+
+Kernel = Literal["bilinear", "bicubic", "nearest"]
+KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 Number = TypeVar("Number", bound=np.number)
 Numbers = NDArray[np.integer] | NDArray[np.floating]
@@ -88,17 +91,18 @@ def elevation_to_uint8(x: Numbers) -> NDArray[np.uint8]:
     return _stretch(x.astype(np.float32), floor, ceiling)
 
 
-def resize(x: NDArray[Number], side: int, nearest: bool = False) -> NDArray[Number]:
-    """Square image of `side` pixels, bilinear or, for labels, nearest.
+def resize(x: NDArray[Number], side: int, kernel: Kernel = "bilinear") -> NDArray[Number]:
+    """Square image of `side` pixels, bilinear, bicubic or, for labels, nearest.
 
     Half-pixel convention: pixel i of n covers i / n to (i + 1) / n of the image, so corners stay
     where they are on the ground. Enlarging interpolates and repeats the border; shrinking widens
-    the bilinear kernel to the new pixel, so nothing aliases. At the same size it is the identity.
+    the kernel to the new pixel, so nothing aliases; "nearest" takes the value at the centre of each
+    new pixel. At the same size it is the identity.
 
     Args:
         x: (H, W) or (C, H, W), any number type.
-        side: pixels of the result, which keeps the type (integers are rounded).
-        nearest: take the value at the centre of each new pixel instead.
+        side: pixels of the result, which keeps the type (integers are rounded and clipped to it).
+        kernel: how to interpolate.
 
     Raises:
         DecurError: if `x` is no image.
@@ -108,16 +112,17 @@ def resize(x: NDArray[Number], side: int, nearest: bool = False) -> NDArray[Numb
     height, width = x.shape[-2:]
     if (height, width) == (side, side):
         return x
-    if nearest:
+    if kernel == "nearest":
         centre = np.arange(side) + 0.5
         rows, columns = (centre * height / side).astype(int), (centre * width / side).astype(int)
         return x[..., rows[:, None], columns]
     if x.ndim == 3:
-        return np.stack([resize(band, side) for band in x])
+        return np.stack([resize(band, side, kernel) for band in x])
     image = Image.fromarray(x if x.dtype == np.uint8 else x.astype(np.float32))
-    resized = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    resized = np.asarray(image.resize((side, side), KERNELS[kernel]))
     if np.issubdtype(x.dtype, np.integer) and x.dtype != np.uint8:
-        resized = np.rint(resized)
+        limits = np.iinfo(x.dtype)  # type: ignore[type-var]
+        resized = np.clip(np.rint(resized), limits.min, limits.max)
     return resized.astype(x.dtype, copy=False)
 
 

@@ -102,21 +102,24 @@ def test_the_lowest_and_the_highest_ground_are_elevations():
     assert elevation_to_uint8(np.array([-430, 8849], np.int16)).tolist() == [0, 255]
 
 
-@pytest.mark.parametrize("nearest", [False, True])
+KERNELS = ["bilinear", "bicubic", "nearest"]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("shape", [(12, 12), (3, 12, 12)])
-def test_resizing_to_the_same_size_changes_nothing(shape, nearest):
+def test_resizing_to_the_same_size_changes_nothing(shape, kernel):
     x = np.random.default_rng(0).integers(0, 9999, shape).astype(np.uint16)
-    np.testing.assert_array_equal(resize(x, 12, nearest), x)
+    np.testing.assert_array_equal(resize(x, 12, kernel), x)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
 def test_resizing_keeps_the_type_and_every_band(dtype):
     x = np.random.default_rng(0).integers(0, 200, (3, 8, 10)).astype(dtype)
-    for nearest in (False, True):
-        resized = resize(x, 20, nearest)
+    for kernel in KERNELS:
+        resized = resize(x, 20, kernel)
         assert resized.dtype == dtype
         assert resized.shape == (3, 20, 20)
-        np.testing.assert_array_equal(resized[1], resize(x[1], 20, nearest))
+        np.testing.assert_array_equal(resized[1], resize(x[1], 20, kernel))
 
 
 def test_enlarging_interpolates_between_pixel_centres_and_repeats_the_border():
@@ -142,10 +145,21 @@ def test_shrinking_averages_what_would_alias():
     assert np.abs(resize(stripes, 16)[:, 1:-1] - 50).max() < 2
 
 
+def test_bicubic_passes_a_curve_that_bilinear_cuts_and_stays_within_its_type():
+    curve = np.square(np.arange(16.0)) * np.ones((16, 1))
+    wanted = np.square((np.arange(32) + 0.5) / 2 - 0.5)[8:24]
+    errors = [np.abs(resize(curve, 32, kernel)[0, 8:24] - wanted).max() for kernel in KERNELS]
+    assert errors[1] < 1e-3 < 0.1 < errors[0]
+    edge = np.repeat(np.array([0, 65535], np.uint16), 8) * np.ones((16, 1), np.uint16)
+    overshot = resize(edge, 32, "bicubic")[0]
+    assert (overshot[:15].max(), overshot[17:].min()) < (9000, 56000)
+    assert overshot[14] == 0 and overshot[17] == 65535
+
+
 def test_nearest_invents_no_label():
     labels = np.random.default_rng(0).choice(np.array([0, 7, 255], np.uint8), (25, 25))
-    assert set(np.unique(resize(labels, 40, nearest=True))) <= {0, 7, 255}
-    np.testing.assert_array_equal(resize(resize(labels, 75, nearest=True), 25, True), labels)
+    assert set(np.unique(resize(labels, 40, "nearest"))) <= {0, 7, 255}
+    np.testing.assert_array_equal(resize(resize(labels, 75, "nearest"), 25, "nearest"), labels)
 
 
 def test_a_vector_is_no_image():

@@ -105,7 +105,7 @@ def test_the_lists_decide_the_split_and_what_is_left_out(tmp_path):
         patches_with_cloud_and_shadow=names[4:5],
     )
     splits = {record.id: record.split for record in bigearthnet.scan(tmp_path, SETTINGS)}
-    assert splits == {names[0]: "train", names[1]: "val", names[2]: "test", names[5]: "train"}
+    assert splits == {names[0]: "train", names[1]: "val", names[2]: "test", names[5]: "unlisted"}
 
 
 def test_lists_of_pairs_and_unpacked_lists_are_read_too(tmp_path):
@@ -123,13 +123,25 @@ def test_lists_packed_by_gzip_are_read_too(tmp_path):
     assert bigearthnet.scan(tmp_path, SETTINGS) == []
 
 
+def test_secos_lists_split_otherwise_and_must_be_there(tmp_path):
+    seco = SETTINGS.model_copy(update={"splits": "seco"})
+    write_lists(make_patch(tmp_path), train=[PASTURE], val=[], test=[])
+    with pytest.raises(DecurError, match="needs all three lists") as raised:
+        read_only(tmp_path, seco)
+    assert one_line_naming(raised, tmp_path / "splits" / "bigearthnet-train.txt")
+    for split, patches in (("train", ""), ("val", f"{PASTURE}\n"), ("test", "")):
+        (tmp_path / "splits" / f"bigearthnet-{split}.txt").write_text(patches)
+    assert read_only(tmp_path, seco).split == "val"
+    assert read_only(tmp_path).split == "train"
+
+
 def test_without_lists_everything_is_training_data(tmp_path):
     assert read_only(make_patch(tmp_path)).split == "train"
 
 
 def test_one_list_alone_is_refused_because_val_would_become_training_data(tmp_path):
     write_lists(make_patch(tmp_path), train=[PASTURE], test=[])
-    with pytest.raises(DecurError, match="fetch all three") as raised:
+    with pytest.raises(DecurError, match="needs all three") as raised:
         read_only(tmp_path)
     assert one_line_naming(raised, tmp_path / "splits" / "val.csv")
 
@@ -249,6 +261,6 @@ def test_the_real_patches_are_paired_split_and_labelled(real_frames, tmp_path):
 def test_the_real_lists_have_the_official_lengths(real_frames, tmp_path):
     bigearthnet.arrange_samples(real_frames, tmp_path)
     root = tmp_path
-    splits = list(bigearthnet._splits(root / "splits").values())
+    splits = list(bigearthnet._splits(root / "splits", "official").values())
     counts = [splits.count(split) for split in bigearthnet.SPLITS]
     assert counts == [269_695, 123_723, 125_866]

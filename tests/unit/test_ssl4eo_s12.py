@@ -47,6 +47,19 @@ def test_a_location_has_two_sar_and_thirteen_optical_bands(tmp_path):
     assert all(array.dtype == np.uint8 for array in sample.arrays.values())
 
 
+def test_a_location_that_its_authors_call_void_has_a_fault(tmp_path):
+    make_location(tmp_path)
+    (tmp_path / "void_ids.csv").write_text("6\n7\n")
+    (record,) = ssl4eo_s12.scan(tmp_path, SETTINGS)
+    assert "void" in record.fault and str(tmp_path) in record.fault
+    (tmp_path / "void_ids.csv").write_text("6\n70\n")
+    assert read_only(tmp_path).id == "0000007"
+    (tmp_path / "void_ids.csv").write_text("<html>")
+    with pytest.raises(DecurError, match="is not a list of numbers") as raised:
+        ssl4eo_s12.scan(tmp_path, SETTINGS)
+    assert one_line_naming(raised, tmp_path / "void_ids.csv")
+
+
 def test_bands_are_stacked_in_the_order_of_the_network(tmp_path):
     sample = read_only(make_location(tmp_path))
     expected = [int((2000 + 40 * channel) * 255 / 10_000) for channel in range(13)]

@@ -1,0 +1,139 @@
+"""BigEarthNet v2.0 (reBEN): patches of level 2A made anew, with their own labels and splits.
+
+Layout: `BigEarthNet-S1/<scene>/<S1 patch>/` and `BigEarthNet-S2/<scene>/<S2 patch>/`, one GeoTIFF a
+band, and `metadata.parquet`: a row a pair with its 19-class labels and split. The paper used v1.0:
+results on v2.0 are not comparable with its own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decur.config import DatasetSettings
+from decur.datasets import Archive, Dataset, Part, Record
+from decur.datasets.bigearthnet import CORINE, read_pair
+from decur.datasets.sentinel import OPTICAL, SAR
+from decur.errors import DecurError
+from decur.shards import Sample
+
+METADATA = "metadata.parquet"
+COLUMNS = ("patch_id", "s1_name", "labels", "split", "country")
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
+FLAGS = ("contains_seasonal_snow", "contains_cloud_or_shadow")
+COPY = "https://hf.co/datasets/torchgeo/bigearthnet/resolve/3cf3a5910a5302d449fdb8e570e5b78de24fe07f/V2"
+PAGE = "https://hf.co/datasets/torchgeo/bigearthnet"
+
+
+def _parts(name: str, *checksums: str) -> tuple[Part, ...]:
+    names = [f"{name}a{letter}" for letter, _ in zip("abc", checksums, strict=False)]
+    return tuple(
+        Part(part, (f"{COPY}/{part}",), checksum=f"md5:{md5}")
+        for part, md5 in zip(names, checksums, strict=True)
+    )
+
+
+SAR_PARTS = _parts(
+    "BigEarthNet-S1.tar.gz", "039b9ce305fc6582b2c3d60d1573f5b7", "e94f0ea165d04992ca91d8e58e82ec6d"
+)
+OPTICAL_PARTS = _parts(
+    "BigEarthNet-S2.tar.gz", "94e8ed32065234d3ab46353d814778d1", "24c223d9e36166136c13b24a27debe34"
+)
+METADATA_PART = Part(
+    METADATA, (f"{COPY}/{METADATA}",), checksum="md5:55687065e77b6d0b0f1ff604a6e7b49c"
+)
+
+DATASET = Dataset(
+    name="bigearthnet-v2",
+    title="BigEarthNet v2.0",
+    modalities=(SAR, OPTICAL),
+    licence="CDLA-Permissive-1.0",
+    homepage="https://bigearth.net",
+    classes=tuple(CORINE),
+    archives=(
+        Archive(SAR_PARTS, "tar", page=PAGE),
+        Archive(OPTICAL_PARTS, "tar", page=PAGE),
+        Archive((METADATA_PART,), "file", page=PAGE),
+    ),
+)
+
+
+def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
+    """Pairs of the metadata in their splits, but for those with snow, clouds or shadow.
+
+    A pair of which a patch is not there has a fault.
+
+    Raises:
+        DecurError: the metadata are missing, damaged, or not BigEarthNet v2.0's.
+    """
+    records = []
+    for row in _metadata(root / METADATA).itertuples():
+        if any(getattr(row, flag, False) for flag in FLAGS):
+            continue
+        paths = {
+            "sar": root / "BigEarthNet-S1" / row.s1_name.rsplit("_", 3)[0] / row.s1_name,
+            "optical": root / "BigEarthNet-S2" / row.patch_id.rsplit("_", 2)[0] / row.patch_id,
+        }
+        missing = [path for path in paths.values() if not path.is_dir()]
+        records.append(
+            Record(
+                row.patch_id,
+                SPLITS[row.split],
+                {**paths, "metadata": root / METADATA},
+                place=row.country,
+                labels=tuple(row.labels),
+                fault=f"{missing[0]}: not found, but {METADATA} names it" if missing else "",
+            )
+        )
+    return sorted(records, key=lambda record: record.id)
+
+
+def read(record: Record, settings: DatasetSettings) -> Sample:
+    """One pair of patches with its 19-class label vector.
+
+    Raises:
+        DecurError: a file is missing, damaged, without data or of the wrong size, type or place, or
+            a label is unknown.
+    """
+    return Sample(
+        id=record.id,
+        split=record.split,
+        arrays=read_pair(record, settings),
+        labels=_label_vector(record),
+        place=record.place,
+        source=str(record.paths["optical"]),
+    )
+
+
+def _label_vector(record: Record) -> NDArray[np.uint8]:
+    unknown = [label for label in record.labels if label not in DATASET.classes]
+    if unknown:
+        path = record.paths["metadata"]
+        raise DecurError(f"{path}: label {unknown[0]!r} of {record.id} is none of the 19 classes")
+    return np.array([name in record.labels for name in DATASET.classes], np.uint8)
+
+
+def _metadata(path: Path) -> Any:
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DecurError(f"{path}: cannot be read ({error}); fetch it again") from error
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise DecurError(f"{path}: no column '{missing[0]}'; fetch BigEarthNet v2.0's metadata")
+    other = set(table["split"]) - set(SPLITS)
+    if other:
+        raise DecurError(f"{path}: split {min(map(str, other))!r}; expected {', '.join(SPLITS)}")
+    return table
+
+
+def arrange_samples(samples: Path, root: Path) -> None:
+    """The sample frames of v2.0 are patches of three different pairs: no sample can be made.
+
+    Raises:
+        DecurError: always.
+    """
+    raise DecurError(f"{samples}: holds no pair of BigEarthNet v2.0; set 'source: archive'")
