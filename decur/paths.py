@@ -88,6 +88,10 @@ class Paths:
         """The JSON that says the shards are complete, and what they hold."""
         return f"{self.shards(dataset)}/card.json"
 
+    def verified(self, dataset: str) -> str:
+        """What verifying the shards said."""
+        return f"{self.root}/verified/{dataset}.txt"
+
     def pretrain(self, run: str) -> str:
         """Folder of a pretraining run: weights, checkpoints, step log, TensorBoard."""
         return f"{self.root}/pretrain/{run}"

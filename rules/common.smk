@@ -76,3 +76,11 @@ def needed(experiment):
     return [
         PATHS.metrics(str(run), str(cell)) for run in wanted for cell in wanted[run]
     ]
+
+
+def download_settings(w):
+    """What the job reads: of the stored samples nothing, unless scenes are drawn for them."""
+    settings = CONFIG.datasets[w.dataset]
+    if settings.source == "scenes":
+        return settings.model_dump_json()
+    return settings.model_dump_json(exclude={"pixels", "modalities", "seasons", "bad_samples"})

@@ -1,14 +1,6 @@
 # Raw files of each dataset, in its official layout: scenes, sample frames or archives.
 
 
-def download_settings(w):
-    """What the job reads: of the stored samples nothing, unless scenes are drawn for them."""
-    settings = CONFIG.datasets[w.dataset]
-    if settings.source == "scenes":
-        return settings.model_dump_json()
-    return settings.model_dump_json(exclude={"pixels", "modalities", "seasons"})
-
-
 rule download:
     output:
         PATHS.manifest("{dataset}"),

@@ -27,3 +27,28 @@ rule preprocess_all:
     """Paired shards of every dataset."""
     input:
         [PATHS.card(dataset) for dataset in CONFIG.datasets],
+
+
+rule verify:
+    input:
+        PATHS.card("{dataset}"),
+    output:
+        PATHS.verified("{dataset}"),
+    log:
+        PATHS.log("verify", "{dataset}"),
+    benchmark:
+        PATHS.benchmark("verify", "{dataset}")
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        folder=subpath(input[0], parent=True),
+    shell:
+        "decur verify {params.folder:q} --threads {threads} > {output:q} 2> {log:q}"
+
+
+rule verify_all:
+    """Every byte of every dataset's shards, compared with what was written."""
+    input:
+        [PATHS.verified(dataset) for dataset in CONFIG.datasets],

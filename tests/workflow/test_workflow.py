@@ -14,8 +14,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.archives import PACKERS, pack
+from tests.unit.http_server import serving
+
 HOME = Path(__file__).parents[2]
 TINY = Path(__file__).parent / "tiny.yaml"
+SAMPLES = {"ssl4eo-s12": 1, "bigearthnet": 5, "geonrw": 640, "sun-rgbd": 32, "nyuv2": 18}
 STAGES = ("download", "preprocess", "pretrain", "transfer", "explain")
 
 
@@ -221,3 +225,25 @@ def test_the_report_holds_every_table_and_figure(finished):
     for name in ("table1", "factors", "fig4a"):
         assert f"{name}.md" in report or name in report
     assert "Cross-modal alignment" in report
+
+
+@pytest.mark.slow
+def test_five_datasets_go_from_official_archives_to_verified_shards(real_frames, tmp_path):
+    """The sample frames, packed like the official archives and fetched from a local server."""
+    tree = yaml.safe_load((HOME / "config" / "samples.yaml").read_text())
+    with serving() as server:
+        for name in PACKERS:
+            checksums = pack(name, real_frames, tmp_path / name)
+            for path in (tmp_path / name).iterdir():
+                server.serve(path.name, path.read_bytes())
+            archive = {"source": "archive", "mirror": server.url, "checksums": str(checksums)}
+            tree["datasets"][name] |= archive
+        (tmp_path / "served.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+        snakemake(tmp_path, "verify_all", "--configfile", "served.yaml")
+    root = tmp_path / "results" / "samples"
+    for name in PACKERS:
+        assert "every byte is as it was written" in (root / f"verified/{name}.txt").read_text()
+        card = json.loads((root / f"shards/{name}/card.json").read_text())
+        assert sum(card["counts"].values()) == SAMPLES[name]
+        manifest = json.loads((root / f"raw/{name}/manifest.json").read_text())
+        assert all(part["checksum"].startswith("sha256:") for part in manifest["archives"])
