@@ -1,12 +1,14 @@
 """What tests share: small shards in memory-sized folders, the sample frames where they exist."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from decur.shards import Modality, Sample, ShardWriter
+from tests.unit.http_server import Server, serving
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 MODALITIES = (Modality("sar", ("VV", "VH"), "none"), Modality("optical", ("R", "G", "B"), "none"))
@@ -19,6 +21,13 @@ def real_frames() -> Path:
     if not folder:
         pytest.skip("DECUR_SAMPLES is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A local server of files."""
+    with serving() as running:
+        yield running
 
 
 def random_sample(i: int, split: str = "train", side: int = 20) -> Sample:

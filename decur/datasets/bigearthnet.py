@@ -183,18 +183,11 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         DecurError: a file is missing, damaged, without data or of the wrong size, type or place, or
             a label is unknown.
     """
-    return Sample(
-        id=record.id,
-        split=record.split,
-        arrays=read_pair(record, settings),
-        labels=_label_vector(record.paths["optical"]),
-        place=record.place,
-        source=str(record.paths["optical"]),
-    )
+    return read_pair(record, settings, _label_vector(record.paths["optical"]))
 
 
-def read_pair(record: Record, settings: DatasetSettings) -> dict[str, NDArray[np.uint8]]:
-    """The wanted modalities of a pair of patches, each uint8 (1, bands, pixels, pixels).
+def read_pair(record: Record, settings: DatasetSettings, labels: NDArray[np.uint8]) -> Sample:
+    """The sample of a pair of patches; each wanted modality is uint8 (1, bands, pixels, pixels).
 
     Resized bicubically, as the released code's 120 to 128 pixels.
 
@@ -219,7 +212,14 @@ def read_pair(record: Record, settings: DatasetSettings) -> dict[str, NDArray[np
             grids.append(paths["B2"])
         arrays[name] = image[None]
     check_same_place(grids)
-    return arrays
+    return Sample(
+        id=record.id,
+        split=record.split,
+        arrays=arrays,
+        labels=labels,
+        place=record.place,
+        source=str(optical),
+    )
 
 
 def _label_vector(patch: Path) -> NDArray[np.uint8]:

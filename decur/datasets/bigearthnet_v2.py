@@ -98,14 +98,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         DecurError: a file is missing, damaged, without data or of the wrong size, type or place, or
             a label is unknown.
     """
-    return Sample(
-        id=record.id,
-        split=record.split,
-        arrays=read_pair(record, settings),
-        labels=_label_vector(record),
-        place=record.place,
-        source=str(record.paths["optical"]),
-    )
+    return read_pair(record, settings, _label_vector(record))
 
 
 def _label_vector(record: Record) -> NDArray[np.uint8]:

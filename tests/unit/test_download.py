@@ -21,18 +21,12 @@ from decur.datasets.convert import preprocess
 from decur.download import download
 from decur.errors import DecurError
 from tests.archives import CHECKSUMS, PACKERS, pack, tar, write_checksums
-from tests.unit.http_server import Server, serving
+from tests.unit.http_server import Server
 
 NAME = "nrw_dataset.tar.gz"
 FILES = {f"city{i % 7}/{i}_rgb.jp2": np.random.default_rng(i).bytes(6000) for i in range(600)}
 LARGE = {f"city{i}/large_seg.tif": bytes([i]) * 20_000_000 for i in range(4)}
 BODY = tar(FILES.items())
-
-
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -18,12 +18,6 @@ OTHER = np.random.default_rng(1).bytes(300_000)
 NAME = "part.bin"
 
 
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(fetch, "BACKOFF_SECONDS", 0.01)

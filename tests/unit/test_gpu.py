@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from decur.config import PretrainSettings
 from decur.errors import DecurError
 from decur.loader import SideStream, bring_back
 from decur.methods import build_model
 from decur.pretrain import prepare, pretrain, training_step
 from decur.shards import PairedShards
 from decur.views import augment_batch, read_batch
+from tests.unit.test_pretrain import settings as small_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -20,22 +20,8 @@ GPU = torch.device("cuda")
 
 
 def settings(**changes):
-    return PretrainSettings(
-        **{
-            "scenario": "sar-optical",
-            "method": "decur",
-            "seed": 1,
-            "modalities": {"sar": "sar", "optical": "optical"},
-            "dataset": "pairs",
-            "arch": "resnet18",
-            "crop": 32,
-            "epochs": 2,
-            "batch_size": 16,
-            "dim": 32,
-            "dim_common": 24,
-            "monitor_steps": 2,
-            **changes,
-        }
+    return small_settings(
+        **{"arch": "resnet18", "crop": 32, "monitor_steps": 2, "checkpoint_steps": 1000, **changes}
     )
 
 
