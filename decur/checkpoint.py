@@ -1,26 +1,14 @@
 """Checkpoints that survive a crash: written whole or not at all, the newest readable one wins."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from decur.files import write_atomically
+
 KEEP = 2
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(temporary_path)`, then put the flushed file in place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:

@@ -25,6 +25,7 @@ import urllib3
 import decur
 from decur.datasets import Part
 from decur.errors import DecurError
+from decur.files import write_all, writing
 from decur.progress import byte_bar
 from decur.provenance import write_json
 
@@ -280,19 +281,20 @@ class _Transfer:
     ) -> int:
         """Append the answer to the first `start` bytes; returns the size."""
         position = start
-        with self.partial.open("ab" if start else "wb") as file:
+        with self.partial.open("ab" if start else "wb", buffering=0) as file:
             if not start:  # after the bytes of another version are gone, before the first of this
                 write_json(self.side, {"url": self.url, "version": _version(response)})
             if position != total:
                 # Whatever has come, as the server stores it: `iter_content` would lose what came
                 # before a break, and unpack a .gz that a server declares as a packed transfer.
                 while chunk := response.raw.read1(CHUNK, decode_content=False):
-                    file.write(chunk)
+                    with writing(self.partial.parent):
+                        write_all(file, chunk)
                     digest.update(chunk)
                     position += len(chunk)
                     self.progress.at(self.part.name, position)
-            file.flush()
-            os.fsync(file.fileno())  # a power cut must not leave a name without its bytes
+            with writing(self.partial.parent):
+                os.fsync(file.fileno())  # a power cut must not leave a name without its bytes
         if total is not None and position < total:
             raise BusyError(f"the connection ended after {position} of {total} bytes")
         return position

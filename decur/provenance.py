@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import decur
+from decur.files import write_atomically
 
 
 def provenance(
@@ -39,7 +40,5 @@ def git_commit() -> str | None:
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(tree, indent=1) + "\n")
-    temporary.replace(path)
+    text = json.dumps(tree, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text))

@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, record_function
 
-from decur.checkpoint import write_atomically
 from decur.config import PretrainSettings
 from decur.errors import DecurError
+from decur.files import write_atomically
 from decur.methods import build_model
 from decur.pretrain import train_steps
 from decur.shards import PairedShards

@@ -10,7 +10,6 @@ archive that ends early, or that it cannot read further, for a complete one.
 
 import gzip
 import io
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -21,6 +20,7 @@ from typing import IO
 
 from decur.datasets import Archive
 from decur.errors import DecurError
+from decur.files import write_all, writing
 from decur.progress import byte_bar
 
 CHUNK = 1 << 20
@@ -131,10 +131,14 @@ def _is_there(target: Path, size: int) -> bool:
 
 
 def _write(source: IO[bytes], size: int, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.part")
-    with temporary.open("wb") as file:
-        shutil.copyfileobj(source, file, CHUNK)
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("wb", buffering=0)
+    with file:
+        while chunk := source.read(CHUNK):
+            with writing(target.parent):  # not while reading, whose errors are the archive's
+                write_all(file, chunk)
         written = file.tell()
     if written != size:
         raise EOFError(f"{target.name} has {written} bytes, expected {size}")

@@ -9,8 +9,8 @@ import safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from decur.checkpoint import write_atomically
 from decur.errors import DecurError
+from decur.files import write_atomically
 from decur.models.backbones import Backbone, build_backbone
 from decur.models.two_branch import TwoBranch
 

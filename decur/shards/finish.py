@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decur.errors import DecurError
-from decur.shards.part import LEVELS, PARTS, Fault, Part, file_facts, writing
+from decur.files import writing
+from decur.shards.part import LEVELS, PARTS, Fault, Part, file_facts
 from decur.shards.sample import Spec
 
 VERSION = 2

@@ -6,8 +6,7 @@ of all, then says so. What a killed job leaves is therefore either whole or neve
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import file_digest
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from decur.errors import DecurError
+from decur.files import write_all, writing
 from decur.shards.sample import Sample, Spec, checksum
 
 PARTS = "parts"
@@ -46,18 +45,6 @@ class Part:
     histograms: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn a failed write (disk full, quota, no permission) into a DecurError with the folder."""
-    try:
-        yield
-    except OSError as error:
-        raise DecurError(
-            f"{folder}: cannot be written ({error.strerror or error}); make room or choose another "
-            "folder and run again: shards that are whole are kept"
-        ) from error
-
-
 class ArrayFile:
     """A `.npy` file of uint8 that grows row by row.
 
@@ -73,9 +60,7 @@ class ArrayFile:
 
     def append(self, row: NDArray[np.uint8]) -> None:
         """Write one more row, uint8 of the shape given before."""
-        rest = np.ascontiguousarray(row).data.cast("B")
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        write_all(self._file, np.ascontiguousarray(row))
         self._rows += 1
 
     def close(self) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from decur import datasets
-from decur.checkpoint import write_atomically
 from decur.config import TransferSettings
 from decur.errors import DecurError
+from decur.files import write_atomically
 from decur.methods import build_model, dims_common
 from decur.models.backbones import Backbone
 from decur.models.heads import FCN, LateFusion

@@ -1,3 +1,4 @@
+import errno
 import gzip
 import hashlib
 import time
@@ -11,6 +12,7 @@ from decur import fetch
 from decur.datasets import Part
 from decur.errors import DecurError
 from decur.fetch import FetchError, fetch_all, size_on_server
+from decur.files import write_all
 from tests.unit.http_server import Server, serving
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -341,3 +343,20 @@ def test_the_progress_ends_at_the_total(server, tmp_path, capsys):
     fetch_all([part(server)], tmp_path, total=len(BODY))
     last = capsys.readouterr().err.split("\r")[-1]
     assert "100%" in last and "300k/300k" in last and "B/s" in last
+
+
+def test_a_full_disk_is_named_and_a_rerun_goes_on(server, tmp_path, monkeypatch):
+    server.serve(NAME, BODY)
+    chosen = part(server)
+
+    def full(file, data):
+        if file.tell() + len(data) > 200_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_all(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch, "write_all", full)
+        with pytest.raises(DecurError, match=r"cannot be written \(No space left"):
+            fetch_all([chosen], tmp_path)
+    assert not (tmp_path / NAME).exists()
+    assert get(tmp_path, chosen) == [BODY]

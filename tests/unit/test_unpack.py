@@ -1,3 +1,4 @@
+import errno
 import gzip
 import io
 import stat
@@ -10,6 +11,7 @@ import pytest
 
 from decur.datasets import Archive, Part
 from decur.errors import DecurError
+from decur.files import write_all
 from decur.unpack import unpack
 
 RNG = np.random.default_rng(0)
@@ -203,3 +205,23 @@ def test_members_are_forgotten_once_they_are_read(tmp_path, monkeypatch):
     unpack(TAR, write(tmp_path, packed({f"{i}": b"" for i in range(50)})), tmp_path / "raw")
     assert len(kept) > 50
     assert max(kept) <= 1
+
+
+def test_a_full_disk_is_named_and_a_rerun_goes_on(tmp_path, monkeypatch):
+    paths = write(tmp_path, packed({"a": b"first", "b": b"second"}))
+    written = []
+
+    def full(file, data):
+        written.append(data)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_all(file, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("decur.unpack.write_all", full)
+        with pytest.raises(DecurError, match=r"raw: cannot be written \(No space left"):
+            unpack(TAR, paths, tmp_path / "raw")
+    assert (tmp_path / "raw" / "a").read_bytes() == b"first"
+    assert not (tmp_path / "raw" / "b").exists()
+    unpack(TAR, paths, tmp_path / "raw")
+    assert (tmp_path / "raw" / "b").read_bytes() == b"second"

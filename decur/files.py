@@ -1,0 +1,44 @@
+"""Files that are written whole or not at all, and full disks that say so."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from decur.errors import DecurError
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a failed write (disk full, quota, no permission) into a DecurError with the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise DecurError(
+            f"{folder}: cannot be written ({error.strerror or error}); make room or choose another "
+            "folder and run again: what is whole is kept"
+        ) from error
+
+
+def write_all(file: BinaryIO, data: Any) -> None:
+    """Write all bytes to an unbuffered file, which may take fewer at once.
+
+    Unbuffered, so that closing it has nothing left to fail at.
+    """
+    rest = memoryview(data).cast("B")
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary_path)`, then put the flushed file in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
