@@ -34,7 +34,7 @@ def _settings(model: type[S], text: str) -> S:
 
 def _download(args: argparse.Namespace) -> None:
     from decur.config import DatasetSettings
-    from decur.download import download
+    from decur.download.raw import download
 
     settings = _settings(DatasetSettings, args.settings)
     if args.archives is not None:

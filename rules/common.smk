@@ -83,4 +83,6 @@ def download_settings(w):
     settings = CONFIG.datasets[w.dataset]
     if settings.source == "scenes":
         return settings.model_dump_json()
-    return settings.model_dump_json(exclude={"pixels", "modalities", "seasons", "bad_samples"})
+    return settings.model_dump_json(
+        exclude={"pixels", "modalities", "seasons", "bad_samples"}
+    )

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from decur import archives, datasets, fetch
-from decur.archives import read_checksums
+from decur import datasets
 from decur.config import DatasetSettings
 from decur.datasets.convert import preprocess
-from decur.download import download
+from decur.download import archives, fetch
+from decur.download.archives import read_checksums
+from decur.download.raw import download
 from decur.errors import DecurError
 from tests.archives import CHECKSUMS, PACKERS, pack, tar, write_checksums
 from tests.unit.http_server import Server
@@ -265,7 +266,10 @@ def test_stopped_at_the_last_steps_a_rerun_ends_in_the_same_raw_folder(
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            "decur.download.shutil.rmtree" if step == "rmtree" else f"decur.download.{step}", stop
+            "decur.download.raw.shutil.rmtree"
+            if step == "rmtree"
+            else f"decur.download.raw.{step}",
+            stop,
         )
         with pytest.raises(KeyboardInterrupt):
             download("geonrw", chosen, raw)

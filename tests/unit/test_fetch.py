@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from decur import fetch
 from decur.datasets import Part
+from decur.download import fetch
+from decur.download.fetch import FetchError, fetch_all, size_on_server
 from decur.errors import DecurError
-from decur.fetch import FetchError, fetch_all, size_on_server
 from decur.files import write_all
 from tests.unit.http_server import Server, serving
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from decur.datasets import Archive, Part
+from decur.download.unpack import unpack
 from decur.errors import DecurError
 from decur.files import write_all
-from decur.unpack import unpack
 
 RNG = np.random.default_rng(0)
 FILES = {f"top/{i % 3}/{i}.bin": RNG.bytes(1000 + 517 * i) for i in range(40)} | {
@@ -218,7 +218,7 @@ def test_a_full_disk_is_named_and_a_rerun_goes_on(tmp_path, monkeypatch):
         write_all(file, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("decur.unpack.write_all", full)
+        patch.setattr("decur.download.unpack.write_all", full)
         with pytest.raises(DecurError, match=r"raw: cannot be written \(No space left"):
             unpack(TAR, paths, tmp_path / "raw")
     assert (tmp_path / "raw" / "a").read_bytes() == b"first"

@@ -24,9 +24,9 @@ import urllib3
 
 import decur
 from decur.datasets import Part
+from decur.download.progress import byte_bar
 from decur.errors import DecurError
 from decur.files import write_all, writing
-from decur.progress import byte_bar
 from decur.provenance import write_json
 
 CHUNK = 1 << 20

@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from decur.datasets import Archive
+from decur.download.progress import byte_bar
 from decur.errors import DecurError
 from decur.files import write_all, writing
-from decur.progress import byte_bar
 
 CHUNK = 1 << 20
 BLOCK = 1 << 16  # tarfile copies what is left of one at every header

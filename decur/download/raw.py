@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from decur import datasets
-from decur.archives import unpack_archives
 from decur.config import DatasetSettings
 from decur.datasets.scenes import write_scenes
+from decur.download.archives import unpack_archives
+from decur.download.fetch import Stored
 from decur.errors import DecurError
-from decur.fetch import Stored
 from decur.provenance import provenance, write_json
 
 MANIFEST = "manifest.json"

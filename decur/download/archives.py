@@ -14,9 +14,9 @@ from pathlib import Path
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part
+from decur.download.fetch import FetchError, Stored, fetch_all, size_on_server
+from decur.download.unpack import unpack
 from decur.errors import DecurError
-from decur.fetch import FetchError, Stored, fetch_all, size_on_server
-from decur.unpack import unpack
 
 
 def unpack_archives(

@@ -1,0 +1,1 @@
+"""The download stage: archives are fetched, checked and unpacked into raw folders."""
