@@ -123,6 +123,7 @@ class MixTransformer(Backbone):
 
     def __init__(self, arch: str, in_chans: int, drop_path: float = DROP_PATH) -> None:
         super().__init__()
+        self.arch = arch
         widths = WIDTHS.get(arch, (64, 128, 320, 512))
         depths = DEPTHS[arch]
         rates = iter(np.linspace(0, drop_path, sum(depths)).tolist())
@@ -135,7 +136,7 @@ class MixTransformer(Backbone):
             self.add_module(f"norm{i}", nn.LayerNorm(dim, eps=EPS))
         self.stage_dims = widths
         self.feature_dim = widths[-1]
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def stage(self, number: int, x: Tensor) -> Tensor:
         """Stage 1 to 4 on the map before it, `(N, C, H, W)` -> `(N, D, H', W')`."""
@@ -152,7 +153,7 @@ class MixTransformer(Backbone):
         return maps
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Linear weights truncated normal (0.02), convolutions normal by their fan-out, biases zero."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)

@@ -1,0 +1,179 @@
+"""CMX: two Mix Transformers that rectify each other (Zhang et al., arXiv:2203.04838).
+
+Written from the published description (section III of that paper). After every stage the two maps
+rectify each other; the rectified maps go on to the next stage of their stream and, fused into one,
+to the decoder. Rectification and fusion start as Mix Transformers do (`mit.initialise`).
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from decur.errors import DecurError
+from decur.models.backbone import Backbone
+from decur.models.mit import HEADS, MixTransformer, initialise
+
+DECODER_WIDTH = 512
+
+
+class Rectification(nn.Module):
+    """CM-FRM: each map adds what a channel gate and a spatial gate let through of the other.
+
+    Both gates see both maps, and each counts one half (lambda of the CMX paper).
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.channel = nn.Sequential(
+            nn.Linear(4 * dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, 2 * dim), nn.Sigmoid()
+        )
+        self.spatial = nn.Sequential(
+            nn.Conv2d(2 * dim, dim, 1), nn.ReLU(), nn.Conv2d(dim, 2, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
+        """Two maps `(N, C, H, W)` -> two maps `(N, C, H, W)`."""
+        both = torch.cat([x1, x2], dim=1)
+        pooled = torch.cat([both.mean(dim=(2, 3)), both.amax(dim=(2, 3))], dim=1)
+        channel1, channel2 = self.channel(pooled)[:, :, None, None].chunk(2, dim=1)
+        spatial1, spatial2 = self.spatial(both).chunk(2, dim=1)
+        gate1, gate2 = (channel1 + spatial1) / 2, (channel2 + spatial2) / 2
+        return x1 + gate2 * x2, x2 + gate1 * x1
+
+
+class Exchange(nn.Module):
+    """One stream's half of the cross-attention: what it gives, and how it takes what it gets.
+
+    A stream gives its `context`, `d x d` numbers a head, so that the cost is linear in the pixels.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.project = nn.Linear(dim, 2 * dim)
+        self.kv = nn.Linear(dim, 2 * dim, bias=False)
+        self.merge = nn.Linear(2 * dim, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`(N, L, C)` -> what stays, `(N, L, C)`, and what is exchanged, `(N, heads, L, d)`."""
+        stays, exchanged = F.relu(self.project(x)).chunk(2, dim=-1)
+        return stays, self._heads(exchanged)
+
+    def context(self, exchanged: Tensor) -> Tensor:
+        """Keys by values, `(N, heads, L, d)` -> `(N, heads, d, d)`, softmax over the keys."""
+        k, v = (self._heads(part) for part in self.kv(self._join(exchanged)).chunk(2, dim=-1))
+        return (k.transpose(-2, -1) @ v / k.shape[-1] ** 0.5).softmax(dim=-2)
+
+    def take(self, x: Tensor, stays: Tensor, exchanged: Tensor, context: Tensor) -> Tensor:
+        """Read the other stream's context; all sizes as above, the result is `(N, L, C)`."""
+        taken = self._join(exchanged @ context)
+        return cast(Tensor, self.norm(x + self.merge(torch.cat([stays, taken], dim=-1))))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def _join(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2).flatten(2)
+
+
+class Fusion(nn.Module):
+    """FFM: the streams exchange global context, then convolutions mix them into one map."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList(Exchange(dim, heads) for _ in range(2))
+        self.skip = nn.Conv2d(2 * dim, dim, 1, bias=False)
+        self.mix = nn.Sequential(
+            nn.Conv2d(2 * dim, dim, 1),
+            nn.Conv2d(dim, dim, 3, padding=1, groups=dim),
+            nn.ReLU(),
+            nn.Conv2d(dim, dim, 1),
+            nn.BatchNorm2d(dim),
+        )
+        self.norm = nn.BatchNorm2d(dim)
+
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """Two maps `(N, C, H, W)` -> one map `(N, C, H, W)`."""
+        one, two = (cast(Exchange, stream) for stream in self.streams)
+        tokens1, tokens2 = (x.flatten(2).transpose(1, 2) for x in (x1, x2))
+        stays1, exchanged1 = one.split(tokens1)
+        stays2, exchanged2 = two.split(tokens2)
+        context1, context2 = one.context(exchanged1), two.context(exchanged2)
+        taken1 = one.take(tokens1, stays1, exchanged1, context2)
+        taken2 = two.take(tokens2, stays2, exchanged2, context1)
+        both = torch.cat([taken1, taken2], dim=-1).transpose(1, 2).unflatten(2, x1.shape[2:])
+        return cast(Tensor, self.norm(self.skip(both) + self.mix(both)))
+
+
+class Decoder(nn.Module):
+    """SegFormer's MLP decoder: four maps at one width, mixed at the finest one's size, classified.
+
+    The description enlarges and concatenates the maps, coarse to fine, before the 1x1 convolution
+    `fuse`; here each map meets its share of `fuse` before it is enlarged. Both are linear and the
+    convolution acts on each pixel alone, so the result is the same and the cost a third.
+    """
+
+    def __init__(self, dims: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList(nn.Linear(dim, DECODER_WIDTH) for dim in dims)
+        self.fuse = nn.Conv2d(len(dims) * DECODER_WIDTH, DECODER_WIDTH, 1)
+        self.norm = nn.BatchNorm2d(DECODER_WIDTH, eps=1e-3, momentum=0.1)
+        self.dropout = nn.Dropout2d(0.1)
+        self.classify = nn.Conv2d(DECODER_WIDTH, classes, 1)
+        for convolution in (self.fuse, self.classify):
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_in", nonlinearity="relu")
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps `(N, C_i, H_i, W_i)`, fine to coarse -> logits `(N, classes, H_1, W_1)`."""
+        shares = reversed(self.fuse.weight.chunk(len(maps), dim=1))
+        total = cast(Tensor, self.fuse.bias)[:, None, None]
+        for reduce, share, x in zip(self.reduce, shares, maps, strict=True):
+            reduced = reduce(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            total = total + _resize(F.conv2d(reduced, share), maps[0].shape[2:])
+        return cast(Tensor, self.classify(self.dropout(F.relu(self.norm(total)))))
+
+
+class CMX(nn.Module):
+    """Semantic segmentation of two modalities.
+
+    There are no `features` to compute once as `FCN` has: the streams change as rectification
+    learns, even where the backbones are frozen.
+
+    Raises:
+        DecurError: not two Mix Transformers of one architecture.
+    """
+
+    def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:
+        super().__init__()
+        archs = [b.arch if isinstance(b, MixTransformer) else type(b).__name__ for b in backbones]
+        if len(archs) != 2 or archs[0] != archs[1] or not archs[0].startswith("mit_"):
+            raise DecurError(
+                f"CMX takes two backbones of one of mit_b0 to mit_b5, not {', '.join(archs)}"
+            )
+        dims = backbones[0].stage_dims
+        self.backbones = nn.ModuleList(backbones)
+        self.rectify = nn.ModuleList(Rectification(dim) for dim in dims)
+        self.fuse = nn.ModuleList(
+            Fusion(dim, heads) for dim, heads in zip(dims, HEADS, strict=True)
+        )
+        self.decoder = Decoder(dims, classes)
+        self.rectify.apply(initialise)
+        self.fuse.apply(initialise)
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        """Logits `(N, classes, H, W)` of one batch, `xs` holding one `(N, C, H, W)` a modality."""
+        one, two = (cast(MixTransformer, backbone) for backbone in self.backbones)
+        x1, x2 = xs
+        maps = []
+        for number, (rectify, fuse) in enumerate(zip(self.rectify, self.fuse, strict=True), 1):
+            x1, x2 = rectify(one.stage(number, x1), two.stage(number, x2))
+            maps.append(fuse(x1, x2))
+        return _resize(self.decoder(maps), xs[0].shape[2:])
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
