@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.models.cmx import CMX, Decoder, Fusion, Rectification
+from decur.transfer.sliding import Sliding, multiscale_scores
 from decur.weights import branch_weights, load_backbone
 
 
@@ -301,3 +302,13 @@ def test_cmx_takes_over_the_backbones_that_it_is_given():
 def test_anything_but_two_mix_transformers_of_one_architecture_is_refused(archs):
     with pytest.raises(DecurError, match="CMX takes two backbones"):
         CMX([build_backbone(arch, 3) for arch in archs], 5)
+
+
+def test_whole_images_are_scored_by_a_cmx():
+    model = cmx().eval()
+    xs = [torch.rand(1, 3, 80, 100) for _ in range(2)]
+    how = Sliding(window=(64, 64), scales=(0.75, 1.0), flip=True)
+    with torch.no_grad():
+        scores = multiscale_scores(model, xs, how)
+    assert scores.shape == (1, 5, 80, 100)
+    torch.testing.assert_close(scores.sum(dim=1), torch.ones(1, 80, 100))

@@ -1,0 +1,126 @@
+"""Whole images scored by windows that slide over them, at several scales and mirrored.
+
+The geometry is that of CMX's released evaluation. Two ways to add up what the windows say:
+
+- `softmax`, the default: mean probabilities, over the windows on a pixel and then over the scales.
+  Every window and every scale has the same say, and nothing can overflow.
+- `exp`, the released one: exp(logits) summed. It depends on the size of the logits, which no loss
+  fixes, and scales with more windows on a pixel weigh more; for numbers to set beside CMX's.
+
+Gradients are not needed here: call these functions under `torch.no_grad`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from decur.errors import DecurError
+
+Predict = Callable[[Sequence[Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """How whole images are read: window `(height, width)` in pixels, at most `batch` at a time.
+
+    CMX reports single-scale numbers with the defaults, and "MS & Flip" with
+    `scales=(0.75, 1.0, 1.25), flip=True`.
+
+    Raises:
+        DecurError: a stride that would leave pixels between the windows unseen.
+    """
+
+    window: tuple[int, int] = (480, 640)
+    stride_share: float = 2 / 3
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    score: Literal["softmax", "exp"] = "softmax"
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.stride_share <= 1:
+            raise DecurError(
+                f"stride_share {self.stride_share}: the stride is a share of the window, "
+                "above 0 and at most 1"
+            )
+
+
+def multiscale_scores(predict: Predict, images: Sequence[Tensor], how: Sliding) -> Tensor:
+    """Scores `(N, classes, H, W)` over all scales; `images` one `(N, C, H, W)` a modality.
+
+    Images and scores are resized bilinearly; a scale of 1 leaves both as they are.
+    """
+    size = images[0].shape[2:]
+    scores = []
+    for scale in how.scales:
+        scaled = [_resize(x, [round(scale * n) for n in size]) for x in images]
+        scores.append(_resize(sliding_scores(predict, scaled, how), size))
+    stacked = torch.stack(scores)
+    return stacked.sum(dim=0) if how.score == "exp" else stacked.mean(dim=0)
+
+
+def sliding_scores(predict: Predict, images: Sequence[Tensor], how: Sliding) -> Tensor:
+    """Scores `(N, classes, H, W)` at one scale; `images` one `(N, C, H, W)` a modality.
+
+    `predict` gives logits `(B, classes, h, w)` for windows `(B, C, h, w)`. An image that does not
+    exceed the window in both directions is read whole, with zeros around it up to the window's
+    size; images are normalised already, so that zero is the mean colour.
+    """
+    size, window = images[0].shape[2:], how.window
+    rows, columns = (max(w - n, 0) for n, w in zip(size, window, strict=True))
+    top, left = rows // 2, columns // 2
+    padded = [F.pad(x, (left, columns - left, top, rows - top)) for x in images]
+    slides = all(n > w for n, w in zip(size, window, strict=True))
+    places = _places(padded[0].shape, window if slides else padded[0].shape[2:], how.stride_share)
+    total = seen = torch.zeros(())
+    for first in range(0, len(places), how.batch):
+        chunk = places[first : first + how.batch]
+        scores = _scores(predict, [torch.stack([x[at] for at in chunk]) for x in padded], how)
+        if first == 0:
+            total = scores.new_zeros(len(padded[0]), scores.shape[1], *padded[0].shape[2:])
+            seen = torch.zeros_like(total[:, :1])
+        for at, of_window in zip(chunk, scores, strict=True):
+            total[at] += of_window
+            seen[at] += 1
+    combined = total if how.score == "exp" else total / seen
+    return combined[:, :, top : top + size[0], left : left + size[1]]
+
+
+def _places(
+    shape: Sequence[int], window: Sequence[int], stride_share: float
+) -> list[tuple[int | slice, ...]]:
+    """Every window of every image, as an index into a `shape` of `(N, C, H, W)`."""
+    (height, width), (count, _, rows, columns) = window, shape
+    down, across = _starts(rows, height, stride_share), _starts(columns, width, stride_share)
+    return [
+        (i, slice(None), slice(y, y + height), slice(x, x + width))
+        for i, y, x in product(range(count), down, across)
+    ]
+
+
+def _starts(length: int, window: int, stride_share: float) -> list[int]:
+    """First pixels of the windows along one side; the last window ends with the image."""
+    stride, last = math.ceil(stride_share * window), length - window
+    return [min(i * stride, last) for i in range(math.ceil(last / stride) + 1)]
+
+
+def _scores(predict: Predict, windows: Sequence[Tensor], how: Sliding) -> Tensor:
+    """Scores of a batch of windows.
+
+    `flip` adds the logits of the mirrored view, as released, or for `softmax` takes their mean.
+    """
+    logits = [predict(windows)]
+    if how.flip:
+        logits.append(predict([x.flip(-1) for x in windows]).flip(-1))
+    views = torch.stack(logits)
+    return views.sum(dim=0).exp() if how.score == "exp" else views.mean(dim=0).softmax(dim=1)
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
