@@ -208,6 +208,9 @@ class Recipe(Strict):
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (), description="fractions of the run at which 'steps' divides the learning rate by 10"
     )
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="fraction of the run in which the learning rate rises linearly from 0"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

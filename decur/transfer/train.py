@@ -35,7 +35,13 @@ def batch_loss(logits: Tensor, targets: Tensor, ignore: int | None) -> Tensor:
 
 
 def learning_rate(recipe: Recipe, step: int, total: int) -> float:
-    """Learning rate at a step of `total`."""
+    """Learning rate at a step of `total`.
+
+    The schedule runs from the first step on and takes over where the warm-up ends (CMX: from 0,
+    over 10 of 500 epochs).
+    """
+    if step < recipe.warm_up * total:
+        return recipe.lr * step / (recipe.warm_up * total)
     if recipe.schedule == "steps":
         return recipe.lr * 0.1 ** sum(step >= m * total for m in recipe.milestones)
     if recipe.schedule == "poly":

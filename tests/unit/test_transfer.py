@@ -170,6 +170,18 @@ def test_learning_rates_follow_their_schedule():
     assert learning_rate(poly, 5, 10) == pytest.approx(0.5**0.9)
 
 
+def test_the_warm_up_rises_from_zero_and_hands_over_to_the_schedule():
+    """CMX on NYUv2: 500 epochs of 100 steps, ten of them warm-up."""
+    cmx = Recipe(optimizer="adamw", lr=6e-5, epochs=500, schedule="poly", warm_up=0.02)
+    rates = [learning_rate(cmx, s, 50_000) for s in (0, 500, 999, 1000, 25_000, 49_999)]
+    expected = [0, 3e-5, 5.994e-5, 5.8918911996e-5, 3.2153203876e-5, 3.5406112625e-9]
+    assert rates == pytest.approx(expected, rel=1e-9)
+    constant = Recipe(optimizer="adamw", lr=1, steps=10, warm_up=0.3)
+    assert [learning_rate(constant, s, 10) for s in range(5)] == pytest.approx(
+        [0, 1 / 3, 2 / 3, 1, 1]
+    )
+
+
 def test_probes_read_what_is_there_and_nothing_else():
     rng = np.random.default_rng(0)
     known, hidden = rng.integers(0, 3, (2, 600))
