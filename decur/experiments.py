@@ -22,8 +22,12 @@ Column = tuple[str, float, str, str]
 
 METRICS = {
     "map_micro": "mAP (micro)",
+    "map_macro": "mAP (macro)",
+    "map_micro_per_batch": "mAP (micro, mean of batches)",
     "miou": "mIoU",
+    "miou_per_batch": "mIoU (mean of batches)",
     "accuracy": "pixel accuracy",
+    "mean_accuracy": "mean class accuracy",
     "common": "common factor",
     "unique1": "unique factor",
     "unique2": "unique factor",

@@ -1,7 +1,9 @@
 """All transfer evaluations of one pretrained run, in one process: weights in, metrics.json out."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +106,8 @@ def _train_head(
     shards: PairedShards,
     rows: NDArray[np.int64],
     device: torch.device,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Any]:
+    """What goes into metrics.json: `metrics`, `per_class` by class name, `counts`."""
     recipe = settings.recipes[cell.dataset]
     facts = datasets.load(cell.dataset).DATASET
     presets = chosen_modalities(settings, cell)
@@ -117,8 +120,18 @@ def _train_head(
     data = LabelledData(shards, presets, recipe, facts.ignore, device)
     frozen = cell.protocol == "linear"
     train(model, data, rows, recipe.recipe(cell.protocol), frozen=frozen, seed=seed)
-    metrics = evaluate(model, data, shards.rows(facts.evaluation, labelled=True))
-    return {"metrics": metrics, "counts": {"train": len(rows)}}
+    scores = evaluate(model, data, shards.rows(facts.evaluation, labelled=True))
+    return {
+        "metrics": scores.metrics,
+        "per_class": _by_name(facts.classes, scores.per_class),
+        "counts": {"train": len(rows)},
+    }
+
+
+def _by_name(classes: Sequence[str], scores: Sequence[float]) -> dict[str, float | None]:
+    """A score a class; None where the class does not count."""
+    pairs = zip(classes, scores, strict=True)
+    return {name: None if math.isnan(score) else score for name, score in pairs}
 
 
 def _probe(

@@ -16,10 +16,9 @@ from decur.config import Recipe
 from decur.errors import DecurError
 from decur.models.heads import FCN, LateFusion
 from decur.transfer.data import LabelledData
-from decur.transfer.metrics import average_precision, confusion_matrix, segmentation_scores
+from decur.transfer.metrics import BATCH, Scores, Tally
 
 Head = LateFusion | FCN
-EVALUATION_BATCH = 256
 
 
 def batch_loss(logits: Tensor, targets: Tensor, ignore: int | None) -> Tensor:
@@ -124,24 +123,15 @@ def _cached_head(
 
 
 def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return np.array_split(rows, -(-len(rows) // EVALUATION_BATCH))
+    return np.split(rows, range(BATCH, len(rows), BATCH))
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: LabelledData, rows: NDArray[np.int64]) -> dict[str, float]:
-    """Dataset-level metrics in percent, on deterministic views."""
+def evaluate(model: nn.Module, data: LabelledData, rows: NDArray[np.int64]) -> Scores:
+    """Metrics of the rows, on deterministic views: centre crops, or whole images with masks."""
     model.eval()
-    scores, truths = [], []
-    confusion: Tensor | None = None
+    tally = Tally(data.ignore)
     for batch in _chunks(rows):
         xs, targets = data.inputs(batch, None)
-        logits = model(xs)
-        if data.settings.task == "segmentation":
-            counts = confusion_matrix(logits, targets, data.ignore)
-            confusion = counts if confusion is None else confusion + counts
-        else:
-            scores.append(logits.sigmoid())
-            truths.append(targets)
-    if confusion is not None:
-        return segmentation_scores(confusion, data.ignore)
-    return average_precision(torch.cat(scores), torch.cat(truths))
+        tally.add(model(xs), targets)
+    return tally.scores()

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, confusion_matrix, jaccard_score
 
 from decur import datasets
 from decur.config import AlignmentSettings, Recipe, Transfer, TransferSettings
@@ -18,8 +17,6 @@ from decur.paths import Cell
 from decur.pretrain import pretrain
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset
-from decur.transfer.metrics import average_precision, segmentation_scores
-from decur.transfer.metrics import confusion_matrix as our_confusion
 from decur.transfer.probe import probe_factors, split_dimensions
 from decur.transfer.run import transfer
 from decur.transfer.train import batch_loss, evaluate, learning_rate, train
@@ -36,40 +33,6 @@ def recipe(task="classification", **changes):
 
 def labelled(shards_root, chosen, ignore=None):
     return LabelledData(PairedShards(shards_root), PRESETS, chosen, ignore, torch.device("cpu"))
-
-
-def test_average_precision_is_scikit_learns():
-    rng = np.random.default_rng(0)
-    scores, targets = rng.random((200, 5)), rng.random((200, 5)) < 0.3
-    targets[:, 4] = False  # a class that does not occur
-    ours = average_precision(torch.tensor(scores), torch.tensor(targets))
-    micro = average_precision_score(targets, scores, average="micro")
-    macro = average_precision_score(targets[:, :4], scores[:, :4], average="macro")
-    assert ours["map_micro"] == pytest.approx(100 * micro, abs=1e-3)
-    assert ours["map_macro"] == pytest.approx(100 * macro, abs=1e-3)
-
-
-def test_segmentation_scores_are_scikit_learns():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 5, (3, 8, 8))
-    logits = rng.random((3, 6, 8, 8))  # class 5 is predicted but never true
-    counts = our_confusion(torch.tensor(logits), torch.tensor(truth), ignore=0)
-    seen = truth > 0
-    predicted = logits.argmax(axis=1)[seen]
-    np.testing.assert_array_equal(counts, confusion_matrix(truth[seen], predicted, labels=range(6)))
-    scores = segmentation_scores(counts, ignore=0)
-    iou = jaccard_score(truth[seen], predicted, labels=[1, 2, 3, 4, 5], average="macro")
-    assert scores["miou"] == pytest.approx(100 * iou)
-    assert scores["accuracy"] == pytest.approx(100 * (truth[seen] == predicted).mean())
-
-
-def test_classes_that_neither_occur_nor_are_predicted_do_not_count():
-    counts = torch.zeros(4, 4)
-    counts[1, 1] = 3
-    scores = segmentation_scores(counts, ignore=0)
-    assert (scores["miou"], scores["classes"]) == (100, 1)
-    nothing = segmentation_scores(torch.zeros(4, 4), ignore=0)
-    assert np.isnan(nothing["miou"])
 
 
 def test_label_subsets_are_seeded_without_replacement_and_never_empty():
@@ -128,9 +91,9 @@ def test_training_on_labels_learns(shards_root, task):
     model = head([build_backbone("tiny", c) for c in (2, 3)], 3)
     metric = "map_macro" if task == "classification" else "miou"
     test = data.shards.rows("test")
-    before = evaluate(model, data, test)[metric]
+    before = evaluate(model, data, test).metrics[metric]
     train(model, data, data.shards.rows("train"), data.settings.fine_tune, frozen=False, seed=0)
-    assert evaluate(model, data, test)[metric] > before + 20
+    assert evaluate(model, data, test).metrics[metric] > before + 20
 
 
 def test_cached_features_train_the_head_that_re_encoding_trains(shards_root, monkeypatch):
@@ -225,7 +188,8 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     assert len(set(labels)) == 24
     assert set(labels) < {f"{i:04d}" for i in range(48)}
     assert not (out / str(cells[2]) / "labels.txt").exists()
-    assert products[0]["metrics"].keys() == {"map_micro", "map_macro"}
+    assert products[0]["metrics"].keys() == {"map_micro", "map_macro", "map_micro_per_batch"}
+    assert products[0]["per_class"].keys() == {"a", "b", "c"}
     assert products[2]["metrics"].keys() == {"common", "unique1", "unique2"}
     assert products[3]["counts"] == products[4]["counts"] == {"dimensions": 8}
     assert products[1]["provenance"]["pretrained"]["settings"]["seed"] == 1
