@@ -22,6 +22,7 @@ from decur.paths import Cell
 from decur.provenance import provenance, write_json
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset, whole_view
+from decur.transfer.missing import evaluate_missing
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.transfer.train import evaluate, train
 from decur.weights import branch_weights, load_backbone, read_weights
@@ -107,7 +108,10 @@ def _train_head(
     rows: NDArray[np.int64],
     device: torch.device,
 ) -> dict[str, Any]:
-    """What goes into metrics.json: `metrics`, `per_class` by class name, `counts`."""
+    """What goes into metrics.json: `metrics`, `per_class` by class name, `counts`.
+
+    Of a multimodal model also `missing`: its metrics with each modality absent in turn.
+    """
     recipe = settings.recipes[cell.dataset]
     facts = datasets.load(cell.dataset).DATASET
     presets = chosen_modalities(settings, cell)
@@ -120,12 +124,17 @@ def _train_head(
     data = LabelledData(shards, presets, recipe, facts.ignore, device)
     frozen = cell.protocol == "linear"
     train(model, data, rows, recipe.recipe(cell.protocol), frozen=frozen, seed=seed)
-    scores = evaluate(model, data, shards.rows(facts.evaluation, labelled=True))
-    return {
+    test_rows = shards.rows(facts.evaluation, labelled=True)
+    scores = evaluate(model, data, test_rows)
+    found = {
         "metrics": scores.metrics,
         "per_class": _by_name(facts.classes, scores.per_class),
         "counts": {"train": len(rows)},
     }
+    if len(presets) > 1:
+        absent = evaluate_missing(model, data, test_rows, rows)
+        found["missing"] = {m: {n: s.metrics for n, s in by.items()} for m, by in absent.items()}
+    return found
 
 
 def _by_name(classes: Sequence[str], scores: Sequence[float]) -> dict[str, float | None]:

@@ -107,7 +107,7 @@ def _cached_head(
     """Logits and targets of positions in `rows`, from frozen features computed once."""
     parts, targets, size = [], [], (0, 0)
     with torch.no_grad():
-        for batch in _chunks(rows):
+        for batch in batches(rows):
             xs, target = data.inputs(batch, None)
             parts.append(model.features(xs))
             targets.append(target)
@@ -122,7 +122,8 @@ def _cached_head(
     return forward
 
 
-def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows in their order, in batches of evaluation; the last may be smaller."""
     return np.split(rows, range(BATCH, len(rows), BATCH))
 
 
@@ -131,7 +132,7 @@ def evaluate(model: nn.Module, data: LabelledData, rows: NDArray[np.int64]) -> S
     """Metrics of the rows, on deterministic views: centre crops, or whole images with masks."""
     model.eval()
     tally = Tally(data.ignore)
-    for batch in _chunks(rows):
+    for batch in batches(rows):
         xs, targets = data.inputs(batch, None)
         tally.add(model(xs), targets)
     return tally.scores()

@@ -167,12 +167,18 @@ def pairs(monkeypatch):
     monkeypatch.setattr(datasets, "load", lambda name: SimpleNamespace(DATASET=facts))
 
 
+def transfer_settings(chosen):
+    """Settings of the transfer of a run whose dataset is `pairs`."""
+    base = pretrain_settings(epochs=1)
+    return TransferSettings(
+        run="sar-optical/decur/default/seed-1", pretrain=base, recipes={"pairs": chosen}
+    )
+
+
 def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     base = pretrain_settings(epochs=1)
     weights = pretrain(base, shards_root, tmp_path / "run")
-    settings = TransferSettings(
-        run="sar-optical/decur/default/seed-1", pretrain=base, recipes={"pairs": recipe()}
-    )
+    settings = transfer_settings(recipe())
     cells = [
         Cell("pairs", "sar+optical", "linear", 50),
         Cell("pairs", "sar", "fine-tune", 100),
