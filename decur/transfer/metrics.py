@@ -13,6 +13,9 @@ BATCH = 64
 """Samples in a batch of evaluation. The released code averages its metrics over such batches, which
 is neither the metric of the whole set nor independent of this number."""
 
+HEADLINE = {"classification": "map_micro", "segmentation": "miou"}
+"""The metric by which a task's epochs are compared."""
+
 
 @dataclass(frozen=True)
 class Scores:

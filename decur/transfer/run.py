@@ -22,6 +22,7 @@ from decur.paths import Cell
 from decur.provenance import provenance, write_json
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset, whole_view
+from decur.transfer.metrics import HEADLINE, Scores
 from decur.transfer.missing import evaluate_missing
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.transfer.train import evaluate, train
@@ -110,7 +111,8 @@ def _train_head(
 ) -> dict[str, Any]:
     """What goes into metrics.json: `metrics`, `per_class` by class name, `counts`.
 
-    Of a multimodal model also `missing`: its metrics with each modality absent in turn.
+    Those are of the last epoch; where the recipe asks for it, `curve` and `best` tell of earlier
+    ones. Of a multimodal model, `missing` holds its metrics with each modality absent in turn.
     """
     recipe = settings.recipes[cell.dataset]
     facts = datasets.load(cell.dataset).DATASET
@@ -123,18 +125,39 @@ def _train_head(
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = LabelledData(shards, presets, recipe, facts.ignore, device)
     frozen = cell.protocol == "linear"
-    train(model, data, rows, recipe.recipe(cell.protocol), frozen=frozen, seed=seed)
+    optimisation = recipe.recipe(cell.protocol)
     test_rows = shards.rows(facts.evaluation, labelled=True)
-    scores = evaluate(model, data, test_rows)
+    looks: list[tuple[float, Scores]] = []
+
+    def look(epoch: float) -> None:
+        looks.append((epoch, evaluate(model, data, test_rows)))
+
+    train(model, data, rows, optimisation, frozen=frozen, seed=seed, look=look)
+    scores = looks[-1][1]
     found = {
         "metrics": scores.metrics,
         "per_class": _by_name(facts.classes, scores.per_class),
         "counts": {"train": len(rows)},
     }
+    if optimisation.evaluate_every:
+        found |= _curve(looks, HEADLINE[recipe.task])
     if len(presets) > 1:
         absent = evaluate_missing(model, data, test_rows, rows)
         found["missing"] = {m: {n: s.metrics for n, s in by.items()} for m, by in absent.items()}
     return found
+
+
+def _curve(looks: Sequence[tuple[float, Scores]], headline: str) -> dict[str, Any]:
+    """The headline metric by epoch, and all metrics of the epoch where it is best, the first such.
+
+    The best is chosen by the very data it is measured on, so it is kept and not reported.
+    """
+    ranks = [np.nan_to_num(scores.metrics[headline], nan=-1) for _, scores in looks]
+    epoch, best = looks[int(np.argmax(ranks))]
+    return {
+        "curve": [{"epoch": e, headline: scores.metrics[headline]} for e, scores in looks],
+        "best": {"epoch": epoch, **best.metrics},
+    }
 
 
 def _by_name(classes: Sequence[str], scores: Sequence[float]) -> dict[str, float | None]:

@@ -17,8 +17,9 @@ from decur.paths import Cell
 from decur.pretrain import pretrain
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset
+from decur.transfer.metrics import Scores
 from decur.transfer.probe import probe_factors, split_dimensions
-from decur.transfer.run import transfer
+from decur.transfer.run import _curve, transfer
 from decur.transfer.train import batch_loss, evaluate, learning_rate, train
 from tests.unit.test_pretrain import settings as pretrain_settings
 
@@ -83,6 +84,22 @@ def test_frozen_backbones_do_not_change_and_fine_tuned_ones_do(shards_root, task
             assert all(same) == frozen
 
 
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("mode", ["eval", "official"])
+def test_frozen_batch_norm_moves_in_the_official_mode_alone_and_parameters_never(
+    shards_root, mode, augment
+):
+    torch.manual_seed(0)
+    data = labelled(shards_root, recipe(augment=augment, frozen_mode=mode))
+    model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
+    before = {k: v.clone() for k, v in model.backbones.state_dict().items()}
+    train(model, data, np.arange(24), data.settings.linear, frozen=True, seed=0)
+    moved = {k for k, v in model.backbones.state_dict().items() if not torch.equal(v, before[k])}
+    statistics = {name for name, _ in model.backbones.named_buffers()}
+    assert moved == (statistics if mode == "official" else set())
+    assert all(p.grad is None for p in model.backbones.parameters())
+
+
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_training_on_labels_learns(shards_root, task):
     torch.manual_seed(0)
@@ -118,11 +135,21 @@ def test_a_batch_of_ignored_pixels_has_no_gradient():
     assert torch.count_nonzero(logits.grad) == 0
 
 
-def test_fine_tuning_on_one_sample_is_refused(shards_root):
+def test_batch_norm_in_training_mode_refuses_one_sample(shards_root):
+    model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
+    for frozen, mode in ((False, "eval"), (True, "official")):
+        data = labelled(shards_root, recipe(frozen_mode=mode))
+        with pytest.raises(DecurError, match="needs two labelled samples"):
+            train(model, data, np.arange(1), data.settings.fine_tune, frozen=frozen, seed=0)
+
+
+def test_a_linear_head_trains_on_one_sample(shards_root):
     data = labelled(shards_root, recipe())
     model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
-    with pytest.raises(DecurError, match="needs two labelled samples"):
-        train(model, data, np.arange(1), data.settings.fine_tune, frozen=False, seed=0)
+    before = model.classifier.weight.clone()
+    train(model, data, np.arange(1), data.settings.linear, frozen=True, seed=0)
+    assert not torch.equal(model.classifier.weight, before)
+    assert evaluate(model, data, np.arange(1)).metrics["map_micro"] >= 0
 
 
 def test_learning_rates_follow_their_schedule():
@@ -205,6 +232,59 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     assert (again / path).read_bytes() == (out / path).read_bytes()
     with pytest.raises(DecurError, match="no modality 'lidar'"):
         transfer(settings, [Cell("pairs", "lidar", "linear")], weights, shards_root.parent, out)
+
+
+@pytest.mark.parametrize("protocol", ["linear", "fine-tune"])
+@pytest.mark.parametrize("mode", ["eval", "official"])
+def test_a_curve_changes_nothing_and_keeps_the_best_beside_the_last(
+    shards_root, tmp_path, pairs, protocol, mode
+):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    cell = Cell("pairs", "sar+optical", protocol)
+
+    def product(**curve):
+        head = {"optimizer": "adamw", "lr": 0.01, "epochs": 5, **curve}
+        settings = transfer_settings(recipe(linear=head, fine_tune=head, frozen_mode=mode))
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+        found = json.loads((tmp_path / str(cell) / "metrics.json").read_text())
+        return {key: value for key, value in found.items() if key != "provenance"}
+
+    plain, watched = product(), product(evaluate_every=2)
+    curve, best = watched.pop("curve"), watched.pop("best")
+    assert watched == plain
+    assert [point["epoch"] for point in curve] == [2, 4, 5]
+    assert curve[-1]["map_micro"] == plain["metrics"]["map_micro"]
+    top = max(curve, key=lambda point: point["map_micro"])
+    assert (best["epoch"], best["map_micro"]) == (top["epoch"], top["map_micro"])
+    assert best.keys() == plain["metrics"].keys() | {"epoch"}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_looking_at_a_model_in_training_leaves_the_same_weights(shards_root, frozen):
+    """Dropout draws from the global random state, which an evaluation must leave alone."""
+    weights = []
+    for every in (None, 1):
+        torch.manual_seed(0)
+        head = {"optimizer": "sgd", "lr": 0.1, "epochs": 3, "evaluate_every": every}
+        data = labelled(shards_root, recipe("segmentation", linear=head, fine_tune=head))
+        model = FCN([build_backbone("tiny", c) for c in (2, 3)], 3)
+        model.reduce[2] = torch.nn.Sequential(model.reduce[2], torch.nn.Dropout(0.5))
+        looks = []
+
+        def look(epoch, model=model, data=data, looks=looks):
+            looks.append((epoch, evaluate(model, data, data.shards.rows("test"))))
+
+        chosen = data.settings.linear
+        train(model, data, np.arange(24), chosen, frozen=frozen, seed=0, look=look)
+        assert [epoch for epoch, _ in looks] == ([3] if every is None else [1, 2, 3])
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_best_epoch_is_the_first_of_the_highest_and_never_one_without_a_number():
+    scores = [float("nan"), 40.0, 60.0, 60.0, 50.0]
+    looks = [(e, Scores({"miou": s, "accuracy": e}, [])) for e, s in enumerate(scores, start=1)]
+    assert _curve(looks, "miou")["best"] == {"epoch": 3, "miou": 60, "accuracy": 3}
 
 
 def test_alignment_is_written_for_every_dimension_and_batch(shards_root, tmp_path):
