@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decur.transfer.data import LabelledData
+from decur.transfer.data import LabelledData, batches
 from decur.transfer.metrics import Scores, Tally
-from decur.transfer.train import Head, batches
+from decur.transfer.train import Head
 
 
 @torch.no_grad()

@@ -21,11 +21,11 @@ from decur.models.two_branch import TwoBranch
 from decur.paths import Cell
 from decur.provenance import provenance, write_json
 from decur.shards import PairedShards
-from decur.transfer.data import LabelledData, label_subset, whole_view
+from decur.transfer.data import LabelledData, classes_shown, label_subset, whole_view
 from decur.transfer.metrics import HEADLINE, Scores
 from decur.transfer.missing import evaluate_missing
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
-from decur.transfer.train import evaluate, train
+from decur.transfer.train import Head, evaluate, train
 from decur.weights import branch_weights, load_backbone, read_weights
 
 
@@ -111,40 +111,59 @@ def _train_head(
 ) -> dict[str, Any]:
     """What goes into metrics.json: `metrics`, `per_class` by class name, `counts`.
 
-    Those are of the last epoch; where the recipe asks for it, `curve` and `best` tell of earlier
-    ones. Of a multimodal model, `missing` holds its metrics with each modality absent in turn.
+    `untrained_classes` are those that no training label shows; the metrics count them as others.
+    Metrics are of the last epoch; where the recipe asks for it, `curve` and `best` tell of
+    earlier ones. Of a multimodal model, `missing` holds its metrics with each modality absent in
+    turn.
     """
-    recipe = settings.recipes[cell.dataset]
     facts = datasets.load(cell.dataset).DATASET
-    presets = chosen_modalities(settings, cell)
-    seed = settings.pretrain.seed
-    torch.manual_seed(seed)
-    backbones = _backbones(settings, presets, tensors, shards)
-    head = LateFusion if recipe.task == "classification" else FCN
-    model = head(backbones, len(facts.classes))
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    data = LabelledData(shards, presets, recipe, facts.ignore, device)
-    frozen = cell.protocol == "linear"
-    optimisation = recipe.recipe(cell.protocol)
     test_rows = shards.rows(facts.evaluation, labelled=True)
+    model, data = _model_and_data(settings, cell, tensors, shards, device)
+    shown = classes_shown(data, rows, facts.classes)
+    # Its answer is of no use, but a wrong label must not come out after hours of training.
+    classes_shown(data, test_rows, facts.classes)
+    recipe = data.settings.recipe(cell.protocol)
     looks: list[tuple[float, Scores]] = []
 
     def look(epoch: float) -> None:
         looks.append((epoch, evaluate(model, data, test_rows)))
 
-    train(model, data, rows, optimisation, frozen=frozen, seed=seed, look=look)
+    frozen, seed = cell.protocol == "linear", settings.pretrain.seed
+    train(model, data, rows, recipe, frozen=frozen, seed=seed, look=look)
     scores = looks[-1][1]
-    found = {
+    found: dict[str, Any] = {
         "metrics": scores.metrics,
         "per_class": _by_name(facts.classes, scores.per_class),
+        "untrained_classes": [
+            name for i, name in enumerate(facts.classes) if not shown[i] and i != facts.ignore
+        ],
         "counts": {"train": len(rows)},
     }
-    if optimisation.evaluate_every:
-        found |= _curve(looks, HEADLINE[recipe.task])
-    if len(presets) > 1:
+    if recipe.evaluate_every:
+        found |= _curve(looks, HEADLINE[data.settings.task])
+    if len(data.presets) > 1:
         absent = evaluate_missing(model, data, test_rows, rows)
         found["missing"] = {m: {n: s.metrics for n, s in by.items()} for m, by in absent.items()}
     return found
+
+
+def _model_and_data(
+    settings: TransferSettings,
+    cell: Cell,
+    tensors: dict[str, Tensor],
+    shards: PairedShards,
+    device: torch.device,
+) -> tuple[Head, LabelledData]:
+    """The pretrained backbones below a fresh, seeded head, and what it is trained on."""
+    recipe = settings.recipes[cell.dataset]
+    facts = datasets.load(cell.dataset).DATASET
+    presets = chosen_modalities(settings, cell)
+    torch.manual_seed(settings.pretrain.seed)
+    backbones = _backbones(settings, presets, tensors, shards)
+    head = LateFusion if recipe.task == "classification" else FCN
+    model = head(backbones, len(facts.classes))
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model, LabelledData(shards, presets, recipe, facts.ignore, device)
 
 
 def _curve(looks: Sequence[tuple[float, Scores]], headline: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from decur.config import Recipe
 from decur.errors import DecurError
 from decur.models.heads import FCN, LateFusion
-from decur.transfer.data import LabelledData
-from decur.transfer.metrics import BATCH, Scores, Tally
+from decur.transfer.data import LabelledData, batches
+from decur.transfer.metrics import Scores, Tally
 
 Head = LateFusion | FCN
 
@@ -137,11 +137,6 @@ def _cached_head(
         return model.head([f[at] for f in features], size), all_targets[at]
 
     return forward
-
-
-def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The rows in their order, in batches of evaluation; the last may be smaller."""
-    return np.split(rows, range(BATCH, len(rows), BATCH))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from decur.models.heads import FCN, LateFusion
 from decur.paths import Cell
 from decur.pretrain import pretrain
 from decur.shards import PairedShards
-from decur.transfer.data import LabelledData, label_subset
+from decur.transfer.data import LabelledData, classes_shown, label_subset
 from decur.transfer.metrics import Scores
 from decur.transfer.probe import probe_factors, split_dimensions
 from decur.transfer.run import _curve, transfer
@@ -46,6 +46,11 @@ def test_label_subsets_are_seeded_without_replacement_and_never_empty():
     np.testing.assert_array_equal(label_subset(ids, 100, seed=1), range(300))
     with pytest.raises(DecurError, match=r"0\.1 % of 300 samples selects 0"):
         label_subset(ids, 0.1, seed=1)
+    with pytest.raises(DecurError, match="100 % of 0 samples selects 0"):
+        label_subset([], 100, seed=1)
+    for percent in (0, -1, 101, float("nan")):
+        with pytest.raises(DecurError, match="is no share; give more than 0 and at most 100"):
+            label_subset(ids, percent, seed=1)
 
 
 def test_label_subsets_do_not_depend_on_the_order_of_the_samples():
@@ -187,11 +192,16 @@ def test_aligned_dimensions_have_no_loss_and_independent_ones_one():
     torch.testing.assert_close(alignment_loss(z1, z2), torch.tensor([0.0, 1, 1]), atol=0.1, rtol=0)
 
 
+def as_dataset(monkeypatch, classes, ignore=None):
+    """Make the fixture's shards a dataset of such classes."""
+    facts = Dataset("pairs", "Pairs", (), "none", "none", classes=tuple(classes), ignore=ignore)
+    monkeypatch.setattr(datasets, "load", lambda name: SimpleNamespace(DATASET=facts))
+
+
 @pytest.fixture
 def pairs(monkeypatch):
     """The shards of the fixture as a dataset of three classes."""
-    facts = Dataset("pairs", "Pairs", (), "none", "none", classes=("a", "b", "c"))
-    monkeypatch.setattr(datasets, "load", lambda name: SimpleNamespace(DATASET=facts))
+    as_dataset(monkeypatch, "abc")
 
 
 def transfer_settings(chosen):
@@ -232,6 +242,92 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     assert (again / path).read_bytes() == (out / path).read_bytes()
     with pytest.raises(DecurError, match="no modality 'lidar'"):
         transfer(settings, [Cell("pairs", "lidar", "linear")], weights, shards_root.parent, out)
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_images_smaller_than_the_crop_are_enlarged_to_it(shards_root, task):
+    data = labelled(shards_root, recipe(task, crop=32))
+    xs, targets = data.inputs(np.arange(4), torch.Generator().manual_seed(0))
+    assert [x.shape for x in xs] == [(4, 2, 32, 32), (4, 3, 32, 32)]
+    assert all(x.isfinite().all() for x in xs)
+    if task == "segmentation":
+        assert targets.shape == (4, 32, 32)
+        assert set(targets.unique().tolist()) <= {0, 1, 2}
+    model = (LateFusion if task == "classification" else FCN)(
+        [build_backbone("tiny", c) for c in (2, 3)], 3
+    )
+    train(model, data, np.arange(12), data.settings.linear, frozen=True, seed=0)
+    scores = evaluate(model, data, data.shards.rows("test"))
+    assert all(np.isfinite(score) for score in scores.metrics.values())
+
+
+def test_classes_shown_are_those_of_the_rows_and_ignored_pixels_show_none(shards_root):
+    data = labelled(shards_root, recipe("segmentation"), ignore=2)
+    masks = data.shards.masks(np.arange(3))
+    assert classes_shown(data, np.arange(3), "abcd").tolist() == [i in masks for i in range(4)]
+    assert classes_shown(data, np.arange(72), "ab").tolist() == [True, True]
+    several = labelled(shards_root, recipe())
+    expected = several.shards.labels(np.arange(1)).any(axis=0).tolist()
+    assert classes_shown(several, np.arange(1), "abc").tolist() == expected
+
+
+def test_a_label_outside_the_classes_is_refused_by_the_name_of_its_sample(shards_root):
+    data = labelled(shards_root, recipe("segmentation"))
+    masks = data.shards.masks(np.arange(72))
+    first = int(np.flatnonzero((masks == 2).any(axis=(1, 2)))[0])
+    with pytest.raises(DecurError, match=f"sample '{first:04d}' has the label 2, expected 0, 1;"):
+        classes_shown(data, np.arange(72), "ab")
+    wide = labelled(shards_root, recipe())
+    with pytest.raises(DecurError, match="has labels of 3 classes, the dataset has 4"):
+        classes_shown(wide, np.arange(72), "abcd")
+    odd = SimpleNamespace(root="r", index=data.shards.index, labels=lambda rows: 2 * masks[rows, 0])
+    data = dataclasses.replace(wide, shards=odd)
+    with pytest.raises(DecurError, match=r"has the label [24], expected 0, 1;"):
+        classes_shown(data, np.arange(72), "a" * 20)
+
+
+@pytest.mark.parametrize("wrong", ["train", "test"])
+def test_no_head_is_trained_on_or_before_a_wrong_label(shards_root, tmp_path, monkeypatch, wrong):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    as_dataset(monkeypatch, "abc")
+    masks = PairedShards.masks
+
+    def with_a_wrong_label(shards, rows):
+        found = masks(shards, rows).copy()
+        found[shards.index["split"].iloc[rows] == wrong] = 9
+        return found
+
+    monkeypatch.setattr(PairedShards, "masks", with_a_wrong_label)
+    monkeypatch.setattr("decur.transfer.run.train", lambda *args, **kwargs: pytest.fail("trained"))
+    settings, cell = transfer_settings(recipe("segmentation")), Cell("pairs", "sar", "linear")
+    with pytest.raises(DecurError, match="has the label 9") as caught:
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / str(cell)).exists()
+
+
+def test_classes_that_no_training_label_shows_are_named_and_measured(
+    shards_root, tmp_path, monkeypatch
+):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+
+    def product(task, labels):
+        settings, cell = transfer_settings(recipe(task)), Cell("pairs", "sar", "linear", labels)
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+        return json.loads((tmp_path / str(cell) / "metrics.json").read_text())
+
+    as_dataset(monkeypatch, "abc")
+    few = product("classification", 3)
+    assert few["counts"] == {"train": 1}
+    assert len(few["untrained_classes"]) == 2
+    assert all(few["per_class"][name] > 0 for name in few["untrained_classes"])
+    assert product("classification", 100)["untrained_classes"] == []
+    as_dataset(monkeypatch, "abcd", ignore=0)
+    masks = product("segmentation", 100)
+    assert masks["untrained_classes"] == ["d"]
+    assert not masks["per_class"]["d"]  # zero if it was ever predicted, else none
+    assert masks["per_class"]["a"] is None
+    assert np.isfinite(masks["metrics"]["miou"])
 
 
 @pytest.mark.parametrize("protocol", ["linear", "fine-tune"])
