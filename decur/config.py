@@ -211,6 +211,9 @@ class Recipe(Strict):
     warm_up: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="fraction of the run in which the learning rate rises linearly from 0"
     )
+    evaluate_every: Count | None = Field(
+        None, description="epochs between two evaluations of a curve; null: only after the last"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -227,6 +230,11 @@ class Transfer(Strict):
     crop_scale: tuple[Positive, Positive] = (0.8, 1.0)
     augment: bool = Field(
         True, description="random crops and flips; off, frozen features are extracted once"
+    )
+    frozen_mode: Literal["eval", "official"] = Field(
+        "eval",
+        description="frozen backbones while the head trains: in evaluation mode, or in training "
+        "mode as in the released code, whose batch norm takes and gathers the batches' statistics",
     )
     batch_size: Count = 256
     linear: Recipe

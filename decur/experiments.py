@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from decur.config import Config, Scenario, Strict, canonical_variant, first_problem
 from decur.errors import DecurError
@@ -22,8 +22,12 @@ Column = tuple[str, float, str, str]
 
 METRICS = {
     "map_micro": "mAP (micro)",
+    "map_macro": "mAP (macro)",
+    "map_micro_per_batch": "mAP (micro, mean of batches)",
     "miou": "mIoU",
+    "miou_per_batch": "mIoU (mean of batches)",
     "accuracy": "pixel accuracy",
+    "mean_accuracy": "mean class accuracy",
     "common": "common factor",
     "unique1": "unique factor",
     "unique2": "unique factor",
@@ -50,7 +54,10 @@ class Row(Strict):
 
 
 class Panel(Strict):
-    """A group of columns: one dataset and choice of modalities, by labels, protocol and metric."""
+    """A group of columns: one dataset and choice of modalities, by labels, protocol and metric.
+
+    `missing` is which of the modalities is absent in evaluation, and what replaces it: `sar/mean`.
+    """
 
     label: str
     scenario: Scenario
@@ -60,6 +67,14 @@ class Panel(Strict):
     metrics: tuple[str, ...]
     labels: tuple[float, ...] = (100,)
     paper: str | None = None
+    missing: str | None = Field(None, pattern="^[a-z0-9-]+/(zeros|mean)$")
+
+    @model_validator(mode="after")
+    def _missing_is_one_of_several(self) -> Self:
+        present = self.modalities.split("+")
+        if self.missing and (len(present) < 2 or self.missing.split("/")[0] not in present):
+            raise ValueError(f"missing: '{self.missing}' is not of one of several {present}")
+        return self
 
 
 class Experiment(Strict):

@@ -115,7 +115,11 @@ def _score(path: Path, entry: Entry) -> float | None:
     if not path.is_file():
         return None
     try:
-        score = float(json.loads(path.read_text())["metrics"][entry.metric])
+        metrics = json.loads(path.read_text())
+        absent = entry.panel.missing
+        for key in ["missing", *absent.split("/")] if absent else ["metrics"]:
+            metrics = metrics[key]
+        score = float(metrics[entry.metric])
     except (ValueError, KeyError, TypeError):
         score = math.nan
     if not math.isfinite(score):

@@ -12,6 +12,7 @@ from decur.augment import PRESETS, crop_resize, draw_boxes
 from decur.config import Transfer
 from decur.errors import DecurError
 from decur.shards import PairedShards
+from decur.transfer.metrics import BATCH
 
 CENTRE = 224 / 256
 """Side of the evaluation crop over that of the image (appendix B)."""
@@ -23,10 +24,12 @@ def label_subset(ids: Sequence[str], percent: float, seed: int) -> NDArray[np.in
     Drawn from the sorted names, so that it does not depend on the order of files or rows.
 
     Raises:
-        DecurError: the percentage selects no sample.
+        DecurError: the percentage selects no sample, or is not one.
     """
+    if not 0 < percent <= 100:
+        raise DecurError(f"labels: {percent:g} % is no share; give more than 0 and at most 100")
     count = int(len(ids) * percent / 100)
-    if not 0 < count <= len(ids):
+    if not count:
         raise DecurError(f"labels: {percent:g} % of {len(ids)} samples selects {count} samples")
     by_name = np.argsort(np.asarray(ids), kind="stable")
     chosen = np.random.default_rng(seed).choice(len(ids), count, replace=False)
@@ -46,6 +49,12 @@ class LabelledData:
     ignore: int | None
     device: torch.device
 
+    def labels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Labels as they are stored: 0/1 `(N, classes)`, or masks `(N, H, W)`."""
+        if self.settings.task == "segmentation":
+            return self.shards.masks(rows)
+        return self.shards.labels(rows)
+
     def inputs(
         self, rows: NDArray[np.int64], generator: Generator | None
     ) -> tuple[list[Tensor], Tensor]:
@@ -53,13 +62,13 @@ class LabelledData:
 
         With a generator, one random crop and flips common to all modalities and the mask;
         without, the deterministic view: for classification the centre crop, for segmentation the
-        whole image. Targets are float `(N, classes)` or long `(N, H, W)`.
+        whole image. An image smaller than the crop is enlarged to it. Targets are float
+        `(N, classes)` or long `(N, H, W)`.
         """
         arrays = [self.shards.batch(name, rows) for name in self.presets]
         images = [torch.from_numpy(array).to(self.device) for array in arrays]
         segmentation = self.settings.task == "segmentation"
-        labels = self.shards.masks(rows) if segmentation else self.shards.labels(rows)
-        targets = torch.from_numpy(labels).to(self.device)
+        targets = torch.from_numpy(self.labels(rows)).to(self.device)
         height, width = images[0].shape[-2:]
         if generator is not None:
             boxes = draw_boxes(len(rows), height, width, self.settings.crop_scale, generator)
@@ -78,6 +87,43 @@ class LabelledData:
 
     def _scaled(self, images: list[Tensor]) -> list[Tensor]:
         return [scaled(x, p) for x, p in zip(images, self.presets.values(), strict=True)]
+
+
+def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows in their order, in batches of evaluation; the last may be smaller."""
+    return np.split(rows, range(BATCH, len(rows), BATCH))
+
+
+def classes_shown(
+    data: LabelledData, rows: NDArray[np.int64], classes: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Which of the classes the labels of the rows show: bool `(classes,)`.
+
+    Raises:
+        DecurError: labels that are not of these classes, naming the first such sample.
+    """
+    count, masks = len(classes), data.settings.task == "segmentation"
+    valid = [*range(count)] if masks else [0, 1]
+    if masks and data.ignore is not None:
+        valid.append(data.ignore)
+    shown = np.zeros(count, dtype=bool)
+    for batch in batches(rows):
+        labels = data.labels(batch)
+        if not masks and labels.shape[1] != count:
+            raise DecurError(
+                f"{data.shards.root}: has labels of {labels.shape[1]} classes, the dataset has "
+                f"{count}; run the preprocess stage again"
+            )
+        wrong = ~np.isin(labels, valid)
+        if wrong.any():
+            first = batch[np.argwhere(wrong)[0, 0]]
+            raise DecurError(
+                f"{data.shards.root}: sample '{data.shards.index['id'].iloc[first]}' has the label "
+                f"{labels[wrong][0]}, expected {', '.join(map(str, valid))}; correct it or leave "
+                "the sample out"
+            )
+        shown |= np.isin(range(count), labels) if masks else labels.sum(axis=0) > 0
+    return shown
 
 
 def _centre_boxes(n: int, height: int, width: int) -> Tensor:

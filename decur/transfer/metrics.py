@@ -1,26 +1,109 @@
 """Metrics over a whole evaluation set, in percent (torchmetrics counts; we only average)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import (
+    binary_average_precision,
     multiclass_confusion_matrix,
-    multilabel_average_precision,
 )
+
+BATCH = 64
+"""Samples in a batch of evaluation. The released code averages its metrics over such batches, which
+is neither the metric of the whole set nor independent of this number."""
+
+HEADLINE = {"classification": "map_micro", "segmentation": "miou"}
+"""The metric by which a task's epochs are compared."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one evaluation found, in percent.
+
+    `metrics` by name; `per_class` average precision or IoU of every class in label order, NaN
+    where the class does not count.
+    """
+
+    metrics: dict[str, float]
+    per_class: list[float]
+
+
+class Tally:
+    """Gathers the predictions of an evaluation set, batch by batch, until they are scored."""
+
+    def __init__(self, ignore: int | None) -> None:
+        self._ignore = ignore
+        self._sizes: list[int] = []
+        self._scores: list[Tensor] = []
+        self._targets: list[Tensor] = []
+        self._confusions: list[Tensor] = []
+
+    def add(self, logits: Tensor, targets: Tensor) -> None:
+        """A batch: logits and targets `(N, classes)`, or `(N, classes, H, W)` and `(N, H, W)`."""
+        self._sizes.append(len(logits))
+        if logits.ndim == 2:
+            self._scores.append(logits.sigmoid())
+            self._targets.append(targets.long())
+        else:
+            self._confusions.append(confusion_matrix(logits, targets, self._ignore))
+
+    def scores(self) -> Scores:
+        """The metrics of the whole set, and beside them the released code's means over batches.
+
+        An incomplete last batch is left out of those means, unless it is the only one.
+        """
+        batches = len(self._sizes)
+        whole = batches - 1 if batches > 1 and self._sizes[-1] < self._sizes[0] else batches
+        if self._confusions:
+            return _score_confusions(torch.stack(self._confusions).cpu(), whole, self._ignore)
+        scores, targets = torch.cat(self._scores), torch.cat(self._targets)
+        each = class_precisions(scores, targets)
+        pairs = zip(self._scores[:whole], self._targets[:whole], strict=True)
+        by_batch = torch.tensor([_micro(s, t) for s, t in pairs])
+        metrics = average_precision(scores, targets) | {"map_micro_per_batch": _mean(by_batch)}
+        return Scores(metrics, each.tolist())
+
+
+def _score_confusions(confusions: Tensor, whole: int, ignore: int | None) -> Scores:
+    total = confusions.sum(dim=0)
+    by_batch = [segmentation_scores(c, ignore)["miou"] for c in confusions[:whole]]
+    metrics = segmentation_scores(total, ignore)
+    metrics["miou_per_batch"] = _mean(torch.tensor(by_batch, dtype=torch.double))
+    return Scores(metrics, (100 * class_ious(total, ignore)).tolist())
+
+
+def _mean(values: Tensor) -> float:
+    """Mean of the values that are numbers; NaN if none is."""
+    return float(values.nanmean())
+
+
+def _micro(scores: Tensor, targets: Tensor) -> float:
+    return 100 * float(binary_average_precision(scores.flatten(), targets.flatten()))
+
+
+def class_precisions(scores: Tensor, targets: Tensor) -> Tensor:
+    """Average precision in percent of each class `(classes,)`, NaN where no target has it.
+
+    `scores` float and `targets` integer 0/1, both `(N, classes)`.
+    """
+    nothing = torch.tensor(float("nan"))
+    pairs = zip(scores.T, targets.T, strict=True)
+    return 100 * torch.stack(
+        [binary_average_precision(s, t).cpu() if t.any() else nothing for s, t in pairs]
+    )
 
 
 def average_precision(scores: Tensor, targets: Tensor) -> dict[str, float]:
     """Mean average precision of a multi-label task (paper §5.1).
 
     `scores` float and `targets` 0/1, both `(N, classes)`. `map_micro` pools all decisions ("global
-    average"); `map_macro` is the mean over the classes that occur in the targets.
+    average"), and is 0 where no target has any class; `map_macro` is the mean over the classes
+    that occur in the targets, NaN if none does.
     """
-    targets = targets.long()
-    classes = scores.shape[1]
-    micro = multilabel_average_precision(scores, targets, classes, average="micro")
-    each = multilabel_average_precision(scores, targets, classes, average="none")
     return {
-        "map_micro": 100 * float(micro),
-        "map_macro": 100 * float(each[targets.any(dim=0)].mean()),
+        "map_micro": _micro(scores, targets.long()),
+        "map_macro": _mean(class_precisions(scores, targets.long())),
     }
 
 
@@ -34,20 +117,31 @@ def confusion_matrix(logits: Tensor, masks: Tensor, ignore: int | None) -> Tenso
     )
 
 
-def segmentation_scores(confusion: Tensor, ignore: int | None) -> dict[str, float]:
-    """Mean IoU and pixel accuracy from one confusion matrix (paper §5.2).
+def class_ious(confusion: Tensor, ignore: int | None) -> Tensor:
+    """Intersection over union of each class `(classes,)`, a fraction of 1.
 
-    The mean is over the classes that occur in truth or prediction, never over `ignore`.
+    NaN for a class that occurs neither in truth nor in prediction, and for `ignore`.
     """
     counts = confusion.double()
     hits = counts.diag()
-    union = counts.sum(dim=0) + counts.sum(dim=1) - hits
-    counted = union > 0
-    if ignore is not None and ignore < len(counted):
-        counted[ignore] = False
-    iou = hits[counted] / union[counted]
+    iou = hits / (counts.sum(dim=0) + counts.sum(dim=1) - hits)
+    if ignore is not None and ignore < len(iou):
+        iou[ignore] = float("nan")
+    return iou
+
+
+def segmentation_scores(confusion: Tensor, ignore: int | None) -> dict[str, float]:
+    """Mean IoU, pixel and mean class accuracy from one confusion matrix (paper §5.2).
+
+    `miou` is the mean over the classes that occur in truth or prediction, never over `ignore`;
+    `mean_accuracy` that of the recall over the classes that occur in truth. NaN where nothing
+    counts.
+    """
+    counts = confusion.double()
+    iou, hits = class_ious(confusion, ignore), counts.diag()
     return {
-        "miou": 100 * float(iou.mean()) if len(iou) else float("nan"),
-        "accuracy": 100 * float(hits.sum() / counts.sum().clamp(min=1)),
-        "classes": int(torch.count_nonzero(counted)),
+        "miou": 100 * _mean(iou),
+        "accuracy": 100 * float(hits.sum() / counts.sum()),
+        "mean_accuracy": 100 * _mean(hits / counts.sum(dim=1)),
+        "classes": int(iou.isfinite().sum()),
     }

@@ -1,7 +1,9 @@
 """All transfer evaluations of one pretrained run, in one process: weights in, metrics.json out."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +21,11 @@ from decur.models.two_branch import TwoBranch
 from decur.paths import Cell
 from decur.provenance import provenance, write_json
 from decur.shards import PairedShards
-from decur.transfer.data import LabelledData, label_subset, whole_view
+from decur.transfer.data import LabelledData, classes_shown, label_subset, whole_view
+from decur.transfer.metrics import HEADLINE, Scores
+from decur.transfer.missing import evaluate_missing
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
-from decur.transfer.train import evaluate, train
+from decur.transfer.train import Head, evaluate, train
 from decur.weights import branch_weights, load_backbone, read_weights
 
 
@@ -104,21 +108,81 @@ def _train_head(
     shards: PairedShards,
     rows: NDArray[np.int64],
     device: torch.device,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Any]:
+    """What goes into metrics.json: `metrics`, `per_class` by class name, `counts`.
+
+    `untrained_classes` are those that no training label shows; the metrics count them as others.
+    Metrics are of the last epoch; where the recipe asks for it, `curve` and `best` tell of
+    earlier ones. Of a multimodal model, `missing` holds its metrics with each modality absent in
+    turn.
+    """
+    facts = datasets.load(cell.dataset).DATASET
+    test_rows = shards.rows(facts.evaluation, labelled=True)
+    model, data = _model_and_data(settings, cell, tensors, shards, device)
+    shown = classes_shown(data, rows, facts.classes)
+    # Its answer is of no use, but a wrong label must not come out after hours of training.
+    classes_shown(data, test_rows, facts.classes)
+    recipe = data.settings.recipe(cell.protocol)
+    looks: list[tuple[float, Scores]] = []
+
+    def look(epoch: float) -> None:
+        looks.append((epoch, evaluate(model, data, test_rows)))
+
+    frozen, seed = cell.protocol == "linear", settings.pretrain.seed
+    train(model, data, rows, recipe, frozen=frozen, seed=seed, look=look)
+    scores = looks[-1][1]
+    found: dict[str, Any] = {
+        "metrics": scores.metrics,
+        "per_class": _by_name(facts.classes, scores.per_class),
+        "untrained_classes": [
+            name for i, name in enumerate(facts.classes) if not shown[i] and i != facts.ignore
+        ],
+        "counts": {"train": len(rows)},
+    }
+    if recipe.evaluate_every:
+        found |= _curve(looks, HEADLINE[data.settings.task])
+    if len(data.presets) > 1:
+        absent = evaluate_missing(model, data, test_rows, rows)
+        found["missing"] = {m: {n: s.metrics for n, s in by.items()} for m, by in absent.items()}
+    return found
+
+
+def _model_and_data(
+    settings: TransferSettings,
+    cell: Cell,
+    tensors: dict[str, Tensor],
+    shards: PairedShards,
+    device: torch.device,
+) -> tuple[Head, LabelledData]:
+    """The pretrained backbones below a fresh, seeded head, and what it is trained on."""
     recipe = settings.recipes[cell.dataset]
     facts = datasets.load(cell.dataset).DATASET
     presets = chosen_modalities(settings, cell)
-    seed = settings.pretrain.seed
-    torch.manual_seed(seed)
+    torch.manual_seed(settings.pretrain.seed)
     backbones = _backbones(settings, presets, tensors, shards)
     head = LateFusion if recipe.task == "classification" else FCN
     model = head(backbones, len(facts.classes))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    data = LabelledData(shards, presets, recipe, facts.ignore, device)
-    frozen = cell.protocol == "linear"
-    train(model, data, rows, recipe.recipe(cell.protocol), frozen=frozen, seed=seed)
-    metrics = evaluate(model, data, shards.rows(facts.evaluation, labelled=True))
-    return {"metrics": metrics, "counts": {"train": len(rows)}}
+    return model, LabelledData(shards, presets, recipe, facts.ignore, device)
+
+
+def _curve(looks: Sequence[tuple[float, Scores]], headline: str) -> dict[str, Any]:
+    """The headline metric by epoch, and all metrics of the epoch where it is best, the first such.
+
+    The best is chosen by the very data it is measured on, so it is kept and not reported.
+    """
+    ranks = [np.nan_to_num(scores.metrics[headline], nan=-1) for _, scores in looks]
+    epoch, best = looks[int(np.argmax(ranks))]
+    return {
+        "curve": [{"epoch": e, headline: scores.metrics[headline]} for e, scores in looks],
+        "best": {"epoch": epoch, **best.metrics},
+    }
+
+
+def _by_name(classes: Sequence[str], scores: Sequence[float]) -> dict[str, float | None]:
+    """A score a class; None where the class does not count."""
+    pairs = zip(classes, scores, strict=True)
+    return {name: None if math.isnan(score) else score for name, score in pairs}
 
 
 def _probe(

@@ -2,6 +2,7 @@
 
 Frozen means frozen: in the linear protocol the backbones stay in evaluation mode, batch norm
 included. Without augmentation their features are extracted once and only the head is trained.
+The released code freezes parameters alone; `frozen_mode: official` does as it does.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +16,10 @@ from torch.nn import functional as F
 from decur.config import Recipe
 from decur.errors import DecurError
 from decur.models.heads import FCN, LateFusion
-from decur.transfer.data import LabelledData
-from decur.transfer.metrics import average_precision, confusion_matrix, segmentation_scores
+from decur.transfer.data import LabelledData, batches
+from decur.transfer.metrics import Scores, Tally
 
 Head = LateFusion | FCN
-EVALUATION_BATCH = 256
 
 
 def batch_loss(logits: Tensor, targets: Tensor, ignore: int | None) -> Tensor:
@@ -57,21 +57,25 @@ def train(
     *,
     frozen: bool,
     seed: int,
+    look: Callable[[float], None] | None = None,
 ) -> None:
     """Train the head, and the backbones unless `frozen`, on the labelled rows, in place.
 
+    `look` is called with the number of epochs done, each time `recipe.evaluate_every` more are and
+    at the end. It may evaluate the model, which changes nothing in its training.
+
     Raises:
-        DecurError: fine-tuning on a single sample, which batch norm cannot normalise.
+        DecurError: batch norm in training mode is given a single sample, which it cannot normalise.
     """
-    if not frozen and len(rows) < 2:
+    fixed = frozen and data.settings.frozen_mode == "eval"
+    if not fixed and len(rows) < 2:
         raise DecurError(
-            f"{data.shards.root}: fine-tuning needs two labelled samples, the label fraction "
-            "selects one; raise it"
+            f"{data.shards.root}: batch norm in training mode needs two labelled samples, the "
+            "label fraction selects one; raise it"
         )
     torch.manual_seed(seed)
-    model.train()
-    if frozen:
-        model.backbones.eval().requires_grad_(False)
+    model.backbones.requires_grad_(not frozen)
+    _training_mode(model, fixed)
     parameters = [p for p in model.parameters() if p.requires_grad]
     decay = recipe.weight_decay
     optimizer: torch.optim.Optimizer = (
@@ -80,8 +84,10 @@ def train(
         else torch.optim.AdamW(parameters, recipe.lr, weight_decay=decay, fused=True)
     )
     size = min(data.settings.batch_size, len(rows))
-    total = recipe.steps or (recipe.epochs or 0) * (len(rows) // size)
-    forward = _cached_head(model, data, rows) if frozen and not data.settings.augment else None
+    per_epoch = len(rows) // size
+    total = recipe.steps or (recipe.epochs or 0) * per_epoch
+    between = recipe.evaluate_every * per_epoch if recipe.evaluate_every else total
+    forward = _cached_head(model, data, rows) if fixed and not data.settings.augment else None
     generator = Generator().manual_seed(seed)
     for step, chosen in enumerate(_orders(len(rows), size, total, seed)):
         for group in optimizer.param_groups:
@@ -96,6 +102,16 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if look is not None and ((step + 1) % between == 0 or step + 1 == total):
+            look((step + 1) / per_epoch)
+            _training_mode(model, fixed)
+
+
+def _training_mode(model: Head, fixed: bool) -> None:
+    """All of the model in training mode, but for the backbones if they are `fixed`."""
+    model.train()
+    if fixed:
+        model.backbones.eval()
 
 
 def _orders(count: int, size: int, total: int, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -114,7 +130,7 @@ def _cached_head(
     """Logits and targets of positions in `rows`, from frozen features computed once."""
     parts, targets, size = [], [], (0, 0)
     with torch.no_grad():
-        for batch in _chunks(rows):
+        for batch in batches(rows):
             xs, target = data.inputs(batch, None)
             parts.append(model.features(xs))
             targets.append(target)
@@ -129,25 +145,12 @@ def _cached_head(
     return forward
 
 
-def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return np.array_split(rows, -(-len(rows) // EVALUATION_BATCH))
-
-
 @torch.no_grad()
-def evaluate(model: nn.Module, data: LabelledData, rows: NDArray[np.int64]) -> dict[str, float]:
-    """Dataset-level metrics in percent, on deterministic views."""
+def evaluate(model: nn.Module, data: LabelledData, rows: NDArray[np.int64]) -> Scores:
+    """Metrics of the rows, on deterministic views: centre crops, or whole images with masks."""
     model.eval()
-    scores, truths = [], []
-    confusion: Tensor | None = None
-    for batch in _chunks(rows):
+    tally = Tally(data.ignore)
+    for batch in batches(rows):
         xs, targets = data.inputs(batch, None)
-        logits = model(xs)
-        if data.settings.task == "segmentation":
-            counts = confusion_matrix(logits, targets, data.ignore)
-            confusion = counts if confusion is None else confusion + counts
-        else:
-            scores.append(logits.sigmoid())
-            truths.append(targets)
-    if confusion is not None:
-        return segmentation_scores(confusion, data.ignore)
-    return average_precision(torch.cat(scores), torch.cat(truths))
+        tally.add(model(xs), targets)
+    return tally.scores()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from decur.config import Config, Method, parse_config
 from decur.errors import DecurError
@@ -209,6 +210,29 @@ def test_a_damaged_metrics_file_is_one_line_that_names_it(paths, content):
     with pytest.raises(DecurError, match="map_micro") as caught:
         collate(experiment(), config(), paths)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_modality_is_a_column_of_its_own(paths):
+    (path,) = put_decur(paths, 80.0)
+    product = json.loads(path.read_text())
+    product["missing"] = {"sar": {"mean": {"map_micro": 60.0}, "zeros": {"map_micro": 50.0}}}
+    path.write_text(json.dumps(product))
+    panels = [BIGEARTHNET | {"protocols": ["linear"], "paper": None}]
+    panels += [panels[0] | {"label": s, "missing": s} for s in ("sar/mean", "sar/zeros")]
+    wanted = experiment(rows=[DECUR], panels=panels)
+    assert collate(wanted, config(), paths)["ours_mean"].tolist() == [80, 60, 50]
+    assert len(transfer_runs([wanted], config())[Run("sar-optical", "decur")]) == 1
+    path.write_text(json.dumps(product | {"missing": {}}))
+    with pytest.raises(DecurError, match="holds no number for 'map_micro'"):
+        collate(wanted, config(), paths)
+
+
+@pytest.mark.parametrize("missing", ["dem/mean", "sar/noise", "sar"])
+def test_only_a_modality_that_the_model_has_can_be_missing(missing):
+    with pytest.raises(ValidationError, match="missing"):
+        experiment(panels=[BIGEARTHNET | {"missing": missing}])
+    with pytest.raises(ValidationError, match="missing"):
+        experiment(panels=[BIGEARTHNET | {"modalities": "sar", "missing": "sar/mean"}])
 
 
 def test_the_best_of_ours_in_a_column_is_bold(paths):

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, confusion_matrix, jaccard_score
 
 from decur import datasets
 from decur.config import AlignmentSettings, Recipe, Transfer, TransferSettings
@@ -17,11 +16,10 @@ from decur.models.heads import FCN, LateFusion
 from decur.paths import Cell
 from decur.pretrain import pretrain
 from decur.shards import PairedShards
-from decur.transfer.data import LabelledData, label_subset
-from decur.transfer.metrics import average_precision, segmentation_scores
-from decur.transfer.metrics import confusion_matrix as our_confusion
+from decur.transfer.data import LabelledData, classes_shown, label_subset
+from decur.transfer.metrics import Scores
 from decur.transfer.probe import probe_factors, split_dimensions
-from decur.transfer.run import transfer
+from decur.transfer.run import _curve, transfer
 from decur.transfer.train import batch_loss, evaluate, learning_rate, train
 from tests.unit.test_pretrain import settings as pretrain_settings
 
@@ -38,40 +36,6 @@ def labelled(shards_root, chosen, ignore=None):
     return LabelledData(PairedShards(shards_root), PRESETS, chosen, ignore, torch.device("cpu"))
 
 
-def test_average_precision_is_scikit_learns():
-    rng = np.random.default_rng(0)
-    scores, targets = rng.random((200, 5)), rng.random((200, 5)) < 0.3
-    targets[:, 4] = False  # a class that does not occur
-    ours = average_precision(torch.tensor(scores), torch.tensor(targets))
-    micro = average_precision_score(targets, scores, average="micro")
-    macro = average_precision_score(targets[:, :4], scores[:, :4], average="macro")
-    assert ours["map_micro"] == pytest.approx(100 * micro, abs=1e-3)
-    assert ours["map_macro"] == pytest.approx(100 * macro, abs=1e-3)
-
-
-def test_segmentation_scores_are_scikit_learns():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 5, (3, 8, 8))
-    logits = rng.random((3, 6, 8, 8))  # class 5 is predicted but never true
-    counts = our_confusion(torch.tensor(logits), torch.tensor(truth), ignore=0)
-    seen = truth > 0
-    predicted = logits.argmax(axis=1)[seen]
-    np.testing.assert_array_equal(counts, confusion_matrix(truth[seen], predicted, labels=range(6)))
-    scores = segmentation_scores(counts, ignore=0)
-    iou = jaccard_score(truth[seen], predicted, labels=[1, 2, 3, 4, 5], average="macro")
-    assert scores["miou"] == pytest.approx(100 * iou)
-    assert scores["accuracy"] == pytest.approx(100 * (truth[seen] == predicted).mean())
-
-
-def test_classes_that_neither_occur_nor_are_predicted_do_not_count():
-    counts = torch.zeros(4, 4)
-    counts[1, 1] = 3
-    scores = segmentation_scores(counts, ignore=0)
-    assert (scores["miou"], scores["classes"]) == (100, 1)
-    nothing = segmentation_scores(torch.zeros(4, 4), ignore=0)
-    assert np.isnan(nothing["miou"])
-
-
 def test_label_subsets_are_seeded_without_replacement_and_never_empty():
     ids = [f"sample-{i:04d}" for i in range(300)]
     subset = label_subset(ids, 10, seed=1)
@@ -82,6 +46,11 @@ def test_label_subsets_are_seeded_without_replacement_and_never_empty():
     np.testing.assert_array_equal(label_subset(ids, 100, seed=1), range(300))
     with pytest.raises(DecurError, match=r"0\.1 % of 300 samples selects 0"):
         label_subset(ids, 0.1, seed=1)
+    with pytest.raises(DecurError, match="100 % of 0 samples selects 0"):
+        label_subset([], 100, seed=1)
+    for percent in (0, -1, 101, float("nan")):
+        with pytest.raises(DecurError, match="is no share; give more than 0 and at most 100"):
+            label_subset(ids, percent, seed=1)
 
 
 def test_label_subsets_do_not_depend_on_the_order_of_the_samples():
@@ -120,6 +89,22 @@ def test_frozen_backbones_do_not_change_and_fine_tuned_ones_do(shards_root, task
             assert all(same) == frozen
 
 
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("mode", ["eval", "official"])
+def test_frozen_batch_norm_moves_in_the_official_mode_alone_and_parameters_never(
+    shards_root, mode, augment
+):
+    torch.manual_seed(0)
+    data = labelled(shards_root, recipe(augment=augment, frozen_mode=mode))
+    model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
+    before = {k: v.clone() for k, v in model.backbones.state_dict().items()}
+    train(model, data, np.arange(24), data.settings.linear, frozen=True, seed=0)
+    moved = {k for k, v in model.backbones.state_dict().items() if not torch.equal(v, before[k])}
+    statistics = {name for name, _ in model.backbones.named_buffers()}
+    assert moved == (statistics if mode == "official" else set())
+    assert all(p.grad is None for p in model.backbones.parameters())
+
+
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_training_on_labels_learns(shards_root, task):
     torch.manual_seed(0)
@@ -128,9 +113,9 @@ def test_training_on_labels_learns(shards_root, task):
     model = head([build_backbone("tiny", c) for c in (2, 3)], 3)
     metric = "map_macro" if task == "classification" else "miou"
     test = data.shards.rows("test")
-    before = evaluate(model, data, test)[metric]
+    before = evaluate(model, data, test).metrics[metric]
     train(model, data, data.shards.rows("train"), data.settings.fine_tune, frozen=False, seed=0)
-    assert evaluate(model, data, test)[metric] > before + 20
+    assert evaluate(model, data, test).metrics[metric] > before + 20
 
 
 def test_cached_features_train_the_head_that_re_encoding_trains(shards_root, monkeypatch):
@@ -155,11 +140,21 @@ def test_a_batch_of_ignored_pixels_has_no_gradient():
     assert torch.count_nonzero(logits.grad) == 0
 
 
-def test_fine_tuning_on_one_sample_is_refused(shards_root):
+def test_batch_norm_in_training_mode_refuses_one_sample(shards_root):
+    model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
+    for frozen, mode in ((False, "eval"), (True, "official")):
+        data = labelled(shards_root, recipe(frozen_mode=mode))
+        with pytest.raises(DecurError, match="needs two labelled samples"):
+            train(model, data, np.arange(1), data.settings.fine_tune, frozen=frozen, seed=0)
+
+
+def test_a_linear_head_trains_on_one_sample(shards_root):
     data = labelled(shards_root, recipe())
     model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
-    with pytest.raises(DecurError, match="needs two labelled samples"):
-        train(model, data, np.arange(1), data.settings.fine_tune, frozen=False, seed=0)
+    before = model.classifier.weight.clone()
+    train(model, data, np.arange(1), data.settings.linear, frozen=True, seed=0)
+    assert not torch.equal(model.classifier.weight, before)
+    assert evaluate(model, data, np.arange(1)).metrics["map_micro"] >= 0
 
 
 def test_learning_rates_follow_their_schedule():
@@ -209,19 +204,30 @@ def test_aligned_dimensions_have_no_loss_and_independent_ones_one():
     torch.testing.assert_close(alignment_loss(z1, z2), torch.tensor([0.0, 1, 1]), atol=0.1, rtol=0)
 
 
+def as_dataset(monkeypatch, classes, ignore=None):
+    """Make the fixture's shards a dataset of such classes."""
+    facts = Dataset("pairs", "Pairs", (), "none", "none", classes=tuple(classes), ignore=ignore)
+    monkeypatch.setattr(datasets, "load", lambda name: SimpleNamespace(DATASET=facts))
+
+
 @pytest.fixture
 def pairs(monkeypatch):
     """The shards of the fixture as a dataset of three classes."""
-    facts = Dataset("pairs", "Pairs", (), "none", "none", classes=("a", "b", "c"))
-    monkeypatch.setattr(datasets, "load", lambda name: SimpleNamespace(DATASET=facts))
+    as_dataset(monkeypatch, "abc")
+
+
+def transfer_settings(chosen):
+    """Settings of the transfer of a run whose dataset is `pairs`."""
+    base = pretrain_settings(epochs=1)
+    return TransferSettings(
+        run="sar-optical/decur/default/seed-1", pretrain=base, recipes={"pairs": chosen}
+    )
 
 
 def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     base = pretrain_settings(epochs=1)
     weights = pretrain(base, shards_root, tmp_path / "run")
-    settings = TransferSettings(
-        run="sar-optical/decur/default/seed-1", pretrain=base, recipes={"pairs": recipe()}
-    )
+    settings = transfer_settings(recipe())
     cells = [
         Cell("pairs", "sar+optical", "linear", 50),
         Cell("pairs", "sar", "fine-tune", 100),
@@ -237,7 +243,8 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     assert len(set(labels)) == 24
     assert set(labels) < {f"{i:04d}" for i in range(48)}
     assert not (out / str(cells[2]) / "labels.txt").exists()
-    assert products[0]["metrics"].keys() == {"map_micro", "map_macro"}
+    assert products[0]["metrics"].keys() == {"map_micro", "map_macro", "map_micro_per_batch"}
+    assert products[0]["per_class"].keys() == {"a", "b", "c"}
     assert products[2]["metrics"].keys() == {"common", "unique1", "unique2"}
     assert products[3]["counts"] == products[4]["counts"] == {"dimensions": 8}
     assert products[1]["provenance"]["pretrained"]["settings"]["seed"] == 1
@@ -247,6 +254,145 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     assert (again / path).read_bytes() == (out / path).read_bytes()
     with pytest.raises(DecurError, match="no modality 'lidar'"):
         transfer(settings, [Cell("pairs", "lidar", "linear")], weights, shards_root.parent, out)
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_images_smaller_than_the_crop_are_enlarged_to_it(shards_root, task):
+    data = labelled(shards_root, recipe(task, crop=32))
+    xs, targets = data.inputs(np.arange(4), torch.Generator().manual_seed(0))
+    assert [x.shape for x in xs] == [(4, 2, 32, 32), (4, 3, 32, 32)]
+    assert all(x.isfinite().all() for x in xs)
+    if task == "segmentation":
+        assert targets.shape == (4, 32, 32)
+        assert set(targets.unique().tolist()) <= {0, 1, 2}
+    model = (LateFusion if task == "classification" else FCN)(
+        [build_backbone("tiny", c) for c in (2, 3)], 3
+    )
+    train(model, data, np.arange(12), data.settings.linear, frozen=True, seed=0)
+    scores = evaluate(model, data, data.shards.rows("test"))
+    assert all(np.isfinite(score) for score in scores.metrics.values())
+
+
+def test_classes_shown_are_those_of_the_rows_and_ignored_pixels_show_none(shards_root):
+    data = labelled(shards_root, recipe("segmentation"), ignore=2)
+    masks = data.shards.masks(np.arange(3))
+    assert classes_shown(data, np.arange(3), "abcd").tolist() == [i in masks for i in range(4)]
+    assert classes_shown(data, np.arange(72), "ab").tolist() == [True, True]
+    several = labelled(shards_root, recipe())
+    expected = several.shards.labels(np.arange(1)).any(axis=0).tolist()
+    assert classes_shown(several, np.arange(1), "abc").tolist() == expected
+
+
+def test_a_label_outside_the_classes_is_refused_by_the_name_of_its_sample(shards_root):
+    data = labelled(shards_root, recipe("segmentation"))
+    masks = data.shards.masks(np.arange(72))
+    first = int(np.flatnonzero((masks == 2).any(axis=(1, 2)))[0])
+    with pytest.raises(DecurError, match=f"sample '{first:04d}' has the label 2, expected 0, 1;"):
+        classes_shown(data, np.arange(72), "ab")
+    wide = labelled(shards_root, recipe())
+    with pytest.raises(DecurError, match="has labels of 3 classes, the dataset has 4"):
+        classes_shown(wide, np.arange(72), "abcd")
+    odd = SimpleNamespace(root="r", index=data.shards.index, labels=lambda rows: 2 * masks[rows, 0])
+    data = dataclasses.replace(wide, shards=odd)
+    with pytest.raises(DecurError, match=r"has the label [24], expected 0, 1;"):
+        classes_shown(data, np.arange(72), "a" * 20)
+
+
+@pytest.mark.parametrize("wrong", ["train", "test"])
+def test_no_head_is_trained_on_or_before_a_wrong_label(shards_root, tmp_path, monkeypatch, wrong):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    as_dataset(monkeypatch, "abc")
+    masks = PairedShards.masks
+
+    def with_a_wrong_label(shards, rows):
+        found = masks(shards, rows).copy()
+        found[shards.index["split"].iloc[rows] == wrong] = 9
+        return found
+
+    monkeypatch.setattr(PairedShards, "masks", with_a_wrong_label)
+    monkeypatch.setattr("decur.transfer.run.train", lambda *args, **kwargs: pytest.fail("trained"))
+    settings, cell = transfer_settings(recipe("segmentation")), Cell("pairs", "sar", "linear")
+    with pytest.raises(DecurError, match="has the label 9") as caught:
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / str(cell)).exists()
+
+
+def test_classes_that_no_training_label_shows_are_named_and_measured(
+    shards_root, tmp_path, monkeypatch
+):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+
+    def product(task, labels):
+        settings, cell = transfer_settings(recipe(task)), Cell("pairs", "sar", "linear", labels)
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+        return json.loads((tmp_path / str(cell) / "metrics.json").read_text())
+
+    as_dataset(monkeypatch, "abc")
+    few = product("classification", 3)
+    assert few["counts"] == {"train": 1}
+    assert len(few["untrained_classes"]) == 2
+    assert all(few["per_class"][name] > 0 for name in few["untrained_classes"])
+    assert product("classification", 100)["untrained_classes"] == []
+    as_dataset(monkeypatch, "abcd", ignore=0)
+    masks = product("segmentation", 100)
+    assert masks["untrained_classes"] == ["d"]
+    assert not masks["per_class"]["d"]  # zero if it was ever predicted, else none
+    assert masks["per_class"]["a"] is None
+    assert np.isfinite(masks["metrics"]["miou"])
+
+
+@pytest.mark.parametrize("protocol", ["linear", "fine-tune"])
+@pytest.mark.parametrize("mode", ["eval", "official"])
+def test_a_curve_changes_nothing_and_keeps_the_best_beside_the_last(
+    shards_root, tmp_path, pairs, protocol, mode
+):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    cell = Cell("pairs", "sar+optical", protocol)
+
+    def product(**curve):
+        head = {"optimizer": "adamw", "lr": 0.01, "epochs": 5, **curve}
+        settings = transfer_settings(recipe(linear=head, fine_tune=head, frozen_mode=mode))
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+        found = json.loads((tmp_path / str(cell) / "metrics.json").read_text())
+        return {key: value for key, value in found.items() if key != "provenance"}
+
+    plain, watched = product(), product(evaluate_every=2)
+    curve, best = watched.pop("curve"), watched.pop("best")
+    assert watched == plain
+    assert [point["epoch"] for point in curve] == [2, 4, 5]
+    assert curve[-1]["map_micro"] == plain["metrics"]["map_micro"]
+    top = max(curve, key=lambda point: point["map_micro"])
+    assert (best["epoch"], best["map_micro"]) == (top["epoch"], top["map_micro"])
+    assert best.keys() == plain["metrics"].keys() | {"epoch"}
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_looking_at_a_model_in_training_leaves_the_same_weights(shards_root, frozen):
+    """Dropout draws from the global random state, which an evaluation must leave alone."""
+    weights = []
+    for every in (None, 1):
+        torch.manual_seed(0)
+        head = {"optimizer": "sgd", "lr": 0.1, "epochs": 3, "evaluate_every": every}
+        data = labelled(shards_root, recipe("segmentation", linear=head, fine_tune=head))
+        model = FCN([build_backbone("tiny", c) for c in (2, 3)], 3)
+        model.reduce[2] = torch.nn.Sequential(model.reduce[2], torch.nn.Dropout(0.5))
+        looks = []
+
+        def look(epoch, model=model, data=data, looks=looks):
+            looks.append((epoch, evaluate(model, data, data.shards.rows("test"))))
+
+        chosen = data.settings.linear
+        train(model, data, np.arange(24), chosen, frozen=frozen, seed=0, look=look)
+        assert [epoch for epoch, _ in looks] == ([3] if every is None else [1, 2, 3])
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_best_epoch_is_the_first_of_the_highest_and_never_one_without_a_number():
+    scores = [float("nan"), 40.0, 60.0, 60.0, 50.0]
+    looks = [(e, Scores({"miou": s, "accuracy": e}, [])) for e, s in enumerate(scores, start=1)]
+    assert _curve(looks, "miou")["best"] == {"epoch": 3, "miou": 60, "accuracy": 3}
 
 
 def test_alignment_is_written_for_every_dimension_and_batch(shards_root, tmp_path):
