@@ -15,8 +15,8 @@ U = TypeVar("U")
 def ahead(load: Callable[[T], U], items: Iterable[T], depth: int = 2) -> Iterator[tuple[T, U]]:
     """Yield each item with what `load` makes of it, in order, up to `depth` loads ahead.
 
-    An error in `load` is raised where
-    its item is due; leaving the loop early waits for the loads that have begun.
+    An error in `load` is raised where its item is due; leaving the loop early waits for the loads
+    that have begun.
     """
     with ThreadPoolExecutor(depth) as pool:
         due: deque[tuple[T, Future[U]]] = deque()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +213,7 @@ def train_steps(
         pairs=settings.batch_size,
         images=2 * count * settings.batch_size,
     )
-    with progress, stop_request() as request:
+    with closing(progress), stop_request() as request:
         for (step, batch), take in ahead(load, batches(rows, settings, start)):
             set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
             torch.manual_seed(hash((settings.seed, step, rank())))  # dropped paths, on resume too
@@ -227,7 +227,7 @@ def train_steps(
                 values |= {f"lr{i}": group["lr"] for i, group in enumerate(optimizer.param_groups)}
                 if _knn_is_due(settings, done, per_epoch):
                     values |= knn_of_backbones(model.backbones, settings, shards)
-                samples = list(shards.index["id"].iloc[batch])
+                samples = ", ".join(shards.index["id"].iloc[batch[:8]])
                 flag = count_ranks(request.name is not None, terms["loss"])
                 progress.take(step, samples, terms, values, flag)
                 settled = progress.settle(behind=0 if due or device.type == "cpu" else 1)

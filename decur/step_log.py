@@ -8,8 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -24,7 +23,7 @@ class Taken(NamedTuple):
     """A step that was asked of the device, which may still be at it."""
 
     step: int
-    samples: list[str]
+    samples: str
     terms: Callable[[], dict[str, float]]
     values: dict[str, float]
 
@@ -32,8 +31,8 @@ class Taken(NamedTuple):
 class Progress:
     """Follows the steps of a run: each, once the device has done it, is checked, logged and shown.
 
-    A context manager. `pairs` and `images` are of one step, for the rates. `stopping` tells whether
-    a settled step was the last that some rank wanted.
+    `pairs` and `images` are of one step, for the rates. `stopping` tells whether a settled step was
+    the last that some rank wanted.
     """
 
     def __init__(
@@ -46,27 +45,23 @@ class Progress:
         self._started = time.perf_counter()
         self.stopping = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Leave the bar as it is, and close the logs."""
         self._bar.close()
         self._log.close()
 
     def take(
         self,
         step: int,
-        samples: list[str],
+        samples: str,
         terms: Mapping[str, Tensor],
         values: dict[str, float],
         stop: Tensor,
     ) -> None:
-        """Follow a step: terms and stop flag that the device still computes, and known values."""
+        """Follow a step: terms and stop flag that the device still computes, and known values.
+
+        `samples` names some of its batch, should its loss not be finite.
+        """
         self._taken.append(Taken(step, samples, bring_back({**terms, "stop": stop}), values))
 
     def settle(self, behind: int) -> list[dict[str, float]]:
@@ -83,8 +78,8 @@ class Progress:
         if not math.isfinite(terms["loss"]):
             raise DecurError(
                 f"{self.out}: loss is {terms['loss']} at step {taken.step} (samples "
-                f"{', '.join(taken.samples[:8])}, ...); lower the learning rate; the last good "
-                f"checkpoint is in {self.out / 'checkpoints'}"
+                f"{taken.samples}, ...); lower the learning rate; the last good checkpoint is in "
+                f"{self.out / 'checkpoints'}"
             )
         seconds, self._started = time.perf_counter() - self._started, time.perf_counter()
         values = {**terms, **taken.values, "pairs_per_s": self._pairs / seconds}

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from decur import datasets
 from decur.config import DatasetSettings
-from decur.datasets import Record
+from decur.datasets import Record, raster
 from decur.errors import DecurError
 from decur.provenance import provenance
 from decur.shards import Modality, Sample
@@ -82,13 +82,9 @@ def stored_modalities(name: str, settings: DatasetSettings) -> list[Modality]:
     Raises:
         DecurError: the dataset has no such modality.
     """
-    known = {m.name: m for m in datasets.load(name).DATASET.modalities}
-    for modality in settings.modalities or ():
-        if modality not in known:
-            raise DecurError(
-                f"datasets.{name}.modalities: no '{modality}'; known are {', '.join(known)}"
-            )
-    return [known[m] for m in settings.modalities or list(known)[:2]]
+    dataset = datasets.load(name).DATASET
+    known = {modality.name: modality for modality in dataset.modalities}
+    return [known[wanted] for wanted in raster.stored_modalities(dataset, settings)]
 
 
 def _unique(records: Sequence[Record]) -> list[Record]:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,7 +23,7 @@ import urllib3
 
 import decur
 from decur.datasets import Part
-from decur.download.progress import byte_bar
+from decur.download.progress import Progress, StoppedError
 from decur.errors import DecurError
 from decur.files import write_all, writing
 from decur.provenance import write_json
@@ -76,10 +75,6 @@ class WrongError(Exception):
     """The bytes are not those of the file: throw them away."""
 
 
-class StoppedError(Exception):
-    """Another part has failed for good."""
-
-
 @dataclass(frozen=True)
 class Stored:
     """A file that is there and right; `checksum` as in `Part`."""
@@ -87,32 +82,6 @@ class Stored:
     path: Path
     size: int
     checksum: str
-
-
-class Progress:
-    """A bar over the bytes of all parts (rate, time left), which may go back, and stop together."""
-
-    def __init__(self, title: str, total: int | None) -> None:
-        self._bar = byte_bar(title, total)
-        self._lock = threading.Lock()
-        self._positions: dict[str, int] = {}
-        self.stop = threading.Event()
-
-    def at(self, name: str, position: int) -> None:
-        """Tell how far a part is.
-
-        Raises:
-            StoppedError: it should go no further.
-        """
-        if self.stop.is_set():
-            raise StoppedError
-        with self._lock:
-            self._bar.update(position - self._positions.get(name, 0))
-            self._positions[name] = position
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.close()
 
 
 def fetch_all(

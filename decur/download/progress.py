@@ -1,6 +1,7 @@
 """A progress bar over bytes: how far, how fast, how long still."""
 
 import sys
+import threading
 from typing import Any
 
 from tqdm import tqdm
@@ -10,3 +11,33 @@ def byte_bar(title: str, total: int | None) -> "tqdm[Any]":
     """The bar, on stderr; in a log file it writes one line in half a minute."""
     seconds = 1 if sys.stderr.isatty() else 30
     return tqdm(desc=title, total=total, unit="B", unit_scale=True, mininterval=seconds)
+
+
+class StoppedError(Exception):
+    """Another part has failed for good."""
+
+
+class Progress:
+    """A bar over the bytes of all parts (rate, time left), which may go back, and stop together."""
+
+    def __init__(self, title: str, total: int | None) -> None:
+        self._bar = byte_bar(title, total)
+        self._lock = threading.Lock()
+        self._positions: dict[str, int] = {}
+        self.stop = threading.Event()
+
+    def at(self, name: str, position: int) -> None:
+        """Tell how far a part is.
+
+        Raises:
+            StoppedError: it should go no further.
+        """
+        if self.stop.is_set():
+            raise StoppedError
+        with self._lock:
+            self._bar.update(position - self._positions.get(name, 0))
+            self._positions[name] = position
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()

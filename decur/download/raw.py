@@ -98,5 +98,9 @@ def _link_archive(name: str, settings: DatasetSettings, out: Path) -> None:
     if not folder.is_dir():
         homepage = datasets.load(name).DATASET.homepage
         raise DecurError(f"datasets.{name}.folder: {folder} does not exist; see {homepage}")
+    if out.absolute().resolve().is_relative_to(folder.resolve()):
+        raise DecurError(
+            f"datasets.{name}.folder: {folder} holds {out}, which would link to itself"
+        )
     for entry in folder.iterdir():
         (out / entry.name).symlink_to(entry)

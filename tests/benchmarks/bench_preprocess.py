@@ -4,7 +4,7 @@ Raw files are links to real sample frames under other ids, so they come from the
 figures are those of the cores, not of a file system. SSL4EO-S12: the two scenes of the one
 location, each twice, as four seasons (a patch is one season of a location). GeoNRW: real
 photographs and labels, and made elevation, since the sample frames have none (a patch is 1/16 of a
-tile).
+tile). Of the other three data sets only the reading is timed, of their sample frames over and over.
 
     DECUR_SAMPLES=<folder> python tests/benchmarks/bench_preprocess.py
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from decur import datasets
 from decur.config import DatasetSettings
 from decur.datasets.convert import preprocess
 
@@ -31,7 +32,18 @@ SETTINGS = {
     "ssl4eo-s12": DatasetSettings(pixels=264),
     "geonrw": DatasetSettings(pixels=250, modalities=("rgb", "dem")),
 }
-FULL = {"ssl4eo-s12": 251_079, "geonrw": 7_783}
+READ_ONLY = {
+    "bigearthnet": DatasetSettings(pixels=128),
+    "sun-rgbd": DatasetSettings(pixels=480),
+    "nyuv2": DatasetSettings(pixels=480),
+}
+FULL = {
+    "ssl4eo-s12": 251_079,
+    "geonrw": 7_783,
+    "bigearthnet": 519_339,
+    "sun-rgbd": 10_335,
+    "nyuv2": 1_449,
+}
 PATCHES = {"ssl4eo-s12": 4, "geonrw": 16}
 """Of a location, of a tile."""
 
@@ -102,6 +114,19 @@ def measure(dataset: str, samples: Path, count: int, workers: int) -> dict[str, 
     }
 
 
+def reading_rate(dataset: str, samples: Path, seconds: float = 12) -> float:
+    """Samples that this process reads and scales in a second."""
+    module, settings = datasets.load(dataset), READ_ONLY[dataset]
+    with tempfile.TemporaryDirectory() as folder:
+        module.arrange_samples(samples, Path(folder))
+        records = [r for r in module.scan(Path(folder), settings) if not r.fault]
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            module.read(records[count % len(records)], settings)
+            count += 1
+        return count / (time.perf_counter() - start)
+
+
 def in_new_process(*arguments: object) -> dict[str, float]:
     """`measure` in a process of its own, whose peak memory is therefore this run's."""
     command = [sys.executable, __file__, "--one", *map(str, arguments)]
@@ -135,8 +160,12 @@ def main() -> None:
             )
             if workers == 1:
                 hours[dataset] = FULL[dataset] * PATCHES[dataset] / rate / CORES / 3600
+    for dataset in READ_ONLY:
+        rate = reading_rate(dataset, samples)
+        print(f"{dataset}: {rate:.0f} samples read a second")
+        hours[dataset] = FULL[dataset] / rate / CORES / 3600
     for dataset, value in hours.items():
-        print(f"{dataset}: {value:.2f} hours for the full set on {CORES} cores")
+        print(f"{dataset}: {value:.3f} hours for the full set on {CORES} cores")
 
 
 if __name__ == "__main__":

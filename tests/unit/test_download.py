@@ -238,6 +238,13 @@ def test_missing_folders_and_lists_are_named(packed, tmp_path):
         download("ombria", DatasetSettings(), tmp_path / "a")
 
 
+def test_a_raw_folder_inside_the_folder_that_it_links_to_is_refused(tmp_path):
+    inside = tmp_path / "data" / "results" / "raw"
+    with pytest.raises(DecurError, match=r"geonrw.folder: .*data holds .*link to itself"):
+        download("geonrw", DatasetSettings(folder=str(tmp_path / "data")), inside)
+    assert not inside.exists()
+
+
 def test_every_official_archive_can_be_fetched_and_joined():
     for name in datasets.NAMES:
         for archive in datasets.load(name).DATASET.archives:
