@@ -8,6 +8,7 @@ Ranges are the released code's; its faults (uint8 wrap-around after brightness a
 a solarisation that only ever moved 0 to 255) are not repeated.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -190,8 +191,49 @@ def draw_boxes(
     return torch.stack([down.floor(), right.floor(), h, w], dim=1).long()
 
 
+def draw_scaled_boxes(
+    n: int,
+    height: int,
+    width: int,
+    size: tuple[int, int],
+    scales: Sequence[float],
+    generator: Generator,
+) -> Tensor:
+    """Draw what a window of `size` sees of images enlarged by one of `scales`: (n, 4) float32.
+
+    Top, left, height and width in pixels of the image, which a box exceeds evenly on both sides
+    where the enlarged image is smaller than the window.
+    """
+    chosen = torch.randint(len(scales), (n,), generator=generator, device=generator.device)
+    scale = torch.tensor(scales, device=generator.device)[chosen]
+    sides, starts = [], []
+    for window, full in zip(size, (height, width), strict=True):
+        side = window / scale
+        room = full - side
+        start = torch.where(room > 0, room * _uniform(n, 0, 1, generator), room / 2)
+        sides.append(side)
+        starts.append(start)
+    return torch.stack([*starts, *sides], dim=1)
+
+
+def beyond(boxes: Tensor, height: int, width: int, size: tuple[int, int]) -> Tensor:
+    """Which pixels of a crop of `size` lie outside their image: bool (N, 1, *size)."""
+    outside = []
+    axes = zip(boxes[:, :2].T, boxes[:, 2:].T, (height, width), size, strict=True)
+    for start, length, full, count in axes:
+        steps = (torch.arange(count, device=boxes.device) + 0.5) / count
+        points = start[:, None] + steps * length[:, None]
+        outside.append((points < 0) | (points > full))
+    rows, columns = outside
+    return (rows[:, :, None] | columns[:, None, :])[:, None]
+
+
 def crop_resize(
-    batch: Tensor, boxes: Tensor, flips: Tensor, size: int, mode: str = "bilinear"
+    batch: Tensor,
+    boxes: Tensor,
+    flips: Tensor,
+    size: int | tuple[int, int],
+    mode: str = "bilinear",
 ) -> Tensor:
     """Crop each sample to its box, resize without antialiasing, and flip.
 
@@ -199,17 +241,18 @@ def crop_resize(
         batch: images (N, C, H, W), any real dtype.
         boxes: (N, 4) of top, left, height, width.
         flips: (N, 2) bool, left to right and top to bottom.
-        size: side of the result.
+        size: side of the result, or its height and width.
         mode: "bilinear", or "nearest" for class indices.
 
     Returns:
-        (N, C, size, size) float32, in the units of the input.
+        (N, C, *size) float32, in the units of the input.
     """
     _, _, height, width = batch.shape
+    rows, columns = (size, size) if isinstance(size, int) else size
     top, left, h, w = boxes.to(batch.device, torch.float32).unbind(1)
     flips = flips.to(batch.device)
-    x = _sample_points(left, w, width, size, flips[:, 0])
-    y = _sample_points(top, h, height, size, flips[:, 1])
+    x = _sample_points(left, w, width, columns, flips[:, 0])
+    y = _sample_points(top, h, height, rows, flips[:, 1])
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
     return F.grid_sample(batch.float(), grid, mode=mode, padding_mode="border", align_corners=False)
 

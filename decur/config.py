@@ -40,7 +40,10 @@ LOST_GRADIENT = ("decur", "barlow-twins", "barlow-twins-single")
 scales that away for weights, but not for the parameters of one dimension."""
 
 Count = Annotated[int, Field(ge=1)]
+Pixels = Annotated[int, Field(ge=16)]
 Positive = Annotated[float, Field(gt=0)]
+Size = tuple[Count, Count]
+"""Height and width in pixels."""
 
 
 class Strict(BaseModel):
@@ -74,7 +77,9 @@ class DatasetSettings(Strict):
         None, description="list by sha256sum in place of the official checksums of the archives"
     )
     scenes: ScenesSettings | None = None
-    pixels: Annotated[int, Field(ge=16)] = Field(264, description="side of a stored sample")
+    pixels: Pixels | tuple[Pixels, Pixels] = Field(
+        264, description="side of a stored sample, or its height and width (RGB-depth only)"
+    )
     modalities: tuple[str, ...] | None = Field(
         None, description="which of the dataset's modalities to store (default: its first two)"
     )
@@ -93,6 +98,17 @@ class DatasetSettings(Strict):
         if (self.source == "scenes") != (self.scenes is not None):
             raise ValueError("give 'scenes' (train, test, seed) if and only if source is 'scenes'")
         return self
+
+    @property
+    def side(self) -> int:
+        """`pixels` of datasets whose samples are squares.
+
+        Raises:
+            DecurError: it is a height and a width.
+        """
+        if not isinstance(self.pixels, int):
+            raise DecurError(f"pixels {list(self.pixels)}: these samples are square; give one side")
+        return self.pixels
 
 
 class KnnSettings(Strict):
@@ -201,7 +217,13 @@ class Recipe(Strict):
 
     optimizer: Literal["sgd", "adamw"]
     lr: Positive
+    lr_sweep: tuple[Positive, ...] = Field(
+        (),
+        description="learning rates to try in place of `lr`: each trains on nine tenths of the "
+        "labelled samples, and the one that does best on the last tenth trains on all of them",
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    decay_1d: bool = Field(True, description="weight decay on biases and norms too")
     epochs: Count | None = None
     steps: Count | None = None
     schedule: Literal["constant", "steps", "poly"] = "constant"
@@ -222,27 +244,86 @@ class Recipe(Strict):
         return self
 
 
-class Transfer(Strict):
-    """Transfer to one dataset (paper appendix B)."""
+class Sliding(Strict):
+    """How whole images are segmented: window after window, at one or several sizes.
 
-    task: Literal["classification", "segmentation"]
-    crop: Count = 224
-    crop_scale: tuple[Positive, Positive] = (0.8, 1.0)
+    CMX reports single-scale numbers with the defaults, and "MS & Flip" with
+    `scales: [0.75, 1, 1.25], flip: true`.
+    """
+
+    window: Size = (480, 640)
+    stride_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        2 / 3, description="stride as a share of the window"
+    )
+    scales: tuple[Positive, ...] = (1.0,)
+    flip: bool = Field(False, description="see the mirrored image too")
+    score: Literal["softmax", "exp"] = Field(
+        "softmax", description="mean of probabilities, or sum of exponentials as CMX's code"
+    )
+    batch: Count = Field(8, description="windows that the network sees at once")
+
+
+class Views(Strict):
+    """How labelled images are shown to a network."""
+
+    crop: Count | Size = Field(224, description="side of a training crop, or height and width")
+    crop_scale: tuple[Positive, Positive] = Field(
+        (0.8, 1.0), description="range of a random crop's area, as a share of the image's"
+    )
+    scale_choices: tuple[Positive, ...] = Field(
+        (),
+        description="in place of `crop_scale`: factors by one of which an image is enlarged before "
+        "the crop is cut from it; where the image is smaller, nothing is around it (segmentation)",
+    )
     augment: bool = Field(
         True, description="random crops and flips; off, frozen features are extracted once"
     )
+    batch_size: Count = 256
+    sliding: Sliding | None = Field(
+        None, description="windows of evaluation (segmentation); null: the whole image at once"
+    )
+
+
+class Cmx(Views):
+    """CMX on two Mix Transformers (paper §5.3, table 3), fine-tuned: protocol `cmx`."""
+
+    task: Literal["segmentation"] = "segmentation"
+    recipe: Recipe
+
+
+class Transfer(Views):
+    """Transfer to one dataset (paper appendix B)."""
+
+    task: Literal["classification", "segmentation"]
     frozen_mode: Literal["eval", "official"] = Field(
         "eval",
         description="frozen backbones while the head trains: in evaluation mode, or in training "
         "mode as in the released code, whose batch norm takes and gathers the batches' statistics",
     )
-    batch_size: Count = 256
     linear: Recipe
     fine_tune: Recipe
+    cmx: Cmx | None = None
 
-    def recipe(self, protocol: str) -> Recipe:
-        """The optimisation of a protocol."""
-        return self.linear if protocol == "linear" else self.fine_tune
+    @model_validator(mode="after")
+    def _maps_for_segmentation(self) -> Self:
+        for key in ("scale_choices", "sliding", "cmx"):
+            if self.task != "segmentation" and getattr(self, key):
+                raise ValueError(f"{key}: is for segmentation only")
+        return self
+
+    def protocol(self, name: str) -> tuple[Self | Cmx, Recipe]:
+        """The views and the optimisation of `linear`, `fine-tune` or `cmx`.
+
+        Nearest neighbours (`knn`) see the views of `linear`.
+
+        Raises:
+            DecurError: there is no recipe for `cmx`.
+        """
+        if name == "cmx":
+            if self.cmx is None:
+                raise DecurError("protocol 'cmx': no recipe; give one as `cmx` of the dataset")
+            return self.cmx, self.cmx.recipe
+        return self, self.fine_tune if name == "fine-tune" else self.linear
 
 
 class ExplainSettings(Strict):
@@ -417,8 +498,12 @@ def transfer_settings(config: Config, run: Run, cells: list[Cell]) -> TransferSe
     """What the transfer job of a run reads, for the datasets of `cells`."""
     pretrain = pretrain_settings(config, run)
     for cell in cells:
-        if cell.protocol in ("linear", "fine-tune") and cell.dataset not in config.transfer:
+        if cell.protocol.startswith("probe"):
+            continue
+        if cell.dataset not in config.transfer:
             raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}")
+        if cell.protocol == "cmx" and config.transfer[cell.dataset].cmx is None:
+            raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}.cmx")
     recipes = {c.dataset: config.transfer[c.dataset] for c in cells if c.dataset in config.transfer}
     return TransferSettings(run=str(run), pretrain=pretrain, recipes=recipes)
 

@@ -28,24 +28,28 @@ METRICS = {
     "miou_per_batch": "mIoU (mean of batches)",
     "accuracy": "pixel accuracy",
     "mean_accuracy": "mean class accuracy",
+    "dominant_class": "class of most pixels",
     "common": "common factor",
     "unique1": "unique factor",
     "unique2": "unique factor",
 }
 SCENARIOS = {"sar-optical": "SAR-optical", "rgb-dem": "RGB-DEM", "rgb-depth": "RGB-depth"}
 
-Protocol = Literal["linear", "fine-tune", "probe", "probe-common", "probe-unique"]
+Protocol = Literal["linear", "fine-tune", "cmx", "knn", "probe", "probe-common", "probe-unique"]
 
 
 class Row(Strict):
     """A line of a table, or a point of a curve (`x`); without a method only the paper's value.
 
-    `protocol` overrides the panel's, `panels` and `scales` limit where the row appears.
+    `scenario`, `modalities` and `protocol` override the panel's, `panels` and `scales` limit where
+    the row appears.
     """
 
     label: str
     method: str | None = None
     variant: str = "default"
+    scenario: Scenario | None = None
+    modalities: str | None = None
     protocol: Protocol | None = None
     x: float | None = None
     paper: str | None = None
@@ -150,15 +154,16 @@ def entries(experiment: Experiment, config: Config) -> list[Entry]:
             continue
         if row.scales is not None and config.scale not in row.scales:
             continue
-        runs = _runs(row, panel.scenario, config)[: experiment.seeds]
+        runs = _runs(row, row.scenario or panel.scenario, config)[: experiment.seeds]
+        modalities = row.modalities or panel.modalities
         for labels, protocol, metric in product(panel.labels, panel.protocols, panel.metrics):
-            cell = Cell(panel.dataset, panel.modalities, row.protocol or protocol, labels)
+            cell = Cell(panel.dataset, modalities, row.protocol or protocol, labels)
             found.append(Entry(row, panel, cell, protocol, metric, runs))
     return found
 
 
 def _runs(row: Row, scenario: Scenario, config: Config) -> tuple[Run, ...]:
-    if row.method is None or row.method not in config.methods:
+    if row.method not in config.methods or scenario not in config.scenarios:
         return ()
     variant = canonical_variant(config, scenario, row.variant)
     return tuple(Run(scenario, row.method, variant, seed) for seed in config.seeds)

@@ -199,7 +199,7 @@ def read_pair(record: Record, settings: DatasetSettings, labels: NDArray[np.uint
     for name in stored_modalities(DATASET, settings):
         if name == "sar":
             paths = {band: sar / f"{sar.name}_{band}.tif" for band in SAR.bands}
-            image = read_sar(paths, settings.pixels, SAR_MEAN, SAR_STD, "bicubic")
+            image = read_sar(paths, settings.side, SAR_MEAN, SAR_STD, "bicubic")
             grids.append(paths["VV"])
         else:
             # Level 2A has no B10; the network's channel for it stays black (released code).
@@ -208,7 +208,7 @@ def read_pair(record: Record, settings: DatasetSettings, labels: NDArray[np.uint
                 for band in METRES
                 if band != "B10"
             }
-            image = read_optical(paths, settings.pixels, "bicubic")
+            image = read_optical(paths, settings.side, "bicubic")
             grids.append(paths["B2"])
         arrays[name] = image[None]
     check_same_place(grids)

@@ -55,7 +55,7 @@ def frame_arrays(
     rgb: NDArray[np.uint8],
     depth_m: NDArray[np.float32],
     intrinsics: NDArray[np.float64],
-    pixels: int,
+    pixels: int | tuple[int, int],
     source: Path,
     *,
     missing: NDArray[np.bool_] | None = None,
@@ -66,12 +66,12 @@ def frame_arrays(
         rgb: (H, W, 3) uint8.
         depth_m: (H, W) metres, in-painted.
         intrinsics: (3, 3) camera matrix of this frame, in pixels.
-        pixels: side of the stored square; the aspect ratio is not kept.
+        pixels: side of the stored square, or height and width; the aspect ratio is not kept.
         source: the file that an error names.
         missing: (H, W) bool, pixels that the sensor did not measure.
 
     Returns:
-        rgb and hha, each uint8 (1, 3, pixels, pixels).
+        rgb and hha, each uint8 (1, 3, *pixels).
 
     Raises:
         DecurError: depth and colour differ in size, are blank, or are no valid depth and colour.
@@ -107,9 +107,9 @@ def read_labels(path: Path | None, shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def label_mask(
-    labels: NDArray[Any], classes: Sequence[str], pixels: int, source: Path
+    labels: NDArray[Any], classes: Sequence[str], pixels: int | tuple[int, int], source: Path
 ) -> NDArray[np.uint8]:
-    """Stored mask (pixels, pixels) uint8 of labels (H, W): class i+1 becomes i, 0 `IGNORE`.
+    """Stored mask (*pixels) uint8 of labels (H, W): class i+1 becomes i, 0 `IGNORE`.
 
     Raises:
         DecurError: a label that has no class.

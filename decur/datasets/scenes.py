@@ -78,7 +78,7 @@ def make_scene(dataset: str, settings: DatasetSettings, index: int, split: str) 
     factors = draw_factors(dataset, settings.scenes.seed, index)
     rng = _generator(dataset, settings.scenes.seed, 1, index)
     seasons = settings.seasons if dataset == "ssl4eo-s12" else 1
-    arrays = render(SCENARIOS[dataset], factors, rng, settings.pixels, seasons)
+    arrays = render(SCENARIOS[dataset], factors, rng, settings.side, seasons)
     return Scene(index, split, factors, arrays)
 
 

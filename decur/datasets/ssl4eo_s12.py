@@ -138,7 +138,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     for name in stored_modalities(DATASET, settings):
         scenes = _scenes(record.paths[name])[: settings.seasons]
         read_scene = {"sar": _read_sar, "optical": _read_optical}[name]
-        images = [read_scene(scene, settings.pixels) for scene in scenes]
+        images = [read_scene(scene, settings.side) for scene in scenes]
         arrays[name] = np.stack([images[k % len(images)] for k in range(settings.seasons)])
         grids += [scene / GRID_OF[name] for scene in scenes]
     check_same_place(grids, SHIFT)

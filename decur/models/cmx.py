@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from decur.errors import DecurError
 from decur.models.backbone import Backbone
+from decur.models.heads import TransferModel
 from decur.models.mit import HEADS, MixTransformer, initialise
 
 DECODER_WIDTH = 512
@@ -137,25 +138,24 @@ class Decoder(nn.Module):
         return cast(Tensor, self.classify(self.dropout(F.relu(self.norm(total)))))
 
 
-class CMX(nn.Module):
+class CMX(TransferModel):
     """Semantic segmentation of two modalities.
 
-    There are no `features` to compute once as `FCN` has: the streams change as rectification
-    learns, even where the backbones are frozen.
+    Of one modality alone nothing can be computed once: from the first stage on the streams change
+    as rectification learns, even where the backbones are frozen.
 
     Raises:
         DecurError: not two Mix Transformers of one architecture.
     """
 
     def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:
-        super().__init__()
+        super().__init__(backbones)
         archs = [b.arch if isinstance(b, MixTransformer) else type(b).__name__ for b in backbones]
         if len(archs) != 2 or archs[0] != archs[1] or not archs[0].startswith("mit_"):
             raise DecurError(
                 f"CMX takes two backbones of one of mit_b0 to mit_b5, not {', '.join(archs)}"
             )
         dims = backbones[0].stage_dims
-        self.backbones = nn.ModuleList(backbones)
         self.rectify = nn.ModuleList(Rectification(dim) for dim in dims)
         self.fuse = nn.ModuleList(
             Fusion(dim, heads) for dim, heads in zip(dims, HEADS, strict=True)
@@ -164,15 +164,19 @@ class CMX(nn.Module):
         self.rectify.apply(initialise)
         self.fuse.apply(initialise)
 
-    def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        """Logits `(N, classes, H, W)` of one batch, `xs` holding one `(N, C, H, W)` a modality."""
+    def encode(self, modality: int, x: Tensor) -> list[Tensor]:
+        """The image itself."""
+        return [x]
+
+    def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
+        """Class logits `(N, classes, *size)`."""
         one, two = (cast(MixTransformer, backbone) for backbone in self.backbones)
-        x1, x2 = xs
+        (x1,), (x2,) = parts
         maps = []
         for number, (rectify, fuse) in enumerate(zip(self.rectify, self.fuse, strict=True), 1):
             x1, x2 = rectify(one.stage(number, x1), two.stage(number, x2))
             maps.append(fuse(x1, x2))
-        return _resize(self.decoder(maps), xs[0].shape[2:])
+        return _resize(self.decoder(maps), size)
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:

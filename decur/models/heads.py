@@ -1,43 +1,63 @@
 """Transfer models: late fusion for classification, FCN for segmentation (appendix B).
 
-Both split into `features` (the backbones, which may be frozen) and `head`, so that frozen features
-can be computed once and reused.
+Each parts into what one modality alone gives (`encode`), which can be computed once where backbones
+are frozen, and what is made of all of them (`head`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from decur.models.backbones import Backbone
+from decur.models.backbone import Backbone
 
 
-class LateFusion(nn.Module):
+class TransferModel(nn.Module, ABC):
+    """Backbones, one a modality, below a head that is trained on labels."""
+
+    def __init__(self, backbones: Sequence[Backbone]) -> None:
+        super().__init__()
+        self.backbones = nn.ModuleList(backbones)
+
+    @abstractmethod
+    def encode(self, modality: int, x: Tensor) -> list[Tensor]:
+        """What one modality alone gives, of its images `(N, C, H, W)`."""
+
+    @abstractmethod
+    def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
+        """Logits of what every modality gave: `(N, classes)`, or `(N, classes, *size)`."""
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        """Logits of one batch, `xs` holding one tensor `(N, C, H, W)` a modality."""
+        parts = [self.encode(modality, x) for modality, x in enumerate(xs)]
+        return self.head(parts, (xs[0].shape[-2], xs[0].shape[-1]))
+
+    def _backbone(self, modality: int) -> Backbone:
+        return cast(Backbone, self.backbones[modality])
+
+
+class LateFusion(TransferModel):
     """Concatenated pooled features of all modalities, then one linear layer."""
 
     def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:
-        super().__init__()
-        self.backbones = nn.ModuleList(backbones)
+        super().__init__(backbones)
         self.classifier = nn.Linear(sum(b.feature_dim for b in backbones), classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    def features(self, xs: Sequence[Tensor]) -> list[Tensor]:
-        """One tensor `(N, sum of feature_dim)`."""
-        return [torch.cat([b(x) for b, x in zip(self.backbones, xs, strict=True)], dim=1)]
+    def encode(self, modality: int, x: Tensor) -> list[Tensor]:
+        """One tensor `(N, feature_dim)`."""
+        return [self._backbone(modality)(x)]
 
-    def head(self, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
         """Class logits `(N, classes)`; `size` is not used."""
-        logits: Tensor = self.classifier(features[0])
-        return logits
-
-    def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        """Class logits of one batch, `xs` holding one tensor a modality."""
-        return self.head(self.features(xs), (0, 0))
+        return cast(Tensor, self.classifier(torch.cat([part[0] for part in parts], dim=1)))
 
 
-class FCN(nn.Module):
+class FCN(TransferModel):
     """The last three stages of all modalities, each reduced, classified, enlarged, and summed.
 
     The released code enlarges before it classifies; both are linear and the 1x1 convolution acts
@@ -45,8 +65,7 @@ class FCN(nn.Module):
     """
 
     def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:
-        super().__init__()
-        self.backbones = nn.ModuleList(backbones)
+        super().__init__(backbones)
         self.reduce, self.classify = nn.ModuleList(), nn.ModuleList()
         for stage in (1, 2, 3):
             width = backbones[0].stage_dims[stage] // 4
@@ -54,22 +73,16 @@ class FCN(nn.Module):
             self.reduce.append(nn.Conv2d(channels, width, 1))
             self.classify.append(nn.Conv2d(width, classes, 1))
 
-    def features(self, xs: Sequence[Tensor]) -> list[Tensor]:
-        """Three maps, fine to coarse, modalities concatenated along the channels."""
-        maps = [b.stages(x)[1:] for b, x in zip(self.backbones, xs, strict=True)]  # type: ignore[operator]
-        return [torch.cat(same_stage, dim=1) for same_stage in zip(*maps, strict=True)]
+    def encode(self, modality: int, x: Tensor) -> list[Tensor]:
+        """Three maps, fine to coarse."""
+        return self._backbone(modality).stages(x)[1:]
 
-    def head(self, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
         """Class logits `(N, classes, *size)`."""
         total: Tensor | None = None
-        for reduce, classify, feature in zip(self.reduce, self.classify, features, strict=True):
-            logits = F.interpolate(
-                classify(reduce(feature)), size=size, mode="bilinear", align_corners=True
-            )
+        stages = zip(*parts, strict=True)
+        for reduce, classify, maps in zip(self.reduce, self.classify, stages, strict=True):
+            logits = classify(reduce(torch.cat(maps, dim=1)))
+            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
             total = logits if total is None else total + logits
-        assert total is not None
-        return total
-
-    def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        """Class logits at the input's size."""
-        return self.head(self.features(xs), (xs[0].shape[-2], xs[0].shape[-1]))
+        return cast(Tensor, total)

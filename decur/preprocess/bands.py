@@ -91,8 +91,10 @@ def elevation_to_uint8(x: Numbers) -> NDArray[np.uint8]:
     return _stretch(x.astype(np.float32), floor, ceiling)
 
 
-def resize(x: NDArray[Number], side: int, kernel: Kernel = "bilinear") -> NDArray[Number]:
-    """Square image of `side` pixels, bilinear, bicubic or, for labels, nearest.
+def resize(
+    x: NDArray[Number], size: int | tuple[int, int], kernel: Kernel = "bilinear"
+) -> NDArray[Number]:
+    """Image of another size, bilinear, bicubic or, for labels, nearest.
 
     Half-pixel convention: pixel i of n covers i / n to (i + 1) / n of the image, so corners stay
     where they are on the ground. Enlarging interpolates and repeats the border; shrinking widens
@@ -101,7 +103,8 @@ def resize(x: NDArray[Number], side: int, kernel: Kernel = "bilinear") -> NDArra
 
     Args:
         x: (H, W) or (C, H, W), any number type.
-        side: pixels of the result, which keeps the type (integers are rounded and clipped to it).
+        size: pixels of the result, a square's side or height and width. The result keeps the type
+            (integers are rounded and clipped to it).
         kernel: how to interpolate.
 
     Raises:
@@ -110,16 +113,19 @@ def resize(x: NDArray[Number], side: int, kernel: Kernel = "bilinear") -> NDArra
     if x.ndim not in (2, 3) or x.size == 0:
         raise DecurError(f"resize: expected an image (H, W) or (C, H, W), got shape {x.shape}")
     height, width = x.shape[-2:]
-    if (height, width) == (side, side):
+    wanted = (size, size) if isinstance(size, int) else size
+    if (height, width) == wanted:
         return x
     if kernel == "nearest":
-        centre = np.arange(side) + 0.5
-        rows, columns = (centre * height / side).astype(int), (centre * width / side).astype(int)
+        rows, columns = (
+            ((np.arange(new) + 0.5) * old / new).astype(int)
+            for new, old in zip(wanted, (height, width), strict=True)
+        )
         return x[..., rows[:, None], columns]
     if x.ndim == 3:
-        return np.stack([resize(band, side, kernel) for band in x])
+        return np.stack([resize(band, wanted, kernel) for band in x])
     image = Image.fromarray(x if x.dtype == np.uint8 else x.astype(np.float32))
-    resized = np.asarray(image.resize((side, side), KERNELS[kernel]))
+    resized = np.asarray(image.resize(wanted[::-1], KERNELS[kernel]))
     if np.issubdtype(x.dtype, np.integer) and x.dtype != np.uint8:
         limits = np.iinfo(x.dtype)  # type: ignore[type-var]
         resized = np.clip(np.rint(resized), limits.min, limits.max)

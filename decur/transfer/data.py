@@ -8,14 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from decur.augment import PRESETS, crop_resize, draw_boxes
-from decur.config import Transfer
+from decur.augment import PRESETS, beyond, crop_resize, draw_boxes, draw_scaled_boxes
+from decur.config import Cmx, Transfer
 from decur.errors import DecurError
 from decur.shards import PairedShards
 from decur.transfer.metrics import BATCH
 
 CENTRE = 224 / 256
 """Side of the evaluation crop over that of the image (appendix B)."""
+
+NO_CLASS = -100
+"""What no loss and no metric counts in the targets of a dataset without an `ignore` of its own."""
 
 
 def label_subset(ids: Sequence[str], percent: float, seed: int) -> NDArray[np.int64]:
@@ -45,7 +48,7 @@ class LabelledData:
 
     shards: PairedShards
     presets: dict[str, str]
-    settings: Transfer
+    settings: Transfer | Cmx
     ignore: int | None
     device: torch.device
 
@@ -55,38 +58,63 @@ class LabelledData:
             return self.shards.masks(rows)
         return self.shards.labels(rows)
 
+    def targets(self, rows: NDArray[np.int64]) -> Tensor:
+        """What a loss compares with: float `(N, classes)`, or long `(N, H, W)`."""
+        labels = torch.from_numpy(self.labels(rows)).to(self.device)
+        return labels.long() if self.settings.task == "segmentation" else labels.float()
+
+    def view(self, name: str, rows: NDArray[np.int64]) -> Tensor:
+        """The deterministic view of one modality, `(N, C, H, W)`.
+
+        For classification the centre crop, for segmentation the whole image.
+        """
+        images = self._images(name, rows)
+        if self.settings.task == "classification":
+            boxes = _centre_boxes(*(images.shape[i] for i in (0, 2, 3)))
+            unflipped = torch.zeros(len(rows), 2, dtype=torch.bool)
+            images = crop_resize(images, boxes, unflipped, self.settings.crop)
+        return scaled(images, self.presets[name])
+
     def inputs(
         self, rows: NDArray[np.int64], generator: Generator | None
     ) -> tuple[list[Tensor], Tensor]:
         """One batch: a float tensor `(N, C, H, W)` a modality, and the targets.
 
         With a generator, one random crop and flips common to all modalities and the mask;
-        without, the deterministic view: for classification the centre crop, for segmentation the
-        whole image. An image smaller than the crop is enlarged to it. Targets are float
-        `(N, classes)` or long `(N, H, W)`.
+        without, the deterministic view. An image smaller than the crop is enlarged to it, or with
+        `scale_choices` has nothing around it: zeros, the mean colour of standardised images, and
+        targets that do not count.
         """
-        arrays = [self.shards.batch(name, rows) for name in self.presets]
-        images = [torch.from_numpy(array).to(self.device) for array in arrays]
-        segmentation = self.settings.task == "segmentation"
-        targets = torch.from_numpy(self.labels(rows)).to(self.device)
-        height, width = images[0].shape[-2:]
-        if generator is not None:
-            boxes = draw_boxes(len(rows), height, width, self.settings.crop_scale, generator)
-            flips = torch.rand(len(rows), 2, generator=generator) < torch.tensor([0.5, 0.0])
-        elif segmentation:
-            return self._scaled(images), targets.long()
+        if generator is None:
+            return [self.view(name, rows) for name in self.presets], self.targets(rows)
+        images = {name: self._images(name, rows) for name in self.presets}
+        height, width = next(iter(images.values())).shape[-2:]
+        chosen, crop = self.settings, self.settings.crop
+        size = (crop, crop) if isinstance(crop, int) else crop
+        outside = None
+        if chosen.scale_choices:
+            boxes = draw_scaled_boxes(
+                len(rows), height, width, size, chosen.scale_choices, generator
+            )
+            outside = beyond(boxes, height, width, size).to(self.device)
         else:
-            boxes = _centre_boxes(len(rows), height, width)
-            flips = torch.zeros(len(rows), 2, dtype=torch.bool)
-        size = self.settings.crop
-        xs = self._scaled([crop_resize(image, boxes, flips, size) for image in images])
-        if not segmentation:
-            return xs, targets.float()
-        masks = crop_resize(targets[:, None], boxes, flips, size, mode="nearest")
-        return xs, masks[:, 0].long()
+            boxes = draw_boxes(len(rows), height, width, chosen.crop_scale, generator)
+        flips = torch.rand(len(rows), 2, generator=generator) < torch.tensor([0.5, 0.0])
+        xs = [
+            scaled(crop_resize(image, boxes, flips, size), self.presets[name])
+            for name, image in images.items()
+        ]
+        targets = self.targets(rows)
+        if chosen.task == "segmentation":
+            targets = crop_resize(targets[:, None], boxes, flips, size, mode="nearest")[:, 0].long()
+        if outside is not None:
+            xs = [x.masked_fill(outside, 0) for x in xs]
+            ignore = NO_CLASS if self.ignore is None else self.ignore
+            targets = targets.masked_fill(outside[:, 0], ignore)
+        return xs, targets
 
-    def _scaled(self, images: list[Tensor]) -> list[Tensor]:
-        return [scaled(x, p) for x, p in zip(images, self.presets.values(), strict=True)]
+    def _images(self, name: str, rows: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(self.shards.batch(name, rows)).to(self.device)
 
 
 def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

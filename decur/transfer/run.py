@@ -1,9 +1,9 @@
 """All transfer evaluations of one pretrained run, in one process: weights in, metrics.json out."""
 
-import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +16,16 @@ from decur.errors import DecurError
 from decur.files import write_atomically
 from decur.methods import build_model, dims_common
 from decur.models.backbones import Backbone
+from decur.models.cmx import CMX
 from decur.models.heads import FCN, LateFusion
 from decur.models.two_branch import TwoBranch
 from decur.paths import Cell
 from decur.provenance import provenance, write_json
 from decur.shards import PairedShards
-from decur.transfer.data import LabelledData, classes_shown, label_subset, whole_view
-from decur.transfer.metrics import HEADLINE, Scores
-from decur.transfer.missing import evaluate_missing
+from decur.transfer.data import LabelledData, label_subset, whole_view
+from decur.transfer.features import FrozenFeatures
+from decur.transfer.fit import Found, Task, nearest_neighbours, train_head
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
-from decur.transfer.train import Head, evaluate, train
 from decur.weights import branch_weights, load_backbone, read_weights
 
 
@@ -41,23 +41,41 @@ def transfer(
     """Evaluate the backbones of `weights` in every cell, on the datasets below `shards`.
 
     Writes `out/<cell>/metrics.json`: metrics in percent, and where they came from; beside it, where
-    a head was trained, `labels.txt`: the ids of the training samples whose labels it saw.
+    labels were used, `labels.txt`: the ids of the training samples whose labels were seen.
     """
     tensors, metadata = read_weights(weights)
-    for cell in cells:
-        data = PairedShards(shards / cell.dataset)
-        path = out / str(cell) / "metrics.json"
-        if cell.protocol.startswith("probe"):
-            metrics = _probe(settings, cell, tensors, data)
-        else:
-            rows = _labelled_rows(cell, data, settings.pretrain.seed)
-            metrics = _train_head(settings, cell, tensors, data, rows, torch.device(device))
-            _write_lines(path.with_name("labels.txt"), data.index["id"].iloc[rows])
-        origin = provenance(settings, {cell.dataset: data.card["checksum"]})
-        origin["pretrained"] = metadata.get("provenance", {})
-        write_json(path, {"run": settings.run, "cell": str(cell), **metrics, "provenance": origin})
-        scores = {k: round(v, 1) for k, v in metrics["metrics"].items()}
-        print(f"{settings.run} {cell}: {scores}", flush=True)
+    for dataset, group in groupby(sorted(cells), key=lambda cell: cell.dataset):
+        data, frozen = PairedShards(shards / dataset), FrozenFeatures()
+        for cell in group:
+            path = out / str(cell) / "metrics.json"
+            if cell.protocol.startswith("probe"):
+                found = _probe(settings, cell, tensors, data)
+            else:
+                task = _task(settings, cell, tensors, data, torch.device(device))
+                found = _evaluate(settings, cell, task, frozen)
+                _write_lines(path.with_name("labels.txt"), data.index["id"].iloc[task.rows])
+            origin = provenance(settings, {dataset: data.card["checksum"]})
+            origin["pretrained"] = metadata.get("provenance", {})
+            write_json(
+                path, {"run": settings.run, "cell": str(cell), **found, "provenance": origin}
+            )
+            scores = {k: round(v, 1) for k, v in found["metrics"].items()}
+            print(f"{settings.run} {cell}: {scores}", flush=True)
+
+
+def _evaluate(
+    settings: TransferSettings, cell: Cell, task: Task, features: FrozenFeatures
+) -> Found:
+    """What is measured on a cell; `features` are shared by all cells of frozen backbones."""
+    if cell.protocol == "knn":
+        return nearest_neighbours(task, features)
+    transfer = settings.recipes[cell.dataset]
+    _, recipe = transfer.protocol(cell.protocol)
+    if cell.protocol != "linear":
+        return train_head(task, recipe, None)
+    if transfer.frozen_mode == "eval":
+        task = replace(task, features=features)
+    return train_head(task, recipe, transfer.frozen_mode)
 
 
 def chosen_modalities(settings: TransferSettings, cell: Cell) -> dict[str, str]:
@@ -101,93 +119,37 @@ def _labelled_rows(cell: Cell, shards: PairedShards, seed: int) -> NDArray[np.in
     return rows[label_subset(shards.index["id"].iloc[rows].tolist(), cell.labels, seed)]
 
 
-def _train_head(
-    settings: TransferSettings,
-    cell: Cell,
-    tensors: dict[str, Tensor],
-    shards: PairedShards,
-    rows: NDArray[np.int64],
-    device: torch.device,
-) -> dict[str, Any]:
-    """What goes into metrics.json: `metrics`, `per_class` by class name, `counts`.
-
-    `untrained_classes` are those that no training label shows; the metrics count them as others.
-    Metrics are of the last epoch; where the recipe asks for it, `curve` and `best` tell of
-    earlier ones. Of a multimodal model, `missing` holds its metrics with each modality absent in
-    turn.
-    """
-    facts = datasets.load(cell.dataset).DATASET
-    test_rows = shards.rows(facts.evaluation, labelled=True)
-    model, data = _model_and_data(settings, cell, tensors, shards, device)
-    shown = classes_shown(data, rows, facts.classes)
-    # Its answer is of no use, but a wrong label must not come out after hours of training.
-    classes_shown(data, test_rows, facts.classes)
-    recipe = data.settings.recipe(cell.protocol)
-    looks: list[tuple[float, Scores]] = []
-
-    def look(epoch: float) -> None:
-        looks.append((epoch, evaluate(model, data, test_rows)))
-
-    frozen, seed = cell.protocol == "linear", settings.pretrain.seed
-    train(model, data, rows, recipe, frozen=frozen, seed=seed, look=look)
-    scores = looks[-1][1]
-    found: dict[str, Any] = {
-        "metrics": scores.metrics,
-        "per_class": _by_name(facts.classes, scores.per_class),
-        "untrained_classes": [
-            name for i, name in enumerate(facts.classes) if not shown[i] and i != facts.ignore
-        ],
-        "counts": {"train": len(rows)},
-    }
-    if recipe.evaluate_every:
-        found |= _curve(looks, HEADLINE[data.settings.task])
-    if len(data.presets) > 1:
-        absent = evaluate_missing(model, data, test_rows, rows)
-        found["missing"] = {m: {n: s.metrics for n, s in by.items()} for m, by in absent.items()}
-    return found
-
-
-def _model_and_data(
+def _task(
     settings: TransferSettings,
     cell: Cell,
     tensors: dict[str, Tensor],
     shards: PairedShards,
     device: torch.device,
-) -> tuple[Head, LabelledData]:
-    """The pretrained backbones below a fresh, seeded head, and what it is trained on."""
-    recipe = settings.recipes[cell.dataset]
+) -> Task:
+    """The pretrained backbones below a fresh, seeded head, and the data of the cell."""
+    seed = settings.pretrain.seed
+    views, _ = settings.recipes[cell.dataset].protocol(cell.protocol)
     facts = datasets.load(cell.dataset).DATASET
     presets = chosen_modalities(settings, cell)
-    torch.manual_seed(settings.pretrain.seed)
+    torch.manual_seed(seed)
     backbones = _backbones(settings, presets, tensors, shards)
-    head = LateFusion if recipe.task == "classification" else FCN
+    heads = {"classification": LateFusion, "segmentation": FCN}
+    head = CMX if cell.protocol == "cmx" else heads[views.task]
     model = head(backbones, len(facts.classes))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model, LabelledData(shards, presets, recipe, facts.ignore, device)
-
-
-def _curve(looks: Sequence[tuple[float, Scores]], headline: str) -> dict[str, Any]:
-    """The headline metric by epoch, and all metrics of the epoch where it is best, the first such.
-
-    The best is chosen by the very data it is measured on, so it is kept and not reported.
-    """
-    ranks = [np.nan_to_num(scores.metrics[headline], nan=-1) for _, scores in looks]
-    epoch, best = looks[int(np.argmax(ranks))]
-    return {
-        "curve": [{"epoch": e, headline: scores.metrics[headline]} for e, scores in looks],
-        "best": {"epoch": epoch, **best.metrics},
-    }
-
-
-def _by_name(classes: Sequence[str], scores: Sequence[float]) -> dict[str, float | None]:
-    """A score a class; None where the class does not count."""
-    pairs = zip(classes, scores, strict=True)
-    return {name: None if math.isnan(score) else score for name, score in pairs}
+    return Task(
+        model,
+        LabelledData(shards, presets, views, facts.ignore, device),
+        facts,
+        rows=_labelled_rows(cell, shards, seed),
+        test_rows=shards.rows(facts.evaluation, labelled=True),
+        seed=seed,
+    )
 
 
 def _probe(
     settings: TransferSettings, cell: Cell, tensors: dict[str, Tensor], shards: PairedShards
-) -> dict[str, dict[str, float]]:
+) -> Found:
     """Factor probes of one modality: `probe`, `probe-common` or `probe-unique`."""
     ((name, preset),) = chosen_modalities(settings, cell).items()
     branch = list(settings.pretrain.modalities).index(name)

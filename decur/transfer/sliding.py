@@ -12,43 +12,15 @@ Gradients are not needed here: call these functions under `torch.no_grad`.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from decur.errors import DecurError
+from decur.config import Sliding
 
 Predict = Callable[[Sequence[Tensor]], Tensor]
-
-
-@dataclass(frozen=True)
-class Sliding:
-    """How whole images are read: window `(height, width)` in pixels, at most `batch` at a time.
-
-    CMX reports single-scale numbers with the defaults, and "MS & Flip" with
-    `scales=(0.75, 1.0, 1.25), flip=True`.
-
-    Raises:
-        DecurError: a stride that would leave pixels between the windows unseen.
-    """
-
-    window: tuple[int, int] = (480, 640)
-    stride_share: float = 2 / 3
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-    score: Literal["softmax", "exp"] = "softmax"
-    batch: int = 8
-
-    def __post_init__(self) -> None:
-        if not 0 < self.stride_share <= 1:
-            raise DecurError(
-                f"stride_share {self.stride_share}: the stride is a share of the window, "
-                "above 0 and at most 1"
-            )
 
 
 def multiscale_scores(predict: Predict, images: Sequence[Tensor], how: Sliding) -> Tensor:

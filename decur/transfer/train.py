@@ -1,11 +1,13 @@
 """Training and evaluation of a transfer model: linear on a frozen backbone, or fine-tuned.
 
 Frozen means frozen: in the linear protocol the backbones stay in evaluation mode, batch norm
-included. Without augmentation their features are extracted once and only the head is trained.
-The released code freezes parameters alone; `frozen_mode: official` does as it does.
+included, and what they give of a deterministic view is computed once (`FrozenFeatures`): of the
+evaluation data always, of the training data where augmentation is off. The released code freezes
+parameters alone; `frozen_mode: official` does as it does.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,11 +17,14 @@ from torch.nn import functional as F
 
 from decur.config import Recipe
 from decur.errors import DecurError
-from decur.models.heads import FCN, LateFusion
-from decur.transfer.data import LabelledData, batches
+from decur.models.heads import TransferModel
+from decur.transfer.data import NO_CLASS, LabelledData, batches
+from decur.transfer.features import FrozenFeatures, Parts
 from decur.transfer.metrics import Scores, Tally
+from decur.transfer.sliding import multiscale_scores
 
-Head = LateFusion | FCN
+Frozen = Literal["eval", "official"]
+"""How backbones are frozen while the head trains, see `Transfer.frozen_mode`."""
 
 
 def batch_loss(logits: Tensor, targets: Tensor, ignore: int | None) -> Tensor:
@@ -29,7 +34,7 @@ def batch_loss(logits: Tensor, targets: Tensor, ignore: int | None) -> Tensor:
     """
     if logits.ndim == 2:
         return F.multilabel_soft_margin_loss(logits, targets)
-    ignored = -100 if ignore is None else ignore
+    ignored = NO_CLASS if ignore is None else ignore
     total = F.cross_entropy(logits, targets, ignore_index=ignored, reduction="sum")
     return total / (targets != ignored).sum().clamp(min=1)
 
@@ -50,67 +55,74 @@ def learning_rate(recipe: Recipe, step: int, total: int) -> float:
 
 
 def train(
-    model: Head,
+    model: TransferModel,
     data: LabelledData,
     rows: NDArray[np.int64],
     recipe: Recipe,
     *,
-    frozen: bool,
+    frozen: Frozen | None,
     seed: int,
+    features: FrozenFeatures | None = None,
     look: Callable[[float], None] | None = None,
 ) -> None:
     """Train the head, and the backbones unless `frozen`, on the labelled rows, in place.
 
+    `features`, if given, saves encoding images again and again, without augmentation.
     `look` is called with the number of epochs done, each time `recipe.evaluate_every` more are and
     at the end. It may evaluate the model, which changes nothing in its training.
 
     Raises:
         DecurError: batch norm in training mode is given a single sample, which it cannot normalise.
     """
-    fixed = frozen and data.settings.frozen_mode == "eval"
-    if not fixed and len(rows) < 2:
+    if frozen != "eval" and len(rows) < 2:
         raise DecurError(
             f"{data.shards.root}: batch norm in training mode needs two labelled samples, the "
             "label fraction selects one; raise it"
         )
     torch.manual_seed(seed)
-    model.backbones.requires_grad_(not frozen)
-    _training_mode(model, fixed)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    decay = recipe.weight_decay
-    optimizer: torch.optim.Optimizer = (
-        torch.optim.SGD(parameters, recipe.lr, momentum=0.9, weight_decay=decay)
-        if recipe.optimizer == "sgd"
-        else torch.optim.AdamW(parameters, recipe.lr, weight_decay=decay, fused=True)
-    )
+    model.backbones.requires_grad_(frozen is None)
+    _training_mode(model, frozen)
+    optimizer = build_optimizer(model, recipe)
     size = min(data.settings.batch_size, len(rows))
     per_epoch = len(rows) // size
     total = recipe.steps or (recipe.epochs or 0) * per_epoch
     between = recipe.evaluate_every * per_epoch if recipe.evaluate_every else total
-    forward = _cached_head(model, data, rows) if fixed and not data.settings.augment else None
-    generator = Generator().manual_seed(seed)
+    generator = Generator().manual_seed(seed) if data.settings.augment else None
+    if generator is not None:
+        features = None
+    if features is not None:
+        features.add(model, data, rows)
     for step, chosen in enumerate(_orders(len(rows), size, total, seed)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, total)
-        if forward is not None:
-            logits, targets = forward(chosen)
-        else:
-            augment = generator if data.settings.augment else None
-            xs, targets = data.inputs(rows[chosen], augment)
-            logits = model(xs)
+        logits, targets = predict(model, data, rows[chosen], features, generator)
         loss = batch_loss(logits, targets, data.ignore)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if look is not None and ((step + 1) % between == 0 or step + 1 == total):
             look((step + 1) / per_epoch)
-            _training_mode(model, fixed)
+            _training_mode(model, frozen)
 
 
-def _training_mode(model: Head, fixed: bool) -> None:
-    """All of the model in training mode, but for the backbones if they are `fixed`."""
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser of all parameters that are not frozen."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if recipe.decay_1d or p.ndim > 1]
+    others = [p for p in parameters if not recipe.decay_1d and p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, recipe.lr, momentum=0.9)
+    return torch.optim.AdamW(groups, recipe.lr, fused=True)
+
+
+def _training_mode(model: TransferModel, frozen: Frozen | None) -> None:
+    """All of the model in training mode, but for backbones that are frozen in evaluation mode."""
     model.train()
-    if fixed:
+    if frozen == "eval":
         model.backbones.eval()
 
 
@@ -124,33 +136,51 @@ def _orders(count: int, size: int, total: int, seed: int) -> Iterator[NDArray[np
         yield order[i * size : (i + 1) * size]
 
 
-def _cached_head(
-    model: Head, data: LabelledData, rows: NDArray[np.int64]
-) -> Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]:
-    """Logits and targets of positions in `rows`, from frozen features computed once."""
-    parts, targets, size = [], [], (0, 0)
-    with torch.no_grad():
-        for batch in batches(rows):
-            xs, target = data.inputs(batch, None)
-            parts.append(model.features(xs))
-            targets.append(target)
-            size = (xs[0].shape[-2], xs[0].shape[-1])
-    features = [torch.cat(part) for part in zip(*parts, strict=True)]
-    all_targets = torch.cat(targets)
+def encoded(
+    model: TransferModel,
+    data: LabelledData,
+    rows: NDArray[np.int64],
+    features: FrozenFeatures | None,
+    generator: Generator | None = None,
+) -> tuple[Parts, tuple[int, int], Tensor]:
+    """What every modality gives of the rows, the size of their images, and their targets."""
+    if features is not None:
+        return features.read(data, rows), features.size, data.targets(rows)
+    xs, targets = data.inputs(rows, generator)
+    parts = [model.encode(i, x) for i, x in enumerate(xs)]
+    return parts, (xs[0].shape[-2], xs[0].shape[-1]), targets
 
-    def forward(chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        at = torch.from_numpy(chosen).to(all_targets.device)
-        return model.head([f[at] for f in features], size), all_targets[at]
 
-    return forward
+def predict(
+    model: TransferModel,
+    data: LabelledData,
+    rows: NDArray[np.int64],
+    features: FrozenFeatures | None,
+    generator: Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Logits and targets of the rows, augmented if there is a generator."""
+    parts, size, targets = encoded(model, data, rows, features, generator)
+    return model.head(parts, size), targets
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: LabelledData, rows: NDArray[np.int64]) -> Scores:
+def evaluate(
+    model: TransferModel,
+    data: LabelledData,
+    rows: NDArray[np.int64],
+    features: FrozenFeatures | None = None,
+) -> Scores:
     """Metrics of the rows, on deterministic views: centre crops, or whole images with masks."""
     model.eval()
     tally = Tally(data.ignore)
+    sliding = data.settings.sliding
+    if features is not None:
+        features.add(model, data, rows)
     for batch in batches(rows):
-        xs, targets = data.inputs(batch, None)
-        tally.add(model(xs), targets)
+        if sliding is not None:
+            xs, targets = data.inputs(batch, None)
+            logits = multiscale_scores(model, xs, sliding)
+        else:
+            logits, targets = predict(model, data, batch, features)
+        tally.add(logits, targets)
     return tally.scores()

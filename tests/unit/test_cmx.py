@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from decur.config import Sliding
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.models.cmx import CMX, Decoder, Fusion, Rectification
-from decur.transfer.sliding import Sliding, multiscale_scores
+from decur.transfer.sliding import multiscale_scores
 from decur.weights import branch_weights, load_backbone
 
 

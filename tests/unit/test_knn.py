@@ -82,10 +82,10 @@ def test_the_mode_of_the_backbones_is_kept_and_nothing_is_looked_at_by_default(b
 
 def test_a_masks_most_frequent_class_does_not_count_ignored_pixels(bright_shards):
     shards = PairedShards(bright_shards)
-    classes = classes_of(shards, KnnSettings(labels="mask"), np.arange(4))
+    classes = classes_of(shards, "mask", np.arange(4))
     assert classes.tolist() == [8, 7, 7, 8]
 
 
 def test_an_unknown_column_is_named_with_the_known_ones(bright_shards):
     with pytest.raises(DecurError, match=r"no column 'season' .* known are place, mask"):
-        classes_of(PairedShards(bright_shards), KnnSettings(labels="season"), np.arange(4))
+        classes_of(PairedShards(bright_shards), "season", np.arange(4))

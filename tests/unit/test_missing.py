@@ -3,10 +3,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from decur.models import build_backbone
-from decur.models.heads import FCN, LateFusion
+from decur.models.heads import FCN, LateFusion, TransferModel
 from decur.paths import Cell
 from decur.pretrain import pretrain
 from decur.transfer.missing import evaluate_missing, mean_inputs
@@ -25,21 +24,24 @@ def trained(request, shards_root):
     torch.manual_seed(0)
     data = labelled(shards_root, recipe(request.param, augment=False))
     model = TASKS[request.param]([build_backbone("tiny", c) for c in (2, 3)], 3)
-    train(model, data, np.arange(24), data.settings.fine_tune, frozen=False, seed=0)
+    train(model, data, np.arange(24), data.settings.fine_tune, frozen=None, seed=0)
     return model, data
 
 
-class Without(nn.Module):
+class Without(TransferModel):
     """A model that is given a constant image in place of one input."""
 
     def __init__(self, model, modality, image):
-        super().__init__()
+        super().__init__(model.backbones)
         self.model, self.modality, self.image = model, modality, image
 
-    def forward(self, xs):
-        xs = list(xs)
-        xs[self.modality] = self.image.expand_as(xs[self.modality])
-        return self.model(xs)
+    def encode(self, modality, x):
+        return self.model.encode(
+            modality, self.image.expand_as(x) if modality == self.modality else x
+        )
+
+    def head(self, parts, size):
+        return self.model.head(parts, size)
 
 
 def test_an_absent_input_is_zeros_or_the_mean_image_of_the_training_rows(trained):
@@ -88,7 +90,7 @@ def test_missing_modalities_change_no_other_result(
     assert missing["sar"].keys() == {"zeros", "mean"}
     assert missing["sar"]["zeros"].keys() == multimodal["metrics"].keys()
     assert "missing" not in single
-    monkeypatch.setattr("decur.transfer.run.evaluate_missing", lambda *args: {})
+    monkeypatch.setattr("decur.transfer.fit.evaluate_missing", lambda *args: {})
     again, single_again = products("without")
     again.pop("missing")
     assert (again, single_again) == (multimodal, single)

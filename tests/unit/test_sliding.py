@@ -1,10 +1,11 @@
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
-from decur.errors import DecurError
-from decur.transfer.sliding import Sliding, multiscale_scores, sliding_scores
+from decur.config import Sliding
+from decur.transfer.sliding import multiscale_scores, sliding_scores
 
 SMALL = Sliding(window=(12, 16))
 MULTI = {"scales": (0.75, 1.0, 1.25), "flip": True}
@@ -163,5 +164,5 @@ def test_probabilities_stay_finite_where_the_exponential_does_not():
 
 @pytest.mark.parametrize("share", [0, 1.2])
 def test_strides_that_would_skip_pixels_are_refused(share):
-    with pytest.raises(DecurError, match="stride_share"):
+    with pytest.raises(ValidationError, match="stride_share"):
         Sliding(stride_share=share)

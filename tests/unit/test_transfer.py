@@ -16,11 +16,14 @@ from decur.models.heads import FCN, LateFusion
 from decur.paths import Cell
 from decur.pretrain import pretrain
 from decur.shards import PairedShards
-from decur.transfer.data import LabelledData, classes_shown, label_subset
+from decur.transfer.data import NO_CLASS, LabelledData, classes_shown, label_subset
+from decur.transfer.features import FrozenFeatures
+from decur.transfer.fit import curve
 from decur.transfer.metrics import Scores
+from decur.transfer.missing import evaluate_missing
 from decur.transfer.probe import probe_factors, split_dimensions
-from decur.transfer.run import _curve, transfer
-from decur.transfer.train import batch_loss, evaluate, learning_rate, train
+from decur.transfer.run import transfer
+from decur.transfer.train import batch_loss, build_optimizer, evaluate, learning_rate, train
 from tests.unit.test_pretrain import settings as pretrain_settings
 
 PRESETS = {"sar": "sar", "optical": "optical"}
@@ -75,9 +78,32 @@ def test_crops_and_flips_are_common_to_modalities_and_mask(shards_root):
     assert not np.array_equal(targets.numpy(), masks)
 
 
+def test_scaled_crops_are_windows_of_the_enlarged_image_and_move_with_the_mask(shards_root):
+    """As CMX: enlarge by one of the factors, cut a window; beyond the image nothing counts."""
+    chosen = recipe("segmentation", crop=(20, 30), scale_choices=(0.5, 1.75))
+    data, rows = labelled(shards_root, chosen), np.arange(12)
+    masks = data.shards.masks(rows)
+    patch = {name: np.repeat(masks[:, None] * 50 + 50, 2, axis=1) for name in PRESETS}
+    fake = SimpleNamespace(batch=lambda name, rows: patch[name], masks=data.shards.masks)
+    drawn = dataclasses.replace(data, shards=fake)
+    (sar, optical), targets = drawn.inputs(rows, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sar, optical)
+    outside = targets == NO_CLASS
+    assert (sar[:, 0][outside] == 0).all()
+    small = [0.5 * n for n in masks.shape[1:]]
+    shares = outside.float().mean(dim=(1, 2))
+    halved = shares > 0.4
+    assert 0 < halved.sum() < 12
+    expected = 1 - small[0] * small[1] / (20 * 30)
+    torch.testing.assert_close(shares[halved], torch.full_like(shares[halved], expected))
+    inside = ~outside
+    agree = ((sar[:, 0] * 255 / 50).round() - 1 == targets)[inside]
+    assert agree.float().mean() > 0.9
+
+
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_frozen_backbones_do_not_change_and_fine_tuned_ones_do(shards_root, task):
-    for frozen in (True, False):
+    for frozen in ("eval", None):
         for augment in (True, False):
             torch.manual_seed(0)
             data = labelled(shards_root, recipe(task, augment=augment))
@@ -86,7 +112,7 @@ def test_frozen_backbones_do_not_change_and_fine_tuned_ones_do(shards_root, task
             before = {k: v.clone() for k, v in model.backbones.state_dict().items()}
             train(model, data, np.arange(24), data.settings.linear, frozen=frozen, seed=0)
             same = [torch.equal(v, before[k]) for k, v in model.backbones.state_dict().items()]
-            assert all(same) == frozen
+            assert all(same) == (frozen is not None)
 
 
 @pytest.mark.parametrize("augment", [False, True])
@@ -98,7 +124,7 @@ def test_frozen_batch_norm_moves_in_the_official_mode_alone_and_parameters_never
     data = labelled(shards_root, recipe(augment=augment, frozen_mode=mode))
     model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
     before = {k: v.clone() for k, v in model.backbones.state_dict().items()}
-    train(model, data, np.arange(24), data.settings.linear, frozen=True, seed=0)
+    train(model, data, np.arange(24), data.settings.linear, frozen=mode, seed=0)
     moved = {k for k, v in model.backbones.state_dict().items() if not torch.equal(v, before[k])}
     statistics = {name for name, _ in model.backbones.named_buffers()}
     assert moved == (statistics if mode == "official" else set())
@@ -114,22 +140,111 @@ def test_training_on_labels_learns(shards_root, task):
     metric = "map_macro" if task == "classification" else "miou"
     test = data.shards.rows("test")
     before = evaluate(model, data, test).metrics[metric]
-    train(model, data, data.shards.rows("train"), data.settings.fine_tune, frozen=False, seed=0)
+    train(model, data, data.shards.rows("train"), data.settings.fine_tune, frozen=None, seed=0)
     assert evaluate(model, data, test).metrics[metric] > before + 20
 
 
-def test_cached_features_train_the_head_that_re_encoding_trains(shards_root, monkeypatch):
-    chosen = recipe(augment=False)
-    data, rows = labelled(shards_root, chosen), np.arange(24)
-    heads = []
-    for cached in (True, False):
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_cached_features_train_the_head_that_re_encoding_trains(shards_root, task):
+    """The fast road is the plain one, to rounding: weights, metrics, and with one input absent."""
+    data, rows = labelled(shards_root, recipe(task, augment=False)), np.arange(24)
+    test = data.shards.rows("test")
+    heads, scores, missing = [], [], []
+    for features in (FrozenFeatures(), None):
         torch.manual_seed(0)
-        model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
-        if not cached:
-            monkeypatch.setattr("decur.transfer.train._cached_head", lambda *args: None)
-        train(model, data, rows, chosen.linear, frozen=True, seed=0)
-        heads.append(model.classifier.weight.detach())
-    torch.testing.assert_close(heads[0], heads[1], rtol=1e-3, atol=1e-5)
+        head = LateFusion if task == "classification" else FCN
+        model = head([build_backbone("tiny", c) for c in (2, 3)], 3)
+        how = {"frozen": "eval", "seed": 0, "features": features}
+        train(model, data, rows, data.settings.linear, **how)
+        heads.append([p.detach() for n, p in model.named_parameters() if "backbones" not in n])
+        scores.append(evaluate(model, data, test, features).metrics)
+        found = evaluate_missing(model, data, test, rows, features)
+        missing.append(found["optical"]["mean"].metrics)
+    for fast, plain in zip(*heads, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-3, atol=1e-4)
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
+    assert missing[0] == pytest.approx(missing[1], abs=0.1)
+
+
+def test_frozen_images_are_encoded_once_for_all_heads_rates_and_fractions(
+    shards_root, tmp_path, pairs, monkeypatch
+):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    seen = []
+    encode = LateFusion.encode
+
+    def counted(model, modality, x):
+        seen.append(len(x))
+        return encode(model, modality, x)
+
+    monkeypatch.setattr(LateFusion, "encode", counted)
+    head = {"optimizer": "sgd", "lr": 0.1, "lr_sweep": [0.1, 0.5], "epochs": 4}
+    settings = transfer_settings(recipe(linear=head, augment=False))
+    cells = [
+        Cell("pairs", "sar+optical", "linear", 100),
+        Cell("pairs", "sar+optical", "linear", 50),
+        Cell("pairs", "sar", "linear", 25),
+        Cell("pairs", "sar+optical", "knn", 100),
+    ]
+    transfer(settings, cells, weights, shards_root.parent, tmp_path)
+    constants = 2 * 2 * 2  # two substitutes of two modalities, in two multimodal cells
+    assert sum(seen) - constants == 2 * (48 + 24)
+    sweep = json.loads((tmp_path / str(cells[0]) / "metrics.json").read_text())["sweep"]
+    assert [tried["lr"] for tried in sweep] == [0.1, 0.5]
+
+
+def test_a_sweep_takes_the_rate_that_does_best_on_held_out_labels(shards_root, tmp_path, pairs):
+    """A rate of next to nothing cannot learn; evaluation data must not choose."""
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    cell = Cell("pairs", "sar+optical", "fine-tune")
+
+    def product(**changes):
+        head = {"optimizer": "adamw", "lr": 0.01, "epochs": 8, **changes}
+        settings = transfer_settings(recipe(fine_tune=head))
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+        return json.loads((tmp_path / str(cell) / "metrics.json").read_text())
+
+    swept, plain = product(lr=0.5, lr_sweep=[1e-9, 0.01]), product()
+    assert swept["lr"] == plain["lr"] == 0.01
+    assert swept["metrics"] == plain["metrics"]
+    assert swept["sweep"][1]["map_micro"] > swept["sweep"][0]["map_micro"]
+    assert "sweep" not in plain
+
+
+def test_a_sweep_needs_ten_labels(shards_root, tmp_path, pairs):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    head = {"optimizer": "adamw", "lr": 0.01, "lr_sweep": [0.1], "epochs": 1}
+    settings = transfer_settings(recipe(linear=head))
+    cell = Cell("pairs", "sar", "linear", 10)
+    with pytest.raises(DecurError, match="lr_sweep: 4 labelled samples are too few"):
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_nearest_neighbours_need_no_training(shards_root, tmp_path, pairs, task):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    cell = Cell("pairs", "sar+optical", "knn", 50)
+    transfer(transfer_settings(recipe(task)), [cell], weights, shards_root.parent, tmp_path)
+    found = json.loads((tmp_path / str(cell) / "metrics.json").read_text())
+    names = {"classification": {"map_micro", "map_macro"}, "segmentation": {"dominant_class"}}
+    assert found["metrics"].keys() == names[task]
+    assert found["counts"] == {"train": 24}
+    assert len((tmp_path / str(cell) / "labels.txt").read_text().splitlines()) == 24
+
+
+def test_weight_decay_can_spare_biases_and_norms():
+    model = LateFusion([build_backbone("tiny", 2)], 3)
+    for spared in (True, False):
+        recipe = Recipe(optimizer="adamw", lr=0.1, weight_decay=0.1, epochs=1, decay_1d=not spared)
+        decays = {
+            parameter: group["weight_decay"]
+            for group in build_optimizer(model, recipe).param_groups
+            for parameter in group["params"]
+        }
+        assert len(decays) == len(list(model.parameters()))
+        for name, parameter in model.named_parameters():
+            one = name.endswith("bias") or ".1." in name
+            assert decays[parameter] == (0 if spared and one else 0.1), name
 
 
 def test_a_batch_of_ignored_pixels_has_no_gradient():
@@ -142,8 +257,8 @@ def test_a_batch_of_ignored_pixels_has_no_gradient():
 
 def test_batch_norm_in_training_mode_refuses_one_sample(shards_root):
     model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
-    for frozen, mode in ((False, "eval"), (True, "official")):
-        data = labelled(shards_root, recipe(frozen_mode=mode))
+    for frozen in (None, "official"):
+        data = labelled(shards_root, recipe())
         with pytest.raises(DecurError, match="needs two labelled samples"):
             train(model, data, np.arange(1), data.settings.fine_tune, frozen=frozen, seed=0)
 
@@ -152,7 +267,7 @@ def test_a_linear_head_trains_on_one_sample(shards_root):
     data = labelled(shards_root, recipe())
     model = LateFusion([build_backbone("tiny", c) for c in (2, 3)], 3)
     before = model.classifier.weight.clone()
-    train(model, data, np.arange(1), data.settings.linear, frozen=True, seed=0)
+    train(model, data, np.arange(1), data.settings.linear, frozen="eval", seed=0)
     assert not torch.equal(model.classifier.weight, before)
     assert evaluate(model, data, np.arange(1)).metrics["map_micro"] >= 0
 
@@ -268,7 +383,7 @@ def test_images_smaller_than_the_crop_are_enlarged_to_it(shards_root, task):
     model = (LateFusion if task == "classification" else FCN)(
         [build_backbone("tiny", c) for c in (2, 3)], 3
     )
-    train(model, data, np.arange(12), data.settings.linear, frozen=True, seed=0)
+    train(model, data, np.arange(12), data.settings.linear, frozen="eval", seed=0)
     scores = evaluate(model, data, data.shards.rows("test"))
     assert all(np.isfinite(score) for score in scores.metrics.values())
 
@@ -310,7 +425,7 @@ def test_no_head_is_trained_on_or_before_a_wrong_label(shards_root, tmp_path, mo
         return found
 
     monkeypatch.setattr(PairedShards, "masks", with_a_wrong_label)
-    monkeypatch.setattr("decur.transfer.run.train", lambda *args, **kwargs: pytest.fail("trained"))
+    monkeypatch.setattr("decur.transfer.fit.train", lambda *args, **kwargs: pytest.fail("trained"))
     settings, cell = transfer_settings(recipe("segmentation")), Cell("pairs", "sar", "linear")
     with pytest.raises(DecurError, match="has the label 9") as caught:
         transfer(settings, [cell], weights, shards_root.parent, tmp_path)
@@ -358,16 +473,16 @@ def test_a_curve_changes_nothing_and_keeps_the_best_beside_the_last(
         return {key: value for key, value in found.items() if key != "provenance"}
 
     plain, watched = product(), product(evaluate_every=2)
-    curve, best = watched.pop("curve"), watched.pop("best")
+    points, best = watched.pop("curve"), watched.pop("best")
     assert watched == plain
-    assert [point["epoch"] for point in curve] == [2, 4, 5]
-    assert curve[-1]["map_micro"] == plain["metrics"]["map_micro"]
-    top = max(curve, key=lambda point: point["map_micro"])
+    assert [point["epoch"] for point in points] == [2, 4, 5]
+    assert points[-1]["map_micro"] == plain["metrics"]["map_micro"]
+    top = max(points, key=lambda point: point["map_micro"])
     assert (best["epoch"], best["map_micro"]) == (top["epoch"], top["map_micro"])
     assert best.keys() == plain["metrics"].keys() | {"epoch"}
 
 
-@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("frozen", ["eval", None])
 def test_looking_at_a_model_in_training_leaves_the_same_weights(shards_root, frozen):
     """Dropout draws from the global random state, which an evaluation must leave alone."""
     weights = []
@@ -392,7 +507,7 @@ def test_looking_at_a_model_in_training_leaves_the_same_weights(shards_root, fro
 def test_the_best_epoch_is_the_first_of_the_highest_and_never_one_without_a_number():
     scores = [float("nan"), 40.0, 60.0, 60.0, 50.0]
     looks = [(e, Scores({"miou": s, "accuracy": e}, [])) for e, s in enumerate(scores, start=1)]
-    assert _curve(looks, "miou")["best"] == {"epoch": 3, "miou": 60, "accuracy": 3}
+    assert curve(looks, "miou")["best"] == {"epoch": 3, "miou": 60, "accuracy": 3}
 
 
 def test_alignment_is_written_for_every_dimension_and_batch(shards_root, tmp_path):

@@ -1,0 +1,54 @@
+"""The fast road of frozen backbones: each image is encoded once, for every head that reads it."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decur.models.heads import TransferModel
+from decur.transfer.data import LabelledData, batches
+
+Parts = list[list[Tensor]]
+"""What every modality gives of a batch: `parts[modality]`, see `TransferModel.encode`."""
+
+
+class FrozenFeatures:
+    """What one run's frozen backbones give of one dataset, by modality and row.
+
+    Of the deterministic views, with the backbones in evaluation mode. Label fractions, learning
+    rates, choices of modalities and nearest neighbours all read the same features.
+    """
+
+    def __init__(self) -> None:
+        self._features: dict[str, list[Tensor]] = {}
+        self._positions: dict[str, NDArray[np.int64]] = {}
+        self.size = (0, 0)
+
+    @torch.no_grad()
+    def add(self, model: TransferModel, data: LabelledData, rows: NDArray[np.int64]) -> None:
+        """Encode the rows that are not there yet, by the model's (frozen) backbones."""
+        model.backbones.eval()
+        for i, name in enumerate(data.presets):
+            at = self._positions.setdefault(name, np.full(len(data.shards), -1))
+            new = rows[at[rows] < 0]
+            if not len(new):
+                continue
+            encoded = []
+            for batch in batches(new):
+                x = data.view(name, batch)
+                encoded.append(model.encode(i, x))
+                self.size = (x.shape[-2], x.shape[-1])
+            at[new] = np.arange(len(new)) + at.max() + 1
+            known = [self._features[name]] if name in self._features else []
+            self._features[name] = [
+                torch.cat(parts) for parts in zip(*known, *encoded, strict=True)
+            ]
+
+    def read(self, data: LabelledData, rows: NDArray[np.int64]) -> Parts:
+        """The parts of rows that were added before, of the data's modalities."""
+        parts = []
+        for name in data.presets:
+            features = self._features[name]
+            at = torch.from_numpy(self._positions[name][rows]).to(features[0].device)
+            parts.append([feature[at] for feature in features])
+        return parts
