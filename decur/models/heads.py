@@ -61,7 +61,9 @@ class FCN(TransferModel):
     """The last three stages of all modalities, each reduced, classified, enlarged, and summed.
 
     The released code enlarges before it classifies; both are linear and the 1x1 convolution acts
-    on each pixel alone, so the order does not change the result and this one is far cheaper.
+    on each pixel alone, so the order does not change the result and this one is far cheaper. So is
+    enlarging as a product with the weights of each row and column, whose backward pass is one too;
+    the last product sums the stages.
     """
 
     def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:
@@ -79,10 +81,20 @@ class FCN(TransferModel):
 
     def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
         """Class logits `(N, classes, *size)`."""
-        total: Tensor | None = None
+        rows, weights = [], []
         stages = zip(*parts, strict=True)
         for reduce, classify, maps in zip(self.reduce, self.classify, stages, strict=True):
             logits = classify(reduce(torch.cat(maps, dim=1)))
-            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
-            total = logits if total is None else total + logits
-        return cast(Tensor, total)
+            down, across = (
+                _interpolation(length, count, logits)
+                for length, count in zip(logits.shape[-2:], size, strict=True)
+            )
+            rows.append(down @ logits)
+            weights.append(across)
+        return torch.cat(rows, dim=-1) @ torch.cat(weights, dim=1).T
+
+
+def _interpolation(length: int, count: int, like: Tensor) -> Tensor:
+    """Weights `(count, length)` that enlarge a line linearly, its end points kept."""
+    unit = torch.eye(length, device=like.device, dtype=like.dtype)[None]
+    return F.interpolate(unit, size=count, mode="linear", align_corners=True)[0].T
