@@ -20,8 +20,9 @@ RATIO = 4
 EPS = 1e-6
 DROP_PATH = 0.1
 
-WIDTHS = {"mit_b0": (32, 64, 160, 256)}
+WIDTHS = {"mit_tiny": (16, 32, 80, 128), "mit_b0": (32, 64, 160, 256)}
 DEPTHS = {
+    "mit_tiny": (1, 1, 1, 1),  # ours, for small scenes
     "mit_b0": (2, 2, 2, 2),
     "mit_b1": (2, 2, 2, 2),
     "mit_b2": (3, 4, 6, 3),
