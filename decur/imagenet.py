@@ -48,8 +48,9 @@ def load_imagenet(backbone: Backbone, path: Path, *, arch: str) -> None:
         DecurError: the file is missing, unreadable or of another architecture.
     """
     own = backbone.state_dict()
-    given = _our_names(backbone, read_tensors(path))
-    given = {name: t for name, t in given.items() if not name.startswith(CLASSIFIERS)}
+    published = read_tensors(path)
+    kept = {name: t for name, t in published.items() if not name.startswith(CLASSIFIERS)}
+    given = _our_names(backbone, kept)
     for name, tensor in own.items():
         if name.endswith("num_batches_tracked"):  # not in older files, and of no effect
             given.setdefault(name, tensor)
@@ -93,9 +94,7 @@ def _our_names(backbone: Backbone, given: Mapping[str, Tensor]) -> dict[str, Ten
     if isinstance(backbone, MixTransformer):
         return _from_segformer(given)
     if isinstance(backbone, VisionTransformer):
-        return {
-            name if name.startswith(CLASSIFIERS) else f"vit.{name}": given[name] for name in given
-        }
+        return {f"vit.{name}": tensor for name, tensor in given.items()}
     return dict(given)
 
 

@@ -17,7 +17,7 @@ from decur.models.backbone import Backbone
 from decur.models.mit import DEPTHS, HEADS, MixTransformer, initialise
 
 DECODER_WIDTH = 512
-TINY_DECODER_WIDTH = 64  # of mit_tiny, beside which the description's would be most of the model
+TINY_DECODER_WIDTH = 64  # of mit_tiny, in proportion to its own widths
 
 
 class Rectification(nn.Module):
