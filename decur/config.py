@@ -398,13 +398,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
         elif part != FROM_IMAGENET:
             raise DecurError(f"variant '{variant}': cannot read '{part}'")
     if starts_from_imagenet(settings.method, variant):
-        changes["imagenet"] = imagenet_file(settings, variant)
-        if changes["imagenet"] is None:
-            raise DecurError(
-                f"scenarios.{settings.scenario}.pretrain: no file of ImageNet weights of "
-                f"{changes.get('arch', settings.arch)}, from which method '{settings.method}', "
-                f"variant '{variant}' starts; give `imagenet` (of `arch_large`: `imagenet_large`)"
-            )
+        changes["imagenet"] = _needed_imagenet_file(settings, variant)
     changes["dim_common"] = round(share * changes.get("dim", settings.dim))
     return settings.model_copy(update=changes)
 
@@ -433,6 +427,17 @@ def imagenet_file(pretrain: Pretrain, variant: str) -> str | None:
     """The file of ImageNet weights of the variant's backbone; None where the config has none."""
     large = pretrain.arch_large is not None and "large" in variant.split("_")
     return pretrain.imagenet_large if large else pretrain.imagenet
+
+
+def _needed_imagenet_file(settings: PretrainSettings, variant: str) -> str:
+    file = imagenet_file(settings, variant)
+    if file is None:
+        raise DecurError(
+            f"scenarios.{settings.scenario}.pretrain: method '{settings.method}', variant "
+            f"'{variant}' starts from ImageNet weights, and there is no file of them; give "
+            "`imagenet` (for `arch_large`: `imagenet_large`)"
+        )
+    return file
 
 
 def _is_percent(text: str) -> bool:
