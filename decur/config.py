@@ -24,10 +24,14 @@ Method = Literal[
     "clip",
     "random",
     "supervised",
+    "imagenet",
 ]
 Scenario = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-UNTRAINED = ("random", "supervised")
-"""Methods that pretrain nothing: their backbones are the seeded initialisation."""
+UNTRAINED = ("random", "supervised", "imagenet")
+"""Methods that pretrain nothing: their backbones are the seeded initialisation, or ImageNet's."""
+
+FROM_IMAGENET = "from-imagenet"
+"""The part of a variant that starts pretraining from ImageNet weights."""
 
 CONTRASTIVE = ("simclr", "clip")
 """Methods with a small projector of their own: 512 hidden and 128 embedding dimensions."""
@@ -131,6 +135,17 @@ class Pretrain(Strict):
     dataset: str
     splits: tuple[str, ...] = Field(("train",), description="splits of the dataset to pretrain on")
     arch: str = "resnet50"
+    imagenet: str | None = Field(
+        None,
+        description="file of ImageNet weights of `arch`, as published (.pth or .safetensors), for "
+        "the method `imagenet` and the variant `from-imagenet`",
+    )
+    arch_large: str | None = Field(
+        None,
+        description="backbone of the variant `large` (Table 3 takes a larger Mix Transformer for "
+        "NYUv2); null: the variant changes nothing",
+    )
+    imagenet_large: str | None = Field(None, description="file of ImageNet weights of `arch_large`")
     crop: Count = 224
     epochs: Count = 100
     batch_size: Annotated[int, Field(ge=2)] = 256
@@ -361,7 +376,10 @@ class Config(Strict):
 
 
 class PretrainSettings(Pretrain):
-    """Everything a pretraining job reads; `modalities` maps a modality to its augmentation."""
+    """Everything a pretraining job reads; `modalities` maps a modality to its augmentation.
+
+    `imagenet` is the file that this very run starts from, null where it starts at random.
+    """
 
     scenario: Scenario
     method: Method
@@ -429,12 +447,14 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
 
     Parts: `dim-<K>` (keeps the share of common dimensions), `common-<percent>` (100: without
     decoupling), `no-intra`, `no-projector` (the loss acts on the features), `official` (the
-    released code's weighting, shared projector and settings of the baselines), `data-<dataset>`.
+    released code's weighting, shared projector and settings of the baselines), `data-<dataset>`,
+    `from-imagenet` (the backbones start from ImageNet weights), `large` (`arch_large`, if any).
+    ImageNet files that the run does not start from are left out of the result.
 
     Raises:
-        DecurError: a part that is none of these.
+        DecurError: a part that is none of these, or no file of the ImageNet weights to start from.
     """
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"imagenet": None, "arch_large": None, "imagenet_large": None}
     share = settings.dim_common / settings.dim
     for part in [] if variant == "default" else variant.split("_"):
         key, _, value = part.partition("-")
@@ -454,18 +474,51 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
                 changes["head_dim"] = 2048
         elif key == "data" and value:
             changes["dataset"] = value
-        else:
+        elif part == "large":
+            changes["arch"] = settings.arch_large or settings.arch
+        elif part != FROM_IMAGENET:
             raise DecurError(f"variant '{variant}': cannot read '{part}'")
+    if starts_from_imagenet(settings.method, variant):
+        changes["imagenet"] = _needed_imagenet_file(settings, variant)
     changes["dim_common"] = round(share * changes.get("dim", settings.dim))
     return settings.model_copy(update=changes)
 
 
 def canonical_variant(config: Config, scenario: Scenario, variant: str) -> str:
-    """The variant without the parts that are the scenario's default anyway."""
-    default = pretrain_settings(config, Run(scenario, "decur"))
+    """The variant without the parts that are the scenario's default anyway.
+
+    To start from ImageNet weights never is, and which file that takes only the whole variant tells.
+    """
     parts = [] if variant == "default" else variant.split("_")
-    changing = [part for part in parts if apply_variant(default, part) != default]
+
+    def settings(part: str) -> PretrainSettings:
+        return pretrain_settings(config, Run(scenario, "decur", part))
+
+    default = settings("default")
+    changing = [part for part in parts if part == FROM_IMAGENET or settings(part) != default]
     return "_".join(changing) or "default"
+
+
+def starts_from_imagenet(method: str, variant: str) -> bool:
+    """Whether a run's backbones start from a file of ImageNet weights."""
+    return method == "imagenet" or FROM_IMAGENET in variant.split("_")
+
+
+def imagenet_file(pretrain: Pretrain, variant: str) -> str | None:
+    """The file of ImageNet weights of the variant's backbone; None where the config has none."""
+    large = pretrain.arch_large is not None and "large" in variant.split("_")
+    return pretrain.imagenet_large if large else pretrain.imagenet
+
+
+def _needed_imagenet_file(settings: PretrainSettings, variant: str) -> str:
+    file = imagenet_file(settings, variant)
+    if file is None:
+        raise DecurError(
+            f"scenarios.{settings.scenario}.pretrain: method '{settings.method}', variant "
+            f"'{variant}' starts from ImageNet weights, and there is no file of them; give "
+            "`imagenet` (for `arch_large`: `imagenet_large`)"
+        )
+    return file
 
 
 def _is_percent(text: str) -> bool:

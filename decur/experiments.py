@@ -13,7 +13,15 @@ from typing import Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from decur.config import Config, Scenario, Strict, canonical_variant, first_problem
+from decur.config import (
+    Config,
+    Scenario,
+    Strict,
+    canonical_variant,
+    first_problem,
+    imagenet_file,
+    starts_from_imagenet,
+)
 from decur.errors import DecurError
 from decur.paths import Cell, Run
 
@@ -101,7 +109,8 @@ class Experiment(Strict):
 class Entry:
     """One cell of a table: what stands in it, and the runs (one a seed) that measure it.
 
-    `runs` is empty where the scale does not include the row's method.
+    `runs` is empty where the scale does not include the row's method, or the scenario has no file
+    of the ImageNet weights that it starts from.
     """
 
     row: Row
@@ -164,6 +173,9 @@ def entries(experiment: Experiment, config: Config) -> list[Entry]:
 
 def _runs(row: Row, scenario: Scenario, config: Config) -> tuple[Run, ...]:
     if row.method not in config.methods or scenario not in config.scenarios:
+        return ()
+    file = imagenet_file(config.scenarios[scenario].pretrain, row.variant)
+    if starts_from_imagenet(row.method, row.variant) and file is None:
         return ()
     variant = canonical_variant(config, scenario, row.variant)
     return tuple(Run(scenario, row.method, variant, seed) for seed in config.seeds)

@@ -34,6 +34,7 @@ class Style(NamedTuple):
 STYLES = {
     "random": Style("#d0d0d0", "x", ""),
     "supervised": Style("#808080", "+", ".."),
+    "imagenet": Style("#f0e442", "*", "oo"),
     "simclr": Style("#56b4e9", "v", "xx"),
     "clip": Style("#cc79a7", "^", "++"),
     "vicreg": Style("#009e73", "D", "--"),

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from decur.config import UNTRAINED, PretrainSettings
 from decur.cuda_graph import GraphedStep
 from decur.distributed import count_ranks, is_main, rank, world_size
 from decur.errors import DecurError
+from decur.imagenet import load_imagenet
 from decur.interrupt import stop_request
 from decur.loader import SideStream, ahead
 from decur.methods import METHODS, Embeddings, Terms, build_model, count_views, dims_common
+from decur.models.backbone import Backbone
 from decur.models.batch_norm import synchronise_batch_norm
 from decur.models.recompute import recompute_backbones
 from decur.models.two_branch import TwoBranch
@@ -49,10 +52,14 @@ def pretrain(
         DecurError: unusable settings or data, or a loss that is not finite.
     """
     shards = PairedShards(shards_root)
-    model = build_model(settings, shards).to(device)
-    origin = provenance(settings, {settings.dataset: shards.card["checksum"]})
+    model = build_model(settings, shards)
+    inputs = {settings.dataset: shards.card["checksum"]}
+    inputs |= start_from_imagenet(model, settings)
+    model.to(device)
+    origin = provenance(settings, inputs)
     if settings.method in UNTRAINED:
-        set_batch_statistics(model, settings, shards)
+        if settings.imagenet is None:  # a file brings the statistics with its weights
+            set_batch_statistics(model, settings, shards)
     else:
         identity = json.dumps([origin["settings"], origin["inputs"]], sort_keys=True)
         name = hashlib.sha256(identity.encode()).hexdigest()
@@ -64,6 +71,26 @@ def pretrain(
     bands = {name: list(shards.bands(name)) for name in settings.modalities}
     save_model(weights, model, {"provenance": origin, "bands": bands})
     return weights
+
+
+def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[str, str]:
+    """Fill both backbones from the run's ImageNet file, if any; returns its name and SHA-256.
+
+    Raises:
+        DecurError: the method needs a file and has none, or the file does not fit.
+    """
+    if settings.imagenet is None:
+        if settings.method == "imagenet":
+            raise DecurError(
+                f"scenarios.{settings.scenario}.pretrain.imagenet: method 'imagenet' needs a file "
+                f"of ImageNet weights of {settings.arch}; give one"
+            )
+        return {}
+    path = Path(settings.imagenet)
+    for backbone in model.backbones:
+        load_imagenet(cast(Backbone, backbone), path, arch=settings.arch)
+    with path.open("rb") as file:
+        return {path.name: f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"}
 
 
 @torch.no_grad()

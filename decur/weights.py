@@ -54,8 +54,21 @@ def load_backbone(
         DecurError: naming the first parameter that is missing, left over or of another shape.
     """
     backbone = build_backbone(arch, in_chans)
-    given = dict(weights) if isinstance(weights, Mapping) else read_weights(Path(weights))[0]
+    given = weights if isinstance(weights, Mapping) else read_weights(Path(weights))[0]
     where = "weights" if isinstance(weights, Mapping) else str(weights)
+    fill_backbone(backbone, given, where, arch=arch, in_chans=in_chans)
+    return backbone
+
+
+def fill_backbone(
+    backbone: Backbone, given: Mapping[str, Tensor], where: str, *, arch: str, in_chans: int
+) -> None:
+    """Set all parameters and buffers of a backbone; errors call it by `arch` and `in_chans`.
+
+    Raises:
+        DecurError: naming `where` and the first tensor that is missing, left over or of another
+            shape; the backbone is as it was.
+    """
     for name, parameter in backbone.state_dict().items():
         if name not in given:
             raise DecurError(f"{where}: '{name}' of {arch} is missing; is it another backbone?")
@@ -68,4 +81,3 @@ def load_backbone(
     if extra:
         raise DecurError(f"{where}: '{extra[0]}' is not part of {arch}; is it another backbone?")
     backbone.load_state_dict(given)
-    return backbone

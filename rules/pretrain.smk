@@ -5,6 +5,7 @@
 rule pretrain:
     input:
         lambda w: PATHS.card(SETTINGS[w.run].dataset),
+        lambda w: SETTINGS[w.run].imagenet or [],
     output:
         PATHS.weights("{run}"),
     log:

@@ -1,4 +1,4 @@
-"""All backbones by name: the demo's small net, ResNets, Mix Transformers, a vision transformer.
+"""All backbones by name: a small net for the demo, ResNets, Mix Transformers, a vision transformer.
 
 Parameter names of the ResNets are torchvision's, so that weights travel without renaming.
 """
@@ -93,7 +93,9 @@ class VisionTransformer(Backbone):
 
 
 def build_backbone(arch: str, in_chans: int) -> Backbone:
-    """A freshly initialised backbone: tiny, resnet18, resnet50, mit_b0 to mit_b5, or vit_s16.
+    """A freshly initialised backbone by name.
+
+    tiny, resnet18, resnet50, vit_s16, mit_tiny, or mit_b0 to mit_b5.
 
     Raises:
         DecurError: an unknown architecture.

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from decur.errors import DecurError
 from decur.models.backbone import Backbone
 from decur.models.heads import TransferModel
-from decur.models.mit import HEADS, MixTransformer, initialise
+from decur.models.mit import DEPTHS, HEADS, MixTransformer, initialise
 
 DECODER_WIDTH = 512
+TINY_DECODER_WIDTH = 64  # of mit_tiny, in proportion to its own widths
 
 
 class Rectification(nn.Module):
@@ -118,13 +119,13 @@ class Decoder(nn.Module):
     convolution acts on each pixel alone, so the result is the same and the cost a third.
     """
 
-    def __init__(self, dims: Sequence[int], classes: int) -> None:
+    def __init__(self, dims: Sequence[int], classes: int, width: int = DECODER_WIDTH) -> None:
         super().__init__()
-        self.reduce = nn.ModuleList(nn.Linear(dim, DECODER_WIDTH) for dim in dims)
-        self.fuse = nn.Conv2d(len(dims) * DECODER_WIDTH, DECODER_WIDTH, 1)
-        self.norm = nn.BatchNorm2d(DECODER_WIDTH, eps=1e-3, momentum=0.1)
+        self.reduce = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
+        self.fuse = nn.Conv2d(len(dims) * width, width, 1)
+        self.norm = nn.BatchNorm2d(width, eps=1e-3, momentum=0.1)
         self.dropout = nn.Dropout2d(0.1)
-        self.classify = nn.Conv2d(DECODER_WIDTH, classes, 1)
+        self.classify = nn.Conv2d(width, classes, 1)
         for convolution in (self.fuse, self.classify):
             nn.init.kaiming_normal_(convolution.weight, mode="fan_in", nonlinearity="relu")
 
@@ -151,16 +152,17 @@ class CMX(TransferModel):
     def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:
         super().__init__(backbones)
         archs = [b.arch if isinstance(b, MixTransformer) else type(b).__name__ for b in backbones]
-        if len(archs) != 2 or archs[0] != archs[1] or not archs[0].startswith("mit_"):
+        if len(archs) != 2 or archs[0] != archs[1] or archs[0] not in DEPTHS:
             raise DecurError(
-                f"CMX takes two backbones of one of mit_b0 to mit_b5, not {', '.join(archs)}"
+                f"CMX takes two backbones of one of {', '.join(DEPTHS)}, not {', '.join(archs)}"
             )
         dims = backbones[0].stage_dims
         self.rectify = nn.ModuleList(Rectification(dim) for dim in dims)
         self.fuse = nn.ModuleList(
             Fusion(dim, heads) for dim, heads in zip(dims, HEADS, strict=True)
         )
-        self.decoder = Decoder(dims, classes)
+        width = TINY_DECODER_WIDTH if archs[0] == "mit_tiny" else DECODER_WIDTH
+        self.decoder = Decoder(dims, classes, width)
         self.rectify.apply(initialise)
         self.fuse.apply(initialise)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from decur.errors import DecurError
 from decur.models.backbone import Backbone
 
 HEADS = (1, 2, 5, 8)
@@ -19,9 +20,12 @@ REDUCTION = (8, 4, 2, 1)
 RATIO = 4
 EPS = 1e-6
 DROP_PATH = 0.1
+SMALLEST = 29
+"""Pixels a side that still give the first stage's attention one key."""
 
-WIDTHS = {"mit_b0": (32, 64, 160, 256)}
+WIDTHS = {"mit_tiny": (16, 32, 80, 128), "mit_b0": (32, 64, 160, 256)}
 DEPTHS = {
+    "mit_tiny": (1, 1, 1, 1),  # ours, for small scenes
     "mit_b0": (2, 2, 2, 2),
     "mit_b1": (2, 2, 2, 2),
     "mit_b2": (3, 4, 6, 3),
@@ -139,7 +143,16 @@ class MixTransformer(Backbone):
         self.apply(initialise)
 
     def stage(self, number: int, x: Tensor) -> Tensor:
-        """Stage 1 to 4 on the map before it, `(N, C, H, W)` -> `(N, D, H', W')`."""
+        """Stage 1 to 4 on the map before it, `(N, C, H, W)` -> `(N, D, H', W')`.
+
+        Raises:
+            DecurError: an image too small for the first stage's attention.
+        """
+        if number == 1 and min(x.shape[-2:]) < SMALLEST:
+            raise DecurError(
+                f"{self.arch}: images of {x.shape[-2]} x {x.shape[-1]} pixels are too small; "
+                f"crops need at least {SMALLEST} pixels a side"
+            )
         for part in ("patch_embed", "block", "norm"):
             x = self.get_submodule(f"{part}{number}")(x)
         return x.permute(0, 3, 1, 2)

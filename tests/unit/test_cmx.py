@@ -173,14 +173,29 @@ def test_modules_start_as_documented():
 # B0: sum C =  512, sum C^2 =  96 256: 2 *  3 319 392 +  4 156 936 + 1 334 824
 # B2: sum C = 1024, sum C^2 = 385 024: 2 * 24 196 288 + 16 591 880 + 1 596 968
 # B5: as B2 with 2 * 81 443 008
+# tiny: sum C = 256, sum C^2 = 24 064: 2 * 484 528 + 1 043 720 + 35 816, its decoder 64 wide
 @pytest.mark.parametrize(
     ("arch", "parameters"),
-    [("mit_b0", 12_130_544), ("mit_b2", 66_581_424), ("mit_b5", 181_074_864)],
+    [
+        ("mit_tiny", 2_048_592),
+        ("mit_b0", 12_130_544),
+        ("mit_b2", 66_581_424),
+        ("mit_b5", 181_074_864),
+    ],
 )
 def test_cmx_has_the_sizes_that_its_description_gives(arch, parameters):
     with torch.device("meta"):
         model = cmx(40, arch=arch)
     assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_the_small_cmx_trains_where_its_last_stage_is_one_pixel():
+    model = cmx(arch="mit_tiny").train()
+    xs = [torch.randn(4, 3, 32, 32) for _ in range(2)]
+    logits = model(xs)
+    assert logits.shape == (4, 5, 32, 32)
+    F.cross_entropy(logits, torch.randint(5, (4, 32, 32))).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("size", [(480, 640), (70, 50), (33, 65)])
@@ -301,7 +316,7 @@ def test_cmx_takes_over_the_backbones_that_it_is_given():
     [["mit_b0"], ["mit_b0"] * 3, ["mit_b0", "mit_b1"], ["tiny", "tiny"], ["resnet18", "mit_b0"]],
 )
 def test_anything_but_two_mix_transformers_of_one_architecture_is_refused(archs):
-    with pytest.raises(DecurError, match="CMX takes two backbones"):
+    with pytest.raises(DecurError, match="CMX takes two backbones of one of mit_tiny, mit_b0, "):
         CMX([build_backbone(arch, 3) for arch in archs], 5)
 
 

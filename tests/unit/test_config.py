@@ -15,6 +15,7 @@ from decur.config import (
 )
 from decur.errors import DecurError
 from decur.experiments import (
+    Experiment,
     alignment_runs,
     chosen_experiments,
     entries,
@@ -104,6 +105,104 @@ def test_a_variant_that_is_the_default_is_no_run_of_its_own(tree):
     config = parse_config(tree)
     assert canonical_variant(config, "rgb-dem", "common-75") == "default"
     assert canonical_variant(config, "rgb-dem", "dim-256_common-50") == "common-50"
+
+
+RGB_DEPTH = {"arch": "mit_b2", "imagenet": "b2.pth"}
+LARGE = {"arch_large": "mit_b5", "imagenet_large": "b5.pth"}
+
+
+def config_with(tree, **changes):
+    tree["scenarios"]["rgb-depth"]["pretrain"] |= changes
+    return parse_config(tree)
+
+
+@pytest.mark.parametrize(
+    ("method", "variant", "changes", "arch", "file"),
+    [
+        ("decur", "default", RGB_DEPTH | LARGE, "mit_b2", None),
+        ("decur", "from-imagenet", RGB_DEPTH | LARGE, "mit_b2", "b2.pth"),
+        ("decur", "large", RGB_DEPTH | LARGE, "mit_b5", None),
+        ("decur", "large_from-imagenet", RGB_DEPTH | LARGE, "mit_b5", "b5.pth"),
+        ("decur", "from-imagenet_large", RGB_DEPTH | LARGE, "mit_b5", "b5.pth"),
+        ("decur", "large_from-imagenet", RGB_DEPTH, "mit_b2", "b2.pth"),
+        ("decur", "large_from-imagenet", LARGE, "mit_b5", "b5.pth"),
+        ("imagenet", "default", RGB_DEPTH | LARGE, "mit_b2", "b2.pth"),
+        ("imagenet", "large", RGB_DEPTH | LARGE, "mit_b5", "b5.pth"),
+        ("imagenet", "large", LARGE, "mit_b5", "b5.pth"),
+    ],
+)
+def test_a_run_reads_the_imagenet_file_that_it_starts_from_and_no_other(
+    tree, method, variant, changes, arch, file
+):
+    config = config_with(tree, **changes)
+    found = pretrain_settings(config, Run("rgb-depth", method, variant))
+    assert (found.arch, found.imagenet) == (arch, file)
+    assert (found.arch_large, found.imagenet_large) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "variant", "changes"),
+    [
+        ("imagenet", "default", {}),
+        ("imagenet", "default", LARGE),
+        ("decur", "from-imagenet", {}),
+        ("decur", "from-imagenet_large", RGB_DEPTH | {"arch_large": "mit_b5"}),
+    ],
+)
+def test_a_start_from_imagenet_without_a_file_is_named(tree, method, variant, changes):
+    config = config_with(tree, **changes)
+    with pytest.raises(
+        DecurError, match=rf"^scenarios\.rgb-depth\.pretrain: .*'{method}'.*'{variant}'.*give `im"
+    ):
+        pretrain_settings(config, Run("rgb-depth", method, variant))
+
+
+def test_large_is_the_default_where_there_is_no_larger_backbone(tree):
+    config = config_with(tree, **RGB_DEPTH)
+    assert canonical_variant(config, "rgb-depth", "large") == "default"
+    assert canonical_variant(config, "rgb-depth", "large_from-imagenet") == "from-imagenet"
+    config = config_with(tree, **LARGE)
+    assert canonical_variant(config, "rgb-depth", "large") == "large"
+    config = config_with(tree, imagenet=None)
+    assert canonical_variant(config, "rgb-depth", "from-imagenet_large") == "from-imagenet_large"
+
+
+def test_rows_that_start_from_imagenet_have_runs_where_there_is_a_file(tree):
+    tree["methods"] += ["imagenet"]
+    rows = [
+        {"label": "I", "method": "imagenet"},
+        {"label": "I large", "method": "imagenet", "variant": "large"},
+        {"label": "D", "method": "decur", "variant": "from-imagenet"},
+        {"label": "D large", "method": "decur", "variant": "from-imagenet_large"},
+    ]
+    tree["scenarios"]["rgb-depth"]["pretrain"] |= RGB_DEPTH
+    panels = [
+        {
+            "label": scenario,
+            "scenario": scenario,
+            "dataset": "nyuv2",
+            "modalities": "rgb",
+            "protocols": ["fine-tune"],
+            "metrics": ["miou"],
+        }
+        for scenario in ("rgb-dem", "rgb-depth")
+    ]
+    experiment = Experiment(title="T", caption="C", rows=rows, panels=panels)
+
+    def runs():
+        return {
+            (entry.row.label, entry.panel.label): [str(run) for run in entry.runs]
+            for entry in entries(experiment, parse_config(tree))
+        }
+
+    without_larger = runs()
+    assert [without_larger[row["label"], "rgb-dem"] for row in rows] == [[]] * 4
+    assert without_larger["I", "rgb-depth"] == ["rgb-depth/imagenet/default/seed-0"]
+    assert without_larger["I large", "rgb-depth"] == without_larger["I", "rgb-depth"]
+    assert without_larger["D large", "rgb-depth"] == ["rgb-depth/decur/from-imagenet/seed-0"]
+    tree["scenarios"]["rgb-depth"]["pretrain"]["arch_large"] = "mit_b5"
+    assert (runs()["I large", "rgb-depth"], runs()["D large", "rgb-depth"]) == ([], [])
+    assert runs()["D", "rgb-depth"] == without_larger["D", "rgb-depth"]
 
 
 def test_experiments_share_runs():

@@ -12,7 +12,9 @@ from decur.models.mit import DEPTHS, EPS, DropPath
 from decur.models.two_branch import TwoBranch, build_projector
 
 
-@pytest.mark.parametrize("arch", ["tiny", "resnet18", "resnet50", "mit_b0", "mit_b1", "vit_s16"])
+@pytest.mark.parametrize(
+    "arch", ["tiny", "resnet18", "resnet50", "mit_tiny", "mit_b0", "mit_b1", "vit_s16"]
+)
 @pytest.mark.parametrize("chans", [1, 2, 3, 13])
 def test_backbones_pool_features_of_any_number_of_channels(arch, chans):
     backbone = build_backbone(arch, chans).eval()
@@ -157,6 +159,14 @@ def test_a_mix_transformers_stages_can_be_run_one_by_one():
         torch.testing.assert_close(x, expected)
 
 
+@pytest.mark.parametrize("side", [32, 40, 48])
+def test_the_small_mix_transformer_trains_on_small_scenes(side):
+    backbone = build_backbone("mit_tiny", 2).train()
+    assert sum(p.numel() for p in backbone.parameters()) < 500_000
+    backbone(torch.rand(2, 2, side, side)).square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in backbone.parameters())
+
+
 def test_paths_are_dropped_whole_and_made_up_for():
     path = DropPath(0.25).train()
     torch.manual_seed(0)
@@ -165,3 +175,10 @@ def test_paths_are_dropped_whole_and_made_up_for():
     assert kept.double().mean() == pytest.approx(0.75, abs=0.03)
     assert torch.equal(y[kept], torch.full_like(y[kept], 1 / 0.75))
     assert torch.equal(path.eval()(y), y)
+
+
+def test_an_image_too_small_for_a_mix_transformer_is_refused_with_its_size():
+    model = build_backbone("mit_tiny", 3)
+    assert model(torch.rand(2, 3, 29, 29)).shape == (2, 128)
+    with pytest.raises(DecurError, match="28 x 64 pixels are too small; crops need at least 29"):
+        model(torch.rand(2, 3, 28, 64))
