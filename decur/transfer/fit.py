@@ -15,11 +15,12 @@ from decur.config import Recipe
 from decur.errors import DecurError
 from decur.models.heads import TransferModel
 from decur.transfer.data import LabelledData, classes_shown
+from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.knn import MASK, classes_of, knn_accuracy, neighbour_votes, pooled
 from decur.transfer.metrics import HEADLINE, Scores, average_precision
 from decur.transfer.missing import evaluate_missing
-from decur.transfer.train import Frozen, evaluate, train
+from decur.transfer.train import Frozen, train
 
 Found = dict[str, Any]
 HELD_OUT = 10

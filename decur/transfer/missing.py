@@ -7,9 +7,9 @@ from torch import Tensor
 
 from decur.models.heads import TransferModel
 from decur.transfer.data import LabelledData, batches
+from decur.transfer.evaluate import logits_of, part_of, parts_of
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.metrics import Scores, Tally
-from decur.transfer.train import encoded
 
 
 @torch.no_grad()
@@ -24,23 +24,24 @@ def evaluate_missing(
 
     The substitute is the absent network input: "zeros", or "mean", its mean over the training
     rows. It is encoded once, and so are the inputs that are there; only the head runs for each.
-    Whole images are read at once, at one scale.
     """
     model.eval()
     means = mean_inputs(data, training_rows)
     substitutes = {"zeros": [torch.zeros_like(x) for x in means], "mean": means}
     constants = {
-        name: [model.encode(i, x) for i, x in enumerate(xs)] for name, xs in substitutes.items()
+        name: [part_of(model, data, i, x) for i, x in enumerate(xs)]
+        for name, xs in substitutes.items()
     }
     tallies = {m: {name: Tally(data.ignore) for name in substitutes} for m in data.presets}
     if features is not None:
         features.add(model, data, rows)
     for batch in batches(rows):
-        parts, size, targets = encoded(model, data, batch, features)
+        (parts, size), targets = parts_of(model, data, batch, features), data.targets(batch)
         for i, of_modality in enumerate(tallies.values()):
             for name, tally in of_modality.items():
                 absent = [x.expand(len(batch), *x.shape[1:]) for x in constants[name][i]]
-                tally.add(model.head([*parts[:i], absent, *parts[i + 1 :]], size), targets)
+                rest = [*parts[:i], absent, *parts[i + 1 :]]
+                tally.add(logits_of(model, data, rest, size), targets)
     return {m: {n: tally.scores() for n, tally in found.items()} for m, found in tallies.items()}
 
 

@@ -1,4 +1,4 @@
-"""Training and evaluation of a transfer model: linear on a frozen backbone, or fine-tuned.
+"""Training of a transfer model: linear on a frozen backbone, or fine-tuned.
 
 Frozen means frozen: in the linear protocol the backbones stay in evaluation mode, batch norm
 included, and what they give of a deterministic view is computed once (`FrozenFeatures`): of the
@@ -18,10 +18,8 @@ from torch.nn import functional as F
 from decur.config import Recipe
 from decur.errors import DecurError
 from decur.models.heads import TransferModel
-from decur.transfer.data import NO_CLASS, LabelledData, batches
-from decur.transfer.features import FrozenFeatures, Parts
-from decur.transfer.metrics import Scores, Tally
-from decur.transfer.sliding import multiscale_scores
+from decur.transfer.data import NO_CLASS, LabelledData
+from decur.transfer.features import FrozenFeatures
 
 Frozen = Literal["eval", "official"]
 """How backbones are frozen while the head trains, see `Transfer.frozen_mode`."""
@@ -95,7 +93,7 @@ def train(
     for step, chosen in enumerate(_orders(len(rows), size, total, seed)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, total)
-        logits, targets = predict(model, data, rows[chosen], features, generator)
+        logits, targets = _predict(model, data, rows[chosen], features, generator)
         loss = batch_loss(logits, targets, data.ignore)
         optimizer.zero_grad()
         loss.backward()
@@ -136,51 +134,15 @@ def _orders(count: int, size: int, total: int, seed: int) -> Iterator[NDArray[np
         yield order[i * size : (i + 1) * size]
 
 
-def encoded(
+def _predict(
     model: TransferModel,
     data: LabelledData,
     rows: NDArray[np.int64],
     features: FrozenFeatures | None,
-    generator: Generator | None = None,
-) -> tuple[Parts, tuple[int, int], Tensor]:
-    """What every modality gives of the rows, the size of their images, and their targets."""
-    if features is not None:
-        return features.read(data, rows), features.size, data.targets(rows)
-    xs, targets = data.inputs(rows, generator)
-    parts = [model.encode(i, x) for i, x in enumerate(xs)]
-    return parts, (xs[0].shape[-2], xs[0].shape[-1]), targets
-
-
-def predict(
-    model: TransferModel,
-    data: LabelledData,
-    rows: NDArray[np.int64],
-    features: FrozenFeatures | None,
-    generator: Generator | None = None,
+    generator: Generator | None,
 ) -> tuple[Tensor, Tensor]:
     """Logits and targets of the rows, augmented if there is a generator."""
-    parts, size, targets = encoded(model, data, rows, features, generator)
-    return model.head(parts, size), targets
-
-
-@torch.no_grad()
-def evaluate(
-    model: TransferModel,
-    data: LabelledData,
-    rows: NDArray[np.int64],
-    features: FrozenFeatures | None = None,
-) -> Scores:
-    """Metrics of the rows, on deterministic views: centre crops, or whole images with masks."""
-    model.eval()
-    tally = Tally(data.ignore)
-    sliding = data.settings.sliding
     if features is not None:
-        features.add(model, data, rows)
-    for batch in batches(rows):
-        if sliding is not None:
-            xs, targets = data.inputs(batch, None)
-            logits = multiscale_scores(model, xs, sliding)
-        else:
-            logits, targets = predict(model, data, batch, features)
-        tally.add(logits, targets)
-    return tally.scores()
+        return model.head(features.read(data, rows), features.size), data.targets(rows)
+    xs, targets = data.inputs(rows, generator)
+    return model(xs), targets

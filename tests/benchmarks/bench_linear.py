@@ -24,9 +24,10 @@ from decur.models.backbones import build_backbone
 from decur.models.heads import FCN, LateFusion
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData
+from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.metrics import HEADLINE
-from decur.transfer.train import evaluate, train
+from decur.transfer.train import train
 
 TASKS = {
     "bigearthnet": ("classification", {"sar": "sar", "optical": "optical"}, LateFusion),

@@ -8,9 +8,10 @@ from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion, TransferModel
 from decur.paths import Cell
 from decur.pretrain import pretrain
+from decur.transfer.evaluate import evaluate
 from decur.transfer.missing import evaluate_missing, mean_inputs
 from decur.transfer.run import transfer
-from decur.transfer.train import evaluate, train
+from decur.transfer.train import train
 from tests.unit.test_pretrain import settings as pretrain_settings
 from tests.unit.test_transfer import labelled, pairs, recipe, transfer_settings
 

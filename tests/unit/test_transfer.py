@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from decur import datasets
 from decur.config import AlignmentSettings, Recipe, Transfer, TransferSettings
@@ -17,13 +18,14 @@ from decur.paths import Cell
 from decur.pretrain import pretrain
 from decur.shards import PairedShards
 from decur.transfer.data import NO_CLASS, LabelledData, classes_shown, label_subset
+from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import curve
 from decur.transfer.metrics import Scores
 from decur.transfer.missing import evaluate_missing
 from decur.transfer.probe import probe_factors, split_dimensions
 from decur.transfer.run import transfer
-from decur.transfer.train import batch_loss, build_optimizer, evaluate, learning_rate, train
+from decur.transfer.train import batch_loss, build_optimizer, learning_rate, train
 from tests.unit.test_pretrain import settings as pretrain_settings
 
 PRESETS = {"sar": "sar", "optical": "optical"}
@@ -519,3 +521,42 @@ def test_alignment_is_written_for_every_dimension_and_batch(shards_root, tmp_pat
     assert lines[0] == "batch,dimension,part,loss"
     assert len(lines) == 1 + 2 * 32  # two batches fit into the 24 held-out samples
     assert sum(",common," in line for line in lines) == 2 * 24
+
+
+CMX = {
+    "crop": [32, 40],
+    "scale_choices": [1.0, 1.5],
+    "batch_size": 12,
+    "sliding": {"window": [32, 32], "scales": [1.0, 1.5], "flip": True},
+    "recipe": {"optimizer": "adamw", "lr": 0.001, "decay_1d": False, "epochs": 2, "warm_up": 0.1},
+}
+
+
+def test_cmx_is_trained_on_both_streams_and_read_by_windows(shards_root, tmp_path, pairs):
+    base = pretrain_settings(epochs=1, arch="mit_tiny", crop=32)
+    weights = pretrain(base, shards_root, tmp_path / "run")
+    chosen = recipe("segmentation", cmx=CMX)
+    settings = transfer_settings(chosen).model_copy(update={"pretrain": base})
+    cell = Cell("pairs", "sar+optical", "cmx")
+    transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+    found = json.loads((tmp_path / str(cell) / "metrics.json").read_text())
+    assert found["metrics"].keys() >= {"miou", "accuracy"}
+    assert all(np.isfinite(score) for score in found["metrics"].values())
+    assert found["missing"].keys() == {"sar", "optical"}
+    assert found["missing"]["sar"]["zeros"] != found["missing"]["optical"]["zeros"]
+
+
+def test_cmx_needs_a_recipe_mix_transformers_and_both_modalities(shards_root, tmp_path, pairs):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    cells = [Cell("pairs", "sar+optical", "cmx"), Cell("pairs", "sar", "cmx")]
+
+    def refused(chosen, cell, message):
+        with pytest.raises(DecurError, match=message):
+            transfer(transfer_settings(chosen), [cell], weights, shards_root.parent, tmp_path)
+
+    refused(recipe("segmentation"), cells[0], "protocol 'cmx': no recipe")
+    chosen = recipe("segmentation", cmx=CMX)
+    refused(chosen, cells[0], "CMX takes two backbones of one of mit_tiny.*, not TinyNet, TinyNet")
+    refused(chosen, cells[1], "CMX takes two backbones")
+    with pytest.raises(ValidationError, match="cmx: is for segmentation only"):
+        recipe("classification", cmx=CMX)

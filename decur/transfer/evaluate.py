@@ -1,0 +1,64 @@
+"""Evaluation of a transfer model on deterministic views: centre crops, or whole images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decur.models.heads import TransferModel
+from decur.transfer.data import LabelledData, batches
+from decur.transfer.features import FrozenFeatures, Parts
+from decur.transfer.metrics import Scores, Tally
+from decur.transfer.sliding import multiscale_scores
+
+
+@torch.no_grad()
+def evaluate(
+    model: TransferModel,
+    data: LabelledData,
+    rows: NDArray[np.int64],
+    features: FrozenFeatures | None = None,
+) -> Scores:
+    """Metrics of the rows; `features`, if the backbones are frozen, saves encoding them again."""
+    model.eval()
+    tally = Tally(data.ignore)
+    if features is not None:
+        features.add(model, data, rows)
+    for batch in batches(rows):
+        parts, size = parts_of(model, data, batch, features)
+        tally.add(logits_of(model, data, parts, size), data.targets(batch))
+    return tally.scores()
+
+
+def parts_of(
+    model: TransferModel,
+    data: LabelledData,
+    rows: NDArray[np.int64],
+    features: FrozenFeatures | None,
+) -> tuple[Parts, tuple[int, int]]:
+    """What every modality alone gives of the rows, and their images' height and width."""
+    if features is not None:
+        return features.read(data, rows), features.size
+    xs = [data.view(name, rows) for name in data.presets]
+    parts = [part_of(model, data, i, x) for i, x in enumerate(xs)]
+    return parts, (xs[0].shape[-2], xs[0].shape[-1])
+
+
+def part_of(model: TransferModel, data: LabelledData, modality: int, x: Tensor) -> list[Tensor]:
+    """What one modality alone gives; where windows slide over the images, these themselves."""
+    return model.encode(modality, x) if data.settings.sliding is None else [x]
+
+
+def logits_of(
+    model: TransferModel,
+    data: LabelledData,
+    parts: Sequence[Sequence[Tensor]],
+    size: tuple[int, int],
+) -> Tensor:
+    """Logits, or scores of sliding windows, of what every modality gave."""
+    sliding = data.settings.sliding
+    if sliding is None:
+        return model.head(parts, size)
+    return multiscale_scores(model, [images for (images,) in parts], sliding)
