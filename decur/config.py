@@ -237,6 +237,9 @@ class Transfer(Strict):
         "mode as in the released code, whose batch norm takes and gathers the batches' statistics",
     )
     batch_size: Count = 256
+    predictions: Literal["none", "all"] | Count = Field(
+        "none", description="how many evaluation samples, evenly spaced, whose predictions are kept"
+    )
     linear: Recipe
     fine_tune: Recipe
 

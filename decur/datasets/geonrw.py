@@ -21,6 +21,7 @@ from decur.datasets.raster import (
     check_not_blank,
     check_same_place,
     check_square,
+    georeference,
     link,
     list_names,
     named,
@@ -151,6 +152,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         mask=resize(mask, settings.pixels, "nearest"),
         place=record.place,
         source=str(paths["rgb"]),
+        georeference=georeference(paths["seg"], settings.pixels, record.patch, GRID),
     )
 
 

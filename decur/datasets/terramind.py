@@ -18,6 +18,7 @@ from decur.datasets.raster import (
     check_not_blank,
     check_same_place,
     check_square,
+    georeference,
     link,
     list_names,
     named,
@@ -143,6 +144,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         mask=resize(labels.astype(np.uint8), settings.pixels, "nearest"),
         place=record.place,
         source=str(record.paths["S2L1C"]),
+        georeference=georeference(record.paths["LULC"], settings.pixels, record.patch, GRID),
     )
 
 

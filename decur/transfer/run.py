@@ -24,6 +24,7 @@ from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, classes_shown, label_subset, whole_view
 from decur.transfer.metrics import HEADLINE, Scores
 from decur.transfer.missing import evaluate_missing
+from decur.transfer.predictions import Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.transfer.train import Head, evaluate, train
 from decur.weights import branch_weights, load_backbone, read_weights
@@ -41,7 +42,8 @@ def transfer(
     """Evaluate the backbones of `weights` in every cell, on the datasets below `shards`.
 
     Writes `out/<cell>/metrics.json`: metrics in percent, and where they came from; beside it, where
-    a head was trained, `labels.txt`: the ids of the training samples whose labels it saw.
+    a head was trained, `labels.txt`: the ids of the training samples whose labels it saw, and
+    `predictions/`, where the recipe asks for them.
     """
     tensors, metadata = read_weights(weights)
     for cell in cells:
@@ -51,7 +53,10 @@ def transfer(
             metrics = _probe(settings, cell, tensors, data)
         else:
             rows = _labelled_rows(cell, data, settings.pretrain.seed)
-            metrics = _train_head(settings, cell, tensors, data, rows, torch.device(device))
+            wanted = settings.recipes[cell.dataset].predictions
+            keep = Predictions(data, datasets.load(cell.dataset).DATASET, wanted)
+            metrics = _train_head(settings, cell, tensors, data, rows, keep, torch.device(device))
+            keep.write(path.with_name("predictions"))
             _write_lines(path.with_name("labels.txt"), data.index["id"].iloc[rows])
         origin = provenance(settings, {cell.dataset: data.card["checksum"]})
         origin["pretrained"] = metadata.get("provenance", {})
@@ -107,6 +112,7 @@ def _train_head(
     tensors: dict[str, Tensor],
     shards: PairedShards,
     rows: NDArray[np.int64],
+    keep: Predictions,
     device: torch.device,
 ) -> dict[str, Any]:
     """What goes into metrics.json: `metrics`, `per_class` by class name, `counts`.
@@ -126,7 +132,7 @@ def _train_head(
     looks: list[tuple[float, Scores]] = []
 
     def look(epoch: float) -> None:
-        looks.append((epoch, evaluate(model, data, test_rows)))
+        looks.append((epoch, evaluate(model, data, test_rows, keep)))
 
     frozen, seed = cell.protocol == "linear", settings.pretrain.seed
     train(model, data, rows, recipe, frozen=frozen, seed=seed, look=look)

@@ -18,6 +18,7 @@ from decur.errors import DecurError
 from decur.models.heads import FCN, LateFusion
 from decur.transfer.data import LabelledData, batches
 from decur.transfer.metrics import Scores, Tally
+from decur.transfer.predictions import Predictions
 
 Head = LateFusion | FCN
 
@@ -146,11 +147,22 @@ def _cached_head(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: LabelledData, rows: NDArray[np.int64]) -> Scores:
-    """Metrics of the rows, on deterministic views: centre crops, or whole images with masks."""
+def evaluate(
+    model: nn.Module,
+    data: LabelledData,
+    rows: NDArray[np.int64],
+    keep: Predictions | None = None,
+) -> Scores:
+    """Metrics of the rows, on deterministic views: centre crops, or whole images with masks.
+
+    What the model says of the rows goes to `keep` too.
+    """
     model.eval()
     tally = Tally(data.ignore)
     for batch in batches(rows):
         xs, targets = data.inputs(batch, None)
-        tally.add(model(xs), targets)
+        logits = model(xs)
+        tally.add(logits, targets)
+        if keep is not None:
+            keep.add(batch, logits)
     return tally.scores()
