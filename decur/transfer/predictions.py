@@ -31,9 +31,9 @@ Wanted = Literal["none", "all"] | int
 
 
 def evenly_spaced(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """`count` of the rows, each from the middle of one of `count` equal parts; all if fewer."""
+    """`count` of the rows from the first to the last; all if there are fewer."""
     count = min(count, len(rows))
-    return rows[(2 * np.arange(count) + 1) * len(rows) // (2 * count)] if count else rows[:0]
+    return rows[np.arange(count) * (len(rows) - 1) // max(count - 1, 1)]
 
 
 def kept_rows(shards: PairedShards, dataset: Dataset, wanted: Wanted) -> NDArray[np.int64]:
