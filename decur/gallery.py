@@ -195,9 +195,9 @@ def markdown(blocks: Sequence[Block], experiment: Experiment, config: Config) ->
         body += [f"**{block.title}**", grid(lines)]
     body.append(
         "Percent of a sample's labelled pixels whose class is right; –: no results yet. The figure "
-        "shows each sample's inputs, with their contrast stretched, its labels, and what each method "
-        "says, of the first seed; striped is what no metric counts. The samples are evenly spaced "
-        "in the evaluation set, nobody has chosen them."
+        "shows each sample's inputs, with their contrast stretched, its labels, and what each "
+        "method says, of the first seed; striped is what no metric counts. The samples are evenly "
+        "spaced in the evaluation set, nobody has chosen them."
     )
     return page(experiment, config, body)
 
@@ -237,8 +237,8 @@ def _draw_block(part: "SubFigure", block: Block, shape: tuple[int, int]) -> None
     if not block.lines:
         for a in axes[0]:
             _empty(a)
-    named = _legend(block)
-    part.legend(handles=named, loc="outside lower center", ncols=min(len(named), 4), fontsize=7)
+    if named := _legend(block):
+        part.legend(handles=named, loc="outside lower center", ncols=min(len(named), 4), fontsize=7)
 
 
 def _draw_line(tiles: Sequence["Axes"], line: Line, block: Block) -> None:
