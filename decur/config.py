@@ -315,6 +315,9 @@ class Transfer(Views):
         description="frozen backbones while the head trains: in evaluation mode, or in training "
         "mode as in the released code, whose batch norm takes and gathers the batches' statistics",
     )
+    predictions: Literal["none", "all"] | Count = Field(
+        "none", description="how many evaluation samples, evenly spaced, whose predictions are kept"
+    )
     linear: Recipe
     fine_tune: Recipe
     cmx: Cmx | None = None

@@ -90,15 +90,15 @@ class Panel(Strict):
 
 
 class Experiment(Strict):
-    """One table, curve or alignment histogram; `seeds` limits how many of the scale's it uses.
+    """One table, curve, alignment histogram or gallery of predictions.
 
-    `stage` is where the report shows it.
+    `seeds` limits how many of the scale's it uses; `stage` is where the report shows it.
     """
 
     title: str
     caption: str
     stage: Literal["transfer", "ablations", "explain"] = "transfer"
-    kind: Literal["table", "curve", "histogram"] = "table"
+    kind: Literal["table", "curve", "histogram", "gallery"] = "table"
     rows: tuple[Row, ...]
     panels: tuple[Panel, ...]
     x_label: str = ""
@@ -145,12 +145,26 @@ def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> di
     """The experiments that the config asks for, in its order.
 
     Raises:
-        DecurError: the config names an experiment that is not declared.
+        DecurError: the config names an experiment that is not declared, or a gallery of
+            predictions that no transfer keeps.
     """
     for name in config.experiments:
         if name not in experiments:
             raise DecurError(f"experiments: '{name}' is not declared in experiments.yaml")
+        if experiments[name].kind == "gallery":
+            _check_gallery(name, experiments[name], config)
     return {name: experiments[name] for name in config.experiments}
+
+
+def _check_gallery(name: str, experiment: Experiment, config: Config) -> None:
+    for entry in entries(experiment, config):
+        dataset, panel = entry.cell.dataset, f"experiments: gallery '{name}', {entry.panel.label}"
+        recipe = config.transfer.get(dataset)
+        probed = entry.cell.protocol.startswith("probe")
+        if recipe is None or recipe.task != "segmentation" or probed or entry.panel.missing:
+            raise DecurError(f"{panel}: only segmentations with all modalities there are shown")
+        if recipe.predictions == "none":
+            raise DecurError(f"{panel}: no predictions; set transfer.{dataset}.predictions")
 
 
 def entries(experiment: Experiment, config: Config) -> list[Entry]:
@@ -182,7 +196,7 @@ def _runs(row: Row, scenario: Scenario, config: Config) -> tuple[Run, ...]:
 
 
 def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run, list[Cell]]:
-    """Which transfer cells the tables and curves ask of each pretraining run."""
+    """Which transfer cells the tables, curves and galleries ask of each pretraining run."""
     wanted: dict[Run, set[Cell]] = {}
     for experiment in experiments:
         if experiment.kind == "histogram":

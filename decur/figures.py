@@ -21,6 +21,7 @@ from decur.paths import Paths
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class Style(NamedTuple):
@@ -104,8 +105,13 @@ def _figure(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> b
                 loc="outside lower center",
                 ncols=min(len(named), int(size[0] / 0.95)),
             )
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        return png(figure)
+
+
+def png(figure: "Figure") -> bytes:
+    """A figure as PNG; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and full disks that say so."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,3 +43,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary_folder)`, then put that in the place of all that `folder` held."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        with writing(folder):
+            temporary.mkdir(parents=True)
+            write(temporary)
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -4,6 +4,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ WIDTH = 4
 
 
 def has_figure(experiment: Experiment) -> bool:
-    """Curves, histograms and tables of probes are drawn; other tables are read."""
+    """Tables of probes, and what is no table, are drawn; other tables are read."""
     probes = (p.startswith("probe") for panel in experiment.panels for p in panel.protocols)
     return experiment.kind != "table" or all(probes)
 
@@ -45,21 +46,26 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     Raises:
         DecurError: a result file is damaged.
     """
-    from decur import figures
+    from decur import figures, gallery
 
     if experiment.kind == "histogram":
         losses = figures.alignment_losses(experiment, config, paths)
         frame, text = figures.bins(losses), alignment_markdown(losses, experiment, config)
-        draw = figures.histogram
+        draw = partial(figures.histogram, frame, experiment)
+    elif experiment.kind == "gallery":
+        blocks = gallery.collate(experiment, config, paths)
+        frame, text = gallery.accuracies(blocks), gallery.markdown(blocks, experiment, config)
+        draw = partial(gallery.draw, blocks)
     else:
         frame = collate(experiment, config, paths)
         text = markdown(frame, experiment, config)
-        draw = figures.curves if experiment.kind == "curve" else figures.bars
+        kind = figures.curves if experiment.kind == "curve" else figures.bars
+        draw = partial(kind, frame, experiment)
     made = outputs(name, experiment, paths)
     _write(made["csv"], frame.to_csv(index=False, float_format="%.4f").encode())
     _write(made["md"], text.encode())
     if "figure" in made:
-        _write(made["figure"], draw(frame, experiment))
+        _write(made["figure"], draw())
 
 
 def _write(path: str, content: bytes) -> None:
@@ -139,10 +145,10 @@ def markdown(frame: "DataFrame", experiment: Experiment, config: Config) -> str:
     flags = list(dict.fromkeys(flag for flag in frame["flag"] if flag))
     corner = experiment.x_label
     body = [_result_table(cells, group, flags, corner) for group in side_by_side(columns)]
-    return _page(experiment, config, [*body, *_notes(frame, experiment, flags)])
+    return page(experiment, config, [*body, *_notes(frame, experiment, flags)])
 
 
-def _page(experiment: Experiment, config: Config, body: list[str]) -> str:
+def page(experiment: Experiment, config: Config, body: list[str]) -> str:
     """Title, caption, the scale and whether its numbers compare with the paper's, the body."""
     scenarios = [p.scenario for p in experiment.panels if p.scenario in config.scenarios]
     names = {config.scenarios[s].pretrain.dataset for s in scenarios}
@@ -168,7 +174,7 @@ def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
     return tables
 
 
-def _grid(lines: Sequence[Sequence[str]]) -> str:
+def grid(lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first line is its head, the first column the label."""
     marks = [":--", *[":-:"] * (len(lines[0]) - 1)]
     escaped = ([text.replace("|", "\\|") for text in line] for line in lines)
@@ -187,7 +193,7 @@ def _result_table(
     for row in dict.fromkeys(row for row, column in cells if column in columns):
         found = [(cells.get((row, column)), best[column]) for column in columns]
         lines.append([row, *("" if c is None else _cell(c, top, flags) for c, top in found)])
-    return _grid(lines)
+    return grid(lines)
 
 
 def _cell(cell: Any, best: str, flags: list[str]) -> str:
@@ -248,5 +254,5 @@ def alignment_markdown(losses: "DataFrame", experiment: Experiment, config: Conf
         "A dimension's loss is its mean over the batches; one run a method, the first seed's. "
         "The figure counts what is above 1 in its last bin."
     )
-    body = [_grid(lines), note] if len(lines) > 1 else ["No alignment has been measured yet."]
-    return _page(experiment, config, body)
+    body = [grid(lines), note] if len(lines) > 1 else ["No alignment has been measured yet."]
+    return page(experiment, config, body)

@@ -73,9 +73,14 @@ def needed(experiment):
             PATHS.alignment(str(run)) for run in alignment_runs([experiment], CONFIG)
         ]
     wanted = transfer_runs([experiment], CONFIG)
-    return [
-        PATHS.metrics(str(run), str(cell)) for run in wanted for cell in wanted[run]
-    ]
+    products = {
+        PATHS.metrics(str(run), str(cell)): cell
+        for run in wanted
+        for cell in wanted[run]
+    }
+    if experiment.kind == "gallery":  # whose predictions lie beside the metrics
+        return [*products, *{PATHS.card(c.dataset): None for c in products.values()}]
+    return [*products]
 
 
 def download_settings(w):

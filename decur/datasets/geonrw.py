@@ -21,6 +21,7 @@ from decur.datasets.raster import (
     check_not_blank,
     check_same_place,
     check_square,
+    georeference,
     link,
     list_names,
     named,
@@ -147,10 +148,11 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     return Sample(
         id=record.id,
         split=record.split,
-        arrays={name: resize(stored[name], settings.pixels)[None] for name in wanted},
-        mask=resize(mask, settings.pixels, "nearest"),
+        arrays={name: resize(stored[name], settings.side)[None] for name in wanted},
+        mask=resize(mask, settings.side, "nearest"),
         place=record.place,
         source=str(paths["rgb"]),
+        georeference=georeference(paths["seg"], settings.side, record.patch, GRID),
     )
 
 

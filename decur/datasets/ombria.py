@@ -84,10 +84,10 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         id=record.id,
         split=record.split,
         arrays={
-            name: resize(images[name], settings.pixels)[None]
+            name: resize(images[name], settings.side)[None]
             for name in stored_modalities(DATASET, settings)
         },
-        mask=resize(mask, settings.pixels, "nearest"),
+        mask=resize(mask, settings.side, "nearest"),
         place=record.place,
         source=str(record.paths["sar"]),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
@@ -16,6 +17,7 @@ from rasterio.windows import Window
 from decur.config import DatasetSettings
 from decur.datasets import Dataset
 from decur.errors import DecurError
+from decur.shards import Georeference
 
 Array = NDArray[Any]
 
@@ -135,6 +137,27 @@ def check_same_place(paths: Iterable[Path], shift: float = 0.001) -> None:
                         f"{path}: lies elsewhere than {first[0]}, {away / width:.1%} of its "
                         "width away"
                     )
+
+
+def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Georeference | None:
+    """Where a cell of a file lies once it is stored as a square; None if the file does not say.
+
+    Args:
+        path: any raster that GDAL reads.
+        pixels: side of the stored square.
+        cell: which cell, 1 to `grid`², row by row.
+        grid: how many cells the image has along each side.
+
+    Raises:
+        DecurError: the file is missing or damaged.
+    """
+    with rasterio.Env(**GDAL), _opened(path) as file:
+        crs, whole = file.crs, file.transform @ Affine.scale(file.width, file.height)
+    if crs is None:
+        return None
+    row, column = divmod(cell - 1, grid)
+    stored = whole @ Affine.translation(column / grid, row / grid) @ Affine.scale(1 / grid / pixels)
+    return Georeference(crs.to_string(), tuple(stored)[:6])
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from decur.datasets.raster import (
     check_not_blank,
     check_same_place,
     check_square,
+    georeference,
     link,
     list_names,
     named,
@@ -134,15 +135,16 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         if name != "dem":
             check_not_blank(path, image)
         with named(path):
-            arrays[name] = resize(SCALE[name](image), settings.pixels)[None]
+            arrays[name] = resize(SCALE[name](image), settings.side)[None]
     check_same_place(record.paths[folder] for folder in raw)
     return Sample(
         id=record.id,
         split=record.split,
         arrays=arrays,
-        mask=resize(labels.astype(np.uint8), settings.pixels, "nearest"),
+        mask=resize(labels.astype(np.uint8), settings.side, "nearest"),
         place=record.place,
         source=str(record.paths["S2L1C"]),
+        georeference=georeference(record.paths["LULC"], settings.side, record.patch, GRID),
     )
 
 

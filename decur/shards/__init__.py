@@ -11,7 +11,7 @@ come here, whatever their aspect ratio; a sample of another shape is refused by 
 """
 
 from decur.shards.read import PairedShards
-from decur.shards.sample import MASK, Modality, Sample
+from decur.shards.sample import MASK, Georeference, Modality, Sample
 from decur.shards.writer import ShardWriter
 
-__all__ = ["MASK", "Modality", "PairedShards", "Sample", "ShardWriter"]
+__all__ = ["MASK", "Georeference", "Modality", "PairedShards", "Sample", "ShardWriter"]

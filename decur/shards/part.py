@@ -132,6 +132,7 @@ class Shard:
                 "labels": None if sample.labels is None else sample.labels.tolist(),
                 "labelled": self._spec.is_labelled(sample),
                 **{f"factor_{name}": value for name, value in sample.factors.items()},
+                **_place_columns(sample),
             }
         )
 
@@ -155,6 +156,12 @@ class Shard:
         (self._root / PARTS).mkdir(parents=True, exist_ok=True)
         for name, shape in self._spec.shapes.items():
             self._arrays[name] = ArrayFile(self._root / PARTS / f"{name}-{stem}", shape)
+
+
+def _place_columns(sample: Sample) -> dict[str, Any]:
+    """`crs` and `transform` of a sample whose place on the ground is known; no columns else."""
+    found = sample.georeference
+    return {} if found is None else {"crs": found.crs, "transform": list(found.transform)}
 
 
 def _count(array: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:

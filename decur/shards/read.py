@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from decur.errors import DecurError
 from decur.shards.finish import CARD, INDEX, VERSION
-from decur.shards.sample import MASK
+from decur.shards.sample import MASK, Georeference
 
 
 class PairedShards:
@@ -99,6 +99,13 @@ class PairedShards:
         if column.isna().any():
             raise DecurError(f"{self.root}: has no multi-labels")
         return np.stack([np.asarray(v, dtype=np.uint8) for v in column])
+
+    def georeference(self, row: int) -> Georeference | None:
+        """Where the arrays of a sample lie on the ground, if that is known."""
+        if "crs" not in self.index:
+            return None
+        crs, transform = self.index["crs"].iloc[row], self.index["transform"].iloc[row]
+        return Georeference(crs, tuple(map(float, transform))) if isinstance(crs, str) else None
 
     def _gather(
         self, name: str, rows: NDArray[np.int64], seasons: NDArray[np.int64] | None

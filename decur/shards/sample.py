@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,24 @@ class Modality:
     scaling: str
 
 
+class Georeference(NamedTuple):
+    """Where a stored array lies on the ground.
+
+    `crs` is an EPSG code or WKT; `transform` (a, b, c, d, e, f) takes a column and a row, counted
+    from the top left corner, to x = a column + b row + c and y = d column + e row + f.
+    """
+
+    crs: str
+    transform: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Sample:
     """One place seen by every modality.
 
     `arrays[modality]` is uint8 `(seasons, bands, H, W)`; `labels` a 0/1 vector over the classes
     (classification) and `mask` a uint8 `(H, W)` of class indices (segmentation), where they exist;
-    `factors` the known causes of a synthetic scene.
+    `factors` the known causes of a synthetic scene; `georeference` where the mask lies, if known.
     """
 
     id: str
@@ -39,6 +51,7 @@ class Sample:
     place: str = ""
     source: str = ""
     factors: Mapping[str, int] = field(default_factory=dict)
+    georeference: Georeference | None = None
 
     def all_arrays(self) -> dict[str, NDArray[np.uint8]]:
         """The arrays by name, the mask among them if there is one."""

@@ -11,6 +11,7 @@ from decur.models.heads import TransferModel
 from decur.transfer.data import LabelledData, batches
 from decur.transfer.features import FrozenFeatures, Parts
 from decur.transfer.metrics import Scores, Tally
+from decur.transfer.predictions import Predictions
 from decur.transfer.sliding import multiscale_scores
 
 
@@ -20,15 +21,22 @@ def evaluate(
     data: LabelledData,
     rows: NDArray[np.int64],
     features: FrozenFeatures | None = None,
+    keep: Predictions | None = None,
 ) -> Scores:
-    """Metrics of the rows; `features`, if the backbones are frozen, saves encoding them again."""
+    """Metrics of the rows; what the model says of them goes to `keep` too.
+
+    `features`, if the backbones are frozen, saves encoding the images again.
+    """
     model.eval()
     tally = Tally(data.ignore)
     if features is not None:
         features.add(model, data, rows)
     for batch in batches(rows):
         parts, size = parts_of(model, data, batch, features)
-        tally.add(logits_of(model, data, parts, size), data.targets(batch))
+        logits = logits_of(model, data, parts, size)
+        tally.add(logits, data.targets(batch))
+        if keep is not None:
+            keep.add(batch, logits)
     return tally.scores()
 
 

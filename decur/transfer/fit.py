@@ -20,6 +20,7 @@ from decur.transfer.features import FrozenFeatures
 from decur.transfer.knn import MASK, classes_of, knn_accuracy, neighbour_votes, pooled
 from decur.transfer.metrics import HEADLINE, Scores, average_precision
 from decur.transfer.missing import evaluate_missing
+from decur.transfer.predictions import Predictions
 from decur.transfer.train import Frozen, train
 
 Found = dict[str, Any]
@@ -31,7 +32,8 @@ HELD_OUT = 10
 class Task:
     """A fresh model, its labelled data, and which rows it may train on and is evaluated on.
 
-    `features` are those of its backbones, if they are frozen in evaluation mode.
+    `features` are those of its backbones, if they are frozen in evaluation mode; `keep` takes what
+    the trained model says of the evaluation rows.
     """
 
     model: TransferModel
@@ -41,6 +43,7 @@ class Task:
     test_rows: NDArray[np.int64]
     seed: int
     features: FrozenFeatures | None = None
+    keep: Predictions | None = None
 
 
 def train_head(task: Task, recipe: Recipe, frozen: Frozen | None) -> Found:
@@ -63,7 +66,7 @@ def train_head(task: Task, recipe: Recipe, frozen: Frozen | None) -> Found:
     looks: list[tuple[float, Scores]] = []
 
     def look(epoch: float) -> None:
-        looks.append((epoch, evaluate(model, data, task.test_rows, task.features)))
+        looks.append((epoch, evaluate(model, data, task.test_rows, task.features, task.keep)))
 
     train(
         model,

@@ -25,6 +25,7 @@ from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset, whole_view
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import Found, Task, nearest_neighbours, train_head
+from decur.transfer.predictions import Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.weights import branch_weights, load_backbone, read_weights
 
@@ -41,7 +42,8 @@ def transfer(
     """Evaluate the backbones of `weights` in every cell, on the datasets below `shards`.
 
     Writes `out/<cell>/metrics.json`: metrics in percent, and where they came from; beside it, where
-    labels were used, `labels.txt`: the ids of the training samples whose labels were seen.
+    labels were used, `labels.txt`: the ids of the training samples whose labels were seen, and
+    `predictions/`, where the recipe asks for them.
     """
     tensors, metadata = read_weights(weights)
     for dataset, group in groupby(sorted(cells), key=lambda cell: cell.dataset):
@@ -52,7 +54,10 @@ def transfer(
                 found = _probe(settings, cell, tensors, data)
             else:
                 task = _task(settings, cell, tensors, data, torch.device(device))
-                found = _evaluate(settings, cell, task, frozen)
+                wanted = settings.recipes[dataset].predictions
+                keep = Predictions(data, task.facts, wanted)
+                found = _evaluate(settings, cell, replace(task, keep=keep), frozen)
+                keep.write(path.with_name("predictions"))
                 _write_lines(path.with_name("labels.txt"), data.index["id"].iloc[task.rows])
             origin = provenance(settings, {dataset: data.card["checksum"]})
             origin["pretrained"] = metadata.get("provenance", {})

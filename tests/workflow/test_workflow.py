@@ -117,14 +117,16 @@ def test_a_wrong_config_ends_in_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_a_finished_run_has_its_tables_and_nothing_left_to_do(finished):
+    drawn = ("factors", "factors-dimensions", "fig4a", "gallery-geonrw")
     assert set(tables(finished)) == {
-        *(f"tables/{n}.{s}" for n in ("table1", "factors", "fig4a") for s in ("csv", "md")),
-        *(f"tables/factors-dimensions.{suffix}" for suffix in ("csv", "md")),
-        *(f"figures/{name}.png" for name in ("factors", "factors-dimensions", "fig4a")),
+        *(f"tables/{name}.{suffix}" for name in ("table1", *drawn) for suffix in ("csv", "md")),
+        *(f"figures/{name}.png" for name in drawn),
     }
     frame = pd.read_csv(finished / "results" / "tiny" / "tables" / "table1.csv")
     ours = frame[frame["row"].isin(["DeCUR", "Barlow Twins", "Rand. Init.", "Supervised"])]
     assert ours["ours_mean"].notna().all()
+    shown = pd.read_csv(finished / "results" / "tiny" / "tables" / "gallery-geonrw.csv")
+    assert len(shown) == 2 * 3 and shown["accuracy"].notna().all()
     assert "Nothing to be done" in snakemake(finished, "--configfile", TINY).stderr
 
 
