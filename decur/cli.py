@@ -63,8 +63,7 @@ def _verify(args: argparse.Namespace) -> None:
 
 def _pretrain(args: argparse.Namespace) -> None:
     from decur.config import PretrainSettings
-    from decur.distributed import process_group
-    from decur.pretrain import pretrain
+    from decur.launch import run_pretrain
 
     settings = _settings(PretrainSettings, args.settings)
     device = _device(args.threads)
@@ -75,8 +74,7 @@ def _pretrain(args: argparse.Namespace) -> None:
         print(parts.to_markdown(index=False, floatfmt=".1f"))
         print(f"Trace: {args.out / 'profile.json'}")
         return
-    with process_group():
-        pretrain(settings, args.shards, args.out, device=device)
+    run_pretrain(settings, args.shards, args.out, device=device, requeue=args.requeue)
 
 
 def _transfer(args: argparse.Namespace) -> None:
@@ -174,6 +172,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
     sub.add_argument(
         "--profile", action="store_true", help="time the parts of ten steps, and train nothing"
+    )
+    sub.add_argument(
+        "--requeue",
+        action="store_true",
+        help="warned by SIGUSR1, have SLURM run this job again, which goes on from what it saved",
     )
     sub = stage("transfer", _transfer, "Evaluate a run's backbones on labelled data.")
     sub.add_argument("cells", nargs="+", metavar="dataset/modalities/protocol/labels-n")

@@ -5,8 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+from decur.errors import DecurError
+
+WARNING = signal.SIGUSR1
+"""What `--signal=USR1@...` sends some time before the time limit: save, and go on later."""
+
+SIGNALS = (signal.SIGTERM, WARNING)
 """What SLURM sends before it ends a job: at its time limit, on preemption, as `--signal` asks."""
+
+
+class StoppedError(DecurError):
+    """A job has saved and ended because it was asked to; `warned`: its time was running out."""
+
+    def __init__(self, message: str, *, warned: bool) -> None:
+        super().__init__(message)
+        self.warned = warned
 
 
 class Request:

@@ -20,7 +20,7 @@ from decur.cuda_graph import GraphedStep
 from decur.distributed import count_ranks, is_main, rank, world_size
 from decur.errors import DecurError
 from decur.imagenet import load_imagenet
-from decur.interrupt import stop_request
+from decur.interrupt import WARNING, StoppedError, stop_request
 from decur.loader import SideStream, ahead
 from decur.methods import METHODS, Embeddings, Terms, build_model, count_views, dims_common
 from decur.models.backbone import Backbone
@@ -201,7 +201,8 @@ def train_steps(
     `part` is called around every part of a step.
 
     Raises:
-        DecurError: unusable settings, a loss that is not finite, or a request to stop.
+        DecurError: unusable settings or a loss that is not finite.
+        StoppedError: a request to stop; what was done is saved.
     """
     rows = training_rows(shards, settings)
     optimizer = _optimizer(model, settings)
@@ -265,9 +266,10 @@ def train_steps(
                 if stop or due:
                     save(done)
             if stop:
-                raise DecurError(
+                raise StoppedError(
                     f"{out}: stopped by {request.name or 'another process'} after step {step}, and "
-                    f"saved in {checkpoints}; run again to go on"
+                    f"saved in {checkpoints}; run again to go on",
+                    warned=request.name == WARNING.name,
                 )
             yield from settled
 

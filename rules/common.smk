@@ -1,8 +1,10 @@
 # Config, paths and the runs that the experiments ask for; nothing here computes.
 import hashlib
 import re
+import signal
 import sys
 
+from decur.claim import claim, holder, is_gone, release
 from decur.config import (
     alignment_settings,
     parse_config,
@@ -33,6 +35,36 @@ except DecurError as error:
     raise WorkflowError(str(error))
 
 PATHS = Paths(CONFIG.results, CONFIG.scale)
+
+# SLURM warns every process of a job step. The job itself answers, by saving what it has done; the
+# Snakemake around it must live until then.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+# One Snakemake at a time works on the results of a scale, wherever it was started.
+CLAIM = Path(PATHS.root) / "owner.json"
+
+
+def claim_results():
+    try:
+        claim(CLAIM)
+    except DecurError as error:
+        raise WorkflowError(str(error))
+
+
+def explain_lock():
+    """Whether the lock that Snakemake may find in this folder is in use, and what to do."""
+    owner = holder(CLAIM)
+    locked = any(Path(".snakemake/locks").glob("*"))
+    if owner is None or not locked or not workflow.is_main_process:
+        return
+    if is_gone(owner):
+        advice = "was left by {}, which is gone: unlock it by `snakemake --unlock`"
+    else:
+        advice = "is in use by {}: wait for it or end it"
+    print(f"decur: the lock of this folder {advice.format(owner)}", file=sys.stderr)
+
+
+explain_lock()
 
 
 wildcard_constraints:

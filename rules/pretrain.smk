@@ -1,5 +1,6 @@
 # Pretraining of both backbones; checkpoints lie beside the output, undeclared, and survive failure.
-# `launch` starts one process a GPU where a profile sets it (srun, torchrun ...).
+# `launch` starts one process a GPU where a profile sets it (srun, torchrun ...), `options` go to
+# `decur pretrain`.
 
 
 rule pretrain:
@@ -17,13 +18,14 @@ rule pretrain:
         mem_mb=2500,
         runtime=60,
         launch="",
+        options="",
     params:
         settings=lambda w: SETTINGS[w.run].model_dump_json(),
         shards=subpath(input[0], parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "{resources.launch} decur pretrain --settings {params.settings:q} --shards {params.shards:q}"
-        " --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
+        "{resources.launch} decur pretrain {resources.options} --settings {params.settings:q}"
+        " --shards {params.shards:q} --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
 
 
 rule pretrain_all:

@@ -1,0 +1,34 @@
+"""Pretraining as a job: one task or many, one at a time in its folder, requeued when time is up."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from decur.claim import taken_over
+from decur.config import PretrainSettings
+from decur.distributed import is_main, process_group
+from decur.interrupt import StoppedError
+from decur.pretrain import pretrain
+from decur.slurm import own_job, requeue_own_job
+
+CLAIM = "owner.json"
+
+
+def run_pretrain(
+    settings: PretrainSettings, shards: Path, out: Path, *, device: str, requeue: bool
+) -> None:
+    """Pretrain in the process group of whatever launched this process, or alone.
+
+    Warned that its time runs out, a SLURM job that may `requeue` asks to be run again.
+
+    Raises:
+        DecurError: see `pretrain`; or another process works in `out`.
+        StoppedError: it was asked to stop, and has saved; also where it will be run again.
+    """
+    with process_group(), taken_over(out / CLAIM) if is_main() else nullcontext():
+        try:
+            pretrain(settings, shards, out, device=device)
+        except StoppedError as stopped:
+            if not (requeue and stopped.warned and is_main() and own_job()):
+                raise
+            job = requeue_own_job()
+            raise StoppedError(f"{stopped}: SLURM job {job} is requeued", warned=True) from None
