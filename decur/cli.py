@@ -77,6 +77,38 @@ def _pretrain(args: argparse.Namespace) -> None:
     run_pretrain(settings, args.shards, args.out, device=device, requeue=args.requeue)
 
 
+def _submit(args: argparse.Namespace) -> None:
+    from decur.config import load_config, pretrain_settings
+    from decur.paths import Paths, Run
+    from decur.submit import Allocation, follow, submit_pretrain
+
+    config, run = load_config(args.config), Run.parse(args.run)
+    paths, settings = Paths(config.results, config.scale), pretrain_settings(config, run)
+    options = dict(_key_and_value(text) for text in args.option)
+    allocation = Allocation(
+        cluster=args.cluster,
+        nodes=args.nodes,
+        tasks=args.tasks,
+        gpus=not args.no_gpus,
+        cpus=args.cpus,
+        memory_gb=args.memory_gb,
+        minutes=args.minutes,
+        options=options,
+    )
+    shards, out = Path(paths.shards(settings.dataset)), Path(paths.pretrain(str(run)))
+    job = submit_pretrain(settings, shards, out, allocation)
+    print(f"{run}: submitted as job {job.job_id}; log: {job.paths.stdout}", flush=True)
+    if not args.no_follow:
+        follow(job)
+
+
+def _key_and_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise DecurError(f"--option {text}: expected key=value, for example partition=gpu")
+    return key, value
+
+
 def _transfer(args: argparse.Namespace) -> None:
     from decur.config import TransferSettings
     from decur.paths import Cell
@@ -178,6 +210,21 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="warned by SIGUSR1, have SLURM run this job again, which goes on from what it saved",
     )
+    sub = verb("submit", _submit, "Submit a run without Snakemake, and follow its log.")
+    sub.add_argument("stage", choices=["pretrain"])
+    sub.add_argument("run", metavar="scenario/method/variant/seed-n")
+    sub.add_argument("--config", required=True, metavar="FILE", help="YAML file of the scale")
+    sub.add_argument("--cluster", choices=["slurm", "local"], default="slurm")
+    sub.add_argument("--nodes", type=int, default=1)
+    sub.add_argument("--tasks", type=int, default=1, help="processes a node, a GPU for each")
+    sub.add_argument("--no-gpus", action="store_true")
+    sub.add_argument("--cpus", type=int, default=8, help="for each process")
+    sub.add_argument("--memory-gb", type=int, default=60, help="for each node")
+    sub.add_argument("--minutes", type=int, default=1440, help="time limit of one piece of the run")
+    sub.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="for sbatch (repeatable)"
+    )
+    sub.add_argument("--no-follow", action="store_true", help="do not wait for the job")
     sub = stage("transfer", _transfer, "Evaluate a run's backbones on labelled data.")
     sub.add_argument("cells", nargs="+", metavar="dataset/modalities/protocol/labels-n")
     sub.add_argument("--weights", required=True, type=Path)

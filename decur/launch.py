@@ -1,5 +1,6 @@
 """Pretraining as a job: one task or many, one at a time in its folder, requeued when time is up."""
 
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from decur.pretrain import pretrain
 from decur.slurm import own_job, requeue_own_job
 
 CLAIM = "owner.json"
+PATIENCE = 120
+"""Seconds to wait for SLURM to end a job that is requeued."""
 
 
 def run_pretrain(
@@ -28,7 +31,10 @@ def run_pretrain(
         try:
             pretrain(settings, shards, out, device=device)
         except StoppedError as stopped:
-            if not (requeue and stopped.warned and is_main() and own_job()):
+            if not (requeue and stopped.warned and own_job()):
                 raise
-            job = requeue_own_job()
-            raise StoppedError(f"{stopped}: SLURM job {job} is requeued", warned=True) from None
+            if is_main():
+                print(f"{stopped}: SLURM job {requeue_own_job()} is requeued", flush=True)
+            # The end must come from SLURM: a rank that failed would be a failure of the job.
+            time.sleep(PATIENCE)
+            raise

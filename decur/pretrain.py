@@ -266,10 +266,12 @@ def train_steps(
                 if stop or due:
                     save(done)
             if stop:
+                # Ranks agree on this once the main one has saved: the first to end may end all.
+                warned = bool(count_ranks(request.name == WARNING.name, terms["loss"]))
                 raise StoppedError(
                     f"{out}: stopped by {request.name or 'another process'} after step {step}, and "
                     f"saved in {checkpoints}; run again to go on",
-                    warned=request.name == WARNING.name,
+                    warned=warned,
                 )
             yield from settled
 

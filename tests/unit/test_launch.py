@@ -1,0 +1,114 @@
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from decur import cli, launch
+from decur.claim import Owner
+from decur.errors import DecurError
+from decur.interrupt import StoppedError
+from decur.launch import run_pretrain
+from decur.pretrain import pretrain
+from decur.submit import Allocation, _copy_from, follow, submit_pretrain
+from tests.unit.test_claim import cluster, held_by
+from tests.unit.test_pretrain import settings, tensors
+
+__all__ = ["cluster"]
+TINY = Path(__file__).parents[1] / "workflow" / "tiny.yaml"
+
+
+@pytest.fixture
+def stopped(monkeypatch, tmp_path):
+    """A pretraining that is stopped at once, warned or not; what was asked of SLURM is returned."""
+
+    def stop(warned):
+        def pretrain(*args, **kwargs):
+            raise StoppedError("stopped", warned=warned)
+
+        monkeypatch.setattr(launch, "pretrain", pretrain)
+        monkeypatch.setattr(launch, "PATIENCE", 0)
+
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("warned", "requeue", "job", "asked"),
+    [
+        (True, True, "7", "scontrol requeue 7\n"),
+        (False, True, "7", None),  # cancelled, or pre-empted and requeued by SLURM itself
+        (True, False, "7", None),
+        (True, True, None, None),
+    ],
+)
+def test_a_job_whose_time_runs_out_asks_to_be_run_again(
+    cluster, stopped, monkeypatch, warned, requeue, job, asked
+):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if job:
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+    stopped(warned)
+    with pytest.raises(StoppedError):
+        run_pretrain(settings(), cluster, cluster / "run", device="cpu", requeue=requeue)
+    calls = cluster / "calls"
+    assert (calls.read_text() if calls.exists() else None) == asked
+    assert not (cluster / "run" / "owner.json").exists()
+
+
+def test_two_processes_do_not_pretrain_one_run(shards_root, tmp_path):
+    held_by(tmp_path / "owner.json", Owner("elsewhere", 1, "5", "somebody"))
+    with pytest.raises(DecurError, match="claimed by process 1 of somebody on elsewhere"):
+        run_pretrain(settings(), shards_root, tmp_path, device="cpu", requeue=False)
+
+
+def test_a_submitted_run_of_two_tasks_is_followed_to_the_weights_of_one(shards_root, tmp_path):
+    allocation = Allocation("local", tasks=2, gpus=False, minutes=5)
+    chosen = settings(optimizer="adamw", lr=0.001, epochs=2)
+    job = submit_pretrain(chosen, shards_root, tmp_path / "two", allocation)
+    printed = io.StringIO()
+    follow(job, printed)
+    assert "sar-optical decur" in printed.getvalue()
+    pretrain(chosen, shards_root, tmp_path / "one")
+    one, two = tensors(tmp_path / "one"), tensors(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_submitted_run_that_fails_says_why(tmp_path):
+    allocation = Allocation("local", gpus=False, minutes=5)
+    job = submit_pretrain(settings(), tmp_path / "nothing", tmp_path / "run", allocation)
+    with pytest.raises(DecurError, match=r"job \d+ failed: .*preprocess"):
+        follow(job, io.StringIO())
+
+
+def test_a_log_that_begins_anew_is_read_from_its_start(tmp_path):
+    log, stream = tmp_path / "log", io.StringIO()
+    assert _copy_from(log, 0, stream) == 0
+    log.write_text("first\n")
+    end = _copy_from(log, 0, stream)
+    assert _copy_from(log, end, stream) == end
+    log.write_text("2nd\n")
+    _copy_from(log, end, stream)
+    assert stream.getvalue() == "first\n2nd\n"
+
+
+def test_the_command_finds_settings_and_folders_in_the_config(tmp_path, monkeypatch, capsys):
+    config = yaml.safe_load(TINY.read_text())
+    (tmp_path / "c.yaml").write_text(json.dumps(config | {"results": str(tmp_path)}))
+    seen = []
+
+    class Job:
+        job_id = "12"
+        paths = type("Paths", (), {"stdout": "log"})
+
+    monkeypatch.setattr("decur.submit.submit_pretrain", lambda *args: seen.extend(args) or Job())
+    run = ["sar-optical/decur/default/seed-0", "--config", str(tmp_path / "c.yaml")]
+    assert cli.main(["submit", "pretrain", *run, "--option", "qos=long", "--no-follow"]) == 0
+    chosen, shards, out, allocation = seen
+    assert (chosen.method, allocation.options) == ("decur", {"qos": "long"})
+    assert str(shards) == f"{tmp_path}/tiny/shards/ssl4eo-s12"
+    assert str(out) == f"{tmp_path}/tiny/pretrain/{run[0]}"
+    assert cli.main(["submit", "pretrain", *run, "--option", "qos"]) == 1
+    assert "expected key=value" in capsys.readouterr().err
