@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: demo test check clean
+.PHONY: demo test check profiles clean
 
 $(BIN)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -27,6 +27,11 @@ check: $(BIN)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check workflow rules
 	$(BIN)/mypy
+
+# Let `snakemake --profile slurm` find the profile from any folder.
+profiles:
+	mkdir -p $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake
+	ln -sfn $(CURDIR)/profiles/slurm $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake/slurm
 
 clean:
 	rm -rf .venv results/demo .snakemake

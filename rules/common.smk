@@ -40,6 +40,11 @@ PATHS = Paths(CONFIG.results, CONFIG.scale)
 # Snakemake around it must live until then.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
+# profiles/default, which Snakemake reads beside any other profile, gives the cores of this machine. They
+# must not bind what a job takes of another.
+if workflow.is_main_process and workflow.non_local_exec:
+    workflow.global_resources["_cores"] = None
+
 # One Snakemake at a time works on the results of a scale, wherever it was started.
 CLAIM = Path(PATHS.root) / "owner.json"
 

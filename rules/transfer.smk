@@ -22,7 +22,9 @@ for number, (cells, runs) in enumerate(transfer_jobs().items(), start=1):
             run="|".join(re.escape(str(run)) for run in runs),
         threads: 1
         resources:
-            mem_mb=2500 if CONFIG.transfer_together else 32000,
+            mem_mb=lambda w, attempt: (
+                attempt * (2500 if CONFIG.transfer_together else 32000)
+            ),
             runtime=60 if CONFIG.transfer_together else 1440,
             gpu=0 if CONFIG.transfer_together else 1,
         params:

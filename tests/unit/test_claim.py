@@ -61,7 +61,7 @@ def test_a_later_process_of_the_same_number_is_another(path):
 def test_a_process_of_another_machine_may_be_at_work(path):
     held_by(path, Owner("elsewhere", 1, "5", "somebody"))
     with pytest.raises(
-        DecurError, match="somebody on elsewhere.*if it is not, delete .*owner.json"
+        DecurError, match=r"somebody on elsewhere.*if it is not, delete .*owner\.json"
     ):
         claim(path)
 
