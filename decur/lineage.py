@@ -36,20 +36,9 @@ LEVELS = {
 TOLD = {
     "manifest.json": ("source", "scenes", "splits"),
     "card.json": ("pixels", "modalities", "seasons", "splits", "bad_samples"),
-    "weights.safetensors": tuple(
-        [
-            "method",
-            "seed",
-            "arch",
-            "crop",
-            "epochs",
-            "batch_size",
-            "optimizer",
-            "lr",
-            "dim",
-            "dim_common",
-            "precision",
-        ]
+    "weights.safetensors": (
+        *("method", "seed", "arch", "crop", "epochs", "batch_size", "optimizer", "lr"),
+        *("dim", "dim_common", "precision"),
     ),
     "metrics.json": ("run",),
     "alignment.csv": ("run", "batches"),
@@ -85,8 +74,9 @@ def lineage(path: Path) -> Link:
         DecurError: it is not there, is no product, is damaged, or has no record.
     """
     product, root = _product(path)
-    _read_record(product)
-    return _Chain(root).follow(Input(product, None))
+    chain = _Chain(root)
+    chain.record(product)  # a damaged input is told in the chain, a damaged product is an error
+    return chain.follow(Input(product, None))
 
 
 def changed(link: Link) -> list[str]:
@@ -122,7 +112,7 @@ def _product(path: Path) -> tuple[Path, Path]:
     if file.is_dir():
         inside = [file / name for name in ("card.json", "manifest.json")]
         file = next((found for found in inside if found.is_file()), file)
-    if file.with_name("alignment.csv").is_file() and file.name == "alignment.json":
+    if file.name == "alignment.json":
         file = file.with_suffix(".csv")
     if not file.exists():
         raise DecurError(f"{path}: no such file; name one below the results folder")
@@ -146,7 +136,6 @@ def _record_file(product: Path) -> Path:
     return product.parents[1] / "tables" / f"{product.stem}.json"
 
 
-@cache
 def _read_record(product: Path) -> dict[str, Any]:
     """The whole record of a product.
 
@@ -177,7 +166,8 @@ class _Chain:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._paths = Paths(str(root.parent), root.name)
-        self._checksum = cache(fingerprint)  # weights are an input of many metrics
+        self.record = cache(_read_record)  # the same weights are an input of many metrics
+        self._checksum = cache(fingerprint)
 
     def follow(self, given: Input) -> Link:
         """A product and all that it comes from."""
@@ -186,60 +176,53 @@ class _Chain:
         if not path.is_file():
             return Link(name, MISSING, recorded or "")
         try:
-            record = _read_record(path)
-            found = self._checksum(path)
+            record, found = self.record(path), self._checksum(path)
         except DecurError as error:
             return Link(name, CHANGED, recorded or "", (str(error),))
         own = _own_checksums(path, record)
-        inputs = (
-            [self._archive(path.parent, part, record) for part in record["archives"]]
-            if path.name == "manifest.json"
-            else [self._follow_any(part) for part in self._inputs(path, record)]
-        )
-        whole = all(now == then for now, then in own)
-        if not whole or recorded not in (None, found):
+        if recorded not in (None, found) or any(now != then for now, then in own):
             state = CHANGED
         else:
             state = AS_RECORDED if recorded or own else UNRECORDED
-        return Link(name, state, recorded or found, tuple(_facts(path, record)), tuple(inputs))
+        facts, inputs = tuple(_facts(path, record)), tuple(self._inputs(path, record))
+        return Link(name, state, recorded or found, facts, inputs)
 
     def _name(self, path: Path) -> str:
         inside = path.is_relative_to(self._root)
         return path.relative_to(self._root).as_posix() if inside else str(path)
 
-    def _follow_any(self, given: Input) -> Link:
-        """An input, which is a product or a file from elsewhere."""
-        path, recorded = given
-        if path.name in LEVELS:
-            return self.follow(given)
-        if not path.is_file():
-            return Link(self._name(path), MISSING, recorded or "")
-        state = AS_RECORDED if file_checksum(path) == recorded else CHANGED
-        return Link(self._name(path), state, recorded or "")
-
-    def _inputs(self, product: Path, record: Mapping[str, Any]) -> list[Input]:
-        """What a product was made of, and where that should lie."""
+    def _inputs(self, product: Path, record: Mapping[str, Any]) -> list[Link]:
+        """What a product was made of."""
         settings, named = record["provenance"]["settings"], record["provenance"]["inputs"]
+        if product.name == "manifest.json":
+            given = settings.get("archives")
+            return [self._archive(product.parent, given, part) for part in record["archives"]]
         if product.name == "card.json":
             manifest = Path(self._paths.manifest(record["dataset"]))
-            return [Input(manifest, json_checksum(record["raw"]))]
-        if product.name == "weights.safetensors":
-            places = {settings["dataset"]: Path(self._paths.card(settings["dataset"]))}
-            return [
-                Input(places.get(n, Path(settings["imagenet"] or n)), c) for n, c in named.items()
-            ]
-        if product.name in ("metrics.json", "alignment.csv"):
+            return [self.follow(Input(manifest, json_checksum(record["raw"])))]
+        if product.name not in LEVELS:
+            return [self.follow(Input(self._root / n, checksum)) for n, checksum in named.items()]
+        found = []
+        if "run" in settings:
             weights = Path(self._paths.weights(settings["run"]))
-            cards = {name: c for name, c in named.items() if name != weights.name}
-            return [
-                Input(weights, named.get(weights.name)),
-                *(Input(Path(self._paths.card(name)), c) for name, c in cards.items()),
-            ]
-        return [Input(self._root / name, checksum) for name, checksum in named.items()]
+            found.append(self.follow(Input(weights, named.get(weights.name))))
+        for name, checksum in named.items():
+            if name == Path(settings.get("imagenet") or "").name:
+                found.append(self._file(Input(Path(settings["imagenet"]), checksum)))
+            elif name != "weights.safetensors":
+                found.append(self.follow(Input(Path(self._paths.card(name)), checksum)))
+        return found
 
-    def _archive(self, raw: Path, part: Mapping[str, Any], manifest: Mapping[str, Any]) -> Link:
-        """An archive, which may be deleted once it is unpacked."""
-        given = manifest["provenance"]["settings"].get("archives")
+    def _file(self, given: Input) -> Link:
+        """A file that is no product."""
+        name, checksum = self._name(given.path), given.checksum or ""
+        if not given.path.is_file():
+            return Link(name, MISSING, checksum)
+        right = file_checksum(given.path) == checksum
+        return Link(name, AS_RECORDED if right else CHANGED, checksum)
+
+    def _archive(self, raw: Path, given: str | None, part: Mapping[str, Any]) -> Link:
+        """An archive in the folder of a raw folder's or in a `given` one, if it is still kept."""
         folders = [raw.with_name(f"{raw.name}.archives"), *([Path(given)] if given else [])]
         found = next((f / part["name"] for f in folders if (f / part["name"]).is_file()), None)
         if found is None:
@@ -254,10 +237,11 @@ def _own_checksums(product: Path, record: Mapping[str, Any]) -> list[tuple[str, 
     """What a product is now and was when it was written, where its own record says so."""
     if product.name == "card.json":
         return [(card_digest(record), record["card_sha256"])]
-    folder = _record_file(product).parent
-    files = {os.path.normpath(folder / name): c for name, c in record.get("files", {}).items()}
-    written = files.get(str(product))
-    return [] if written is None else [(file_checksum(product), written)]
+    beside = _record_file(product)
+    if beside == product:
+        return []
+    name = os.path.relpath(product, beside.parent)
+    return [(file_checksum(product), record["files"].get(name, "not written with it"))]
 
 
 def _facts(product: Path, record: Mapping[str, Any]) -> Iterator[str]:
@@ -279,7 +263,8 @@ def _facts(product: Path, record: Mapping[str, Any]) -> Iterator[str]:
     elif product.name not in LEVELS:
         yield f"{settings['experiment']['title']}; scale {settings['scale']}"
         yield f"seeds {settings['seeds']} of {', '.join(settings['methods'])}"
-    told = {key: settings[key] for key in TOLD.get(product.name, ()) if settings.get(key)}
+    told = {key: settings.get(key) for key in TOLD.get(product.name, ())}
+    told = {key: value for key, value in told.items() if value is not None}
     if told:
         yield f"settings: {_pairs(told)}"
     if "job" in record:
