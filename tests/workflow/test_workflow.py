@@ -152,7 +152,7 @@ def test_the_chain_of_a_table_reaches_the_manifests_of_its_scenes(finished):
     command = [sys.executable, "-m", "decur", "provenance", table]
     done = subprocess.run(command, capture_output=True, text=True, cwd=finished, check=True)
     lines = [line.strip() for line in done.stdout.splitlines()]
-    for name in ("ssl4eo-s12", "bigearthnet", "geonrw"):
+    for name in ("ssl4eo-s12", "bigearthnet"):
         assert any(line.startswith(f"raw/{name}/manifest.json  [sha256:") for line in lines)
     assert any("scenes (train 48, test 24, seed 0)" in line for line in lines)
     assert "[changed since]" not in done.stdout and "[not here]" not in done.stdout
