@@ -144,6 +144,15 @@ def _tables(args: argparse.Namespace) -> None:
         print(paths.table(name, "md"))
 
 
+def _provenance(args: argparse.Namespace) -> None:
+    from decur.lineage import changed, lineage, render
+
+    chain = lineage(args.file)
+    print(render(chain))
+    if found := changed(chain):
+        raise DecurError(f"{args.file}: changed since: {', '.join(found)}; run their stages again")
+
+
 def _schema(args: argparse.Namespace) -> None:
     import json
 
@@ -236,6 +245,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--config", required=True, metavar="FILE", help="YAML file, or JSON text")
     sub.add_argument("--experiments", default="config/experiments.yaml")
     sub.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
+    sub = verb("provenance", _provenance, "Where a product is from, back to the archives.")
+    sub.add_argument("file", type=Path, help="table, figure, metrics, weights, shards, raw files")
     verb("schema", _schema, "Print the JSON schema of the configuration.")
     return parser
 

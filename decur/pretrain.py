@@ -21,6 +21,7 @@ from decur.distributed import count_ranks, is_main, rank, world_size
 from decur.errors import DecurError
 from decur.imagenet import load_imagenet
 from decur.interrupt import WARNING, StoppedError, stop_request
+from decur.job import Job
 from decur.loader import SideStream, ahead
 from decur.methods import METHODS, Embeddings, Terms, build_model, count_views, dims_common
 from decur.models.backbone import Backbone
@@ -29,12 +30,14 @@ from decur.models.recompute import recompute_backbones
 from decur.models.two_branch import TwoBranch
 from decur.monitor import signs
 from decur.optim import build_optimizer, cosine_factor, set_lr
-from decur.provenance import provenance
+from decur.provenance import file_checksum, provenance
 from decur.shards import PairedShards
 from decur.step_log import Progress
 from decur.transfer.knn import knn_of_backbones
 from decur.views import augment_batch, batches, read_batch, training_rows
 from decur.weights import save_model
+
+PACKAGES = ("numpy", "torch", "torchvision", "timm")
 
 Part = Callable[[str], AbstractContextManager[object]]
 """Marks the part of a step that a block is: for a profiler, or to be timed."""
@@ -51,25 +54,26 @@ def pretrain(
     Raises:
         DecurError: unusable settings or data, or a loss that is not finite.
     """
+    job = Job(device, world_size())
     shards = PairedShards(shards_root)
     model = build_model(settings, shards)
     inputs = {settings.dataset: shards.card["checksum"]}
     inputs |= start_from_imagenet(model, settings)
     model.to(device)
-    origin = provenance(settings, inputs)
+    origin = provenance(settings, inputs, PACKAGES)
     if settings.method in UNTRAINED:
         if settings.imagenet is None:  # a file brings the statistics with its weights
             set_batch_statistics(model, settings, shards)
     else:
         identity = json.dumps([origin["settings"], origin["inputs"]], sort_keys=True)
         name = hashlib.sha256(identity.encode()).hexdigest()
-        for _ in train_steps(model, settings, shards, out, name):
+        for _ in train_steps(model, settings, shards, out, name, job):
             pass
     weights = out / "weights.safetensors"
     if not is_main():
         return weights
     bands = {name: list(shards.bands(name)) for name in settings.modalities}
-    save_model(weights, model, {"provenance": origin, "bands": bands})
+    save_model(weights, model, {"provenance": origin, "bands": bands, "job": job.record()})
     return weights
 
 
@@ -89,8 +93,7 @@ def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[st
     path = Path(settings.imagenet)
     for backbone in model.backbones:
         load_imagenet(cast(Backbone, backbone), path, arch=settings.arch)
-    with path.open("rb") as file:
-        return {path.name: f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"}
+    return {path.name: file_checksum(path)}
 
 
 @torch.no_grad()
@@ -176,13 +179,16 @@ def _optimizer(model: TwoBranch, settings: PretrainSettings) -> torch.optim.Opti
     )
 
 
-def _resume(folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _resume(
+    folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, job: Job
+) -> int:
     """Take up the last checkpoint, if there is one; returns the number of steps done."""
     state = load_checkpoint(folder, identity)
     if state is None:
         return 0
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
+    job.go_on_from(state["times"])
     print(f"resuming at step {state['step']} from {folder}", flush=True)
     return int(state["step"])
 
@@ -193,12 +199,13 @@ def train_steps(
     shards: PairedShards,
     out: Path,
     identity: str,
+    job: Job,
     part: Part = record_function,
 ) -> Iterator[dict[str, float]]:
     """Train from the last checkpoint of `identity` in `out` to the end, and save on the way.
 
     Yields what each step logs: on a GPU one step late, so that it always has a step to go on with.
-    `part` is called around every part of a step.
+    `job` goes on from the times in the checkpoint. `part` is called around every part of a step.
 
     Raises:
         DecurError: unusable settings or a loss that is not finite.
@@ -207,7 +214,7 @@ def train_steps(
     rows = training_rows(shards, settings)
     optimizer = _optimizer(model, settings)
     checkpoints = out / "checkpoints"
-    start = _resume(checkpoints, identity, model, optimizer)
+    start = _resume(checkpoints, identity, model, optimizer, job)
     per_epoch = len(rows) // settings.batch_size
     total = settings.epochs * per_epoch
     device = next(model.parameters()).device
@@ -223,7 +230,8 @@ def train_steps(
     def save(done: int) -> None:
         if is_main():
             states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            save_checkpoint(checkpoints, done, {"identity": identity, "step": done, **states})
+            known = {"identity": identity, "step": done, "times": job.times()}
+            save_checkpoint(checkpoints, done, known | states)
 
     network = prepare(model, settings)
     model.train()

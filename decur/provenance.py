@@ -1,28 +1,44 @@
-"""Where a product came from: settings, inputs, package version and commit, as one small dict."""
+"""Where a product came from: settings, inputs and versions, as one small dict, and checksums."""
 
 import functools
+import hashlib
 import json
+import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 import decur
+from decur.errors import DecurError
 from decur.files import write_atomically
 
 
 def provenance(
-    settings: BaseModel | Mapping[str, Any], inputs: Mapping[str, str]
+    settings: BaseModel | Mapping[str, Any], inputs: Mapping[str, str], packages: Sequence[str]
 ) -> dict[str, Any]:
-    """The record that goes beside a product; `inputs` maps each input's name to its checksum."""
+    """The record that goes into a product, the same whenever and wherever it is made.
+
+    What differs from run to run, `decur.job.Job` records.
+
+    Args:
+        settings: everything that the stage was asked for.
+        inputs: the checksum of each input, by its name.
+        packages: the installed packages that decide the result, beside Python and this one.
+    """
     tree = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else dict(settings)
     return {
         "settings": tree,
         "inputs": dict(inputs),
         "decur": decur.__version__,
         "commit": git_commit(),
+        "packages": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+        },
     }
 
 
@@ -36,6 +52,53 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def file_checksum(path: Path) -> str:
+    """`sha256:` and the digest of a file."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def fingerprint(path: Path) -> str:
+    """What names the content of a product, and so stands in the records of what is made from it.
+
+    Of raw files a digest of names, sizes and archives, of shards their samples' checksum, of
+    `metrics.json` a digest of what was measured, not of how it came about; of any other file its
+    SHA-256.
+
+    Raises:
+        DecurError: the file is damaged.
+    """
+    if path.name not in ("metrics.json", "card.json", "manifest.json"):
+        return file_checksum(path)
+    tree = read_json(path)
+    if path.name == "card.json":
+        return str(tree["checksum"])
+    if path.name == "manifest.json":
+        return json_checksum(tree["provenance"]["inputs"])
+    return json_checksum({k: v for k, v in tree.items() if k not in ("provenance", "job")})
+
+
+def json_checksum(tree: Mapping[str, Any]) -> str:
+    """`sha256:` and the digest of what a tree says, in whatever order."""
+    text = json.dumps(tree, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        DecurError: the file is damaged, or holds something else.
+    """
+    try:
+        tree = json.loads(path.read_bytes())
+    except ValueError:
+        tree = None
+    if not isinstance(tree, dict):
+        raise DecurError(f"{path}: is damaged (no JSON object); delete it and run its stage again")
+    return tree
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:

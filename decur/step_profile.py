@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, record_function
 from decur.config import PretrainSettings
 from decur.errors import DecurError
 from decur.files import write_atomically
+from decur.job import Job
 from decur.methods import build_model
 from decur.pretrain import train_steps
 from decur.shards import PairedShards
@@ -72,7 +73,7 @@ def profile_steps(
         torch.profiler.profile(activities=activities, schedule=schedule) as profiler,
     ):
         started = watch.now()
-        run = train_steps(model, settings, shards, Path(folder), "profile", watch)
+        run = train_steps(model, settings, shards, Path(folder), "profile", Job(), watch)
         for _ in islice(run, WARM_UP + steps):
             ended = watch.now()
             waited = ended - started - sum(watch.seconds.values())

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,12 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from decur.config import Config
 from decur.errors import DecurError
-from decur.experiments import Column, Entry, Experiment, column_parts, entries, scenario_name
+from decur.experiments import (
+    Column,
+    Entry,
+    Experiment,
+    alignment_runs,
+    column_parts,
+    entries,
+    scenario_name,
+    transfer_runs,
+)
 from decur.paper import paper_cell
 from decur.paths import Paths
+from decur.provenance import file_checksum, fingerprint, provenance, write_json
 
 if TYPE_CHECKING:  # the workflow asks for `outputs` often, and pandas is slow to load
     from pandas import DataFrame
+
+PACKAGES = ("numpy", "pandas", "matplotlib")
 
 STAND_INS = {
     "scenes": "synthetic scenes, not of the real datasets",
@@ -33,11 +46,28 @@ def has_figure(experiment: Experiment) -> bool:
 
 
 def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:
-    """The files that `write_experiment` makes: `csv`, `md` and, where there is one, `figure`."""
-    found = {suffix: paths.table(name, suffix) for suffix in ("csv", "md")}
+    """The files that `write_experiment` makes: `csv`, `md`, `json`, and `figure` if there is one.
+
+    The JSON says what the others were made from.
+    """
+    found = {suffix: paths.table(name, suffix) for suffix in ("csv", "md", "json")}
     if has_figure(experiment):
         found["figure"] = paths.figure(name)
     return found
+
+
+def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    """The products that an experiment is collated from, made already or not."""
+    if experiment.kind == "histogram":
+        return [paths.alignment(str(run)) for run in alignment_runs([experiment], config)]
+    wanted = transfer_runs([experiment], config)
+    products = [
+        paths.metrics(str(run), str(cell)) for run, cells in wanted.items() for cell in cells
+    ]
+    if experiment.kind != "gallery":
+        return products
+    datasets = {cell.dataset for cells in wanted.values() for cell in cells}
+    return [*products, *(paths.card(dataset) for dataset in sorted(datasets))]
 
 
 def write_experiment(name: str, experiment: Experiment, config: Config, paths: Paths) -> None:
@@ -66,6 +96,30 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     _write(made["md"], text.encode())
     if "figure" in made:
         _write(made["figure"], draw())
+    write_json(Path(made["json"]), _origin(name, experiment, config, paths))
+
+
+def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> dict[str, Any]:
+    """Where an experiment's files are from, without a time: equal results give equal bytes."""
+
+    def inside(path: str) -> str:
+        return str(Path(path).relative_to(paths.root))
+
+    found = [path for path in sources(experiment, config, paths) if Path(path).is_file()]
+    folder = Path(paths.table(name, "json")).parent
+    made = [path for kind, path in outputs(name, experiment, paths).items() if kind != "json"]
+    settings = {
+        "name": name,
+        "scale": config.scale,
+        "seeds": config.seeds,
+        "methods": config.methods,
+        "experiment": experiment.model_dump(mode="json"),
+    }
+    inputs = {inside(path): fingerprint(Path(path)) for path in found}
+    return {
+        "files": {os.path.relpath(p, folder): file_checksum(Path(p)) for p in made},
+        "provenance": provenance(settings, inputs, PACKAGES),
+    }
 
 
 def _write(path: str, content: bytes) -> None:

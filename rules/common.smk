@@ -20,7 +20,7 @@ from decur.experiments import (
     transfer_runs,
 )
 from decur.paths import Cell, Paths, Run
-from decur.tables import outputs
+from decur.tables import outputs, sources
 
 EXPERIMENTS_FILE = str(HOME / "config" / "experiments.yaml")
 
@@ -101,23 +101,6 @@ def transfer_jobs():
 
 def transfer_json(run, cells):
     return transfer_settings(CONFIG, Run.parse(run), cells).model_dump_json()
-
-
-def needed(experiment):
-    """Products that an experiment is collated from."""
-    if experiment.kind == "histogram":
-        return [
-            PATHS.alignment(str(run)) for run in alignment_runs([experiment], CONFIG)
-        ]
-    wanted = transfer_runs([experiment], CONFIG)
-    products = {
-        PATHS.metrics(str(run), str(cell)): cell
-        for run in wanted
-        for cell in wanted[run]
-    }
-    if experiment.kind == "gallery":  # whose predictions lie beside the metrics
-        return [*products, *{PATHS.card(c.dataset): None for c in products.values()}]
-    return [*products]
 
 
 def download_settings(w):

@@ -31,7 +31,7 @@ for name, experiment in EXPERIMENTS.items():
         name:
             f"table_{name.replace('-', '_')}"
         input:
-            needed(experiment),
+            sources(experiment, CONFIG, PATHS),
             # The whole config; `entries` below says when the part that a table reads has changed.
             config=ancient(PATHS.config()),
         output:
@@ -44,7 +44,9 @@ for name, experiment in EXPERIMENTS.items():
                     labels={"experiment": name, "file": kind},
                 )
                 for kind, path in outputs(name, experiment, PATHS).items()
+                if kind != "json"
             },
+            json=outputs(name, experiment, PATHS)["json"],
         log:
             PATHS.log("tables", name),
         benchmark:

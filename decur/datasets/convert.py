@@ -25,12 +25,15 @@ from decur import datasets
 from decur.config import DatasetSettings
 from decur.datasets import Record, raster
 from decur.errors import DecurError
+from decur.job import Job
 from decur.provenance import provenance
 from decur.shards import Modality, Sample
 from decur.shards.finish import QUARANTINE, VERSION, begin, finish
 from decur.shards.part import Fault, Part, Shard, load_part, save_part
 from decur.shards.sample import Spec
 from decur.shards.writer import SHARD_BYTES
+
+PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow", "pandas", "pyarrow")
 
 FEWEST_SHARDS = 16
 """A small dataset is cut into so many, to have work for every worker."""
@@ -48,6 +51,7 @@ def preprocess(
         DecurError: the raw folder is missing, a sample is bad, there is no good one, the disk is
             full, or a worker process died.
     """
+    job = Job()
     manifest = raw / "manifest.json"
     if not manifest.is_file():
         raise DecurError(f"{manifest}: not found; run the download stage for {name} first")
@@ -60,7 +64,7 @@ def preprocess(
         "classes": module.DATASET.classes,
         "ignore": module.DATASET.ignore,
         "raw": json.loads(manifest.read_text())["provenance"]["inputs"],
-        "provenance": provenance(settings, {}),
+        "provenance": provenance(settings, {}, PACKAGES),
     }
     records = _unique(module.scan(raw, settings))
     reader = Reader(name, settings, _scenes(raw))
@@ -69,7 +73,7 @@ def preprocess(
     shards = [records[i : i + size] for i in range(0, len(records), size)]
     begin(out)
     parts = _make_all(partial(_make_shard, reader, out, spec, _origin(card)), shards, workers, name)
-    finish(out, parts, spec, card)
+    finish(out, parts, spec, {**card, "job": job.record()})
     faults = sum(len(part.faults) for part in parts)
     print(f"{name}: {len(records) - faults} samples in {out}", flush=True)
     if faults:

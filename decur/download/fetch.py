@@ -77,11 +77,12 @@ class WrongError(Exception):
 
 @dataclass(frozen=True)
 class Stored:
-    """A file that is there and right; `checksum` as in `Part`."""
+    """A file that is there and right; `checksum` and `urls` as in `Part`."""
 
     path: Path
     size: int
     checksum: str
+    urls: tuple[str, ...]
 
 
 def fetch_all(
@@ -351,7 +352,7 @@ def _stored(part: Part, path: Path, size: int, digest: Any, *, expected: int | N
         raise WrongError(f"has {size} bytes, expected {expected}")
     if part.checksum is not None and checksum != part.checksum:
         raise WrongError(f"its checksum is {checksum}, expected {part.checksum}")
-    return Stored(path, size, checksum)
+    return Stored(path, size, checksum, part.urls)
 
 
 def _short(error: Exception) -> str:

@@ -15,9 +15,11 @@ from decur.datasets.scenes import write_scenes
 from decur.download.archives import unpack_archives
 from decur.download.fetch import Stored
 from decur.errors import DecurError
+from decur.job import Job
 from decur.provenance import provenance, write_json
 
 MANIFEST = "manifest.json"
+PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow")
 SAMPLES_VARIABLE = "DECUR_SAMPLES"
 
 
@@ -27,10 +29,12 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
     Raises:
         DecurError: the source folder is not given or not there, or an archive cannot be had whole.
     """
+    job = Job()
     if settings.source == "archive" and settings.folder is None:
         filled, archives = unpack_archives(datasets.load(name).DATASET, settings, out)
-        _finish(name, settings, filled, out, archives)
+        _finish(name, settings, filled, out, job, archives=archives)
         return
+    folder = None
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -38,18 +42,31 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
         if settings.source == "scenes":
             write_scenes(name, part, settings, workers=workers)
         elif settings.source == "samples":
-            datasets.load(name).arrange_samples(_samples_folder(name, settings), part)
+            folder = _samples_folder(name, settings)
+            datasets.load(name).arrange_samples(folder, part)
         else:
-            _link_archive(name, settings, part)
-        _finish(name, settings, part, out)
+            folder = _unpacked_folder(name, settings, part)
+            for entry in folder.iterdir():
+                (part / entry.name).symlink_to(entry)
+        _finish(name, settings, part, out, job, folder=folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _finish(
-    name: str, settings: DatasetSettings, filled: Path, out: Path, archives: Sequence[Stored] = ()
+    name: str,
+    settings: DatasetSettings,
+    filled: Path,
+    out: Path,
+    job: Job,
+    *,
+    archives: Sequence[Stored] = (),
+    folder: Path | None = None,
 ) -> None:
-    """Make a filled folder the raw folder: its manifest goes first and comes last."""
+    """Make a filled folder the raw folder: its manifest goes first and comes last.
+
+    `archives` or a `folder` are what it was filled from, if not with scenes.
+    """
     listing = [(str(p.relative_to(filled)), p.stat().st_size) for p in _files(filled)]
     if not listing:
         raise DecurError(f"datasets.{name}: its source has no file")
@@ -59,15 +76,23 @@ def _finish(
     filled.rename(out)
     inputs = {"files and sizes": hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}
     inputs |= {file.path.name: file.checksum for file in archives}
+    chosen = settings.model_dump(mode="json", exclude_unset=True)
     manifest = {
         "dataset": name,
         "files": len(listing),
         "bytes": size,
         "archives": [
-            {"name": file.path.name, "bytes": file.size, "checksum": file.checksum}
+            {
+                "name": file.path.name,
+                "bytes": file.size,
+                "checksum": file.checksum,
+                "urls": file.urls,
+            }
             for file in archives
         ],
-        "provenance": provenance(settings.model_dump(mode="json", exclude_unset=True), inputs),
+        "folder": None if folder is None else str(folder),
+        "provenance": provenance(chosen, inputs, PACKAGES),
+        "job": job.record(),
     }
     write_json(out / MANIFEST, manifest)
     print(f"{name}: {len(listing)} files, {size / 1e6:.1f} MB", flush=True)
@@ -93,7 +118,7 @@ def _samples_folder(name: str, settings: DatasetSettings) -> Path:
     return folder
 
 
-def _link_archive(name: str, settings: DatasetSettings, out: Path) -> None:
+def _unpacked_folder(name: str, settings: DatasetSettings, out: Path) -> Path:
     folder = Path(settings.folder or "").absolute()
     if not folder.is_dir():
         homepage = datasets.load(name).DATASET.homepage
@@ -102,5 +127,4 @@ def _link_archive(name: str, settings: DatasetSettings, out: Path) -> None:
         raise DecurError(
             f"datasets.{name}.folder: {folder} holds {out}, which would link to itself"
         )
-    for entry in folder.iterdir():
-        (out / entry.name).symlink_to(entry)
+    return folder

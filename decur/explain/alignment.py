@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decur.config import AlignmentSettings
+from decur.job import Job
 from decur.losses.correlation import diagonal, standardise
 from decur.methods import build_model, dims_common
-from decur.provenance import provenance, write_json
+from decur.provenance import file_checksum, provenance, write_json
 from decur.shards import PairedShards
 from decur.transfer.data import whole_view
 from decur.weights import read_weights
+
+PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm")
 
 
 def alignment_loss(z1: Tensor, z2: Tensor) -> Tensor:
@@ -27,8 +30,9 @@ def align(settings: AlignmentSettings, weights: Path, shards_root: Path, out: Pa
     """Write the alignment of each dimension as CSV: dimension, common or unique, batch, loss.
 
     Batches are whole views of seeded random samples that the run was not trained on, if there
-    are any, else of those it was trained on.
+    are any, else of those it was trained on. Where it came from is in a JSON of the same name.
     """
+    job = Job()
     shards = PairedShards(shards_root)
     tensors, metadata = read_weights(weights)
     pretrain = settings.pretrain
@@ -51,9 +55,11 @@ def align(settings: AlignmentSettings, weights: Path, shards_root: Path, out: Pa
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     pd.concat(frames).to_csv(out, index=False, float_format="%.6f")
-    origin = provenance(settings, {pretrain.dataset: shards.card["checksum"]})
+    inputs = {pretrain.dataset: shards.card["checksum"], weights.name: file_checksum(weights)}
+    origin = provenance(settings, inputs, PACKAGES)
     origin["pretrained"] = metadata.get("provenance", {})
-    write_json(out.with_suffix(".json"), origin)
+    record = {"files": {out.name: file_checksum(out)}, "provenance": origin, "job": job.record()}
+    write_json(out.with_suffix(".json"), record)
 
 
 def _batches(settings: AlignmentSettings, shards: PairedShards) -> list[NDArray[np.int64]]:

@@ -14,13 +14,14 @@ from decur import datasets
 from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.files import write_atomically
+from decur.job import Job
 from decur.methods import build_model, dims_common
 from decur.models.backbones import Backbone
 from decur.models.cmx import CMX
 from decur.models.heads import FCN, LateFusion
 from decur.models.two_branch import TwoBranch
 from decur.paths import Cell
-from decur.provenance import provenance, write_json
+from decur.provenance import file_checksum, provenance, write_json
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset, whole_view
 from decur.transfer.features import FrozenFeatures
@@ -28,6 +29,8 @@ from decur.transfer.fit import Found, Task, nearest_neighbours, train_head
 from decur.transfer.predictions import Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.weights import branch_weights, load_backbone, read_weights
+
+PACKAGES = ("numpy", "torch", "torchvision", "timm", "torchmetrics", "scikit-learn")
 
 
 def transfer(
@@ -46,9 +49,11 @@ def transfer(
     `predictions/`, where the recipe asks for them.
     """
     tensors, metadata = read_weights(weights)
+    weights_checksum = file_checksum(weights)
     for dataset, group in groupby(sorted(cells), key=lambda cell: cell.dataset):
         data, frozen = PairedShards(shards / dataset), FrozenFeatures()
         for cell in group:
+            job = Job(device)
             path = out / str(cell) / "metrics.json"
             if cell.protocol.startswith("probe"):
                 found = _probe(settings, cell, tensors, data)
@@ -59,11 +64,11 @@ def transfer(
                 found = _evaluate(settings, cell, replace(task, keep=keep), frozen)
                 keep.write(path.with_name("predictions"))
                 _write_lines(path.with_name("labels.txt"), data.index["id"].iloc[task.rows])
-            origin = provenance(settings, {dataset: data.card["checksum"]})
+            inputs = {dataset: data.card["checksum"], weights.name: weights_checksum}
+            origin = provenance(settings, inputs, PACKAGES)
             origin["pretrained"] = metadata.get("provenance", {})
-            write_json(
-                path, {"run": settings.run, "cell": str(cell), **found, "provenance": origin}
-            )
+            product = {"run": settings.run, "cell": str(cell), **found}
+            write_json(path, {**product, "provenance": origin, "job": job.record()})
             scores = {k: round(v, 1) for k, v in found["metrics"].items()}
             print(f"{settings.run} {cell}: {scores}", flush=True)
 

@@ -72,7 +72,7 @@ def tree(root: Path) -> dict[str, bytes]:
     """Every file of a raw folder but what its manifest says of this run."""
     files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
     manifest = json.loads(files.pop("manifest.json"))
-    del manifest["provenance"]["settings"]
+    del manifest["provenance"]["settings"], manifest["job"]
     return files | {"manifest.json": json.dumps(manifest).encode()}
 
 
@@ -131,7 +131,10 @@ def test_archives_come_from_the_mirror_and_stay_beside_the_raw_folder(server, pa
     assert (tmp_path / "raw/geonrw.archives" / NAME).read_bytes() == BODY
     manifest = json.loads((raw / "manifest.json").read_text())
     expected = read_checksums(packed / CHECKSUMS)[NAME]
-    assert manifest["archives"] == [{"name": NAME, "bytes": len(BODY), "checksum": expected}]
+    (archive,) = manifest["archives"]
+    assert archive["urls"][0] == f"{server.url}/{NAME}"
+    known = {key: archive[key] for key in ("name", "bytes", "checksum")}
+    assert known == {"name": NAME, "bytes": len(BODY), "checksum": expected}
     assert manifest["provenance"]["inputs"][NAME] == expected
 
 

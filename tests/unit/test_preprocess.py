@@ -65,7 +65,11 @@ def run(raw: Path, out: Path, settings: DatasetSettings = SETTINGS, workers: int
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    """Every file of a shards folder but what its card says of this run."""
+    files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    card = json.loads(files["card.json"])
+    del card["job"], card["card_sha256"]
+    return files | {"card.json": json.dumps(card).encode()}
 
 
 def damage(raw: Path, tile: str = "281_5650") -> Path:

@@ -101,6 +101,17 @@ def test_a_checkpoint_of_other_settings_is_not_continued(shards_root, tmp_path, 
     assert all(torch.equal(fresh[name], run[name]) for name in fresh)
 
 
+def test_a_resumed_run_adds_to_its_time(shards_root, tmp_path):
+    pretrain(settings(), shards_root, tmp_path)
+    for path in (tmp_path / "checkpoints").iterdir():
+        state = torch.load(path, weights_only=True)
+        state["times"] = {"started": "2026-01-31T00:00:00+00:00", "seconds": 1000.0}
+        torch.save(state, path)
+    _, metadata = read_weights(pretrain(settings(), shards_root, tmp_path))
+    assert metadata["job"]["started"] == "2026-01-31T00:00:00+00:00"
+    assert 1000 < metadata["job"]["seconds"] < 1100
+
+
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path):
     for step in (1, 2, 3):
         path = save_checkpoint(tmp_path, step, {"identity": "a", "step": step})

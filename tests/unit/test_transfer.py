@@ -367,8 +367,9 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     assert products[1]["provenance"]["pretrained"]["settings"]["seed"] == 1
     again = tmp_path / "again"
     transfer(settings, cells[:1], weights, shards_root.parent, again)
-    path = f"{cells[0]}/metrics.json"
-    assert (again / path).read_bytes() == (out / path).read_bytes()
+    repeated = json.loads((again / str(cells[0]) / "metrics.json").read_text())
+    assert repeated.pop("job").keys() == products[0].pop("job").keys()
+    assert repeated == products[0]
     with pytest.raises(DecurError, match="no modality 'lidar'"):
         transfer(settings, [Cell("pairs", "lidar", "linear")], weights, shards_root.parent, out)
 

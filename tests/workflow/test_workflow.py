@@ -119,7 +119,7 @@ def test_a_wrong_config_ends_in_one_line(tmp_path):
 def test_a_finished_run_has_its_tables_and_nothing_left_to_do(finished):
     drawn = ("factors", "factors-dimensions", "fig4a", "gallery-geonrw")
     assert set(tables(finished)) == {
-        *(f"tables/{name}.{suffix}" for name in ("table1", *drawn) for suffix in ("csv", "md")),
+        *(f"tables/{name}.{s}" for name in ("table1", *drawn) for s in ("csv", "md", "json")),
         *(f"figures/{name}.png" for name in drawn),
     }
     frame = pd.read_csv(finished / "results" / "tiny" / "tables" / "table1.csv")
@@ -144,6 +144,18 @@ def test_every_product_says_where_it_is_from(finished):
     assert pretrained["inputs"] == {"ssl4eo-s12": source["checksum"]}
     assert json.loads((root / "raw/ssl4eo-s12/manifest.json").read_text())["files"] > 1000
     assert (root / "explain" / run / "alignment.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_chain_of_a_table_reaches_the_manifests_of_its_scenes(finished):
+    table = "results/tiny/tables/table1.csv"
+    command = [sys.executable, "-m", "decur", "provenance", table]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=finished, check=True)
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    for name in ("ssl4eo-s12", "bigearthnet"):
+        assert any(line.startswith(f"raw/{name}/manifest.json  [sha256:") for line in lines)
+    assert any("scenes (train 48, test 24, seed 0)" in line for line in lines)
+    assert "[changed since]" not in done.stdout and "[not here]" not in done.stdout
 
 
 @pytest.mark.slow
