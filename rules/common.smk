@@ -51,19 +51,16 @@ def digest(tree):
     return hashlib.sha256(repr(tree).encode()).hexdigest()[:16]
 
 
-def transfer_jobs():
+def transfer_sets():
     """The runs of each set of cells."""
-    jobs = {}
+    sets = {}
     for run, cells in TRANSFERS.items():
-        for group in (
-            [cells] if CONFIG.transfer_together else [[cell] for cell in cells]
-        ):
-            jobs.setdefault(tuple(group), []).append(run)
-    return jobs
+        sets.setdefault(tuple(cells), []).append(run)
+    return sets
 
 
 def transfer_json(run, cells):
-    return transfer_settings(CONFIG, Run.parse(run), cells).model_dump_json()
+    return transfer_settings(CONFIG, Run.parse(run), list(cells)).model_dump_json()
 
 
 def needed(experiment):
