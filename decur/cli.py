@@ -43,11 +43,12 @@ def _download(args: argparse.Namespace) -> None:
 
 
 def _preprocess(args: argparse.Namespace) -> None:
-    from decur.config import DatasetSettings
+    from decur.config import DatasetSettings, Piece
     from decur.datasets.convert import preprocess
 
     settings = _settings(DatasetSettings, args.settings)
-    preprocess(args.dataset, settings, args.raw, args.out, workers=args.threads)
+    piece = None if args.piece is None else Piece.parse(args.piece)
+    preprocess(args.dataset, settings, args.raw, args.out, workers=args.threads, piece=piece)
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -167,6 +168,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = stage("preprocess", _preprocess, "Turn raw files into paired shards.")
     sub.add_argument("dataset")
     sub.add_argument("--raw", required=True, type=Path)
+    sub.add_argument(
+        "--piece",
+        metavar="K-of-N",
+        help="write this part of the shards alone; once all are there, run again without it",
+    )
     sub = verb("verify", _verify, "Check every byte of a shards folder.")
     sub.add_argument("path", type=Path)
     sub.add_argument("--threads", type=int, default=1)

@@ -4,6 +4,7 @@ import re
 import sys
 
 from decur.config import (
+    Piece,
     alignment_settings,
     parse_config,
     pretrain_settings,
@@ -78,6 +79,13 @@ def needed(experiment):
     if experiment.kind == "gallery":  # whose predictions lie beside the metrics
         return [*products, *{PATHS.card(c.dataset): None for c in products.values()}]
     return [*products]
+
+
+def preprocess_pieces(w):
+    """What several jobs leave of a dataset; of a single job nothing."""
+    count = CONFIG.datasets[w.dataset].pieces
+    pieces = range(1, count + 1) if count > 1 else ()
+    return [PATHS.piece(w.dataset, str(Piece(number, count))) for number in pieces]
 
 
 def download_settings(w):
