@@ -123,6 +123,12 @@ def _schema(args: argparse.Namespace) -> None:
     print(json.dumps(Config.model_json_schema(), indent=1))
 
 
+def _plan(args: argparse.Namespace) -> None:
+    from decur.plan import plan
+
+    print(plan(args.targets, args.profile, args.configfile, args.config))
+
+
 def _device(threads: int) -> str:
     """Limit torch to the job's threads; the GPU where there is one."""
     import torch
@@ -131,7 +137,8 @@ def _device(threads: int) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The verbs and their arguments."""
     parser = argparse.ArgumentParser(prog="decur", description=decur.__doc__)
     parser.add_argument("--version", action="version", version=decur.__version__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -192,13 +199,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--config", required=True, metavar="FILE", help="YAML file, or JSON text")
     sub.add_argument("--experiments", default="config/experiments.yaml")
     sub.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
+    sub = verb("plan", _plan, "What snakemake would do now, and about what it would cost.")
+    sub.add_argument("targets", nargs="*", help="as of snakemake (default: everything)")
+    sub.add_argument("--profile", metavar="NAME", help="as of snakemake, or a folder of profiles/")
+    sub.add_argument("--configfile", nargs="+", metavar="FILE", help="as of snakemake")
+    sub.add_argument("--config", nargs="+", metavar="KEY=VALUE", help="as of snakemake")
     verb("schema", _schema, "Print the JSON schema of the configuration.")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
-    args = _parser().parse_args(argv)
+    args = command_line().parse_args(argv)
     try:
         args.call(args)
     except (DecurError, OSError) as error:

@@ -60,7 +60,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    ours = ("--snakefile", HOME / "workflow" / "Snakefile", "--profile", HOME / "profiles" / "slurm")
+    ours = (
+        "--snakefile",
+        HOME / "workflow" / "Snakefile",
+        "--profile",
+        HOME / "profiles" / "slurm",
+    )
     seeds = ("--config", f"seeds={list(range(args.seeds))}")
     costs: dict[str, list[Cost]] = {"Snakemake alone": [], "ours": []}
     for _ in range(args.repeats):
