@@ -1,8 +1,8 @@
 """What a job is going to cost, from its settings and from what was measured or published.
 
-These are estimates: each number below says where it is from, and none knows your machine. One unit of
-work is a billion multiplications and additions of a network that is trained (forward and backward,
-GMAC); forward alone is a third of it. Nothing here reads data or imports torch.
+These are estimates: each number below says where it is from, and none knows your machine. One unit
+of work is a billion multiplications and additions of a network that is trained (forward and
+backward, GMAC); forward alone is a third of it. Nothing here reads data or imports torch.
 """
 
 import json
@@ -42,9 +42,9 @@ class Facts(NamedTuple):
     masks: bool = False
 
 
-# Archives: the servers' listings; BigEarthNet's and what is unpacked: pixels times bytes, since nobody
-# states them. Counts: the official lists (BigEarthNet's as SeCo splits it). Rates:
-# tests/benchmarks/bench_preprocess.py, two shared cores, real frames.
+# Archives: the servers' listings, but BigEarthNet's, which nobody states: the remainder of the 1.2 TB
+# of config/paper.yaml. Unpacked: pixels times bytes. Counts: the official lists (BigEarthNet's as
+# SeCo splits it). Rates: tests/benchmarks/bench_preprocess.py, two shared cores, real frames.
 DATASETS = {
     "ssl4eo-s12": Facts(1039, 1340, {"train": 251_079}, 58),
     "bigearthnet": Facts(
@@ -85,12 +85,12 @@ ARCHS = {
 SMALL = ("tiny", "mit_tiny")
 """Nets that are trained without a GPU."""
 
-# Images of 224 pixels a second of one A100 with a ResNet-50, forward and backward. The paper's 30, 4
-# and 6 hours on four A100 give the first three; of other data sets the slowest but for indoor frames.
+# Images of 224 pixels a second of one A100 with a ResNet-50, forward and backward. The paper's 30,
+# 4 and 6 hours on four A100 give these three; other data sets are taken for SSL4EO-S12's like.
 PAPER_IMAGES = {"ssl4eo-s12": 231.0, "geonrw": 771.0, "sun-rgbd": 96.0}
 OTHER_IMAGES = 231.0
-# 1,735 measured on an H100 in torch's default precision (tests/benchmarks/RESULTS.md), times 0.4: an
-# A100 has 0.32 of its arithmetic and 0.60 of its memory bandwidth.
+# 1,735 measured on an H100 in torch's default precision (tests/benchmarks/RESULTS.md), times 0.4:
+# an A100 has 0.32 of its arithmetic and 0.60 of its memory bandwidth.
 TRANSFER_IMAGES = 700.0
 CPU_GMAC = 4.2  # a second of one core: 256 images of 32 pixels through `tiny` in 61 ms
 FORWARD = 1 / 3  # of what forward and backward cost
@@ -101,7 +101,7 @@ CHECKPOINTS = 2  # kept of a run
 
 @dataclass(frozen=True)
 class Cost:
-    """Hours of one core and of one GPU, GB to download and to keep; `unknown`: what is not in it."""
+    """Hours of one core and of one GPU, GB to download and to keep; `unknown` is not in them."""
 
     cpu: float = 0
     gpu: float = 0

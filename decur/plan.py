@@ -34,15 +34,16 @@ S = TypeVar("S", bound=BaseModel)
 
 STAGES = ("download", "preprocess", "verify", "pretrain", "transfer", "explain", "tables")
 CORES = 100_000
-"""More than any job asks for: with fewer, a dry run would show fewer threads than a cluster gives."""
+"""More than any job asks for: with fewer, a dry run shows fewer threads than a cluster gives."""
 
 NOTES = """\
-Estimates, good to a factor of two or so. GPU-hours are of one A100: pretraining at the speed of the
-paper's hours on four A100, by images (our step took 2,745 images/s on an H100 in a benchmark, against
-231 there); transfer at 700 images/s of a ResNet-50, from a measured step on an H100. CPU-hours of GPU
-jobs are the cores reserved beside each GPU; of small nets, preprocessing and the rest, one core's time
-as measured here, or as the job took when it last ran. Disk: archives stay beside what is unpacked, and
-two checkpoints beside the weights of each run; what a network line gives is not in the hours."""
+Estimates, good to a factor of two or so. GPU-hours are of one A100: pretraining at the speed of
+the paper's hours on four A100, 231 images/s on SSL4EO-S12 (our step took 2,745 on an H100 in a
+benchmark, so it may be far less); transfer at 700 images/s of a ResNet-50, scaled from a step on
+an H100. CPU-hours of GPU jobs are the cores reserved beside each GPU; of other jobs the time of
+one core, as benchmarks had it, or as the job itself took when it last ran. How long downloads wait
+for the network is not in them. Disk: archives stay beside what is unpacked, two checkpoints beside
+each run's weights."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def plan(
 
 
 def read_jobs(printed: str) -> list[Job]:
-    """The jobs of a dry run that printed their shell commands; targets have none and are left out."""
+    """The jobs of a dry run that printed their shell commands; targets have none."""
     pattern = r"^Shell command: (?!None$)(.*? 2> [^\n]*)$"
     commands = re.findall(pattern, printed, flags=re.MULTILINE | re.DOTALL)
     return [_job(shlex.split(command)) for command in commands]
@@ -193,7 +194,7 @@ def _estimate(job: Job, settings: Mapping[str, DatasetSettings], pieces: set[str
 
 
 def _counts(shards: Path, settings: Mapping[str, DatasetSettings]) -> dict[str, int]:
-    """Samples by split: as the settings say if the shards are to be made, else as their card does."""
+    """Samples by split: as settings say if the shards are to be made, else as their card does."""
     if shards.name in settings:
         return costs.known_counts(shards.name, settings[shards.name])
     return costs.counts_on_disk(shards)

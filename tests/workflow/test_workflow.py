@@ -102,6 +102,18 @@ def test_a_dataset_is_preprocessed_by_several_jobs_where_the_config_says_so(tmp_
     assert "Nothing to be done" in again.stderr
 
 
+def test_the_rule_graph_of_the_readme_is_that_of_the_paper_scale(tmp_path):
+    config = ("--configfile", HOME / "config" / "paper.yaml")
+    drawn = snakemake(tmp_path, "--rulegraph", "mermaid-js", *config).stdout
+    names = {
+        node: re.sub(r"^table_.*", "table", rule)
+        for node, rule in re.findall(r"(id\d+)\[(\w+)\]", drawn)
+    }
+    edges = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", drawn)}
+    shown = (HOME / "README.md").read_text().partition("```mermaid")[2].partition("```")[0]
+    assert set(re.findall(r"(\w+) --> (\w+)", shown)) == edges
+
+
 def test_stages_are_named_targets_with_a_word_of_explanation(tmp_path):
     listed = snakemake(tmp_path, "--list-target-rules").stdout
     for stage in STAGES:
