@@ -22,6 +22,7 @@ from decur.config import (
     Transfer,
     TransferSettings,
 )
+from decur.errors import DecurError
 from decur.paths import Cell
 
 HOUR = 3600
@@ -42,9 +43,9 @@ class Facts(NamedTuple):
     masks: bool = False
 
 
-# Archives: the servers' listings, but BigEarthNet's, which nobody states: the remainder of the 1.2 TB
-# of config/paper.yaml. Unpacked: pixels times bytes. Counts: the official lists (BigEarthNet's as
-# SeCo splits it). Rates: tests/benchmarks/bench_preprocess.py, two shared cores, real frames.
+# Archives: the servers' listings, but BigEarthNet's, which nobody states: the remainder of the 1.2
+# TB of config/paper.yaml. Unpacked: pixels times bytes. Counts: the official lists (BigEarthNet's
+# as SeCo splits it). Rates: tests/benchmarks/bench_preprocess.py, two shared cores, real frames.
 DATASETS = {
     "ssl4eo-s12": Facts(1039, 1340, {"train": 251_079}, 58),
     "bigearthnet": Facts(
@@ -196,7 +197,7 @@ def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads
         return stored + Cost(unknown=frozenset({settings.dataset}))
     images = settings.epochs * samples * len(settings.modalities) * views(settings)
     rate = PAPER_IMAGES.get(settings.dataset, OTHER_IMAGES)
-    work = images * _area(settings.crop) * ARCHS[settings.arch].gmac
+    work = images * _area(settings.crop) * _arch(settings.arch).gmac
     return stored + _trained(work, settings.arch, rate, threads)
 
 
@@ -224,13 +225,13 @@ def transfer_cost(
         labelled = by_split.get("train", 0) * cell.labels / 100
         images = _cell_images(settings.recipes.get(cell.dataset), cell, labelled, tested)
         more = CMX_MORE if cell.protocol == "cmx" else 1
-        found += _trained(images * more * ARCHS[arch].gmac, arch, TRANSFER_IMAGES, threads)
+        found += _trained(images * more * _arch(arch).gmac, arch, TRANSFER_IMAGES, threads)
     return found
 
 
 def alignment_cost(arch: str, images: int) -> Cost:
     """Encoding some images on one core."""
-    return SHORT + Cost(cpu=images * FORWARD * ARCHS[arch].gmac / CPU_GMAC / HOUR)
+    return SHORT + Cost(cpu=images * FORWARD * _arch(arch).gmac / CPU_GMAC / HOUR)
 
 
 def _cell_images(transfer: Transfer | None, cell: Cell, labelled: float, tested: int) -> float:
@@ -274,6 +275,12 @@ def _trained(work: float, arch: str, rate: float, threads: int) -> Cost:
     return Cost(cpu=hours * threads, gpu=hours)
 
 
+def _arch(name: str) -> Arch:
+    if name not in ARCHS:
+        raise DecurError(f"arch '{name}': unknown; known are {', '.join(ARCHS)}")
+    return ARCHS[name]
+
+
 def _area(crop: int | tuple[int, int]) -> float:
     height, width = (crop, crop) if isinstance(crop, int) else crop
     return height * width / SIDE**2
@@ -281,7 +288,7 @@ def _area(crop: int | tuple[int, int]) -> float:
 
 def _parameters(settings: PretrainSettings) -> float:
     """Of both backbones and their projectors."""
-    arch = ARCHS[settings.arch]
+    arch = _arch(settings.arch)
     width = settings.head_dim or arch.features
     hidden, out = (512, 128) if settings.method in CONTRASTIVE else (settings.dim, settings.dim)
     layers = settings.projector_layers
