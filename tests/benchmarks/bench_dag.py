@@ -1,7 +1,8 @@
 """Seconds and memory of a dry run of the whole paper scale, beside Snakemake alone.
 
 `python tests/benchmarks/bench_dag.py [--seeds 3]`: the scale of the profile `slurm` with so many
-seeds, and a plain Snakefile of as many jobs that has no config and no input functions.
+seeds, and a plain Snakefile of as many jobs that has no config and no functions: bare, and with the
+profile and what each of our rules declares (log, benchmark, threads, resources).
 """
 
 import argparse
@@ -20,12 +21,24 @@ rule all:
     input: expand("b/{{i}}", i=range({count}))
 rule a:
     output: "a/{{i}}"
+{a}
     shell: "touch {{output}}"
 rule b:
     input: "a/{{i}}"
     output: "b/{{i}}"
+{b}
     shell: "touch {{output}}"
 """
+
+DECLARED = """
+    log: "logs/{rule}/{{i}}"
+    benchmark: "benchmarks/{rule}/{{i}}"
+    threads: 1
+    resources: mem_mb=1000, runtime=60
+"""
+BARE = "Snakemake alone, bare"
+ALONE = "Snakemake alone, with our profile and directives"
+OURS = "ours"
 
 
 class Cost(NamedTuple):
@@ -60,25 +73,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    ours = (
-        "--snakefile",
-        HOME / "workflow" / "Snakefile",
-        "--profile",
-        HOME / "profiles" / "slurm",
-    )
+    profile = ("--profile", HOME / "profiles" / "slurm")
+    ours = ("--snakefile", HOME / "workflow" / "Snakefile", *profile)
     seeds = ("--config", f"seeds={list(range(args.seeds))}")
-    costs: dict[str, list[Cost]] = {"Snakemake alone": [], "ours": []}
+    declared = {rule: DECLARED.format(rule=rule) for rule in "ab"}
+    costs: dict[str, list[Cost]] = {BARE: [], ALONE: [], OURS: []}
     for _ in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
-            costs["ours"].append(dry_run(folder, *ours, *seeds))
-            plain = PLAIN.format(count=(costs["ours"][0].jobs - 1) // 2)
-            (Path(folder) / "Snakefile").write_text(plain)
-            costs["Snakemake alone"].append(dry_run(folder))
+            costs[OURS].append(dry_run(folder, *ours, *seeds))
+            snakefile, count = Path(folder) / "Snakefile", (costs[OURS][0].jobs - 1) // 2
+            snakefile.write_text(PLAIN.format(count=count, a="", b=""))
+            costs[BARE].append(dry_run(folder))
+            snakefile.write_text(PLAIN.format(count=count, **declared))
+            costs[ALONE].append(dry_run(folder, *profile))
     best = {name: min(found, key=lambda cost: cost.seconds) for name, found in costs.items()}
     print("| dry run | jobs | CPU s | peak MB |\n|---|---:|---:|---:|")
     for name, cost in best.items():
         print(f"| {name} | {cost.jobs} | {cost.seconds:.2f} | {cost.megabytes:.0f} |")
-    print(f"ours / alone: {best['ours'].seconds / best['Snakemake alone'].seconds:.2f}")
+    for name in (BARE, ALONE):
+        print(f"ours / {name}: {best[OURS].seconds / best[name].seconds:.2f}")
 
 
 if __name__ == "__main__":
