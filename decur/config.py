@@ -61,10 +61,10 @@ class Piece(NamedTuple):
     """One of several jobs that preprocess a dataset at once; written `2-of-8`."""
 
     number: int
-    count: int
+    of: int
 
     def __str__(self) -> str:
-        return f"{self.number}-of-{self.count}"
+        return f"{self.number}-of-{self.of}"
 
     @classmethod
     def parse(cls, text: str) -> Self:

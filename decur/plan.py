@@ -173,9 +173,7 @@ def _estimate(job: Job, settings: Mapping[str, DatasetSettings], pieces: set[str
         return costs.download_cost(job.dataset, settings[job.dataset])
     if job.stage == "preprocess":
         own = _settings(DatasetSettings, job)
-        share = (
-            1 / Piece.parse(args.piece).count if args.piece else float(job.dataset not in pieces)
-        )
+        share = 1 / Piece.parse(args.piece).of if args.piece else float(job.dataset not in pieces)
         return costs.preprocess_cost(job.dataset, own, share)
     if job.stage == "verify":
         return _verify_cost(args.path, settings)

@@ -2,7 +2,7 @@
 # nets, `transfer_together`), then with a rule for each set of cells.
 
 TRANSFER = (
-    " --settings {params.settings:q} --weights {input.weights:q} --shards {params.shards:q}"
+    "decur transfer {params.cells:q} --settings {params.settings:q} --weights {input.weights:q} --shards {params.shards:q}"
     " --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
 )
 
@@ -37,7 +37,7 @@ if CONFIG.transfer_together:
                 folder=PATHS.transfer("{run}"),
                 cells=[str(cell) for cell in cells],
             shell:
-                "decur transfer {params.cells:q}" + TRANSFER
+                TRANSFER
 
 else:
 
@@ -64,8 +64,9 @@ else:
             ),
             shards=subpath(input.shards, ancestor=2),
             folder=PATHS.transfer("{run}"),
+            cells="{dataset}/{measured}",
         shell:
-            "decur transfer {wildcards.dataset}/{wildcards.measured}" + TRANSFER
+            TRANSFER
 
 
 rule transfer_all:

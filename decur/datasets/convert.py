@@ -80,7 +80,7 @@ def preprocess(
     make = partial(_make_shard, reader, out, spec, _origin(card))
     begin(out)
     if piece is not None:
-        own = list(enumerate(shards))[piece.number - 1 :: piece.count]
+        own = list(enumerate(shards))[piece.number - 1 :: piece.of]
         _make_all(make, own, workers, name)
         print(f"{name}, piece {piece}: {len(own)} of {len(shards)} shards in {out}", flush=True)
         return
