@@ -2,8 +2,8 @@
 # nets, `transfer_together`), then with a rule for each set of cells.
 
 TRANSFER = (
-    "decur transfer {params.cells:q} --settings {params.settings:q} --weights {input.weights:q} --shards {params.shards:q}"
-    " --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
+    "decur transfer {params.cells:q} --settings {params.settings:q}"
+    " --weights {input.weights:q} --shards {params.shards:q} --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
 )
 
 if CONFIG.transfer_together:
