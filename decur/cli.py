@@ -43,11 +43,12 @@ def _download(args: argparse.Namespace) -> None:
 
 
 def _preprocess(args: argparse.Namespace) -> None:
-    from decur.config import DatasetSettings
+    from decur.config import DatasetSettings, Piece
     from decur.datasets.convert import preprocess
 
     settings = _settings(DatasetSettings, args.settings)
-    preprocess(args.dataset, settings, args.raw, args.out, workers=args.threads)
+    piece = None if args.piece is None else Piece.parse(args.piece)
+    preprocess(args.dataset, settings, args.raw, args.out, workers=args.threads, piece=piece)
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -161,6 +162,12 @@ def _schema(args: argparse.Namespace) -> None:
     print(json.dumps(Config.model_json_schema(), indent=1))
 
 
+def _plan(args: argparse.Namespace) -> None:
+    from decur.plan import plan
+
+    print(plan(args.targets, args.profile, args.configfile, args.config))
+
+
 def _device(threads: int) -> str:
     """Limit torch to the job's threads; the GPU where there is one."""
     import torch
@@ -169,7 +176,8 @@ def _device(threads: int) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """The verbs and their arguments."""
     parser = argparse.ArgumentParser(prog="decur", description=decur.__doc__)
     parser.add_argument("--version", action="version", version=decur.__version__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -206,6 +214,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = stage("preprocess", _preprocess, "Turn raw files into paired shards.")
     sub.add_argument("dataset")
     sub.add_argument("--raw", required=True, type=Path)
+    sub.add_argument(
+        "--piece",
+        metavar="K-of-N",
+        help="write this part of the shards alone; once all are there, run again without it",
+    )
     sub = verb("verify", _verify, "Check every byte of a shards folder.")
     sub.add_argument("path", type=Path)
     sub.add_argument("--threads", type=int, default=1)
@@ -247,13 +260,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
     sub = verb("provenance", _provenance, "Where a product is from, back to the archives.")
     sub.add_argument("file", type=Path, help="table, figure, metrics, weights, shards, raw files")
+    sub = verb("plan", _plan, "What snakemake would do now, and about what it would cost.")
+    sub.add_argument("targets", nargs="*", help="as of snakemake (default: everything)")
+    sub.add_argument("--profile", metavar="NAME", help="as of snakemake, or a folder of profiles/")
+    sub.add_argument("--configfile", nargs="+", metavar="FILE", help="as of snakemake")
+    sub.add_argument("--config", nargs="+", metavar="KEY=VALUE", help="as of snakemake")
     verb("schema", _schema, "Print the JSON schema of the configuration.")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
-    args = _parser().parse_args(argv)
+    args = command_line().parse_args(argv)
     try:
         args.call(args)
     except (DecurError, OSError) as error:

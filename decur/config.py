@@ -5,9 +5,10 @@ error, and so is an impossible value; both are named in one line. A stage receiv
 settings and nothing else, so what a job can read is exactly what makes it run again.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -56,6 +57,24 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Piece(NamedTuple):
+    """One of several jobs that preprocess a dataset at once; written `2-of-8`."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.of}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The inverse of `str(piece)`."""
+        found = re.fullmatch(r"([0-9]+)-of-([0-9]+)", text)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise DecurError(f"piece '{text}': expected <number>-of-<count>, for example 2-of-8")
+        return cls(int(found[1]), int(found[2]))
+
+
 class ScenesSettings(Strict):
     """How many synthetic scenes to draw, and from which seed."""
 
@@ -90,6 +109,11 @@ class DatasetSettings(Strict):
     seasons: Annotated[int, Field(ge=1, le=4)] = 4
     splits: Literal["official", "seco"] = Field(
         "official", description="which lists split BigEarthNet; the paper took SeCo's"
+    )
+    pieces: Count = Field(
+        1,
+        exclude=True,  # what is stored is the same, so no product names it
+        description="jobs that preprocess the dataset at once, for a cluster",
     )
     bad_samples: Literal["stop", "skip"] = Field(
         "stop",

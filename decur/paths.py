@@ -84,6 +84,10 @@ class Paths:
         """Folder of the paired shards."""
         return f"{self.root}/shards/{dataset}"
 
+    def piece(self, dataset: str, piece: str) -> str:
+        """Says that one of several jobs has written its part of the shards."""
+        return f"{self.root}/shards/{dataset}.pieces/{piece}"
+
     def card(self, dataset: str) -> str:
         """The JSON that says the shards are complete, and what they hold."""
         return f"{self.shards(dataset)}/card.json"

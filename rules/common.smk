@@ -6,6 +6,7 @@ import sys
 
 from decur.claim import claim, holder, is_gone, release
 from decur.config import (
+    Piece,
     alignment_settings,
     parse_config,
     pretrain_settings,
@@ -88,19 +89,23 @@ def digest(tree):
     return hashlib.sha256(repr(tree).encode()).hexdigest()[:16]
 
 
-def transfer_jobs():
+def transfer_sets():
     """The runs of each set of cells."""
-    jobs = {}
+    sets = {}
     for run, cells in TRANSFERS.items():
-        for group in (
-            [cells] if CONFIG.transfer_together else [[cell] for cell in cells]
-        ):
-            jobs.setdefault(tuple(group), []).append(run)
-    return jobs
+        sets.setdefault(tuple(cells), []).append(run)
+    return sets
 
 
 def transfer_json(run, cells):
-    return transfer_settings(CONFIG, Run.parse(run), cells).model_dump_json()
+    return transfer_settings(CONFIG, Run.parse(run), list(cells)).model_dump_json()
+
+
+def preprocess_pieces(w):
+    """What several jobs leave of a dataset; of a single job nothing."""
+    count = CONFIG.datasets[w.dataset].pieces
+    pieces = range(1, count + 1) if count > 1 else ()
+    return [PATHS.piece(w.dataset, str(Piece(number, count))) for number in pieces]
 
 
 def download_settings(w):

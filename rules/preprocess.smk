@@ -1,9 +1,37 @@
 # Paired shards: 8-bit arrays of both modalities, an index and a card.
 
 
+# Several jobs may write the shards of a large dataset (`pieces`). The last one, which alone there is
+# without, checks what they wrote and adds index and card.
+rule preprocess_piece:
+    input:
+        PATHS.manifest("{dataset}"),
+    output:
+        temp(touch(PATHS.piece("{dataset}", "{piece}"))),
+    log:
+        PATHS.log("preprocess", "{dataset}.pieces/{piece}"),
+    benchmark:
+        PATHS.benchmark("preprocess", "{dataset}.pieces/{piece}")
+    wildcard_constraints:
+        piece="[0-9]+-of-[0-9]+",
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        raw=subpath(input[0], parent=True),
+        folder=PATHS.shards("{dataset}"),
+    shell:
+        "decur preprocess {wildcards.dataset} --settings {params.settings:q}"
+        " --raw {params.raw:q} --out {params.folder:q} --piece {wildcards.piece}"
+        " --threads {threads} 2> {log:q} >&2"
+
+
 rule preprocess:
     input:
         PATHS.manifest("{dataset}"),
+        preprocess_pieces,
     output:
         PATHS.card("{dataset}"),
     log:

@@ -1,41 +1,72 @@
-# Transfer of pretrained backbones. One rule for each set of cells that a job evaluates: all cells of
-# a run together (small nets, `transfer_together`), or each cell as a job of its own.
+# Transfer of pretrained backbones: each cell a job of its own, or all cells of a run together (small
+# nets, `transfer_together`), then with a rule for each set of cells.
 
+TRANSFER = (
+    "decur transfer {params.cells:q} --settings {params.settings:q}"
+    " --weights {input.weights:q} --shards {params.shards:q} --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
+)
 
-for number, (cells, runs) in enumerate(transfer_jobs().items(), start=1):
+if CONFIG.transfer_together:
 
-    rule:
-        name:
-            f"transfer_{number}"
+    for number, (cells, runs) in enumerate(transfer_sets().items(), start=1):
+
+        rule:
+            name:
+                f"transfer_{number}"
+            input:
+                weights=PATHS.weights("{run}"),
+                shards=[
+                    PATHS.card(dataset)
+                    for dataset in sorted({c.dataset for c in cells})
+                ],
+            output:
+                [PATHS.metrics("{run}", str(cell)) for cell in cells],
+            log:
+                PATHS.log(f"transfer-{number}", "{run}"),
+            benchmark:
+                PATHS.benchmark(f"transfer-{number}", "{run}")
+            wildcard_constraints:
+                run="|".join(re.escape(str(run)) for run in runs),
+            threads: 1
+            resources:
+                mem_mb=2500,
+                runtime=60,
+            params:
+                settings=lambda w, cells=cells: transfer_json(w.run, cells),
+                shards=lambda w, input: Path(input.shards[0]).parents[1],
+                folder=PATHS.transfer("{run}"),
+                cells=[str(cell) for cell in cells],
+            shell:
+                TRANSFER
+
+else:
+
+    rule transfer:
         input:
             weights=PATHS.weights("{run}"),
-            shards=[
-                PATHS.card(dataset) for dataset in sorted({c.dataset for c in cells})
-            ],
+            shards=PATHS.card("{dataset}"),
         output:
-            [PATHS.metrics("{run}", str(cell)) for cell in cells],
+            PATHS.metrics("{run}", "{dataset}/{measured}"),
         log:
-            PATHS.log(f"transfer-{number}", "{run}"),
+            PATHS.log("transfer", "{run}/{dataset}/{measured}"),
         benchmark:
-            PATHS.benchmark(f"transfer-{number}", "{run}")
+            PATHS.benchmark("transfer", "{run}/{dataset}/{measured}")
         wildcard_constraints:
-            run="|".join(re.escape(str(run)) for run in runs),
+            measured="[^/]+/[^/]+/labels-[^/]+",
         threads: 1
         resources:
-            mem_mb=lambda w, attempt: (
-                attempt * (2500 if CONFIG.transfer_together else 32000)
-            ),
-            runtime=60 if CONFIG.transfer_together else 1440,
-            gpu=0 if CONFIG.transfer_together else 1,
+            mem_mb=lambda w, attempt: 32000 * attempt,
+            runtime=1440,
+            gpu=1,
         params:
-            settings=lambda w, cells=cells: transfer_json(w.run, list(cells)),
-            shards=lambda w, input: Path(input.shards[0]).parents[1],
+            settings=lambda w: transfer_json(
+                w.run, [Cell.parse(f"{w.dataset}/{w.measured}")]
+            ),
+            shards=subpath(input.shards, ancestor=2),
             folder=PATHS.transfer("{run}"),
-            cells=[str(cell) for cell in cells],
+            cells="{dataset}/{measured}",
         shell:
-            "decur transfer {params.cells:q} --settings {params.settings:q}"
-            " --weights {input.weights:q} --shards {params.shards:q} --out {params.folder:q}"
-            " --threads {threads} 2> {log:q} >&2"
+            TRANSFER
 
 
 rule transfer_all:

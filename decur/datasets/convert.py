@@ -22,7 +22,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from decur import datasets
-from decur.config import DatasetSettings
+from decur.config import DatasetSettings, Piece
 from decur.datasets import Record, raster
 from decur.errors import DecurError
 from decur.job import Job
@@ -40,9 +40,19 @@ FEWEST_SHARDS = 16
 
 
 def preprocess(
-    name: str, settings: DatasetSettings, raw: Path, out: Path, *, workers: int = 1
+    name: str,
+    settings: DatasetSettings,
+    raw: Path,
+    out: Path,
+    *,
+    workers: int = 1,
+    piece: Piece | None = None,
 ) -> None:
     """Convert every sample below `raw` and write the shards folder `out`.
+
+    With `piece` only every so many-th shard is written, and neither index nor card. Pieces may run
+    at once, on several machines too: no two write the same shard. A last call without `piece` reads
+    and checks what they left, makes what is missing, and finishes the folder.
 
     Shards that an earlier, killed run of the same settings and data left whole are kept. A bad
     sample ends all or is listed in `quarantine.csv`, as `settings.bad_samples` says.
@@ -71,8 +81,14 @@ def preprocess(
     spec = _spec(reader, records)
     size = max(1, min(SHARD_BYTES // spec.sample_bytes, -(-len(records) // FEWEST_SHARDS)))
     shards = [records[i : i + size] for i in range(0, len(records), size)]
+    make = partial(_make_shard, reader, out, spec, _origin(card))
     begin(out)
-    parts = _make_all(partial(_make_shard, reader, out, spec, _origin(card)), shards, workers, name)
+    if piece is not None:
+        own = list(enumerate(shards))[piece.number - 1 :: piece.of]
+        _make_all(make, own, workers, name)
+        print(f"{name}, piece {piece}: {len(own)} of {len(shards)} shards in {out}", flush=True)
+        return
+    parts = _make_all(make, list(enumerate(shards)), workers, name)
     finish(out, parts, spec, {**card, "job": job.record()})
     faults = sum(len(part.faults) for part in parts)
     print(f"{name}: {len(records) - faults} samples in {out}", flush=True)
@@ -167,22 +183,22 @@ def _origin(card: Mapping[str, Any]) -> str:
 
 def _make_all(
     make: Callable[[int, Sequence[Record]], Part],
-    shards: Sequence[Sequence[Record]],
+    shards: Sequence[tuple[int, Sequence[Record]]],
     workers: int,
     name: str,
 ) -> list[Part]:
-    """The parts of all shards, in order."""
-    progress = partial(tqdm, total=sum(map(len, shards)), desc=name)
+    """The parts of numbered shards, in order."""
+    progress = partial(tqdm, total=sum(len(records) for _, records in shards), desc=name)
     if workers == 1:
         parts = []
         with progress() as bar:
-            for number, records in enumerate(shards):
+            for number, records in shards:
                 parts.append(make(number, records))
                 bar.update(len(records))
         return parts
     with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
         # The bar has a thread of its own, and comes after the processes are forked.
-        made = {pool.submit(make, *item): len(item[1]) for item in enumerate(shards)}
+        made = {pool.submit(make, *item): len(item[1]) for item in shards}
         try:
             with progress() as bar:
                 for future in as_completed(made):

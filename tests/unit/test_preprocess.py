@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from decur.cli import main
-from decur.config import DatasetSettings
+from decur.config import DatasetSettings, Piece
 from decur.datasets import convert, geonrw
 from decur.datasets.convert import preprocess
 from decur.errors import DecurError
@@ -83,6 +83,41 @@ def test_the_shards_are_the_same_for_any_number_of_workers(raw, tmp_path):
     assert files_of(one) == files_of(three)
     assert len(PairedShards(one)) == 48
     assert len(PairedShards(one).card["files"]["rgb"]) == 16
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_pieces_written_at_once_end_in_the_shards_of_one_job(raw, tmp_path, count):
+    one, out = run(raw, tmp_path / "a" / "x"), tmp_path / "b" / "x"
+    pieces = [Piece(number, count) for number in range(1, count + 1)]
+    jobs = [
+        FORK.Process(
+            target=preprocess, args=("geonrw", SETTINGS, raw, out), kwargs={"piece": piece}
+        )
+        for piece in pieces
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(120)
+        assert job.exitcode == 0
+    assert not (out / "card.json").exists()
+    written = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npy")}
+    assert len(written) == 48
+    run(raw, out, SETTINGS.model_copy(update={"pieces": count}))
+    assert files_of(out) == files_of(one)
+    assert written == {path.name: path.stat().st_mtime_ns for path in out.glob("*.npy")}
+
+
+def test_a_piece_that_is_lost_is_made_by_the_last_job(raw, tmp_path):
+    preprocess("geonrw", SETTINGS, raw, tmp_path / "b", piece=Piece(2, 3))
+    assert files_of(run(raw, tmp_path / "b")) == files_of(run(raw, tmp_path / "a"))
+
+
+@pytest.mark.parametrize("text", ["0-of-3", "4-of-3", "2/3", "of"])
+def test_a_wrong_piece_ends_in_one_line(raw, tmp_path, capsys, text):
+    arguments = ["preprocess", "geonrw", "--settings", "{}", "--raw", str(raw)]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--piece", text]) == 1
+    assert f"piece '{text}': expected <number>-of-<count>" in capsys.readouterr().err
 
 
 def test_killed_at_random_moments_and_run_again_the_shards_are_identical(tmp_path):

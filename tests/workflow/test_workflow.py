@@ -90,6 +90,30 @@ def test_the_slurm_profile_asks_for_four_a100_and_a_task_on_each_a_pretraining(t
     assert all("Shell command: srun decur pretrain" in block for block in blocks)
 
 
+def test_a_dataset_is_preprocessed_by_several_jobs_where_the_config_says_so(tmp_path):
+    tree = yaml.safe_load(TINY.read_text())
+    tree["datasets"]["geonrw"]["pieces"] = 3
+    (tmp_path / "pieces.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    shards = "results/tiny/shards/geonrw"
+    done = snakemake(tmp_path, f"{shards}/card.json", "--configfile", "pieces.yaml")
+    assert "5 of 5 steps" in done.stderr  # download, three pieces, the last job
+    assert not list((tmp_path / f"{shards}.pieces").glob("*"))
+    again = snakemake(tmp_path, f"{shards}/card.json", "--configfile", "pieces.yaml")
+    assert "Nothing to be done" in again.stderr
+
+
+def test_the_rule_graph_of_the_readme_is_that_of_the_paper_scale(tmp_path):
+    config = ("--configfile", HOME / "config" / "paper.yaml")
+    drawn = snakemake(tmp_path, "--rulegraph", "mermaid-js", *config).stdout
+    names = {
+        node: re.sub(r"^table_.*", "table", rule)
+        for node, rule in re.findall(r"(id\d+)\[(\w+)\]", drawn)
+    }
+    edges = {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", drawn)}
+    shown = (HOME / "README.md").read_text().partition("```mermaid")[2].partition("```")[0]
+    assert set(re.findall(r"(\w+) --> (\w+)", shown)) == edges
+
+
 def test_stages_are_named_targets_with_a_word_of_explanation(tmp_path):
     listed = snakemake(tmp_path, "--list-target-rules").stdout
     for stage in STAGES:

@@ -1,0 +1,178 @@
+"""What a target would cost: hand-computed jobs, and the real dry run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from decur import costs
+from decur.cli import main
+from decur.config import DatasetSettings, PretrainSettings, Recipe, Transfer, TransferSettings
+from decur.costs import Cost
+from decur.paths import Cell, Paths
+from decur.plan import as_table, estimate, plan, read_jobs
+
+HOME = Path(__file__).parents[2]
+TINY = HOME / "tests" / "workflow" / "tiny.yaml"
+MODALITIES = {"sar": "sar", "optical": "optical"}
+STEP = Recipe(optimizer="sgd", lr=0.1, epochs=10)
+
+
+def pretrain(method="decur", **changes):
+    fixed = {"scenario": "sar-optical", "method": method, "seed": 0, "modalities": MODALITIES}
+    return PretrainSettings(**{"dataset": "ssl4eo-s12", **fixed, **changes})
+
+
+def transfer(arch="resnet50", **changes):
+    recipe = {"task": "classification", "linear": STEP, "fine_tune": STEP, **changes}
+    recipes = {"bigearthnet": Transfer(**recipe)}
+    return TransferSettings(run="a/b/c/seed-0", pretrain=pretrain(arch=arch), recipes=recipes)
+
+
+def transferred(protocol, modalities="sar", labels=100.0, **changes):
+    cell = Cell("bigearthnet", modalities, protocol, labels)
+    counts = {"bigearthnet": {"train": 9000, "val": 3000}}
+    cost = costs.transfer_cost(transfer(**changes), [cell], counts, 1)
+    return cost.gpu * 3600 * costs.TRANSFER_IMAGES  # images of 224 pixels, trained on
+
+
+def shell(stage, arguments, log="x"):
+    told = f"{arguments} 2> r/s/logs/{stage}/{log}.log >&2"
+    return f"rule {stage}:\n    jobid: 1\nShell command: {told}\n"
+
+
+def test_the_paper_pretrains_for_120_gpu_hours():
+    cost = costs.pretrain_cost(pretrain(), {"train": 250_000}, threads=8)
+    assert cost.gpu == pytest.approx(120, rel=0.01)
+    assert cost.cpu == pytest.approx(8 * cost.gpu)
+    # Two ResNet-50s and projectors, 2 x (23.5 + 16.8 + 67.1 + 67.1) million numbers of 4 bytes:
+    # weights, and two checkpoints with as much again of the optimiser's.
+    assert cost.stored == pytest.approx(2 * 0.1745 * 4 * 5, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "factor"),
+    [
+        ({}, 1),
+        ({"method": "barlow-twins"}, 1 / 2),
+        ({"method": "barlow-twins-single"}, 1),
+        ({"intra": False}, 1 / 2),
+        ({"epochs": 50}, 1 / 2),
+        ({"crop": 112}, 1 / 4),
+        ({"arch": "mit_b5"}, 11.72 / 4.09),
+        ({"dataset": "geonrw"}, 231 / 771),
+        ({"method": "random"}, 0),
+    ],
+)
+def test_pretraining_costs_by_its_settings(changes, factor):
+    counts = {"train": 1000}
+    whole = costs.pretrain_cost(pretrain(), counts, 1).gpu
+    assert costs.pretrain_cost(pretrain(**changes), counts, 1).gpu == pytest.approx(factor * whole)
+
+
+def test_a_small_net_takes_cores_and_no_gpu():
+    cost = costs.pretrain_cost(pretrain(arch="tiny", crop=32, epochs=1), {"train": 4200}, 1)
+    assert cost.gpu == 0
+    assert cost.cpu * 3600 == pytest.approx(4, rel=0.01)  # 4 x 4,200 images at 4,200 a second
+
+
+def test_every_method_has_as_many_views_as_when_it_runs():
+    from decur.methods import METHODS, count_views
+
+    for method in METHODS:
+        for intra in (True, False):
+            settings = pretrain(method, intra=intra)
+            assert costs.views(settings) == count_views(settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "images"),
+    [
+        ({"protocol": "fine-tune"}, 10 * 9000 + 3000 / 3),
+        ({"protocol": "fine-tune", "labels": 1}, 10 * 90 + 3000 / 3),
+        ({"protocol": "linear"}, (10 * 9000 + 3000) / 3),
+        ({"protocol": "linear", "augment": False}, (9000 + 3000) / 3),
+        ({"protocol": "knn"}, (9000 + 3000) / 3),
+        # Evaluated once more with each modality absent.
+        ({"protocol": "fine-tune", "modalities": "sar+optical"}, 2 * (10 * 9000 + 2 * 3000 / 3)),
+        ({"protocol": "fine-tune", "crop": 112}, (10 * 9000 + 3000 / 3) / 4),
+    ],
+)
+def test_transfer_costs_by_epochs_labels_and_modalities(arguments, images):
+    assert transferred(**arguments) == pytest.approx(images)
+
+
+def test_data_that_nobody_knows_the_size_of_are_named():
+    settings = DatasetSettings(source="samples", folder="x")
+    assert costs.preprocess_cost("ombria", settings, 1).unknown == {"ombria"}
+    assert costs.pretrain_cost(pretrain(), {}, 1).unknown == {"ssl4eo-s12"}
+
+
+def test_shards_are_as_large_as_the_readme_says():
+    sizes = {"ssl4eo-s12": 264, "bigearthnet": 128, "geonrw": 250, "sun-rgbd": (480, 640)}
+    stored = {
+        name: costs.preprocess_cost(name, DatasetSettings(pixels=pixels), 1).stored
+        for name, pixels in sizes.items()
+    }
+    assert {name: round(size) for name, size in stored.items()} == {
+        "ssl4eo-s12": 1050,
+        "bigearthnet": 128,
+        "geonrw": 39,
+        "sun-rgbd": 22,
+    }
+
+
+def test_jobs_are_read_from_a_dry_run_with_their_pieces():
+    settings = DatasetSettings(pixels=250).model_dump_json()
+    command = f"decur preprocess geonrw --settings '{settings}' --raw a --out b --threads 4"
+    pieces = [shell("preprocess", f"{command} --piece {n}-of-2", f"x/{n}") for n in (1, 2)]
+    target = "rule all:\n    jobid: 0\nShell command: None\n"
+    table = shell("tables", "printf '%s' '{\n \"a\": 1\n}' > c")
+    jobs = read_jobs("".join([*pieces, shell("preprocess", command), table, target]))
+    assert [job.stage for job in jobs] == ["preprocess"] * 3 + ["tables"]
+    found = estimate(jobs)["preprocess"]
+    size = 124_528 * 250 * 250 * 5
+    assert found.stored == pytest.approx(size / 1e9)
+    assert found.cpu * 3600 == pytest.approx(124_528 / 75 + size / costs.CHECK_RATE)
+    assert "| preprocess | 3 | 0.49 |  |  | 39 |" in as_table(jobs)
+
+
+def test_costs_add_up():
+    both = Cost(1, 2, 3, 4, frozenset("a")) + Cost(1, 1, 1, 1, frozenset("b"))
+    assert both == Cost(2, 3, 4, 5, frozenset("ab"))
+
+
+def test_what_is_done_already_does_not_count(tmp_path, monkeypatch):
+    monkeypatch.chdir(HOME)
+    config = {"configfiles": [str(TINY)], "config": [f"results={tmp_path}"]}
+    before = plan(["pretrain_all"], **config)
+    assert "| download | 2 |" in before and "| preprocess | 2 |" in before
+    paths = Paths(str(tmp_path), "tiny")
+    for path in (Path(paths.manifest("geonrw")), Path(paths.card("geonrw"))):
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"counts": {"train": 32}}))
+    benchmark = Path(paths.benchmark("download", "ssl4eo-s12"))
+    benchmark.parent.mkdir(parents=True)
+    benchmark.write_text("s\tcpu_time\n9\t7200\n")
+    after = plan(["pretrain_all"], **config)
+    assert "| download | 1 | 2.00 |" in after and "| preprocess | 1 |" in after
+    assert "Not in it" not in after
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--profile", "slum"], "profile directory given (slum)"), (["nothing"], "nothing")],
+)
+def test_what_snakemake_does_not_know_ends_in_one_line(monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(HOME)
+    assert main(["plan", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("decur: error: snakemake --dry-run: ") and words in error
+    assert error.count("\n") == 1
+
+
+def test_planning_imports_neither_torch_nor_pandas():
+    code = "import sys, decur.plan; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
