@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from decur import datasets
 from decur.config import Recipe
 from decur.errors import DecurError
 from decur.models.heads import TransferModel
-from decur.transfer.data import LabelledData, classes_shown
+from decur.transfer.data import LabelledData, batches, classes_shown
 from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.knn import MASK, classes_of, knn_accuracy, neighbour_votes, pooled
@@ -148,24 +149,36 @@ def _by_name(classes: Sequence[str], scores: Sequence[float]) -> dict[str, float
 
 
 @torch.no_grad()
-def nearest_neighbours(task: Task, features: FrozenFeatures) -> Found:
+def nearest_neighbours(task: Task) -> Found:
     """Votes of the labelled samples nearest to each evaluation sample, nothing trained.
 
     Mean average precision of multi-labels; of masks, how often the class of most pixels is right.
     """
     data = task.data
-    parts = []
-    for rows in (task.rows, task.test_rows):
-        features.add(task.model, data, rows)
-        parts.append(pooled(features.read(data, rows)))
+    train, test = (_pooled_features(task, rows) for rows in (task.rows, task.test_rows))
     if data.settings.task == "classification":
         targets = [data.targets(rows) for rows in (task.rows, task.test_rows)]
-        votes = neighbour_votes(parts[0], targets[0], parts[1])
-        metrics = average_precision(votes, targets[1])
+        metrics = average_precision(neighbour_votes(train, targets[0], test), targets[1])
     else:
         classes = [
             classes_of(data.shards, MASK, rows).to(data.device)
             for rows in (task.rows, task.test_rows)
         ]
-        metrics = {"dominant_class": knn_accuracy(parts[0], classes[0], parts[1], classes[1])}
+        metrics = {"dominant_class": knn_accuracy(train, classes[0], test, classes[1])}
     return {"metrics": metrics, "counts": {"train": len(task.rows)}}
+
+
+def _pooled_features(task: Task, rows: NDArray[np.int64]) -> Tensor:
+    """One vector a sample `(n, d)`."""
+    model, data, features = task.model.eval(), task.data, task.features
+    if features is not None:
+        features.add(model, data, rows)
+    vectors = []
+    for batch in batches(rows):
+        if features is not None:
+            parts = features.read(data, batch)
+        else:
+            views = (data.view(name, batch) for name in data.presets)
+            parts = [model.encode(i, x) for i, x in enumerate(views)]
+        vectors.append(pooled(parts))
+    return torch.cat(vectors)

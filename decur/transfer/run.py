@@ -76,16 +76,21 @@ def transfer(
 def _evaluate(
     settings: TransferSettings, cell: Cell, task: Task, features: FrozenFeatures
 ) -> Found:
-    """What is measured on a cell; `features` are shared by all cells of frozen backbones."""
-    if cell.protocol == "knn":
-        return nearest_neighbours(task, features)
+    """What is measured on a cell; `features` are shared by all cells of frozen backbones.
+
+    Without augmentation or windows only: then whole images are seen, and the settings say that what
+    is made of them fits into memory.
+    """
     transfer = settings.recipes[cell.dataset]
+    seen_anew = transfer.augment or transfer.sliding is not None
+    shared = replace(task, features=None if seen_anew else features)
+    if cell.protocol == "knn":
+        return nearest_neighbours(shared)
     _, recipe = transfer.protocol(cell.protocol)
     if cell.protocol != "linear":
         return train_head(task, recipe, None)
-    if transfer.frozen_mode == "eval":
-        task = replace(task, features=features)
-    return train_head(task, recipe, transfer.frozen_mode)
+    mode = transfer.frozen_mode
+    return train_head(shared if mode == "eval" else task, recipe, mode)
 
 
 def chosen_modalities(settings: TransferSettings, cell: Cell) -> dict[str, str]:

@@ -1,9 +1,8 @@
 """Training of a transfer model: linear on a frozen backbone, or fine-tuned.
 
 Frozen means frozen: in the linear protocol the backbones stay in evaluation mode, batch norm
-included, and what they give of a deterministic view is computed once (`FrozenFeatures`): of the
-evaluation data always, of the training data where augmentation is off. The released code freezes
-parameters alone; `frozen_mode: official` does as it does.
+included, and without augmentation what they give of an image is computed once (`FrozenFeatures`).
+The released code freezes parameters alone; `frozen_mode: official` does as it does.
 """
 
 from collections.abc import Callable, Iterator

@@ -224,14 +224,33 @@ def test_a_sweep_needs_ten_labels(shards_root, tmp_path, pairs):
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_nearest_neighbours_need_no_training(shards_root, tmp_path, pairs, task):
+    """And are the same whether features are kept in memory or not."""
     weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     cell = Cell("pairs", "sar+optical", "knn", 50)
-    transfer(transfer_settings(recipe(task)), [cell], weights, shards_root.parent, tmp_path)
-    found = json.loads((tmp_path / str(cell) / "metrics.json").read_text())
+    found = []
+    for augment in (True, False):
+        settings = transfer_settings(recipe(task, augment=augment))
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+        found.append(json.loads((tmp_path / str(cell) / "metrics.json").read_text()))
     names = {"classification": {"map_micro", "map_macro"}, "segmentation": {"dominant_class"}}
-    assert found["metrics"].keys() == names[task]
-    assert found["counts"] == {"train": 24}
+    assert found[0]["metrics"].keys() == names[task]
+    assert found[0]["metrics"] == pytest.approx(found[1]["metrics"])
+    assert found[0]["counts"] == {"train": 24}
     assert len((tmp_path / str(cell) / "labels.txt").read_text().splitlines()) == 24
+
+
+def test_windows_read_a_frozen_fcn_as_they_read_any(shards_root, tmp_path, pairs):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    cell = Cell("pairs", "sar+optical", "linear")
+    whole, windows = (
+        transfer_settings(recipe("segmentation", augment=False, sliding=sliding))
+        for sliding in (None, {"window": [20, 20]})  # the images' size
+    )
+    found = []
+    for settings in (whole, windows):
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+        found.append(json.loads((tmp_path / str(cell) / "metrics.json").read_text()))
+    assert found[0]["metrics"] == pytest.approx(found[1]["metrics"], abs=0.2)
 
 
 def test_weight_decay_can_spare_biases_and_norms():
