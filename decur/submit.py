@@ -1,6 +1,7 @@
 """One pretraining run as a job of its own, without Snakemake, by submitit."""
 
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -100,8 +101,9 @@ def follow(job: Any, stream: IO[str] = sys.stdout) -> None:
             break
         time.sleep(POLL)
     error = job.exception()
-    if error is not None:
-        *_, reason = str(error).strip().splitlines() or [job.state]
+    if error is not None:  # with a traceback, which names the reason at its end
+        reasons = re.findall(r"^[\w.]*Error: (.*)$", str(error), flags=re.MULTILINE)
+        reason = reasons[-1] if reasons else " ".join(str(error).split())
         raise DecurError(f"job {job.job_id} failed: {reason}")
 
 

@@ -83,7 +83,9 @@ def test_missing_modalities_change_no_other_result(
 
     def products(out):
         transfer(settings, [both, sar], weights, shards_root.parent, tmp_path / out)
-        return [json.loads((tmp_path / out / f"{c}/metrics.json").read_text()) for c in (both, sar)]
+        paths = [tmp_path / out / f"{cell}/metrics.json" for cell in (both, sar)]
+        found = [json.loads(path.read_text()) for path in paths]
+        return [{k: v for k, v in product.items() if k != "job"} for product in found]
 
     multimodal, single = products("with")
     missing = multimodal.pop("missing")

@@ -70,13 +70,14 @@ def tables(folder):
         (),
         ("--configfile", HOME / "config" / "mini.yaml"),
         ("--configfile", HOME / "config" / "samples.yaml"),
+        ("--configfile", HOME / "config" / "trials.yaml"),
         ("--profile", HOME / "profiles" / "slurm"),
     ],
-    ids=["demo", "mini", "samples", "paper"],
+    ids=["demo", "mini", "samples", "trials", "paper"],
 )
 def test_every_scale_dry_runs_from_an_empty_folder_and_writes_nothing(tmp_path, arguments):
     jobs = planned(tmp_path, *arguments)
-    assert {"download", "preprocess", "pretrain", "transfer", "alignment", "table"} <= set(jobs)
+    assert {"download", "preprocess", "pretrain", "transfer", "table"} <= set(jobs)
     assert not (tmp_path / "results").exists()
 
 
@@ -87,7 +88,8 @@ def test_the_slurm_profile_asks_for_four_a100_and_a_task_on_each_a_pretraining(t
     assert blocks
     assert all("gpu=4, gpu_model=a100" in block for block in blocks)
     assert all("tasks=4, tasks_per_gpu=1, mpi=srun" in block for block in blocks)
-    assert all("Shell command: srun decur pretrain" in block for block in blocks)
+    assert all("srun --kill-on-bad-exit decur pretrain --requeue" in block for block in blocks)
+    assert all("slurm_extra=--signal=USR1@300" in block for block in blocks)
 
 
 def test_a_dataset_is_preprocessed_by_several_jobs_where_the_config_says_so(tmp_path):
