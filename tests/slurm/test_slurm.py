@@ -30,8 +30,9 @@ def test_two_nodes_train_what_one_process_does(cluster: Path, tmp_path: Path) ->
     run(alone, "--cores", 2, *target)
     two, one = (loss_terms(folder / RUN / "log.jsonl") for folder in (nodes, alone))
     assert len(two) == 24
-    for ours, theirs in zip(two, one, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3)
+    for step, (ours, theirs) in enumerate(zip(two, one, strict=True)):
+        # The order of float32 sums differs, and what comes of it grows with the steps.
+        assert ours == pytest.approx(theirs, rel=1e-4 if step < 3 else 1e-2)
 
 
 @pytest.mark.slow
