@@ -60,10 +60,10 @@ class LateFusion(TransferModel):
 class FCN(TransferModel):
     """The last three stages of all modalities, each reduced, classified, enlarged, and summed.
 
-    The released code enlarges before it classifies; both are linear and the 1x1 convolution acts
-    on each pixel alone, so the order does not change the result and this one is far cheaper. So is
-    enlarging as a product with the weights of each row and column, whose backward pass is one too;
-    the last product sums the stages.
+    The released code reduces, enlarges, then classifies. All are linear, and the 1x1 convolutions
+    act on each pixel alone, so neither the order changes the result, nor does one convolution by the
+    product of the two, and this is far cheaper. So is enlarging as a product with the weights of
+    each row and column, whose backward pass is one too; the last product sums the stages.
     """
 
     def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:
@@ -84,7 +84,7 @@ class FCN(TransferModel):
         rows, weights = [], []
         stages = zip(*parts, strict=True)
         for reduce, classify, maps in zip(self.reduce, self.classify, stages, strict=True):
-            logits = classify(reduce(torch.cat(maps, dim=1)))
+            logits = F.conv2d(torch.cat(maps, dim=1), *_in_one(reduce, classify))
             down, across = (
                 _interpolation(length, count, logits)
                 for length, count in zip(logits.shape[-2:], size, strict=True)
@@ -92,6 +92,14 @@ class FCN(TransferModel):
             rows.append(down @ logits)
             weights.append(across)
         return torch.cat(rows, dim=-1) @ torch.cat(weights, dim=1).T
+
+
+def _in_one(first: nn.Module, second: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight `(out, in, 1, 1)` and bias `(out,)` of two 1x1 convolutions, one after the other."""
+    one, two = cast(nn.Conv2d, first), cast(nn.Conv2d, second)
+    outer = two.weight[:, :, 0, 0]
+    weight, bias = outer @ one.weight[:, :, 0, 0], outer @ cast(Tensor, one.bias)
+    return weight[:, :, None, None], bias + cast(Tensor, two.bias)
 
 
 def _interpolation(length: int, count: int, like: Tensor) -> Tensor:
