@@ -61,9 +61,9 @@ class FCN(TransferModel):
     """The last three stages of all modalities, each reduced, classified, enlarged, and summed.
 
     The released code reduces, enlarges, then classifies. All are linear, and the 1x1 convolutions
-    act on each pixel alone, so neither the order changes the result, nor does one convolution by the
-    product of the two, and this is far cheaper. So is enlarging as a product with the weights of
-    each row and column, whose backward pass is one too; the last product sums the stages.
+    act on each pixel alone, so neither does the order change the result, nor a single convolution
+    by the product of the two, and this is far cheaper. So is enlarging as a product with the
+    weights of each row and column, whose backward pass is one too; the last one sums the stages.
     """
 
     def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:

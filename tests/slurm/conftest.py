@@ -4,8 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,12 +25,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run([HERE / "stop", folder], check=True)
 
 
-def output(*command: object) -> str:
-    """What a command prints, whether it succeeds or not."""
-    words = [*map(str, command)]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
-
-
 def snakemake(folder: Path, *arguments: object) -> list[str]:
     """The command that runs the workflow in a folder."""
     base = [sys.executable, "-m", "snakemake", "--snakefile", HOME / "workflow" / "Snakefile"]
@@ -47,12 +40,3 @@ def run(folder: Path, *arguments: object) -> str:
     if done.returncode:
         pytest.fail(text[-5000:])
     return text
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 240) -> None:
-    """Until the condition is true; the test fails if that takes too long."""
-    give_up = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > give_up:
-            pytest.fail(f"waited {seconds:g} s in vain\n{output('squeue')}")
-        time.sleep(0.3)
