@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.slurm.conftest import HERE, HOME, PROFILE, run
 
@@ -20,19 +21,27 @@ def loss_terms(log: Path) -> list[dict[str, float]]:
 
 
 def test_two_nodes_train_what_one_process_does(cluster: Path, tmp_path: Path) -> None:
-    """And a job has the cores that it asks for, were they more than this machine's."""
+    """And a job has the cores that it asks for, were they more than this machine's.
+
+    By LARS: AdamW's first updates have the size of the learning rate however small a gradient is,
+    so that the order of float32 sums, which differs, soon shows.
+    """
+    tree = yaml.safe_load(TINY.read_text())
+    lars = {"optimizer": "lars", "lr": 0.2, "lr_1d": 0.0048}
+    tree["scenarios"]["sar-optical"]["pretrain"] |= lars
+    config = tmp_path / "lars.yaml"
+    config.write_text(yaml.safe_dump(tree, sort_keys=False))
     nodes, alone = tmp_path / "nodes", tmp_path / "alone"
     for folder in (nodes, alone):
         folder.mkdir()
-    target = ("--configfile", TINY, "--", f"{RUN}/weights.safetensors")
+    target = ("--configfile", config, "--", f"{RUN}/weights.safetensors")
     printed = run(nodes, "--profile", PROFILE, "--set-threads", "pretrain=3", *target)
     assert "threads: 3" in printed
     run(alone, "--cores", 2, *target)
     two, one = (loss_terms(folder / RUN / "log.jsonl") for folder in (nodes, alone))
     assert len(two) == 24
-    for step, (ours, theirs) in enumerate(zip(two, one, strict=True)):
-        # The order of float32 sums differs, and what comes of it grows with the steps.
-        assert ours == pytest.approx(theirs, rel=1e-4 if step < 3 else 1e-2)
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
 
 
 @pytest.mark.slow
