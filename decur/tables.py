@@ -22,6 +22,7 @@ from decur.experiments import (
     scenario_name,
     transfer_runs,
 )
+from decur.markdown import grid, page
 from decur.paper import paper_cell
 from decur.paths import Paths
 from decur.provenance import file_checksum, fingerprint, provenance, write_json
@@ -31,10 +32,6 @@ if TYPE_CHECKING:  # the workflow asks for `outputs` often, and pandas is slow t
 
 PACKAGES = ("numpy", "pandas", "matplotlib")
 
-STAND_INS = {
-    "scenes": "synthetic scenes, not of the real datasets",
-    "samples": "a few sample frames of the real datasets",
-}
 WIDTH = 4
 """Result columns that are readable side by side; further ones go into a table below."""
 
@@ -202,21 +199,6 @@ def markdown(frame: "DataFrame", experiment: Experiment, config: Config) -> str:
     return page(experiment, config, [*body, *_notes(frame, experiment, flags)])
 
 
-def page(experiment: Experiment, config: Config, body: list[str]) -> str:
-    """Title, caption, the scale and whether its numbers compare with the paper's, the body."""
-    scenarios = [p.scenario for p in experiment.panels if p.scenario in config.scenarios]
-    names = {config.scenarios[s].pretrain.dataset for s in scenarios}
-    names |= {p.dataset for p in experiment.panels if p.scenario in scenarios}
-    sources = {config.datasets[name].source for name in names if name in config.datasets}
-    data = " and ".join(text for source, text in STAND_INS.items() if source in sources)
-    scale = f"Scale: `{config.scale}`."
-    if data:
-        scale += f" **The numbers are of {data}, and are NOT comparable with the paper's.**"
-    if not scenarios:
-        body = ["The scale includes none of the experiment's scenarios."]
-    return "\n\n".join([f"# {experiment.title}", experiment.caption, scale, *body]) + "\n"
-
-
 def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
     """Columns grouped into tables of at most `WIDTH`; those of one panel stay together."""
     tables: list[list[Column]] = []
@@ -226,14 +208,6 @@ def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
             tables.append([])
         tables[-1] += wanted
     return tables
-
-
-def grid(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first line is its head, the first column the label."""
-    marks = [":--", *[":-:"] * (len(lines[0]) - 1)]
-    escaped = ([text.replace("|", "\\|") for text in line] for line in lines)
-    head, *body = (f"| {' | '.join(line)} |" for line in [*escaped])
-    return "\n".join([head, f"| {' | '.join(marks)} |", *body])
 
 
 def _result_table(

@@ -63,10 +63,15 @@ def explain_lock():
     locked = any(Path(".snakemake/locks").glob("*"))
     if owner is None or not locked or not workflow.is_main_process:
         return
-    if is_gone(owner):
-        advice = "was left by {}, which is gone: unlock it by `snakemake --unlock`"
-    else:
-        advice = "is in use by {}: wait for it or end it"
+    try:
+        gone = is_gone(owner)
+    except DecurError:  # SLURM, which alone would know, does not answer
+        gone = None
+    advice = {
+        True: "was left by {}, which is gone: unlock it by `snakemake --unlock`",
+        False: "is in use by {}: wait for it or end it",
+        None: "is of {}, which may be at work: if not, `snakemake --unlock`",
+    }[gone]
     print(f"decur: the lock of this folder {advice.format(owner)}", file=sys.stderr)
 
 
