@@ -20,7 +20,8 @@ demo: $(BIN)/.installed
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 test: $(BIN)/.installed check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not slurm'
+	$(BIN)/pytest -m slurm
 
 check: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -41,7 +41,12 @@ METRICS = {
     "unique1": "unique factor",
     "unique2": "unique factor",
 }
-SCENARIOS = {"sar-optical": "SAR-optical", "rgb-dem": "RGB-DEM", "rgb-depth": "RGB-depth"}
+SCENARIOS = {
+    "sar-optical": "SAR-optical",
+    "rgb-dem": "RGB-DEM",
+    "rgb-depth": "RGB-depth",
+    "rgb-depth-mit": "RGB-depth",
+}
 
 Protocol = Literal["linear", "fine-tune", "cmx", "knn", "probe", "probe-common", "probe-unique"]
 

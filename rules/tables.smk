@@ -1,4 +1,5 @@
-# Tables and figures, the paper's numbers beside ours. Collating takes whatever is there.
+# Tables and figures, the paper's numbers beside ours. Collating takes whatever is there, and seconds:
+# not worth a place in a cluster's queue.
 
 
 rule config:
@@ -8,6 +9,7 @@ rule config:
         PATHS.log("tables", "config"),
     benchmark:
         PATHS.benchmark("tables", "config")
+    localrule: True
     threads: 1
     resources:
         mem_mb=100,
@@ -51,6 +53,7 @@ for name, experiment in EXPERIMENTS.items():
             PATHS.log("tables", name),
         benchmark:
             PATHS.benchmark("tables", name)
+        localrule: True
         threads: 1
         resources:
             mem_mb=1000,

@@ -1,0 +1,201 @@
+"""The report: one page that reads like the paper's section of results, and opens without a network.
+
+Everything in it is read from the results of a scale: its tables and figures, made or not, what was
+trained, and what that cost.
+"""
+
+import base64
+import csv
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from decur.config import Config
+from decur.experiments import Experiment, scenario_name
+from decur.files import write_atomically
+from decur.markdown import grid
+from decur.paths import Paths
+from decur.tables import outputs
+
+STAGES = {"ablations": "Ablations", "explain": "Explainability"}
+SEVERAL = "Several scenarios"
+TYPES = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "tex": "text/x-tex"}
+"""Of what is put into the page whole."""
+
+STYLE = """
+body { font: 16px/1.5 Georgia, serif; color: #222; max-width: 62rem; margin: 0 auto; padding: 1rem }
+h1, h2, h3, nav, table, .files { font-family: system-ui, sans-serif }
+h2 { border-bottom: 1px solid #ccc; margin-top: 3rem }
+h3 { margin-top: 2.5rem }
+nav ul { columns: 2; font-size: 90% }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: 85%; margin: 1rem 0 }
+th, td { padding: .25rem .6rem; vertical-align: top; text-align: center }
+th:first-child, td:first-child { text-align: left }
+thead, table { border-bottom: 1.5px solid #222 } thead { border-top: 1.5px solid #222 }
+tbody tr:nth-child(even) { background: #f6f6f6 }
+img { max-width: 100%; display: block; margin: 1rem auto }
+.files { font-size: 80% } .files a { margin-right: 1rem }
+@media print { nav { display: none } h3, table, img { break-inside: avoid } }
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the jobs of a stage took, as Snakemake's benchmarks measured them."""
+
+    stage: str
+    jobs: int
+    cpu_seconds: float
+    seconds: float
+    largest_mb: float
+
+
+def write_report(experiments: Mapping[str, Experiment], config: Config, paths: Paths) -> None:
+    """Write the report of whatever results there are."""
+    sections = [
+        ("What was run", what_was_run(config)),
+        *((name, "\n".join(parts)) for name, parts in _results(experiments, config, paths)),
+        ("What it cost", what_it_cost(costs(Path(paths.root)))),
+    ]
+    title = f"DeCUR: results of the scale {config.scale}"
+    text = page(title, sections)
+    write_atomically(Path(paths.report()), lambda temporary: temporary.write_text(text))
+
+
+def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
+    """The HTML of a title and of sections, each a heading and the HTML below it, with contents."""
+    links, body = [], []
+    for number, (heading, content) in enumerate(sections, start=1):
+        name = html.escape(heading)
+        links.append(f'<li><a href="#section-{number}">{name}</a></li>')
+        body.append(f'<h2 id="section-{number}">{number}. {name}</h2>\n{content}')
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    contents = f"<nav><ul>{''.join(links)}</ul></nav>"
+    main = "\n".join([f"<h1>{html.escape(title)}</h1>", contents, *body])
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{main}\n</body></html>\n'
+
+
+def section_of(experiment: Experiment, config: Config) -> str:
+    """The section where an experiment is shown: its scenario, if it has one alone, or its stage."""
+    if experiment.stage in STAGES:
+        return STAGES[experiment.stage]
+    scenarios = [p.scenario for p in experiment.panels if p.scenario in config.scenarios]
+    names = {scenario_name(scenario) for scenario in scenarios}
+    return names.pop() if len(names) == 1 else SEVERAL
+
+
+def _results(
+    experiments: Mapping[str, Experiment], config: Config, paths: Paths
+) -> Iterator[tuple[str, list[str]]]:
+    """Each section that an experiment is shown in, scenarios first, and its parts."""
+    scenarios = dict.fromkeys(scenario_name(scenario) for scenario in config.scenarios)
+    for section in [*scenarios, SEVERAL, *STAGES.values()]:
+        found = [
+            shown(name, outputs(name, experiment, paths))
+            for name, experiment in experiments.items()
+            if section_of(experiment, config) == section
+        ]
+        if found:
+            yield section, found
+
+
+def shown(name: str, made: Mapping[str, str]) -> str:
+    """An experiment as HTML: its page, its figure, and its numbers to download."""
+    path = Path(made["md"])
+    if not path.is_file():
+        return f"<h3>{html.escape(name)}</h3><p>Not collated yet.</p>"
+    title, caption, *rest = path.read_text().split("\n\n")
+    parts = [_html(f"##{title}"), _html(caption)]
+    if "figure" in made and Path(made["figure"]).is_file():
+        parts.append(f'<img alt="{html.escape(title)}" src="{_inline(Path(made["figure"]))}">')
+    parts.append(_html("\n\n".join(rest)))
+    files = [Path(made[kind]) for kind in made if kind in TYPES and Path(made[kind]).is_file()]
+    links = (f'<a download="{f.name}" href="{_inline(f)}">{f.name}</a>' for f in files)
+    return "\n".join([*parts, f'<p class="files">{" ".join(links)}</p>'])
+
+
+def _html(markdown: str) -> str:
+    """Markdown as HTML; tables may scroll sideways."""
+    from markdown import markdown as convert
+
+    text = convert(markdown, extensions=["tables"])
+    return text.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+
+
+def _inline(path: Path) -> str:
+    """A file as a `data:` address."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    return f"data:{TYPES[path.suffix[1:]]};base64,{content}"
+
+
+def what_was_run(config: Config) -> str:
+    """Data, backbones and recipe of each scenario's pretraining, as HTML."""
+    lines = [["Scenario", "Pretrained on", "Backbones", "Epochs", "Batch", "Optimiser", "Embedding"]]
+    for name, scenario in config.scenarios.items():
+        recipe = scenario.pretrain
+        source = config.datasets[recipe.dataset].source
+        lines.append(
+            [
+                f"`{name}`",
+                f"{recipe.dataset} ({source})",
+                recipe.arch,
+                str(recipe.epochs),
+                str(recipe.batch_size),
+                f"{recipe.optimizer}, lr {recipe.lr:g}",
+                f"{recipe.dim}, {recipe.dim_common} common",
+            ]
+        )
+    methods, seeds = ", ".join(config.methods), ", ".join(map(str, config.seeds))
+    return _html(f"Methods: {methods}. Seeds: {seeds}.\n\n{grid(lines)}")
+
+
+def costs(root: Path) -> list[Cost]:
+    """Sums over the benchmarks of each stage below `root/benchmarks`, in the order of the data."""
+    found: dict[str, list[dict[str, str]]] = {
+        stage: []
+        for stage in ("download", "preprocess", "pretrain", "transfer", "explain", "tables")
+    }
+    for path in sorted((root / "benchmarks").rglob("*.tsv")):
+        stage = path.relative_to(root / "benchmarks").parts[0].split("-")[0]
+        with path.open(newline="") as file:
+            found.setdefault(stage, []).extend(csv.DictReader(file, delimiter="\t"))
+    return [
+        Cost(
+            stage,
+            len(jobs),
+            sum(_number(job["cpu_time"]) for job in jobs),
+            sum(_number(job["s"]) for job in jobs),
+            max(_number(job["max_rss"]) for job in jobs),
+        )
+        for stage, jobs in found.items()
+        if jobs
+    ]
+
+
+def _number(text: str) -> float:
+    """Of a benchmark; jobs of a moment have none."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def what_it_cost(stages: Sequence[Cost]) -> str:
+    """The costs as a table, as HTML."""
+    if not stages:
+        return "<p>Nothing has been measured yet.</p>"
+    lines = [["Stage", "Jobs", "CPU [h]", "Wall time, summed [h]", "Largest job [GB]"]]
+    whole = Cost(
+        "**all**",
+        sum(c.jobs for c in stages),
+        sum(c.cpu_seconds for c in stages),
+        sum(c.seconds for c in stages),
+        max(c.largest_mb for c in stages),
+    )
+    for c in [*stages, whole]:
+        hours = [f"{c.cpu_seconds / 3600:.2f}", f"{c.seconds / 3600:.2f}"]
+        lines.append([c.stage, str(c.jobs), *hours, f"{c.largest_mb / 1024:.2f}"])
+    note = "Of the latest run of each job, by Snakemake's benchmarks; jobs run side by side."
+    return _html(f"{grid(lines)}\n\n{note}")
