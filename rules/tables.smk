@@ -1,21 +1,28 @@
 # Tables and figures, the paper's numbers beside ours. Collating takes whatever is there.
 
 
+# First of all, so that results can be collated from then on.
 rule config:
+    input:
+        EXPERIMENTS_FILE,
     output:
-        PATHS.config(),
+        config=PATHS.config(),
+        experiments=PATHS.experiments(),
     log:
         PATHS.log("tables", "config"),
     benchmark:
         PATHS.benchmark("tables", "config")
     threads: 1
+    priority: 100
     resources:
         mem_mb=100,
         runtime=5,
     params:
         text=CONFIG.model_dump_json(indent=1),
     shell:
-        "printf '%s' {params.text:q} > {output:q} 2> {log:q}"
+        "(cp {input:q} {output.experiments:q}"
+        " && printf '%s' {params.text:q} > {output.config:q}.part"
+        " && mv {output.config:q}.part {output.config:q}) 2> {log:q}"
 
 
 # The report's headings, in the order of the data.
@@ -23,6 +30,7 @@ STAGES = {
     "transfer": "1. Transfer",
     "ablations": "2. Ablations",
     "explain": "3. Explainability",
+    "claims": "4. Claims",
 }
 
 for name, experiment in EXPERIMENTS.items():
@@ -32,8 +40,8 @@ for name, experiment in EXPERIMENTS.items():
             f"table_{name.replace('-', '_')}"
         input:
             sources(experiment, CONFIG, PATHS),
-            # The whole config; `entries` below says when the part that a table reads has changed.
-            config=ancient(PATHS.config()),
+            # All of both; `entries` below says when the part that a table reads has changed.
+            settings=ancient([PATHS.config(), PATHS.experiments()]),
         output:
             **{
                 kind: report(
@@ -57,13 +65,12 @@ for name, experiment in EXPERIMENTS.items():
             runtime=10,
         params:
             entries=digest([experiment, entries(experiment, CONFIG)]),
-            experiments=EXPERIMENTS_FILE,
+            results=PATHS.root,
             name=name,
             title=experiment.title,
             caption=experiment.caption,
         shell:
-            "decur tables --config {input.config:q} --experiments {params.experiments:q}"
-            " --only {params.name} 2> {log:q} >&2"
+            "decur tables {params.results:q} --only {params.name} 2> {log:q} >&2"
 
 
 rule tables:
