@@ -28,9 +28,10 @@ NOTES = (
     "A claim is read as: in each of its cells the first row has more than the second. Difference: "
     "mean over the seeds that both have, paired by seed, in percentage points, of alignment losses "
     "in hundredths; the interval is Student's. **holds**: every interval lies above zero; "
-    "**where measured**: but the scale lacks some of the rows. **does not hold**: one lies below zero, also when widened for the number of cells "
-    "(Bonferroni). **not enough seeds**: fewer than three in a cell, or the intervals leave it "
-    "open. **not measured**: nothing in the scale measures it, or no run has finished.",
+    "**where measured**: but the scale lacks some of the rows. **does not hold**: one lies below "
+    "zero, also when widened for the number of cells (Bonferroni). **not enough seeds**: fewer "
+    "than three in a cell, or the intervals leave it open. **not measured**: nothing in the scale "
+    "measures it, or no run has finished.",
     "Above, open, below: how many of a claim's intervals lie above zero, on both sides of it, and "
     "below. Ahead: on how many seeds the first row has more. Paper: the paper's own difference.",
 )
