@@ -20,6 +20,7 @@ from decur.experiments import (
     scenario_name,
     transfer_runs,
 )
+from decur.files import write_atomically
 from decur.latex import as_latex
 from decur.markdown import as_markdown
 from decur.pages import Cell, Page, Table, grid, page
@@ -130,11 +131,7 @@ def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> 
 
 def _write(path: str, content: bytes) -> None:
     """Write a file whole or not at all."""
-    final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(final)
+    write_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
 def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":

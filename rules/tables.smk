@@ -12,8 +12,8 @@ rule config:
         PATHS.log("tables", "config"),
     benchmark:
         PATHS.benchmark("tables", "config")
-    threads: 1
     priority: 100
+    threads: 1
     resources:
         mem_mb=100,
         runtime=5,
