@@ -32,8 +32,8 @@ NOTES = (
     "zero, also when widened for the number of cells (Bonferroni). **not enough seeds**: fewer "
     "than three in a cell, or the intervals leave it open. **not measured**: nothing in the scale "
     "measures it, or no run has finished.",
-    "Above, open, below: how many of a claim's intervals lie above zero, on both sides of it, and "
-    "below. Ahead: on how many seeds the first row has more. Paper: the paper's own difference.",
+    "Intervals: how many of a claim's lie above zero, on both sides of it, and below. Ahead: on "
+    "how many seeds the first row has more. Paper: the paper's own difference.",
 )
 HEADS = ("Compared", "Difference", "95 % interval", "Ahead", "Paper")
 SUSPECT = "<sup>a</sup> One of the paper's two numbers is suspect: see the note at its table."
@@ -201,7 +201,7 @@ def _line(pair: Pair, found: "Difference") -> dict[str, Any]:
 
 def claims_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
     """The collated frame as a page: the verdicts, then each claim's intervals."""
-    verdicts = [["", "Claim", "Paper", "Verdict", "Above, open, below"]]
+    verdicts = [["", "Claim", "Paper", "Verdict", "Intervals"]]
     intervals: list[Table | str] = []
     lines: list[Any] = list(frame.itertuples())
     for number, (_, found) in enumerate(groupby(lines, key=lambda line: line.claim), 1):

@@ -44,6 +44,9 @@ METRICS = {
 }
 SCENARIOS = {"sar-optical": "SAR-optical", "rgb-dem": "RGB-DEM", "rgb-depth": "RGB-depth"}
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The same language, ten times as fast where the C library is there."""
+
 Protocol = Literal["linear", "fine-tune", "cmx", "knn", "probe", "probe-common", "probe-unique"]
 
 
@@ -175,7 +178,7 @@ def load_experiments(path: Path | str) -> dict[str, Experiment]:
     if not path.is_file():
         raise DecurError(f"{path}: no such file")
     experiments = {}
-    for name, tree in yaml.safe_load(path.read_text()).items():
+    for name, tree in yaml.load(path.read_text(), Loader=LOADER).items():
         if name.startswith("."):
             continue
         try:

@@ -74,7 +74,7 @@ def _table(table: Table) -> str:
 
 def _column(number: int, cells: Sequence[Cell]) -> str:
     if max(len(text) for cell in cells for text in cell) > LONG:
-        return "p{0.4\\linewidth}"
+        return "p{0.45\\linewidth}"
     return "c" if number else "l"
 
 

@@ -37,9 +37,12 @@ def provenance(
         "commit": git_commit(),
         "packages": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in packages},
+            **{name: _version(name) for name in packages},
         },
     }
+
+
+_version = functools.cache(metadata.version)  # which reads a long file each time
 
 
 @functools.cache

@@ -112,7 +112,7 @@ def test_heads_of_different_depth_and_a_single_column_are_well_formed():
 
 def test_a_column_of_long_text_breaks_its_lines():
     text = rendered(grid([["", "Claim"], ["1", "so long " * 10]]))
-    assert r"\begin{tabular}{lp{0.4\linewidth}}" in text
+    assert r"\begin{tabular}{lp{0.45\linewidth}}" in text
     assert check_tabulars(text) == 1
 
 
