@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 import decur
 from decur.errors import DecurError
-from decur.files import write_atomically
+from decur.files import read_once, write_atomically
 
 
 def provenance(
@@ -63,6 +63,7 @@ def file_checksum(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
+@read_once
 def fingerprint(path: Path) -> str:
     """What names the content of a product, and so stands in the records of what is made from it.
 

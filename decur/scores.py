@@ -3,9 +3,11 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from decur.errors import DecurError
 from decur.experiments import Entry
+from decur.files import read_once
 from decur.paths import Paths
 
 
@@ -27,7 +29,7 @@ def _score(path: Path, entry: Entry) -> float | None:
     if not path.is_file():
         return None
     try:
-        metrics = json.loads(path.read_text())
+        metrics = _measured(path)
         absent = entry.panel.missing
         for key in ["missing", *absent.split("/")] if absent else ["metrics"]:
             metrics = metrics[key]
@@ -37,3 +39,10 @@ def _score(path: Path, entry: Entry) -> float | None:
     if not math.isfinite(score):
         raise DecurError(f"{path}: holds no number for '{entry.metric}'; delete it and run again")
     return score
+
+
+@read_once
+def _measured(path: Path) -> Any:
+    """What a metrics.json says was measured, without its long record."""
+    tree = json.loads(path.read_bytes())
+    return {key: tree[key] for key in ("metrics", "missing") if key in tree}
