@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decur.config import Config
 from decur.experiments import Claim, Column, Entry, Experiment, column_parts, entries, parts
+from decur.files import read_once
 from decur.pages import Cell, Page, Table, grid, page
 from decur.paper import paper_cell
 from decur.paths import Paths
@@ -127,10 +127,9 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
 
     from decur.statistics import paired_difference, verdict
 
-    measure = _Measure(paths)
     lines: list[dict[str, Any]] = []
     for name, compared in pairs(experiment, config).items():
-        claim, found = experiment.claims[name], [(p, *measure.both(p)) for p in compared]
+        claim, found = experiment.claims[name], [(p, *_paired(p, paths)) for p in compared]
         said = verdict([[a - b for a, b in zip(*both, strict=True)] for _, *both in found])
         if said == "holds" and not _whole(claim, compared):
             said = "holds where measured"
@@ -145,33 +144,29 @@ def _whole(claim: Claim, compared: Sequence[Pair]) -> bool:
     return wanted == {(pair.of, pair.higher.row, pair.lower.row) for pair in compared}
 
 
-class _Measure:
-    """Reads scores; each alignment file once, since it is long and several claims are about it."""
-
-    def __init__(self, paths: Paths) -> None:
-        self._paths = paths
-        self._losses = cache(_losses)
-
-    def both(self, pair: Pair) -> tuple[list[float], list[float]]:
-        """The scores of both cells on the seeds that both have."""
-        higher, lower = self._scores(pair.higher), self._scores(pair.lower)
-        seeds = sorted(higher.keys() & lower.keys())
-        return [higher[seed] for seed in seeds], [lower[seed] for seed in seeds]
-
-    def _scores(self, subject: Subject) -> dict[int, float]:
-        if not subject.part:
-            return scores(subject.entry, self._paths)
-        files = {seed: Path(file) for seed, file in subject.files(self._paths).items()}
-        return {s: self._losses(file)[subject.part] for s, file in files.items() if file.is_file()}
+def _paired(pair: Pair, paths: Paths) -> tuple[list[float], list[float]]:
+    """The scores of both cells on the seeds that both have."""
+    higher, lower = _scores(pair.higher, paths), _scores(pair.lower, paths)
+    seeds = sorted(higher.keys() & lower.keys())
+    return [higher[seed] for seed in seeds], [lower[seed] for seed in seeds]
 
 
+def _scores(subject: Subject, paths: Paths) -> dict[int, float]:
+    if not subject.part:
+        return scores(subject.entry, paths)
+    files = {seed: Path(file) for seed, file in subject.files(paths).items()}
+    return {seed: _losses(file)[subject.part] for seed, file in files.items() if file.is_file()}
+
+
+@read_once
 def _losses(path: Path) -> dict[str, float]:
     """The mean alignment loss of all dimensions, and of each part, in hundredths."""
     from decur.figures import read_alignment
 
     found = read_alignment(path)
-    parts = 100 * found.groupby("part")["loss"].mean()
-    return {"all": 100 * float(found["loss"].mean())} | {str(k): float(v) for k, v in parts.items()}
+    parts = found.groupby("part")["loss"].mean()
+    means = {"all": found["loss"].mean(), **parts.to_dict()}
+    return {str(part): 100 * float(mean) for part, mean in means.items()}
 
 
 def _line(pair: Pair, found: "Difference") -> dict[str, Any]:
