@@ -135,14 +135,24 @@ def _tables(args: argparse.Namespace) -> None:
     from decur.paths import Paths
     from decur.tables import write_experiment
 
-    config = load_config(args.config)
-    chosen = chosen_experiments(load_experiments(args.experiments), config)
+    folder = args.results.absolute()
+    paths = Paths(str(folder.parent), folder.name)
+    experiments = args.experiments or paths.experiments()
+    for path in (paths.config(), experiments):
+        if not Path(path).is_file():
+            raise DecurError(
+                f"{path}: not there; name the folder of a scale, results/<scale>, in which the "
+                "workflow has begun"
+            )
+    config = load_config(paths.config())
+    chosen = chosen_experiments(load_experiments(experiments), config)
     for name in args.only or chosen:
         if name not in chosen:
-            raise DecurError(f"--only {name}: not among this config's experiments")
-        paths = Paths(config.results, config.scale)
+            raise DecurError(
+                f"--only {name}: not among the scale's experiments: {', '.join(chosen)}"
+            )
         write_experiment(name, chosen[name], config, paths)
-        print(paths.table(name, "md"))
+        print(args.results / "tables" / f"{name}.md")
 
 
 def _provenance(args: argparse.Namespace) -> None:
@@ -255,8 +265,10 @@ def command_line() -> argparse.ArgumentParser:
     sub.add_argument("--weights", required=True, type=Path)
     sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
     sub = verb("tables", _tables, "Collate whatever results there are into tables and figures.")
-    sub.add_argument("--config", required=True, metavar="FILE", help="YAML file, or JSON text")
-    sub.add_argument("--experiments", default="config/experiments.yaml")
+    sub.add_argument("results", type=Path, help="folder of a scale's results")
+    sub.add_argument(
+        "--experiments", metavar="FILE", help="in place of the experiments.yaml among the results"
+    )
     sub.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
     sub = verb("provenance", _provenance, "Where a product is from, back to the archives.")
     sub.add_argument("file", type=Path, help="table, figure, metrics, weights, shards, raw files")

@@ -40,6 +40,7 @@ METRICS = {
     "common": "common factor",
     "unique1": "unique factor",
     "unique2": "unique factor",
+    "alignment": "alignment loss",
 }
 SCENARIOS = {
     "sar-optical": "SAR-optical",
@@ -47,6 +48,9 @@ SCENARIOS = {
     "rgb-depth": "RGB-depth",
     "rgb-depth-mit": "RGB-depth",
 }
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The same language, ten times as fast where the C library is there."""
 
 Protocol = Literal["linear", "fine-tune", "cmx", "knn", "probe", "probe-common", "probe-unique"]
 
@@ -94,20 +98,63 @@ class Panel(Strict):
         return self
 
 
+class Comparison(Strict):
+    """Cells of the experiment `of`: in each, the row `higher` has more than any row of `lower`.
+
+    Rows and panels are named by their labels; what is not given takes in all panels, labels,
+    protocols or metrics. In a histogram what is compared is the mean alignment loss; DeCUR's
+    dimensions are `DeCUR, common` and `DeCUR, unique`.
+    """
+
+    of: str
+    higher: str
+    lower: tuple[str, ...]
+    panels: tuple[str, ...] | None = None
+    labels: tuple[float, ...] | None = None
+    protocols: tuple[Protocol, ...] | None = None
+    metrics: tuple[str, ...] | None = None
+
+
+class Claim(Strict):
+    """What is said of the methods, in our words; it holds if all its comparisons do.
+
+    `section` is that of the paper; none: it is ours. Without comparisons nothing measures it.
+    """
+
+    text: str
+    section: str | None = None
+    comparisons: tuple[Comparison, ...] = ()
+
+
 class Experiment(Strict):
-    """One table, curve, alignment histogram or gallery of predictions.
+    """One table, curve, alignment histogram, gallery of predictions, or list of claims.
 
     `seeds` limits how many of the scale's it uses; `stage` is where the report shows it.
     """
 
     title: str
     caption: str
-    stage: Literal["transfer", "ablations", "explain"] = "transfer"
-    kind: Literal["table", "curve", "histogram", "gallery"] = "table"
-    rows: tuple[Row, ...]
-    panels: tuple[Panel, ...]
+    stage: Literal["transfer", "ablations", "explain", "claims"] = "transfer"
+    kind: Literal["table", "curve", "histogram", "gallery", "claims"] = "table"
+    rows: tuple[Row, ...] = ()
+    panels: tuple[Panel, ...] = ()
+    claims: dict[str, Claim] = Field({})
     x_label: str = ""
     seeds: int | None = None
+    about: dict[str, "Experiment"] = Field(
+        {},
+        exclude=True,  # they are recorded as themselves
+        description="the experiments of the scale that the claims compare cells of, filled in by "
+        "`chosen_experiments`",
+    )
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_shows(self) -> Self:
+        given = {name for name in ("rows", "panels", "claims") if getattr(self, name)}
+        wanted = {"claims"} if self.kind == "claims" else {"rows", "panels"}
+        if given != wanted:
+            raise ValueError(f"a {self.kind} has {' and '.join(sorted(wanted))}, and no others")
+        return self
 
 
 @dataclass(frozen=True)
@@ -136,14 +183,44 @@ def load_experiments(path: Path | str) -> dict[str, Experiment]:
     if not path.is_file():
         raise DecurError(f"{path}: no such file")
     experiments = {}
-    for name, tree in yaml.safe_load(path.read_text()).items():
+    for name, tree in yaml.load(path.read_text(), Loader=LOADER).items():
         if name.startswith("."):
             continue
         try:
             experiments[name] = Experiment.model_validate(tree)
         except ValidationError as error:
             raise DecurError(first_problem(error, f"{path}: {name}")) from None
+    for name, experiment in experiments.items():
+        for claim, comparison in comparisons(experiment):
+            _check_names(f"{path}: {name}: {claim}", comparison, experiments)
     return experiments
+
+
+def parts(experiment: Experiment, row: Row) -> dict[str, str]:
+    """What a row has to compare, by its label: parts of the embedding in a histogram, else ''."""
+    if experiment.kind != "histogram":
+        return {row.label: ""}
+    if row.method != "decur":
+        return {row.label: "all"}
+    return {f"{row.label}, {part}": part for part in ("common", "unique")}
+
+
+def comparisons(experiment: Experiment) -> list[tuple[str, Comparison]]:
+    """Every comparison of an experiment, with the name of its claim."""
+    return [(name, c) for name, claim in experiment.claims.items() for c in claim.comparisons]
+
+
+def _check_names(place: str, comparison: Comparison, experiments: dict[str, Experiment]) -> None:
+    of = experiments.get(comparison.of)
+    if of is None:
+        raise DecurError(f"{place}: there is no experiment '{comparison.of}'")
+    for kind, named, known in (
+        ("row", (comparison.higher, *comparison.lower), {p for r in of.rows for p in parts(of, r)}),
+        ("panel", comparison.panels or (), {panel.label for panel in of.panels}),
+    ):
+        for label in named:
+            if label not in known:
+                raise DecurError(f"{place}: {comparison.of} has no {kind} '{label}'")
 
 
 def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> dict[str, Experiment]:
@@ -158,7 +235,13 @@ def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> di
             raise DecurError(f"experiments: '{name}' is not declared in experiments.yaml")
         if experiments[name].kind == "gallery":
             _check_gallery(name, experiments[name], config)
-    return {name: experiments[name] for name in config.experiments}
+    chosen = {name: experiments[name] for name in config.experiments}
+    return {name: _with_subjects(experiment, chosen) for name, experiment in chosen.items()}
+
+
+def _with_subjects(experiment: Experiment, chosen: dict[str, Experiment]) -> Experiment:
+    subjects = {c.of: chosen[c.of] for _, c in comparisons(experiment) if c.of in chosen}
+    return experiment.model_copy(update={"about": subjects})
 
 
 def _check_gallery(name: str, experiment: Experiment, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""The experiments' figures as PNG bytes, and the numbers of the alignment histogram.
+"""The experiments' figures as PNG and SVG, and the numbers of the alignment histogram.
 
 One colour, marker and hatch a method, told apart in grey too; the same numbers give the same bytes.
 """
@@ -47,6 +47,12 @@ STYLES = {
 }
 """By method; DeCUR's common and unique dimensions apart where only they are shown."""
 
+FORMATS = {"figure": "png", "vector": "svg"}
+"""The kinds of output that show a figure, and their formats."""
+
+Images = dict[str, bytes]
+"""A figure by kind of output."""
+
 WIDTHS = {"curve": 3.0, "bars": 3.2, "histogram": 2.2}
 HEIGHT = 2.3
 """Inches of a subplot; two or three side by side fill the text width of a paper."""
@@ -70,6 +76,8 @@ RC = {
     "hatch.linewidth": 0.6,
     "figure.constrained_layout.w_pad": 0.08,
     "savefig.dpi": 300,
+    "svg.fonttype": "none",  # letters stay letters, so a paper can set them in its own font
+    "svg.hashsalt": "decur",  # else every drawing names its parts anew
 }
 
 
@@ -81,8 +89,8 @@ def style(row: Row) -> Style:
     return STYLES[row.method or "random"]
 
 
-def _figure(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> bytes:
-    """`count` subplots in a row, filled by `draw`, with one legend below, as PNG."""
+def _figure(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> Images:
+    """`count` subplots in a row, filled by `draw`, with one legend below."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -105,17 +113,22 @@ def _figure(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> b
                 loc="outside lower center",
                 ncols=min(len(named), int(size[0] / 0.95)),
             )
-        return png(figure)
+        return rendered(figure)
 
 
-def png(figure: "Figure") -> bytes:
-    """A figure as PNG; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+def rendered(figure: "Figure") -> Images:
+    """A figure as PNG, to look at, and as SVG, for papers; the same figure gives the same bytes."""
+    nameless = {"png": {"Software": None}, "svg": {"Creator": None, "Date": None}}
+    found = {}
+    for kind, suffix in FORMATS.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, metadata=nameless[suffix])
+        found[kind] = buffer.getvalue()
+        figure.set_layout_engine("none")  # laid out once is enough
+    return found
 
 
-def curves(frame: pd.DataFrame, experiment: Experiment) -> bytes:
+def curves(frame: pd.DataFrame, experiment: Experiment) -> Images:
     """A subplot for every panel, labels, protocol and metric: mean and standard deviation over x.
 
     The best x is filled; x = 0 ("none") stands apart; a dashed line is the paper's best share.
@@ -164,7 +177,7 @@ def _curve(a: "Axes", points: pd.DataFrame) -> None:
         a.axhline(mean[none][0], color=colour, linestyle=":", linewidth=0.9, label="no projector")
 
 
-def bars(frame: pd.DataFrame, experiment: Experiment) -> bytes:
+def bars(frame: pd.DataFrame, experiment: Experiment) -> Images:
     """Grouped bars of a table of probes: a subplot a metric, a group a panel, a bar a row."""
     named = frame.assign(metric=[METRICS.get(metric, metric) for metric in frame["metric"]])
     metrics = list(named.groupby("metric", sort=False))
@@ -214,7 +227,7 @@ def alignment_losses(experiment: Experiment, config: Config, paths: Paths) -> pd
         files = (Path(paths.alignment(str(run))) for run in entry.runs)
         path = next((path for path in files if path.is_file()), None)
         if path is not None and entry.row.label not in runs:
-            losses = _read_alignment(path)
+            losses = read_alignment(path)
             part = losses["part"] if entry.row.method == "decur" else "all"
             runs[entry.row.label] = losses.assign(
                 scenario=entry.panel.scenario, row=entry.row.label, part=part
@@ -224,7 +237,12 @@ def alignment_losses(experiment: Experiment, config: Config, paths: Paths) -> pd
     return pd.concat(frames) if frames else pd.DataFrame(columns=columns)
 
 
-def _read_alignment(path: Path) -> pd.DataFrame:
+def read_alignment(path: Path) -> pd.DataFrame:
+    """Part, dimension and loss (its mean over the batches) of every embedding dimension of a run.
+
+    Raises:
+        DecurError: the file is damaged.
+    """
     try:
         batches = pd.read_csv(path, dtype={"loss": float, "dimension": int, "part": str})
         whole = len(batches) > 0 and bool(np.isfinite(batches["loss"]).all())
@@ -263,7 +281,7 @@ def bins(losses: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(frames) if frames else pd.DataFrame(columns=columns)
 
 
-def histogram(frame: pd.DataFrame, experiment: Experiment) -> bytes:
+def histogram(frame: pd.DataFrame, experiment: Experiment) -> Images:
     """A subplot a scenario: DeCUR's common and unique dimensions stacked, others as outlines."""
     methods = {row.label: row for row in experiment.rows}
     scenarios: list[Any] = list(frame.groupby("scenario", sort=False))

@@ -1,13 +1,16 @@
-"""Files that are written whole or not at all, and full disks that say so."""
+"""Files that are written whole or not at all, full disks that say so, and files read once."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from decur.errors import DecurError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -56,3 +59,18 @@ def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> No
             temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_once(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """The same function of a file's content, which reads a file again only when it has changed."""
+    found: dict[Path, tuple[tuple[int, ...], T]] = {}
+
+    @functools.wraps(read)
+    def remembered(path: Path) -> T:
+        status = path.stat()
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if path not in found or found[path][0] != stamp:
+            found[path] = stamp, read(path)
+        return found[path][1]
+
+    return remembered

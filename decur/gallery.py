@@ -17,8 +17,8 @@ from decur import datasets
 from decur.config import Config
 from decur.datasets import Dataset
 from decur.experiments import Entry, Experiment, column_parts, entries
-from decur.figures import RC, png
-from decur.markdown import grid, page
+from decur.figures import RC, Images, rendered
+from decur.pages import Page, Table, grid, page
 from decur.paths import Paths
 from decur.shards import PairedShards
 from decur.transfer.predictions import evenly_spaced, kept_rows, palette, read_map
@@ -184,9 +184,9 @@ def accuracies(blocks: Sequence[Block]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-def markdown(blocks: Sequence[Block], experiment: Experiment, config: Config) -> str:
+def gallery_page(blocks: Sequence[Block], experiment: Experiment, config: Config) -> Page:
     """The accuracies as a page that says how to read the figure."""
-    body = []
+    body: list[Table | str] = []
     for block in blocks:
         lines = [["Sample", *block.methods]]
         for line in block.lines:
@@ -202,8 +202,8 @@ def markdown(blocks: Sequence[Block], experiment: Experiment, config: Config) ->
     return page(experiment, config, body)
 
 
-def draw(blocks: Sequence[Block]) -> bytes:
-    """The gallery as PNG: a line of images a sample, below one another a block a panel."""
+def draw(blocks: Sequence[Block]) -> Images:
+    """The gallery: a line of images a sample, below one another a block a panel."""
     import matplotlib.style
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -220,7 +220,7 @@ def draw(blocks: Sequence[Block]) -> bytes:
                 _draw_block(part, block, shape)
         else:
             figure.text(0.5, 0.5, "no results yet", ha="center")
-        return png(figure)
+        return rendered(figure)
 
 
 def _draw_block(part: "SubFigure", block: Block, shape: tuple[int, int]) -> None:

@@ -72,6 +72,10 @@ class Paths:
         """The resolved configuration."""
         return f"{self.root}/config.json"
 
+    def experiments(self) -> str:
+        """The tables and figures as they were declared when the workflow began."""
+        return f"{self.root}/experiments.yaml"
+
     def raw(self, dataset: str) -> str:
         """Folder of the raw files, in the dataset's official layout."""
         return f"{self.root}/raw/{dataset}"

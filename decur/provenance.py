@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 import decur
 from decur.errors import DecurError
-from decur.files import write_atomically
+from decur.files import read_once, write_atomically
 
 
 def provenance(
@@ -37,9 +37,12 @@ def provenance(
         "commit": git_commit(),
         "packages": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in packages},
+            **{name: _version(name) for name in packages},
         },
     }
+
+
+_version = functools.cache(metadata.version)  # which reads a long file each time
 
 
 @functools.cache
@@ -60,6 +63,7 @@ def file_checksum(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
+@read_once
 def fingerprint(path: Path) -> str:
     """What names the content of a product, and so stands in the records of what is made from it.
 

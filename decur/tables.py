@@ -1,6 +1,5 @@
-"""Collate what the runs measured, beside the paper's numbers, into CSV, Markdown and figures."""
+"""Collate what the runs measured, beside the paper's numbers, into tables and figures."""
 
-import json
 import math
 import os
 import statistics
@@ -10,11 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from decur import claims
 from decur.config import Config
-from decur.errors import DecurError
 from decur.experiments import (
     Column,
-    Entry,
     Experiment,
     alignment_runs,
     column_parts,
@@ -22,34 +20,39 @@ from decur.experiments import (
     scenario_name,
     transfer_runs,
 )
-from decur.markdown import grid, page
+from decur.files import write_atomically
+from decur.latex import as_latex
+from decur.markdown import as_markdown
+from decur.pages import Cell, Page, Table, grid, page
 from decur.paper import paper_cell
 from decur.paths import Paths
 from decur.provenance import file_checksum, fingerprint, provenance, write_json
+from decur.scores import scores
 
 if TYPE_CHECKING:  # the workflow asks for `outputs` often, and pandas is slow to load
     from pandas import DataFrame
 
-PACKAGES = ("numpy", "pandas", "matplotlib")
+PACKAGES = ("numpy", "pandas", "scipy", "matplotlib")
 
 WIDTH = 4
 """Result columns that are readable side by side; further ones go into a table below."""
 
 
 def has_figure(experiment: Experiment) -> bool:
-    """Tables of probes, and what is no table, are drawn; other tables are read."""
-    probes = (p.startswith("probe") for panel in experiment.panels for p in panel.protocols)
-    return experiment.kind != "table" or all(probes)
+    """Tables of probes, and what is no table, are drawn; other tables, and claims, are read."""
+    probes = [p.startswith("probe") for panel in experiment.panels for p in panel.protocols]
+    return experiment.kind not in ("table", "claims") or (bool(probes) and all(probes))
 
 
 def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:
-    """The files that `write_experiment` makes: `csv`, `md`, `json`, and `figure` if there is one.
+    """The files that `write_experiment` makes: `csv`, `md`, `tex`, `json`.
 
-    The JSON says what the others were made from.
+    Where something is drawn `figure` (PNG) and `vector` (SVG) too. The JSON says what the others
+    were made from.
     """
-    found = {suffix: paths.table(name, suffix) for suffix in ("csv", "md", "json")}
+    found = {suffix: paths.table(name, suffix) for suffix in ("csv", "md", "tex", "json")}
     if has_figure(experiment):
-        found["figure"] = paths.figure(name)
+        found |= {"figure": paths.figure(name), "vector": paths.figure(name, "svg")}
     return found
 
 
@@ -57,6 +60,8 @@ def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
     """The products that an experiment is collated from, made already or not."""
     if experiment.kind == "histogram":
         return [paths.alignment(str(run)) for run in alignment_runs([experiment], config)]
+    if experiment.kind == "claims":
+        return claims.sources(experiment, config, paths)
     wanted = transfer_runs([experiment], config)
     products = [
         paths.metrics(str(run), str(cell)) for run, cells in wanted.items() for cell in cells
@@ -77,22 +82,27 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
 
     if experiment.kind == "histogram":
         losses = figures.alignment_losses(experiment, config, paths)
-        frame, text = figures.bins(losses), alignment_markdown(losses, experiment, config)
+        frame, said = figures.bins(losses), alignment_page(losses, experiment, config)
         draw = partial(figures.histogram, frame, experiment)
     elif experiment.kind == "gallery":
         blocks = gallery.collate(experiment, config, paths)
-        frame, text = gallery.accuracies(blocks), gallery.markdown(blocks, experiment, config)
+        frame, said = gallery.accuracies(blocks), gallery.gallery_page(blocks, experiment, config)
         draw = partial(gallery.draw, blocks)
+    elif experiment.kind == "claims":
+        frame = claims.collate(experiment, config, paths)
+        said = claims.claims_page(frame, experiment, config)
     else:
         frame = collate(experiment, config, paths)
-        text = markdown(frame, experiment, config)
+        said = results_page(frame, experiment, config)
         kind = figures.curves if experiment.kind == "curve" else figures.bars
         draw = partial(kind, frame, experiment)
     made = outputs(name, experiment, paths)
     _write(made["csv"], frame.to_csv(index=False, float_format="%.4f").encode())
-    _write(made["md"], text.encode())
+    _write(made["md"], as_markdown(said).encode())
+    _write(made["tex"], as_latex(said).encode())
     if "figure" in made:
-        _write(made["figure"], draw())
+        for shown, image in draw().items():
+            _write(made[shown], image)
     write_json(Path(made["json"]), _origin(name, experiment, config, paths))
 
 
@@ -121,11 +131,7 @@ def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> 
 
 def _write(path: str, content: bytes) -> None:
     """Write a file whole or not at all."""
-    final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(final)
+    write_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
 def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
@@ -142,9 +148,8 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
 
     lines = []
     for entry in entries(experiment, config):
-        found = (_score(Path(paths.metrics(str(r), str(entry.cell))), entry) for r in entry.runs)
-        scores = [score for score in found if score is not None]
-        mean = statistics.fmean(scores) if scores else math.nan
+        found = list(scores(entry, paths).values())
+        mean = statistics.fmean(found) if found else math.nan
         paper, flag = paper_cell(entry)
         lines.append(
             {
@@ -155,8 +160,8 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
                 "protocol": entry.protocol,
                 "metric": entry.metric,
                 "ours_mean": mean,
-                "ours_std": statistics.stdev(scores) if len(scores) > 1 else math.nan,
-                "n": len(scores),
+                "ours_std": statistics.stdev(found) if len(found) > 1 else math.nan,
+                "n": len(found),
                 "wanted": len(entry.runs),
                 "paper": paper,
                 "difference": mean - paper,
@@ -167,24 +172,7 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
     return DataFrame(lines, columns=names.split())
 
 
-def _score(path: Path, entry: Entry) -> float | None:
-    """A metric of a metrics.json; None where the run has not been made yet."""
-    if not path.is_file():
-        return None
-    try:
-        metrics = json.loads(path.read_text())
-        absent = entry.panel.missing
-        for key in ["missing", *absent.split("/")] if absent else ["metrics"]:
-            metrics = metrics[key]
-        score = float(metrics[entry.metric])
-    except (ValueError, KeyError, TypeError):
-        score = math.nan
-    if not math.isfinite(score):
-        raise DecurError(f"{path}: holds no number for '{entry.metric}'; delete it and run again")
-    return score
-
-
-def markdown(frame: "DataFrame", experiment: Experiment, config: Config) -> str:
+def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
     """The collated frame as a page: what it is, the tables, and their notes.
 
     A cell holds ours and below it the paper's number with our difference; the best of ours in a
@@ -212,19 +200,19 @@ def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
 
 def _result_table(
     cells: Mapping[tuple[str, Column], Any], columns: list[Column], flags: list[str], corner: str
-) -> str:
+) -> Table:
     best = {}
     for column in columns:
         means = [c.ours_mean for (_, place), c in cells.items() if place == column and c.n]
         best[column] = f"{max(means):.1f}" if len(means) > 1 else ""
-    lines = [[corner, *("<br>".join(column_parts(column)) for column in columns)]]
+    lines: list[list[str | Cell]] = [[corner, *(tuple(column_parts(c)) for c in columns)]]
     for row in dict.fromkeys(row for row, column in cells if column in columns):
         found = [(cells.get((row, column)), best[column]) for column in columns]
         lines.append([row, *("" if c is None else _cell(c, top, flags) for c, top in found)])
     return grid(lines)
 
 
-def _cell(cell: Any, best: str, flags: list[str]) -> str:
+def _cell(cell: Any, best: str, flags: list[str]) -> Cell:
     """`**81.2** ± 0.4`, and below it the paper's number, its footnote and our difference."""
     ours = f"{cell.ours_mean:.1f}" if cell.n else "–"
     if ours == best:
@@ -234,10 +222,10 @@ def _cell(cell: Any, best: str, flags: list[str]) -> str:
     if 0 < cell.n < cell.wanted:
         ours += f" (n = {cell.n})"
     if math.isnan(cell.paper):
-        return ours
+        return (ours,)
     mark = _mark(flags.index(cell.flag)) if cell.flag else ""
     difference = f" ({cell.difference:+.1f})".replace("-", "−") if cell.n else ""
-    return f"{ours}<br>paper {cell.paper:.1f}{mark}{difference}"
+    return ours, f"paper {cell.paper:.1f}{mark}{difference}"
 
 
 def _mark(number: int) -> str:
@@ -271,7 +259,7 @@ def _notes(frame: "DataFrame", experiment: Experiment, flags: list[str]) -> list
     return notes
 
 
-def alignment_markdown(losses: "DataFrame", experiment: Experiment, config: Config) -> str:
+def alignment_page(losses: "DataFrame", experiment: Experiment, config: Config) -> Page:
     """The mean alignment loss of every method and part, as a page."""
     lines = [["Scenario", "Method", "Dimensions", "Number", "Mean loss"]]
     for key, found in losses.groupby(["scenario", "row", "part"], sort=False):
@@ -282,5 +270,6 @@ def alignment_markdown(losses: "DataFrame", experiment: Experiment, config: Conf
         "A dimension's loss is its mean over the batches; one run a method, the first seed's. "
         "The figure counts what is above 1 in its last bin."
     )
-    body = [grid(lines), note] if len(lines) > 1 else ["No alignment has been measured yet."]
-    return page(experiment, config, body)
+    if len(lines) == 1:
+        return page(experiment, config, ["No alignment has been measured yet."])
+    return page(experiment, config, [grid(lines), note])

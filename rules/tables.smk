@@ -2,14 +2,19 @@
 # not worth a place in a cluster's queue.
 
 
+# First of all, so that results can be collated from then on.
 rule config:
+    input:
+        EXPERIMENTS_FILE,
     output:
-        PATHS.config(),
+        config=PATHS.config(),
+        experiments=PATHS.experiments(),
     log:
         PATHS.log("tables", "config"),
     benchmark:
         PATHS.benchmark("tables", "config")
     localrule: True
+    priority: 100
     threads: 1
     resources:
         mem_mb=100,
@@ -17,7 +22,9 @@ rule config:
     params:
         text=CONFIG.model_dump_json(indent=1),
     shell:
-        "printf '%s' {params.text:q} > {output:q} 2> {log:q}"
+        "(cp {input:q} {output.experiments:q}"
+        " && printf '%s' {params.text:q} > {output.config:q}.part"
+        " && mv {output.config:q}.part {output.config:q}) 2> {log:q}"
 
 
 # The report's headings, in the order of the data.
@@ -25,6 +32,7 @@ STAGES = {
     "transfer": "1. Transfer",
     "ablations": "2. Ablations",
     "explain": "3. Explainability",
+    "claims": "4. Claims",
 }
 
 for name, experiment in EXPERIMENTS.items():
@@ -34,8 +42,8 @@ for name, experiment in EXPERIMENTS.items():
             f"table_{name.replace('-', '_')}"
         input:
             sources(experiment, CONFIG, PATHS),
-            # The whole config; `entries` below says when the part that a table reads has changed.
-            config=ancient(PATHS.config()),
+            # All of both; `entries` below says when the part that a table reads has changed.
+            settings=ancient([PATHS.config(), PATHS.experiments()]),
         output:
             **{
                 kind: report(
@@ -60,13 +68,12 @@ for name, experiment in EXPERIMENTS.items():
             runtime=10,
         params:
             entries=digest([experiment, entries(experiment, CONFIG)]),
-            experiments=EXPERIMENTS_FILE,
+            results=PATHS.root,
             name=name,
             title=experiment.title,
             caption=experiment.caption,
         shell:
-            "decur tables --config {input.config:q} --experiments {params.experiments:q}"
-            " --only {params.name} 2> {log:q} >&2"
+            "decur tables {params.results:q} --only {params.name} 2> {log:q} >&2"
 
 
 rule tables:
@@ -77,3 +84,24 @@ rule tables:
             for name, experiment in EXPERIMENTS.items()
             for path in outputs(name, experiment, PATHS).values()
         ],
+
+
+rule report:
+    """One page with all of it, which opens without a network."""
+    input:
+        rules.tables.input,
+    output:
+        PATHS.report(),
+    log:
+        PATHS.log("tables", "report"),
+    benchmark:
+        PATHS.benchmark("tables", "report")
+    localrule: True
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        results=PATHS.root,
+    shell:
+        "decur report {params.results:q} 2> {log:q} >&2"

@@ -8,30 +8,21 @@ paired by seed. With three seeds they are wide.
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
-
-from scipy.stats import t
 
 from decur.config import load_config
 from decur.experiments import entries, load_experiments
 from decur.paths import Paths
+from decur.scores import scores
+from decur.statistics import student_interval
 
 EXPERIMENTS = "config/experiments.yaml"
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of a mean."""
-    count = len(values)
-    return float(t.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
-
-
 def described(values: Sequence[float]) -> str:
     """Mean, deviation, and the interval of the mean."""
-    mean, half = statistics.fmean(values), half_width(values)
-    low, high = mean - half, mean + half
+    mean, (low, high) = statistics.fmean(values), student_interval(values)
     return f"{mean:.1f} ± {statistics.stdev(values):.1f} [{low:.1f}, {high:.1f}]"
 
 
@@ -47,16 +38,15 @@ def main() -> None:
             continue
         found: dict[tuple[str, ...], dict[str, list[float]]] = {}
         for entry in entries(experiments[name], config):
-            files = [Path(paths.metrics(str(run), str(entry.cell))) for run in entry.runs]
-            scores = [json.loads(f.read_text())["metrics"][entry.metric] for f in files]
             cell = (entry.panel.label, f"{entry.cell.labels:g} %", entry.protocol, entry.metric)
-            found.setdefault(cell, {})[entry.row.label] = scores
+            measured = list(scores(entry, paths).values())
+            found.setdefault(cell, {})[entry.row.label] = measured
         rows = list(next(iter(found.values())))
         print(f"\n{name}\n\n| modalities | labels | protocol | {' | '.join(rows)} | difference |")
         print(f"|---|---|---|{'---|' * (len(rows) + 1)}")
-        for (panel, labels, protocol, _), scores in found.items():
-            pairs = zip(scores["DeCUR"], scores["Barlow Twins"], strict=True)
-            texts = [described(scores[row]) for row in rows]
+        for (panel, labels, protocol, _), by_row in found.items():
+            pairs = zip(by_row["DeCUR"], by_row["Barlow Twins"], strict=True)
+            texts = [described(by_row[row]) for row in rows]
             difference = described([ours - theirs for ours, theirs in pairs])
             print(f"| {panel} | {labels} | {protocol} | {' | '.join(texts)} | {difference} |")
 

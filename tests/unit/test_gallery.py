@@ -144,7 +144,8 @@ def test_it_is_drawn_at_any_time_in_identical_bytes(paths):
 def test_several_panels_stand_below_one_another_and_none_is_no_error(paths):
     put_shards(paths)
     panels = [PANEL, PANEL | {"label": "RGB", "modalities": "rgb"}]
-    one, two = (draw(collate(gallery(panels=panels[:n]), settings(), paths)) for n in (1, 2))
+    drawn = (draw(collate(gallery(panels=panels[:n]), settings(), paths)) for n in (1, 2))
+    one, two = (images["figure"] for images in drawn)
     assert shape(two)[0] == pytest.approx(2 * shape(one)[0], abs=2)
     nothing = gallery(panels=[PANEL | {"scenario": "rgb-depth"}])
     assert collate(nothing, settings(), paths) == []

@@ -3,15 +3,18 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from pydantic import ValidationError
 
+from decur.cli import main
 from decur.config import Config, Method, parse_config
 from decur.errors import DecurError
 from decur.experiments import (
@@ -22,9 +25,12 @@ from decur.experiments import (
     transfer_runs,
 )
 from decur.figures import STYLES, alignment_losses, bars, bins
+from decur.latex import as_latex
+from decur.markdown import as_markdown
 from decur.paper import paper_numbers
 from decur.paths import Cell, Paths, Run
-from decur.tables import collate, markdown, outputs, side_by_side, write_experiment
+from decur.tables import collate, outputs, results_page, side_by_side, write_experiment
+from tests.unit.test_latex import check_tabulars
 
 SCENES = {"source": "scenes", "pixels": 48, "scenes": {"train": 8, "test": 8}}
 
@@ -139,6 +145,10 @@ def put_alignment(paths: Paths, run: Run, loss: np.ndarray) -> Path:
     return path
 
 
+def markdown(frame: pd.DataFrame, wanted: Experiment, settings: Config | None = None) -> str:
+    return as_markdown(results_page(frame, wanted, settings or config()))
+
+
 def cell_of(frame: pd.DataFrame, row: str, protocol: str) -> pd.Series:
     return frame[(frame["row"] == row) & (frame["protocol"] == protocol)].iloc[0]
 
@@ -179,7 +189,7 @@ def test_partial_results_are_collated_and_said_to_be_partial(paths):
     missing = cell_of(frame, "Barlow Twins", "linear")
     assert missing["n"] == 0 and math.isnan(missing["ours_mean"])
     assert math.isnan(missing["difference"])
-    text = markdown(frame, experiment(), config())
+    text = markdown(frame, experiment())
     assert "80.0 (n = 1)<br>paper 79.4 (+0.6)" in text
     assert "–<br>paper 78.7" in text
     assert "Incomplete: 1 of 18 results" in text
@@ -197,7 +207,7 @@ def test_a_row_with_its_own_protocol_fills_every_column_with_it(paths):
     frame = collate(experiment(), config(), paths)
     assert cell_of(frame, "Rand. Init.", "linear")["ours_mean"] == 55
     assert cell_of(frame, "Rand. Init.", "fine-tune")["ours_mean"] == 55
-    assert "Rand. Init. is always linear" in markdown(frame, experiment(), config())
+    assert "Rand. Init. is always linear" in markdown(frame, experiment())
 
 
 @pytest.mark.parametrize(
@@ -210,6 +220,14 @@ def test_a_damaged_metrics_file_is_one_line_that_names_it(paths, content):
     with pytest.raises(DecurError, match="map_micro") as caught:
         collate(experiment(), config(), paths)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_result_that_changes_is_read_anew(paths):
+    for score in (80.0, 81.0, 82.5):
+        put_decur(paths, score)
+        frame = collate(experiment(), config(), paths)
+        assert cell_of(frame, "DeCUR", "linear")["ours_mean"] == score
+        time.sleep(0.02)  # a file system tells no finer times apart
 
 
 def test_a_missing_modality_is_a_column_of_its_own(paths):
@@ -238,7 +256,7 @@ def test_only_a_modality_that_the_model_has_can_be_missing(missing):
 def test_the_best_of_ours_in_a_column_is_bold(paths):
     put_all(paths, experiment(), config())
     frame = collate(experiment(), config(), paths)
-    text = markdown(frame, experiment(), config())
+    text = markdown(frame, experiment())
     for protocol in ("linear", "fine-tune"):
         best = frame[frame["protocol"] == protocol]["ours_mean"].max()
         assert f"**{best:.1f}** ± " in text
@@ -249,7 +267,7 @@ def test_a_suspect_number_of_the_paper_has_one_footnote(paths):
     frame = collate(experiment(), config(), paths)
     assert cell_of(frame, "CLIP", "linear")["flag"].startswith("SUSPECT")
     assert (frame[frame["row"] != "CLIP"]["flag"] == "").all()
-    text = markdown(frame, experiment(), config())
+    text = markdown(frame, experiment())
     assert "paper 77.4<sup>a</sup>" in text and "paper 78.7<sup>a</sup>" in text
     assert text.count("\n<sup>a</sup> The paper's number is suspect: SimCLR-cross") == 1
 
@@ -266,13 +284,38 @@ def test_only_the_real_archives_numbers_are_called_comparable(paths, source):
 def test_the_tables_are_well_formed_and_at_most_four_results_wide(paths):
     panels = [BIGEARTHNET | {"labels": [1, 100], "label": name} for name in ("S1|S2", "S1")]
     wanted = experiment(panels=panels)
-    text = markdown(collate(wanted, config(), paths), wanted, config())
+    text = markdown(collate(wanted, config(), paths), wanted)
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 2
     for table in tables:
         bars = {line.replace("\\|", "").count("|") for line in table.splitlines()}
         assert bars == {6}
         assert len(table.splitlines()) == 2 + 4
+
+
+def test_the_latex_says_what_the_markdown_says(paths):
+    put_decur(paths, 80.0, 81.0, 83.5)
+    put(
+        paths,
+        str(Run("sar-optical", "barlow-twins")),
+        str(Cell("bigearthnet", "sar+optical", "linear", 1)),
+        map_micro=70.0,
+    )
+    page = results_page(collate(experiment(), config(), paths), experiment(), config())
+    text = as_latex(page)
+    assert check_tabulars(text) == 1
+    rows = {line.partition(" & ")[0]: line for line in text.splitlines() if " & " in line}
+    below = dict(zip(text.splitlines(), text.splitlines()[1:], strict=False))
+    assert rows["DeCUR"] == r"DeCUR & \textbf{81.5} $\pm$ 1.8 & -- \\"
+    assert below[rows["DeCUR"]] == (
+        r" & {\scriptsize paper 79.4 (+2.1)} & {\scriptsize paper 81.7} \\"
+    )
+    assert rows["Barlow Twins"] == r"Barlow Twins & 70.0 (n = 1) & -- \\"
+    assert r"{\scriptsize paper 77.4\textsuperscript{a}}" in below[rows["CLIP"]]
+    notes = [line for line in text.splitlines() if "raggedright" in line]
+    assert any(r"\textsuperscript{a} The paper's number is suspect: SimCLR" in n for n in notes)
+    assert any("NOT comparable with the paper's" in n for n in notes)
+    assert any(r"\textbf{Incomplete: 4 of 18 results" in n for n in notes)
 
 
 def test_columns_of_narrow_panels_share_a_table():
@@ -323,9 +366,9 @@ def test_the_csv_has_four_decimals_and_every_cell(paths):
 
 
 def test_curves_histograms_and_probes_are_drawn_and_tables_are_not(paths):
-    drawn = {
-        name for name, wanted in EXPERIMENTS.items() if "figure" in outputs(name, wanted, paths)
-    }
+    kinds = {name: outputs(name, wanted, paths).keys() for name, wanted in EXPERIMENTS.items()}
+    drawn = {name for name in kinds if {"figure", "vector"} <= kinds[name]}
+    assert all({"csv", "md", "tex", "json"} <= found for found in kinds.values())
     assert drawn == {"shares", "projector", "histogram", "probes"}
 
 
@@ -344,12 +387,21 @@ def test_a_figure_shows_its_results_and_is_legible_without_any(paths, name):
     assert (full < 200).sum() > (empty < 200).sum()
 
 
+def test_the_letters_of_a_vector_figure_are_letters_and_no_time_is_in_it(paths):
+    wanted = EXPERIMENTS["probes"]
+    put_all(paths, wanted, config())
+    write_experiment("probes", wanted, config(), paths)
+    text = Path(paths.figure("probes", "svg")).read_text()
+    assert ">Barlow Twins</text>" in text and ">probe accuracy [%]</text>" in text
+    assert "<dc:date>" not in text
+
+
 def test_a_single_seed_has_no_error_bar_rather_than_one_of_zero(paths):
     wanted = EXPERIMENTS["probes"]
     put_all(paths, wanted, config())
     frame = collate(wanted, config(), paths)
     single, zero = (bars(frame.assign(ours_std=std), wanted) for std in (math.nan, 0.0))
-    assert single != zero
+    assert single["figure"] != zero["figure"]
 
 
 def test_the_histogram_bins_mean_losses_and_clips_what_is_above_one(paths):
@@ -407,3 +459,49 @@ def test_asking_for_the_outputs_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """The results folder of a scale whose workflow has begun, under a name of its own."""
+    folder = tmp_path / "elsewhere" / "renamed"
+    folder.mkdir(parents=True)
+    settings = config(experiments=["one", "two"])
+    (folder / "config.json").write_text(settings.model_dump_json())
+    tree = {"title": "Transfer", "caption": "mAP.", "rows": [DECUR], "panels": [BIGEARTHNET]}
+    declared = {"one": tree, "two": tree | {"title": "Again"}, "three": tree}
+    (folder / "experiments.yaml").write_text(yaml.safe_dump(declared))
+    return folder
+
+
+def test_a_results_folder_alone_is_collated_whatever_there_is(begun, capsys, monkeypatch):
+    monkeypatch.chdir(begun.parent)
+    assert main(["tables", "renamed"]) == 0
+    assert capsys.readouterr().out.split() == ["renamed/tables/one.md", "renamed/tables/two.md"]
+    assert "–<br>paper 79.4" in (begun / "tables" / "one.md").read_text()
+    put_decur(Paths(str(begun.parent), "renamed"), 80.0)
+    assert main(["tables", "renamed", "--only", "one"]) == 0
+    assert "80.0 (n = 1)<br>paper 79.4" in (begun / "tables" / "one.md").read_text()
+    assert "80.0" not in (begun / "tables" / "two.md").read_text()
+
+
+def test_experiments_declared_elsewhere_can_be_collated(begun, tmp_path):
+    tree = yaml.safe_load((begun / "experiments.yaml").read_text())
+    tree["one"]["title"] = "Another"
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
+    given = ["--experiments", str(tmp_path / "mine.yaml")]
+    assert main(["tables", str(begun), *given]) == 0
+    assert "# Another" in (begun / "tables" / "one.md").read_text()
+
+
+@pytest.mark.parametrize("absent", ["config.json", "experiments.yaml"])
+def test_before_the_workflow_has_begun_one_line_says_so(begun, capsys, absent):
+    (begun / absent).unlink()
+    assert main(["tables", str(begun)]) == 1
+    said = capsys.readouterr().err
+    assert f"{absent}: not there" in said and said.count("\n") == 1
+
+
+def test_an_experiment_that_the_scale_lacks_is_one_line(begun, capsys):
+    assert main(["tables", str(begun), "--only", "three"]) == 1
+    assert "--only three: not among the scale's experiments: one, two" in capsys.readouterr().err

@@ -145,8 +145,8 @@ def test_a_wrong_config_ends_in_one_line(tmp_path):
 def test_a_finished_run_has_its_tables_and_nothing_left_to_do(finished):
     drawn = ("factors", "factors-dimensions", "fig4a", "gallery-geonrw")
     assert set(tables(finished)) == {
-        *(f"tables/{name}.{s}" for name in ("table1", *drawn) for s in ("csv", "md", "json")),
-        *(f"figures/{name}.png" for name in drawn),
+        *(f"tables/{n}.{s}" for n in ("table1", *drawn) for s in ("csv", "md", "tex", "json")),
+        *(f"figures/{name}.{suffix}" for name in drawn for suffix in ("png", "svg")),
     }
     frame = pd.read_csv(finished / "results" / "tiny" / "tables" / "table1.csv")
     ours = frame[frame["row"].isin(["DeCUR", "Barlow Twins", "Rand. Init.", "Supervised"])]

@@ -1,0 +1,58 @@
+"""The pages of results: what they say, in whatever language they are then written.
+
+Text is marked as in Markdown, by `**bold**`, `` `code` `` and `<sup>a</sup>` alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from decur.config import Config
+from decur.experiments import Experiment
+
+STAND_INS = {
+    "scenes": "synthetic scenes, not of the real datasets",
+    "samples": "a few sample frames of the real datasets",
+}
+
+Cell = tuple[str, ...]
+"""What stands in a cell, a line each; in the head of a column from coarse to fine."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Heads of the columns, and lines of as many cells; the first column is the label."""
+
+    head: tuple[Cell, ...]
+    lines: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Title, caption, what the scale's numbers are worth, then tables and paragraphs."""
+
+    title: str
+    caption: str
+    scale: str
+    body: tuple[Table | str, ...]
+
+
+def page(experiment: Experiment, config: Config, body: Sequence[Table | str]) -> Page:
+    """A page of an experiment; it says whether its numbers compare with the paper's."""
+    panels = [p for e in (experiment, *experiment.about.values()) for p in e.panels]
+    scenarios = [p.scenario for p in panels if p.scenario in config.scenarios]
+    names = {config.scenarios[s].pretrain.dataset for s in scenarios}
+    names |= {p.dataset for p in panels if p.scenario in scenarios}
+    sources = {config.datasets[name].source for name in names if name in config.datasets}
+    data = " and ".join(text for source, text in STAND_INS.items() if source in sources)
+    scale = f"Scale: `{config.scale}`."
+    if data:
+        scale += f" **The numbers are of {data}, and are NOT comparable with the paper's.**"
+    if panels and not scenarios:
+        body = ["The scale includes none of the experiment's scenarios."]
+    return Page(experiment.title, experiment.caption, scale, tuple(body))
+
+
+def grid(lines: Sequence[Sequence[str | Cell]]) -> Table:
+    """A table; the first line is its head, a cell of one line may be given as text."""
+    head, *body = (tuple((c,) if isinstance(c, str) else c for c in line) for line in lines)
+    return Table(head, tuple(body))
