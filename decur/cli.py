@@ -9,10 +9,15 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import decur
 from decur.errors import DecurError
+
+if TYPE_CHECKING:
+    from decur.config import Config
+    from decur.experiments import Experiment
+    from decur.paths import Paths
 
 S = TypeVar("S")
 
@@ -130,22 +135,9 @@ def _align(args: argparse.Namespace) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from decur.config import load_config
-    from decur.experiments import chosen_experiments, load_experiments
-    from decur.paths import Paths
     from decur.tables import write_experiment
 
-    folder = args.results.absolute()
-    paths = Paths(str(folder.parent), folder.name)
-    experiments = args.experiments or paths.experiments()
-    for path in (paths.config(), experiments):
-        if not Path(path).is_file():
-            raise DecurError(
-                f"{path}: not there; name the folder of a scale, results/<scale>, in which the "
-                "workflow has begun"
-            )
-    config = load_config(paths.config())
-    chosen = chosen_experiments(load_experiments(experiments), config)
+    chosen, config, paths = _scale(args.results, args.experiments)
     for name in args.only or chosen:
         if name not in chosen:
             raise DecurError(
@@ -153,6 +145,32 @@ def _tables(args: argparse.Namespace) -> None:
             )
         write_experiment(name, chosen[name], config, paths)
         print(args.results / "tables" / f"{name}.md")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from decur.report import write_report
+
+    write_report(*_scale(args.results, None))
+    print(args.results / "report.html")
+
+
+def _scale(results: Path, experiments: str | None) -> "tuple[dict[str, Experiment], Config, Paths]":
+    """The experiments, configuration and paths of the scale that has its results in a folder."""
+    from decur.config import load_config
+    from decur.experiments import chosen_experiments, load_experiments
+    from decur.paths import Paths
+
+    folder = results.absolute()
+    paths = Paths(str(folder.parent), folder.name)
+    experiments = experiments or paths.experiments()
+    for path in (paths.config(), experiments):
+        if not Path(path).is_file():
+            raise DecurError(
+                f"{path}: not there; name the folder of a scale, results/<scale>, in which the "
+                "workflow has begun"
+            )
+    config = load_config(paths.config())
+    return chosen_experiments(load_experiments(experiments), config), config, paths
 
 
 def _provenance(args: argparse.Namespace) -> None:
@@ -270,6 +288,8 @@ def command_line() -> argparse.ArgumentParser:
         "--experiments", metavar="FILE", help="in place of the experiments.yaml among the results"
     )
     sub.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
+    sub = verb("report", _report, "One page of whatever results there are.")
+    sub.add_argument("results", type=Path, help="folder of a scale's results")
     sub = verb("provenance", _provenance, "Where a product is from, back to the archives.")
     sub.add_argument("file", type=Path, help="table, figure, metrics, weights, shards, raw files")
     sub = verb("plan", _plan, "What snakemake would do now, and about what it would cost.")

@@ -3,7 +3,7 @@
 Text is marked as in Markdown, by `**bold**`, `` `code` `` and `<sup>a</sup>` alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from decur.config import Config
@@ -43,13 +43,18 @@ def page(experiment: Experiment, config: Config, body: Sequence[Table | str]) ->
     names = {config.scenarios[s].pretrain.dataset for s in scenarios}
     names |= {p.dataset for p in panels if p.scenario in scenarios}
     sources = {config.datasets[name].source for name in names if name in config.datasets}
-    data = " and ".join(text for source, text in STAND_INS.items() if source in sources)
-    scale = f"Scale: `{config.scale}`."
-    if data:
-        scale += f" **The numbers are of {data}, and are NOT comparable with the paper's.**"
+    scale = " ".join([f"Scale: `{config.scale}`.", *warning(sources)])
     if panels and not scenarios:
         body = ["The scale includes none of the experiment's scenarios."]
     return Page(experiment.title, experiment.caption, scale, tuple(body))
+
+
+def warning(sources: Collection[str]) -> list[str]:
+    """That numbers of data of these sources do not compare with the paper's, if so."""
+    data = " and ".join(text for source, text in STAND_INS.items() if source in sources)
+    if not data:
+        return []
+    return [f"**The numbers are of {data}, and are NOT comparable with the paper's.**"]
 
 
 def grid(lines: Sequence[Sequence[str | Cell]]) -> Table:

@@ -14,18 +14,19 @@ from pathlib import Path
 from decur.config import Config
 from decur.experiments import Experiment, scenario_name
 from decur.files import write_atomically
-from decur.markdown import grid
+from decur.markdown import as_table
+from decur.pages import grid, warning
 from decur.paths import Paths
 from decur.tables import outputs
 
-STAGES = {"ablations": "Ablations", "explain": "Explainability"}
+STAGES = {"ablations": "Ablations", "explain": "Explainability", "claims": "Claims"}
 SEVERAL = "Several scenarios"
 TYPES = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "tex": "text/x-tex"}
 """Of what is put into the page whole."""
 
 STYLE = """
 body { font: 16px/1.5 Georgia, serif; color: #222; max-width: 62rem; margin: 0 auto; padding: 1rem }
-h1, h2, h3, nav, table, .files { font-family: system-ui, sans-serif }
+h1, h2, h3, nav, table, .small { font-family: system-ui, sans-serif }
 h2 { border-bottom: 1px solid #ccc; margin-top: 3rem }
 h3 { margin-top: 2.5rem }
 nav ul { columns: 2; font-size: 90% }
@@ -36,7 +37,7 @@ th:first-child, td:first-child { text-align: left }
 thead, table { border-bottom: 1.5px solid #222 } thead { border-top: 1.5px solid #222 }
 tbody tr:nth-child(even) { background: #f6f6f6 }
 img { max-width: 100%; display: block; margin: 1rem auto }
-.files { font-size: 80% } .files a { margin-right: 1rem }
+.small { font-size: 80%; color: #555 } .small a { margin-right: 1rem }
 @media print { nav { display: none } h3, table, img { break-inside: avoid } }
 """
 
@@ -106,14 +107,14 @@ def shown(name: str, made: Mapping[str, str]) -> str:
     path = Path(made["md"])
     if not path.is_file():
         return f"<h3>{html.escape(name)}</h3><p>Not collated yet.</p>"
-    title, caption, *rest = path.read_text().split("\n\n")
+    title, caption, scale, *rest = path.read_text().split("\n\n")
     parts = [_html(f"##{title}"), _html(caption)]
     if "figure" in made and Path(made["figure"]).is_file():
         parts.append(f'<img alt="{html.escape(title)}" src="{_inline(Path(made["figure"]))}">')
-    parts.append(_html("\n\n".join(rest)))
+    parts += [_html("\n\n".join(rest)), f'<div class="small">{_html(scale)}</div>']
     files = [Path(made[kind]) for kind in made if kind in TYPES and Path(made[kind]).is_file()]
     links = (f'<a download="{f.name}" href="{_inline(f)}">{f.name}</a>' for f in files)
-    return "\n".join([*parts, f'<p class="files">{" ".join(links)}</p>'])
+    return "\n".join([*parts, f'<p class="small">{" ".join(links)}</p>'])
 
 
 def _html(markdown: str) -> str:
@@ -121,7 +122,9 @@ def _html(markdown: str) -> str:
     from markdown import markdown as convert
 
     text = convert(markdown, extensions=["tables"])
-    return text.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+    return text.replace("<table>", '<div class="wide"><table>').replace(
+        "</table>", "</table></div>"
+    )
 
 
 def _inline(path: Path) -> str:
@@ -132,7 +135,9 @@ def _inline(path: Path) -> str:
 
 def what_was_run(config: Config) -> str:
     """Data, backbones and recipe of each scenario's pretraining, as HTML."""
-    lines = [["Scenario", "Pretrained on", "Backbones", "Epochs", "Batch", "Optimiser", "Embedding"]]
+    lines = [
+        ["Scenario", "Pretrained on", "Backbones", "Epochs", "Batch", "Optimiser", "Embedding"]
+    ]
     for name, scenario in config.scenarios.items():
         recipe = scenario.pretrain
         source = config.datasets[recipe.dataset].source
@@ -148,7 +153,8 @@ def what_was_run(config: Config) -> str:
             ]
         )
     methods, seeds = ", ".join(config.methods), ", ".join(map(str, config.seeds))
-    return _html(f"Methods: {methods}. Seeds: {seeds}.\n\n{grid(lines)}")
+    said = [f"Methods: {methods}. Seeds: {seeds}.", as_table(grid(lines))]
+    return _html("\n\n".join([*said, *warning({d.source for d in config.datasets.values()})]))
 
 
 def costs(root: Path) -> list[Cost]:
@@ -198,4 +204,4 @@ def what_it_cost(stages: Sequence[Cost]) -> str:
         hours = [f"{c.cpu_seconds / 3600:.2f}", f"{c.seconds / 3600:.2f}"]
         lines.append([c.stage, str(c.jobs), *hours, f"{c.largest_mb / 1024:.2f}"])
     note = "Of the latest run of each job, by Snakemake's benchmarks; jobs run side by side."
-    return _html(f"{grid(lines)}\n\n{note}")
+    return _html(f"{as_table(grid(lines))}\n\n{note}")
