@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from decur.config import (
+    EXPLAINERS,
     Config,
     Scenario,
     Strict,
@@ -44,6 +45,9 @@ METRICS = {
 SCENARIOS = {"sar-optical": "SAR-optical", "rgb-dem": "RGB-DEM", "rgb-depth": "RGB-depth"}
 
 Protocol = Literal["linear", "fine-tune", "cmx", "knn", "probe", "probe-common", "probe-unique"]
+
+Kind = Literal["table", "curve", "gallery", "alignment", "tsne", "gradcam", "saliency", "spectral"]
+"""What an experiment shows; `decur.tables.KINDS` says what each reads and how it is written."""
 
 
 class Row(Strict):
@@ -90,7 +94,7 @@ class Panel(Strict):
 
 
 class Experiment(Strict):
-    """One table, curve, alignment histogram or gallery of predictions.
+    """One table, curve, gallery of predictions, or what an explainer found.
 
     `seeds` limits how many of the scale's it uses; `stage` is where the report shows it.
     """
@@ -98,7 +102,7 @@ class Experiment(Strict):
     title: str
     caption: str
     stage: Literal["transfer", "ablations", "explain"] = "transfer"
-    kind: Literal["table", "curve", "histogram", "gallery"] = "table"
+    kind: Kind = "table"
     rows: tuple[Row, ...]
     panels: tuple[Panel, ...]
     x_label: str = ""
@@ -199,7 +203,7 @@ def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run
     """Which transfer cells the tables, curves and galleries ask of each pretraining run."""
     wanted: dict[Run, set[Cell]] = {}
     for experiment in experiments:
-        if experiment.kind == "histogram":
+        if experiment.kind in EXPLAINERS:
             continue
         for entry in entries(experiment, config):
             for run in entry.runs:
@@ -207,12 +211,12 @@ def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run
     return {run: sorted(cells) for run, cells in sorted(wanted.items())}
 
 
-def alignment_runs(experiments: Iterable[Experiment], config: Config) -> list[Run]:
-    """The pretraining runs whose alignment a histogram shows."""
+def explain_runs(experiments: Iterable[Experiment], config: Config) -> list[tuple[Run, str]]:
+    """The pretraining runs that experiments explain, with the explainer of each."""
     found = {
-        run
+        (run, experiment.kind)
         for experiment in experiments
-        if experiment.kind == "histogram"
+        if experiment.kind in EXPLAINERS
         for entry in entries(experiment, config)
         for run in entry.runs
     }

@@ -1,14 +1,27 @@
 """What every page of a result has: its head, and tables in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from decur.config import Config
 from decur.experiments import Experiment
+
+if TYPE_CHECKING:  # pandas is slow to load
+    from pandas import DataFrame
 
 STAND_INS = {
     "scenes": "synthetic scenes, not of the real datasets",
     "samples": "a few sample frames of the real datasets",
 }
+
+
+class Result(NamedTuple):
+    """What becomes of an experiment: its numbers and their format, a page, its drawing as PNG."""
+
+    frame: "DataFrame"
+    text: str
+    draw: Callable[[], bytes]
+    float_format: str = "%.4f"
 
 
 def page(experiment: Experiment, config: Config, body: list[str]) -> str:
