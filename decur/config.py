@@ -381,7 +381,9 @@ class Tsne(Strict):
 
     batch_size: Annotated[int, Field(ge=2)] = 128
     batches: Count = 4
-    perplexity: Positive = Field(40, description="at most a third of the points, if they are few")
+    perplexity: Positive = Field(
+        default=40, description="at most a third of the points, if they are few"
+    )
     iterations: Annotated[int, Field(ge=250)] = 2000
 
 
@@ -389,10 +391,11 @@ class GradCam(Strict):
     """Grad-CAM maps of common and unique dimensions (paper §7, figures 4b and 10)."""
 
     samples: Count | Literal["all"] = Field(
-        4, description="samples that the run was not trained on, if any: so many, evenly spaced"
+        default=4,
+        description="samples that the run was not trained on, if any: so many, evenly spaced",
     )
     pixels: Pixels | None = Field(
-        None, description="side of the views; null: the crop of pretraining"
+        default=None, description="side of the views; null: the crop of pretraining"
     )
 
 
@@ -406,7 +409,9 @@ class Spectral(Strict):
     """Integrated gradients by band (paper §7, figure 5)."""
 
     samples: Count | Literal["all"] = 200
-    steps: Annotated[int, Field(ge=2)] = Field(50, description="points of the path integral")
+    steps: Annotated[int, Field(ge=2)] = Field(
+        default=50, description="points of the path integral"
+    )
 
 
 class Explain(Strict):

@@ -23,8 +23,8 @@ from decur.preprocess.bands import (
 )
 from decur.preprocess.depth import nyu_intrinsics
 
-DATASETS = ("ssl4eo-s12", "geonrw", "sun-rgbd", "nyuv2")
-"""Datasets whose scenes `stored` scales."""
+DATASETS = ("ssl4eo-s12", "geonrw", "sun-rgbd")
+"""Datasets whose scenes `stored` scales: those of pretraining."""
 
 SHOWS = {0: ("common", "unique1"), 1: ("common", "unique2")}
 """The factors that the first and the second modality show."""

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -45,11 +46,11 @@ def explain(subject: Subject, recipe: GradCam) -> Found:
     frames = []
     for row in subject.samples(recipe.samples):
         sample = subject.shards.index["id"].iloc[row]
-        for branch, x in enumerate(subject.views(row[None], recipe.pixels)):
-            for part, found in zip(subject.parts, cam_maps(subject, branch, x)[0], strict=True):
-                lines = pd.DataFrame(found.cpu().numpy()).stack().rename("value")
-                lines = lines.rename_axis(["y", "x"]).reset_index()
-                modality = list(subject.pretrain.modalities)[branch]
-                labels = {"sample": sample, "modality": modality, "part": part}
-                frames.append(lines.assign(**labels)[[*labels, "y", "x", "value"]])
+        for branch, view in enumerate(subject.views(row[None], recipe.pixels)):
+            modality = list(subject.pretrain.modalities)[branch]
+            maps = cam_maps(subject, branch, view)[0].cpu().numpy()
+            for part, found in zip(subject.parts, maps, strict=True):
+                y, x = np.indices(found.shape).reshape(2, -1)
+                place = {"sample": sample, "modality": modality, "part": part, "y": y, "x": x}
+                frames.append(pd.DataFrame({**place, "value": found.ravel()}))
     return Found(pd.concat(frames))

@@ -49,7 +49,7 @@ def _known(found: list[Explained]) -> list[str]:
     """How the maps lie to what the factors of synthetic scenes change."""
     lines = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Lift", "Maps"]]
     for one in found:
-        for column in one.frame:
+        for column in map(str, one.frame):
             name = LIFT.fullmatch(column)
             if name is None or not one.frame[column].notna().any():
                 continue

@@ -86,7 +86,8 @@ def _known(found: list[Explained]) -> list[str]:
     """How the bands rank by attribution and by what a factor of synthetic scenes changes."""
     rows = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Rank correlation"]]
     for one in found:
-        for (modality, part), lines in one.frame.groupby(["modality", "part"], sort=False):
+        groups: Any = one.frame.groupby(["modality", "part"], sort=False)
+        for (modality, part), lines in groups:
             for change in [c for c in CHANGES if c in lines and lines[c].notna().all()]:
                 value = rank_correlation(lines, change)
                 if not math.isnan(value):
@@ -138,7 +139,12 @@ def _bars(a: "Axes", lines: pd.DataFrame, place: int, count: int, look: Any, lab
     bar = {"color": look.colour, "hatch": look.hatch, "edgecolor": "black", "linewidth": 0.5}
     a.bar(x, lines["relative"], width=0.8 / count, label=label, **bar)
     if lines["paper_relative"].notna().any():
-        mark = {"marker": "Dv"[place], "color": "white", "edgecolors": "black", "linewidths": 0.7}
+        mark: dict[str, Any] = {
+            "marker": "Dv"[place],
+            "color": "white",
+            "edgecolors": "black",
+            "linewidths": 0.7,
+        }
         a.scatter(x, lines["paper_relative"], s=14, zorder=3, label=f"{label}, paper", **mark)
     turned = len(lines) > FEWEST
     a.set_xticks(range(len(lines)), list(lines["band"]), rotation=60 if turned else 0)

@@ -112,6 +112,6 @@ def _scatter(a: "Axes", plane: pd.DataFrame) -> None:
         own = plane["modality"] == modalities[number]
         shown = plane[own & plane["part"].isin([part, "all"] if part == "common" else [part])]
         if len(shown):
-            colour = {"edgecolors" if "facecolors" in how else "c": COLOURS[number]}
+            colour: dict[str, Any] = {"edgecolors" if "facecolors" in how else "c": COLOURS[number]}
             label = f"{('first', 'second')[number]} modality, {shown['part'].iloc[0]}"
             a.scatter(shown["x"], shown["y"], label=label, **how, **colour)
