@@ -16,10 +16,11 @@ BATCH = 64
 
 
 def overlap(maps1: Tensor, maps2: Tensor) -> Tensor:
-    """Score of each pair of Grad-CAM maps `(..., H, W)`: 1 is the same area, 0 another: `(...)`.
+    """Score of each pair of Grad-CAM maps `(..., H, W)`, 0 to 1: `(...)`.
 
-    The mean of the product of both maps' logarithms, each from 0 to 1 (released code). A map that
-    is the same everywhere highlights nothing: its score is 0.
+    The mean of the product of both maps' logarithms, each from 0 to 1 (released code): 0 where they
+    highlight different areas, the more, the larger the area that both do. A map that is the same
+    everywhere highlights nothing: its score is 0.
     """
     return (_normalised(maps1) * _normalised(maps2)).mean(dim=(-2, -1))
 

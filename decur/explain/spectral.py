@@ -65,7 +65,7 @@ def explain(subject: Subject, recipe: Spectral) -> Found:
         lines = {"modality": modality, "part": part, "band": subject.shards.bands(modality)}
         lines["attribution"] = np.concatenate(parts).mean(axis=0)
         frames.append(pd.DataFrame(lines | known.get(modality, {})))
-    return Found(pd.concat(frames), {"completeness_error": missed / whole})
+    return Found(pd.concat(frames), {"completeness_error": missed / whole if whole else 0.0})
 
 
 def _changes(subject: Subject, rows: NDArray[np.int64]) -> dict[str, dict[str, NDArray]]:

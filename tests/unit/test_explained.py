@@ -145,7 +145,7 @@ def test_the_first_seed_found_is_shown(paths):
 def test_the_histogram_has_mean_and_range_of_the_batches_and_counts_all_above_one_last(paths):
     loss = np.full((2, 8), 0.05)
     loss[:, 6:] = [[1.6], [1.0]]
-    loss[1, :3] = 0.3
+    loss[1, :3] = 0.35
     put(paths, SAR, "alignment", alignment(loss, DIMS))
     put(paths, Run("sar-optical", "barlow-twins"), "alignment", alignment(loss, {"all": 8}))
     wanted = EXPERIMENTS["alignment"]
