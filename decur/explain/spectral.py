@@ -1,6 +1,6 @@
 """How much each band counts, by integrated gradients (paper §7, figure 5 right)."""
 
-from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from decur.config import Spectral
-from decur.explain.known import effects
+from decur.explain.known import effects, lift
 from decur.explain.run import Found
 from decur.explain.subject import Subject
 from decur.explain.targets import ImagePartMeans
+
+Array = NDArray[np.floating]
 
 PACKAGES = ("captum",)
 BATCH = 8
@@ -38,18 +40,19 @@ def attributions(model: nn.Module, x: Tensor, target: int, steps: int) -> Tensor
 def explain(subject: Subject, recipe: Spectral) -> Found:
     """A line a modality, part and band: modality, part, band, attribution.
 
-    The attribution is the mean absolute one of a pixel. Of synthetic scenes also by how much each
-    factor changes the band, in grey levels: `change_common` and `change_unique1` or `_unique2`.
+    The attribution is the mean absolute one of a pixel. Of synthetic scenes also, for each factor
+    that the modality shows, `change_<factor>`, by how much it changes the band, in grey levels, and
+    `lift_<factor>`, how much more it does where the band counts (`decur.explain.known.lift`).
 
     The facts tell the error of completeness: by how much the attributions of an image miss the
     difference of the output between it and a black one, over that difference, each summed over
     all images and parts.
     """
     rows, modalities = subject.samples(recipe.samples), list(subject.pretrain.modalities)
-    sums: dict[tuple[str, str], list[NDArray[np.floating]]] = defaultdict(list)
-    missed = whole = 0.0
+    lines, missed, whole = [], 0.0, 0.0
     for batch in np.split(rows, range(BATCH, len(rows), BATCH)):
-        for branch, x in enumerate(subject.views(batch)):
+        known = [effects(subject.shards, int(row)) for row in batch]
+        for branch, (modality, x) in enumerate(zip(modalities, subject.views(batch), strict=True)):
             model = ImagePartMeans(subject, branch)
             with torch.no_grad():
                 differences = model(x) - model(torch.zeros_like(x))
@@ -57,23 +60,21 @@ def explain(subject: Subject, recipe: Spectral) -> Found:
             for target, part in enumerate(subject.parts):
                 found = attributions(model, x, target, recipe.steps)
                 missed += float((found.sum(dim=(1, 2, 3)) - differences[:, target]).abs().sum())
-                bands = found.abs().mean(dim=(2, 3)).cpu().numpy()
-                sums[modalities[branch], part].append(bands)
-    known = _changes(subject, rows)
-    frames = []
-    for (modality, part), parts in sums.items():
-        lines = {"modality": modality, "part": part, "band": subject.shards.bands(modality)}
-        lines["attribution"] = np.concatenate(parts).mean(axis=0)
-        frames.append(pd.DataFrame(lines | known.get(modality, {})))
-    return Found(pd.concat(frames), {"completeness_error": missed / whole if whole else 0.0})
+                for maps, factors in zip(found.abs().cpu().numpy(), known, strict=True):
+                    place = {"modality": modality, "part": part}
+                    bands = {"band": subject.shards.bands(modality)}
+                    numbers = _bands(maps, factors.get(modality, {}))
+                    lines.append(pd.DataFrame({**place, **bands, **numbers}))
+    samples = pd.concat(lines).groupby(["modality", "part", "band"], sort=False)
+    facts = {"completeness_error": missed / whole if whole else 0.0}
+    return Found(samples.mean().reset_index(), facts)
 
 
-def _changes(subject: Subject, rows: NDArray[np.int64]) -> dict[str, dict[str, NDArray]]:
-    """By modality and factor the mean change of each band, of scenes whose factors are known."""
-    found: dict[str, dict[str, list[NDArray[np.floating]]]] = {}
-    for row in rows:
-        for modality, factors in effects(subject.shards, int(row)).items():
-            for factor, effect in factors.items():
-                bands = found.setdefault(modality, {}).setdefault(f"change_{factor}", [])
-                bands.append(effect.mean(axis=(1, 2)))
-    return {m: {f: np.mean(e, axis=0) for f, e in factors.items()} for m, factors in found.items()}
+def _bands(maps: Array, factors: Mapping[str, Array]) -> dict[str, Array]:
+    """The numbers of each band of a sample: `maps` (C, H, W) of attributions, effects by factor."""
+    numbers = {"attribution": maps.mean(axis=(1, 2))}
+    for factor, effect in factors.items():
+        numbers[f"change_{factor}"] = effect.mean(axis=(1, 2))
+        pairs = zip(maps, effect[:, None], strict=True)
+        numbers[f"lift_{factor}"] = np.array([lift(one, change) for one, change in pairs])
+    return numbers

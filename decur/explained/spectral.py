@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 COLUMNS = ["modality", "part", "band", "attribution", "relative", "paper", "paper_relative"]
-CHANGES = {f"change_{factor}": METRICS[factor] for factor in ("common", "unique1", "unique2")}
+FACTORS = ("common", "unique1", "unique2")
 FEWEST = 4
 """Bands whose ranks are compared: with fewer, chance alone often gives the same order."""
 
@@ -83,21 +83,27 @@ def rank_correlation(lines: pd.DataFrame, change: str) -> float:
 
 
 def _known(found: list[Explained]) -> list[str]:
-    """How the bands rank by attribution and by what a factor of synthetic scenes changes."""
-    rows = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Rank correlation"]]
+    """What counts against what the factors of synthetic scenes change."""
+    rows = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Rank correlation", "Lift"]]
     for one in found:
         groups: Any = one.frame.groupby(["modality", "part"], sort=False)
         for (modality, part), lines in groups:
-            for change in [c for c in CHANGES if c in lines and lines[c].notna().all()]:
-                value = rank_correlation(lines, change)
-                if not math.isnan(value):
-                    place = [scenario_name(one.scenario), one.row, NAMES.get(modality, modality)]
-                    rows.append([*place, part, CHANGES[change], f"{value:.2f}"])
+            for factor in FACTORS:
+                if f"change_{factor}" not in lines or lines[f"change_{factor}"].isna().any():
+                    continue
+                ranks = rank_correlation(lines, f"change_{factor}")
+                told = "–" if math.isnan(ranks) else f"{ranks:.2f}"
+                place = [scenario_name(one.scenario), one.row, NAMES.get(modality, modality), part]
+                rows.append(
+                    [*place, METRICS[factor], told, f"{lines[f'lift_{factor}'].mean():.3f}"]
+                )
     note = (
-        "Of modalities with four bands or more: attribution against the mean change that another "
-        "level of the factor makes in the band. All factors change a bright band more than a dark "
-        "one, so a high number says that the bands that carry something are found, not which of "
-        "the factors is."
+        "Rank correlation, of modalities with four bands or more: a band's attribution against the "
+        "mean change that another level of the factor makes in it. All factors change a bright "
+        "band more than a dark one, so a high number says that the bands that carry something are "
+        "found, not which of the factors is. Lift: how much more the factor changes a band where "
+        "the band counts than on average, the mean of the bands; 1: the attributions have nothing "
+        "to do with where the factor acts."
     )
     return ["**Against the known factors**", grid(rows), note] if len(rows) > 1 else []
 

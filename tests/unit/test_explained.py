@@ -76,7 +76,8 @@ def made_up(kind: str, run: Run) -> pd.DataFrame:
                 cells = [{**place, "y": y, "x": x} for y in range(2) for x in range(3)]
                 lines.append(pd.DataFrame(cells).assign(value=rng.uniform(size=6)))
             if kind == "spectral":
-                own = {"band": BANDS, "attribution": rng.uniform(size=5), "change_common": range(5)}
+                own = {"band": BANDS, "attribution": rng.uniform(size=5)}
+                own |= {"change_common": range(5), "lift_common": [np.nan, 2, 2, 2, 2]}
                 lines.append(pd.DataFrame({"modality": modality, "part": part, **own}))
     return pd.concat(lines)
 
@@ -201,6 +202,14 @@ def test_ranks_are_compared_of_four_bands_or_more():
     assert rank_correlation(lines, "unique2") == pytest.approx(1)
     assert rank_correlation(lines.assign(unique2=-lines["unique2"]), "unique2") == pytest.approx(-1)
     assert math.isnan(rank_correlation(lines[:3], "unique2"))
+
+
+def test_bands_are_compared_with_what_a_factor_changes(paths):
+    put(paths, SAR, "spectral", made_up("spectral", SAR))
+    write_experiment("x", EXPERIMENTS["spectral"], config(), paths)
+    text = Path(paths.table("x", "md")).read_text()
+    (line,) = [s for s in text.splitlines() if "| optical | unique | common factor |" in s]
+    assert line.endswith(" | 2.000 |")
 
 
 def test_known_factors_are_told_where_there_are_any(paths):
