@@ -82,6 +82,14 @@ def rank_correlation(lines: pd.DataFrame, change: str) -> float:
     return float(spearmanr(lines["attribution"], lines[change]).statistic)
 
 
+def mean_lift(lines: pd.DataFrame, factor: str) -> float:
+    """The mean of the bands' lifts, each as much as its attribution; NaN without any."""
+    known = lines[lines[f"lift_{factor}"].notna() & (lines["attribution"] > 0)]
+    if known.empty:
+        return math.nan
+    return float(np.average(known[f"lift_{factor}"], weights=known["attribution"]))
+
+
 def _known(found: list[Explained]) -> list[str]:
     """What counts against what the factors of synthetic scenes change."""
     rows = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Rank correlation", "Lift"]]
@@ -94,16 +102,14 @@ def _known(found: list[Explained]) -> list[str]:
                 ranks = rank_correlation(lines, f"change_{factor}")
                 told = "–" if math.isnan(ranks) else f"{ranks:.2f}"
                 place = [scenario_name(one.scenario), one.row, NAMES.get(modality, modality), part]
-                rows.append(
-                    [*place, METRICS[factor], told, f"{lines[f'lift_{factor}'].mean():.3f}"]
-                )
+                rows.append([*place, METRICS[factor], told, f"{mean_lift(lines, factor):.3f}"])
     note = (
         "Rank correlation, of modalities with four bands or more: a band's attribution against the "
         "mean change that another level of the factor makes in it. All factors change a bright "
         "band more than a dark one, so a high number says that the bands that carry something are "
         "found, not which of the factors is. Lift: how much more the factor changes a band where "
-        "the band counts than on average, the mean of the bands; 1: the attributions have nothing "
-        "to do with where the factor acts."
+        "the band counts than on average, over the bands as much as they count; 1: the "
+        "attributions have nothing to do with where the factor acts."
     )
     return ["**Against the known factors**", grid(rows), note] if len(rows) > 1 else []
 

@@ -14,7 +14,7 @@ from decur.experiments import Experiment, explain_runs
 from decur.explained.alignment import bins
 from decur.explained.gradcam import heat
 from decur.explained.products import explained
-from decur.explained.spectral import beside_paper, rank_correlation
+from decur.explained.spectral import beside_paper, mean_lift, rank_correlation
 from decur.explained.tsne import mixed
 from decur.paper import band_saliency, paper_numbers
 from decur.paths import Paths, Run
@@ -210,6 +210,12 @@ def test_bands_are_compared_with_what_a_factor_changes(paths):
     text = Path(paths.table("x", "md")).read_text()
     (line,) = [s for s in text.splitlines() if "| optical | unique | common factor |" in s]
     assert line.endswith(" | 2.000 |")
+
+
+def test_a_band_lifts_as_much_as_it_counts():
+    lines = pd.DataFrame({"attribution": [3.0, 1, 0, 5], "lift_common": [1.0, 2, 80, np.nan]})
+    assert mean_lift(lines, "common") == 1.25
+    assert math.isnan(mean_lift(lines[3:], "common"))
 
 
 def test_known_factors_are_told_where_there_are_any(paths):
