@@ -56,10 +56,10 @@ def explained(
         place = entry.row.scenario or entry.panel.scenario, entry.row.label
         for run in () if place in found else entry.runs:
             path = Path(paths.explain(str(run), experiment.kind))
-            if path.is_file():
-                record = read_json(path.with_suffix(".json"))
-                frame = _read(path, numbers)
-                found[place] = Explained(*place, run, frame, record.get("facts", {}))
+            record = path.with_suffix(".json")  # which is written last
+            if record.is_file():
+                facts = read_json(record).get("facts", {})
+                found[place] = Explained(*place, run, _read(path, numbers), facts)
                 break
     order = list(dict.fromkeys(scenario for scenario, _ in found))
     return sorted(found.values(), key=lambda one: order.index(one.scenario))

@@ -134,6 +134,12 @@ def test_a_single_number_that_is_none_is_not_averaged_away(paths):
         explained(EXPERIMENTS["alignment"], config(), paths, ["loss"])
 
 
+def test_a_product_without_its_record_is_not_done_yet(paths):
+    path = put(paths, SAR, "alignment", alignment(np.full((1, 8), 0.5), DIMS))
+    path.with_suffix(".json").unlink()
+    assert explained(EXPERIMENTS["alignment"], config(), paths, ["loss"]) == []
+
+
 def test_the_first_seed_found_is_shown(paths):
     for seed, value in ((2, 0.9), (1, 0.5)):
         frame = alignment(np.full((1, 8), value), DIMS)
