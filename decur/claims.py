@@ -27,7 +27,8 @@ COLUMNS = (
 NOTES = (
     "A claim is read as: in each of its cells the first row has more than the second. Difference: "
     "mean over the seeds that both have, paired by seed, in percentage points, of alignment losses "
-    "in hundredths; the interval is Student's. **holds**: every interval lies above zero; "
+    "and of the overlap of saliency in hundredths; the interval is Student's. **holds**: every "
+    "interval lies above zero; "
     "**where measured**: but the scale lacks some of the rows. **does not hold**: one lies below "
     "zero, also when widened for the number of cells (Bonferroni). **not enough seeds**: fewer "
     "than three in a cell, or the intervals leave it open. **not measured**: nothing in the scale "
@@ -41,16 +42,17 @@ SUSPECT = "<sup>a</sup> One of the paper's two numbers is suspect: see the note 
 
 @dataclass(frozen=True)
 class Subject:
-    """A cell that is compared; `part`: which of the embedding's dimensions, in a histogram."""
+    """A cell that is compared; `part`: of the embedding's dimensions, where the `kind` has any."""
 
     row: str
     entry: Entry
+    kind: str
     part: str
 
     def files(self, paths: Paths) -> dict[int, str]:
         """The product that measures it, by seed."""
         if self.part:
-            return {run.seed: paths.alignment(str(run)) for run in self.entry.runs}
+            return {run.seed: paths.explain(str(run), self.kind) for run in self.entry.runs}
         cell = str(self.entry.cell)
         return {run.seed: paths.metrics(str(run), cell) for run in self.entry.runs}
 
@@ -92,10 +94,10 @@ def _columns(experiment: Experiment, config: Config) -> dict[Column, Rows]:
     found: dict[Column, Rows] = {}
     for entry in entries(experiment, config):
         for label, part in parts(experiment, entry.row).items():
-            metric = "alignment" if part else entry.metric
+            metric = experiment.kind if part else entry.metric
             column = (entry.panel.label, entry.cell.labels, entry.protocol, metric)
             if entry.runs:
-                found.setdefault(column, {})[label] = Subject(label, entry, part)
+                found.setdefault(column, {})[label] = Subject(label, entry, experiment.kind, part)
     return found
 
 
@@ -155,18 +157,15 @@ def _scores(subject: Subject, paths: Paths) -> dict[int, float]:
     if not subject.part:
         return scores(subject.entry, paths)
     files = {seed: Path(file) for seed, file in subject.files(paths).items()}
-    return {seed: _losses(file)[subject.part] for seed, file in files.items() if file.is_file()}
+    return {seed: _means(file)[subject.part] for seed, file in files.items() if file.is_file()}
 
 
 @read_once
-def _losses(path: Path) -> dict[str, float]:
-    """The mean alignment loss of all dimensions, and of each part, in hundredths."""
-    from decur.figures import read_alignment
+def _means(path: Path) -> dict[str, float]:
+    """The mean alignment loss, or overlap of saliency, of each part, in hundredths."""
+    from decur.explained.products import part_means
 
-    found = read_alignment(path)
-    parts = found.groupby("part")["loss"].mean()
-    means = {"all": found["loss"].mean(), **parts.to_dict()}
-    return {str(part): 100 * float(mean) for part, mean in means.items()}
+    return {part: 100 * mean for part, mean in part_means(path).items()}
 
 
 def _line(pair: Pair, found: "Difference") -> dict[str, Any]:

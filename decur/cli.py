@@ -125,13 +125,15 @@ def _transfer(args: argparse.Namespace) -> None:
     transfer(settings, cells, args.weights, args.shards, args.out, device=_device(args.threads))
 
 
-def _align(args: argparse.Namespace) -> None:
-    from decur.config import AlignmentSettings
-    from decur.explain.alignment import align
+def _explain(args: argparse.Namespace) -> None:
+    from decur.config import EXPLAINERS
+    from decur.explain.run import explain
 
-    settings = _settings(AlignmentSettings, args.settings)
-    _device(args.threads)
-    align(settings, args.weights, args.shards, args.out)
+    if args.kind not in EXPLAINERS:
+        raise DecurError(f"explain '{args.kind}': unknown; known are {', '.join(EXPLAINERS)}")
+    settings = _settings(EXPLAINERS[args.kind], args.settings)
+    device = _device(args.threads)
+    explain(args.kind, settings, args.weights, args.shards, args.out, device=device)
 
 
 def _tables(args: argparse.Namespace) -> None:
@@ -279,7 +281,8 @@ def command_line() -> argparse.ArgumentParser:
     sub.add_argument("cells", nargs="+", metavar="dataset/modalities/protocol/labels-n")
     sub.add_argument("--weights", required=True, type=Path)
     sub.add_argument("--shards", required=True, type=Path, help="folder of all datasets' shards")
-    sub = stage("align", _align, "Cross-modal alignment of the embedding dimensions.")
+    sub = stage("explain", _explain, "What the embedding dimensions of a run hold.")
+    sub.add_argument("kind", metavar="alignment|tsne|gradcam|saliency|spectral")
     sub.add_argument("--weights", required=True, type=Path)
     sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
     sub = verb("tables", _tables, "Collate whatever results there are into tables and figures.")

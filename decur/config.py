@@ -8,7 +8,7 @@ settings and nothing else, so what a job can read is exactly what makes it run a
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -47,6 +47,7 @@ scales that away for weights, but not for the parameters of one dimension."""
 Count = Annotated[int, Field(ge=1)]
 Pixels = Annotated[int, Field(ge=16)]
 Positive = Annotated[float, Field(gt=0)]
+R = TypeVar("R", bound=BaseModel)
 Size = tuple[Count, Count]
 """Height and width in pixels."""
 
@@ -368,11 +369,59 @@ class Transfer(Views):
         return self, self.fine_tune if name == "fine-tune" else self.linear
 
 
-class ExplainSettings(Strict):
-    """Cross-modal alignment (paper §7, equation 7)."""
+class Alignment(Strict):
+    """Cross-modal alignment of embedding dimensions (paper §7, figures 4a and 8)."""
 
     batch_size: Count = 64
     batches: Count = 8
+
+
+class Tsne(Strict):
+    """t-SNE of embedding dimensions (paper §7, figures 1 and 9)."""
+
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    batches: Count = 4
+    perplexity: Positive = Field(
+        default=40, description="at most a third of the points, if they are few"
+    )
+    iterations: Annotated[int, Field(ge=250)] = 2000
+
+
+class GradCam(Strict):
+    """Grad-CAM maps of common and unique dimensions (paper §7, figures 4b and 10)."""
+
+    samples: Count | Literal["all"] = Field(
+        default=4,
+        description="samples that the run was not trained on, if any: so many, evenly spaced",
+    )
+    pixels: Pixels | None = Field(
+        default=None, description="side of the views; null: the crop of pretraining"
+    )
+
+
+class Saliency(GradCam):
+    """How far the maps of both modalities coincide (paper §7, figure 5)."""
+
+    samples: Count | Literal["all"] = "all"
+
+
+class Spectral(Strict):
+    """Integrated gradients by band (paper §7, figure 5)."""
+
+    samples: Count | Literal["all"] = 200
+    steps: Annotated[int, Field(ge=2)] = Field(
+        default=50, description="points of the path integral"
+    )
+
+
+class Explain(Strict):
+    """How each explainer looks at a pretrained run."""
+
+    alignment: Alignment = Alignment()
+    tsne: Tsne = Tsne()
+    gradcam: GradCam = GradCam()
+    saliency: Saliency = Saliency()
+    spectral: Spectral = Spectral()
 
 
 class Config(Strict):
@@ -389,7 +438,7 @@ class Config(Strict):
     transfer_together: bool = Field(
         False, description="evaluate a backbone's transfer runs in one process (small nets)"
     )
-    explain: ExplainSettings = ExplainSettings()
+    explain: Explain = Explain()
 
     @model_validator(mode="after")
     def _datasets_exist(self) -> Self:
@@ -422,11 +471,23 @@ class TransferSettings(Strict):
     recipes: dict[str, Transfer]
 
 
-class AlignmentSettings(ExplainSettings):
-    """Everything an alignment job reads."""
+class ExplainSettings(Strict, Generic[R]):
+    """Everything that an explainer reads: how the run was made, and its own recipe."""
 
     run: str
     pretrain: PretrainSettings
+    recipe: R
+
+
+EXPLAINERS: dict[str, type[ExplainSettings[Any]]] = {
+    "alignment": ExplainSettings[Alignment],
+    "tsne": ExplainSettings[Tsne],
+    "gradcam": ExplainSettings[GradCam],
+    "saliency": ExplainSettings[Saliency],
+    "spectral": ExplainSettings[Spectral],
+}
+"""By name the settings of each explainer: a module of `decur.explain` and one of
+`decur.explained`."""
 
 
 def first_problem(error: ValidationError, where: str) -> str:
@@ -588,8 +649,8 @@ def transfer_settings(config: Config, run: Run, cells: list[Cell]) -> TransferSe
     return TransferSettings(run=str(run), pretrain=pretrain, recipes=recipes)
 
 
-def alignment_settings(config: Config, run: Run) -> AlignmentSettings:
-    """What the alignment job of a run reads."""
-    return AlignmentSettings(
-        **config.explain.model_dump(), run=str(run), pretrain=pretrain_settings(config, run)
+def explain_settings(config: Config, run: Run, kind: str) -> ExplainSettings[Any]:
+    """What the job of an explainer reads for a run."""
+    return EXPLAINERS[kind](
+        run=str(run), pretrain=pretrain_settings(config, run), recipe=getattr(config.explain, kind)
     )

@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from decur.config import (
+    EXPLAINERS,
     Config,
     Scenario,
     Strict,
@@ -41,6 +42,7 @@ METRICS = {
     "unique1": "unique factor",
     "unique2": "unique factor",
     "alignment": "alignment loss",
+    "saliency": "overlap of saliency",
 }
 SCENARIOS = {
     "sar-optical": "SAR-optical",
@@ -53,6 +55,11 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same language, ten times as fast where the C library is there."""
 
 Protocol = Literal["linear", "fine-tune", "cmx", "knn", "probe", "probe-common", "probe-unique"]
+
+Kind = Literal[
+    "table", "curve", "gallery", "claims", "alignment", "tsne", "gradcam", "saliency", "spectral"
+]
+"""What an experiment shows; `decur.tables.KINDS` says what each reads and how it is written."""
 
 
 class Row(Strict):
@@ -102,7 +109,7 @@ class Comparison(Strict):
     """Cells of the experiment `of`: in each, the row `higher` has more than any row of `lower`.
 
     Rows and panels are named by their labels; what is not given takes in all panels, labels,
-    protocols or metrics. In a histogram what is compared is the mean alignment loss; DeCUR's
+    protocols or metrics. Of alignment and saliency what is compared is the mean; DeCUR's
     dimensions are `DeCUR, common` and `DeCUR, unique`.
     """
 
@@ -127,7 +134,7 @@ class Claim(Strict):
 
 
 class Experiment(Strict):
-    """One table, curve, alignment histogram, gallery of predictions, or list of claims.
+    """One table, curve, gallery of predictions, list of claims, or what an explainer found.
 
     `seeds` limits how many of the scale's it uses; `stage` is where the report shows it.
     """
@@ -135,7 +142,7 @@ class Experiment(Strict):
     title: str
     caption: str
     stage: Literal["transfer", "ablations", "explain", "claims"] = "transfer"
-    kind: Literal["table", "curve", "histogram", "gallery", "claims"] = "table"
+    kind: Kind = "table"
     rows: tuple[Row, ...] = ()
     panels: tuple[Panel, ...] = ()
     claims: dict[str, Claim] = Field({})
@@ -197,8 +204,8 @@ def load_experiments(path: Path | str) -> dict[str, Experiment]:
 
 
 def parts(experiment: Experiment, row: Row) -> dict[str, str]:
-    """What a row has to compare, by its label: parts of the embedding in a histogram, else ''."""
-    if experiment.kind != "histogram":
+    """What a row has to compare, by its label: a part of what was explained, else ''."""
+    if experiment.kind not in ("alignment", "saliency"):
         return {row.label: ""}
     if row.method != "decur":
         return {row.label: "all"}
@@ -287,7 +294,7 @@ def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run
     """Which transfer cells the tables, curves and galleries ask of each pretraining run."""
     wanted: dict[Run, set[Cell]] = {}
     for experiment in experiments:
-        if experiment.kind == "histogram":
+        if experiment.kind in EXPLAINERS:
             continue
         for entry in entries(experiment, config):
             for run in entry.runs:
@@ -295,12 +302,12 @@ def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run
     return {run: sorted(cells) for run, cells in sorted(wanted.items())}
 
 
-def alignment_runs(experiments: Iterable[Experiment], config: Config) -> list[Run]:
-    """The pretraining runs whose alignment a histogram shows."""
+def explain_runs(experiments: Iterable[Experiment], config: Config) -> list[tuple[Run, str]]:
+    """The pretraining runs that experiments explain, with the explainer of each."""
     found = {
-        run
+        (run, experiment.kind)
         for experiment in experiments
-        if experiment.kind == "histogram"
+        if experiment.kind in EXPLAINERS
         for entry in entries(experiment, config)
         for run in entry.runs
     }

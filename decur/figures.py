@@ -1,27 +1,22 @@
-"""The experiments' figures as PNG and SVG, and the numbers of the alignment histogram.
+"""The experiments' figures as PNG and SVG: curves and bars, and what every figure has.
 
 One colour, marker and hatch a method, told apart in grey too; the same numbers give the same bytes.
 """
 
 import io
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from decur.config import Config
-from decur.errors import DecurError
-from decur.experiments import METRICS, Experiment, Row, column_parts, entries, scenario_name
+from decur.experiments import METRICS, Experiment, Row, column_parts
 from decur.paper import best_share
-from decur.paths import Paths
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 
 class Style(NamedTuple):
@@ -53,12 +48,9 @@ FORMATS = {"figure": "png", "vector": "svg"}
 Images = dict[str, bytes]
 """A figure by kind of output."""
 
-WIDTHS = {"curve": 3.0, "bars": 3.2, "histogram": 2.2}
+WIDTHS = {"curve": 3.0, "bars": 3.2, "histogram": 2.4}
 HEIGHT = 2.3
 """Inches of a subplot; two or three side by side fill the text width of a paper."""
-
-EDGES = np.linspace(0, 1, 11)
-"""The ten bins of the alignment histogram; what is above 1 counts in the last."""
 
 RC = {
     "font.size": 8,
@@ -113,6 +105,28 @@ def _figure(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> I
                 loc="outside lower center",
                 ncols=min(len(named), int(size[0] / 0.95)),
             )
+        return rendered(figure)
+
+
+def stacked(
+    sizes: Sequence[tuple[float, float]], draw: Callable[[int, "SubFigure"], None]
+) -> Images:
+    """Blocks below one another, each filled by `draw`; `sizes` are widths and heights."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    with matplotlib.style.context(["default", RC]):
+        heights = [height for _, height in sizes]
+        width = max((width for width, _ in sizes), default=4.0)
+        figure = Figure(figsize=(width, sum(heights) or 2.0), layout=layout)
+        if sizes:
+            parts = figure.subfigures(len(sizes), height_ratios=heights, squeeze=False)[:, 0]
+            for number, part in enumerate(parts):
+                draw(number, part)
+        else:
+            figure.text(0.5, 0.5, "no results yet", ha="center")
         return rendered(figure)
 
 
@@ -210,103 +224,3 @@ def _bar_series(a: "Axes", ours: pd.DataFrame, row: Row, number: int, count: int
         linewidth=0.5,
         error_kw={"elinewidth": 0.8, "capsize": 1.5},
     )
-
-
-def alignment_losses(experiment: Experiment, config: Config, paths: Paths) -> pd.DataFrame:
-    """The loss of every embedding dimension, from the first run found of a scenario and row.
-
-    Columns: scenario, row, part (`common` or `unique` of DeCUR, `all` of a method that does not
-    part them), dimension, loss (its mean over the batches).
-
-    Raises:
-        DecurError: an alignment file is damaged.
-    """
-    found: dict[str, dict[str, pd.DataFrame]] = {}
-    for entry in entries(experiment, config):
-        runs = found.setdefault(entry.panel.scenario, {})
-        files = (Path(paths.alignment(str(run))) for run in entry.runs)
-        path = next((path for path in files if path.is_file()), None)
-        if path is not None and entry.row.label not in runs:
-            losses = read_alignment(path)
-            part = losses["part"] if entry.row.method == "decur" else "all"
-            runs[entry.row.label] = losses.assign(
-                scenario=entry.panel.scenario, row=entry.row.label, part=part
-            )
-    columns = ["scenario", "row", "part", "dimension", "loss"]
-    frames = [losses[columns] for runs in found.values() for losses in runs.values()]
-    return pd.concat(frames) if frames else pd.DataFrame(columns=columns)
-
-
-def read_alignment(path: Path) -> pd.DataFrame:
-    """Part, dimension and loss (its mean over the batches) of every embedding dimension of a run.
-
-    Raises:
-        DecurError: the file is damaged.
-    """
-    try:
-        batches = pd.read_csv(path, dtype={"loss": float, "dimension": int, "part": str})
-        whole = len(batches) > 0 and bool(np.isfinite(batches["loss"]).all())
-        losses = batches.groupby(["part", "dimension"])["loss"].mean().reset_index()
-    except (ValueError, KeyError):
-        whole = False
-    if not whole:
-        raise DecurError(f"{path}: is no table of alignment losses; delete it and run again")
-    return losses
-
-
-def bins(losses: pd.DataFrame) -> pd.DataFrame:
-    """The alignment histogram: ten bins on [0, 1]; what is above 1 counts in the last.
-
-    Columns: scenario, row, part, low, high (the bin), dimensions (their number), share (in percent
-    of all the dimensions of the row's run).
-    """
-    frames = []
-    for (scenario, row), run in losses.groupby(["scenario", "row"], sort=False):
-        for part, found in run.groupby("part", sort=False):
-            counts, _ = np.histogram(found["loss"].clip(0, 1), EDGES)
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "scenario": scenario,
-                        "row": row,
-                        "part": part,
-                        "low": EDGES[:-1],
-                        "high": EDGES[1:],
-                        "dimensions": counts,
-                        "share": 100 * counts / len(run),
-                    }
-                )
-            )
-    columns = ["scenario", "row", "part", "low", "high", "dimensions", "share"]
-    return pd.concat(frames) if frames else pd.DataFrame(columns=columns)
-
-
-def histogram(frame: pd.DataFrame, experiment: Experiment) -> Images:
-    """A subplot a scenario: DeCUR's common and unique dimensions stacked, others as outlines."""
-    methods = {row.label: row for row in experiment.rows}
-    scenarios: list[Any] = list(frame.groupby("scenario", sort=False))
-
-    def draw(axes: list["Axes"]) -> None:
-        for a, (scenario, found) in zip(axes, scenarios, strict=True):
-            a.set(title=scenario_name(scenario), ylabel="dimensions [%]", ylim=(0, 100))
-            a.set(xlabel=f"alignment loss (last bin: ≥ {EDGES[-2]:g})")
-            below = np.zeros(len(EDGES) - 1)
-            for key, counts in found.groupby(["row", "part"], sort=False):
-                label, part = key
-                share = counts["share"].to_numpy()
-                if part == "all":
-                    colour = style(methods[label]).colour
-                    a.stairs(share, EDGES, color=colour, linewidth=1.6, label=label, zorder=3)
-                else:
-                    _stack(a, share, below, part, f"{label}, {part}")
-                    below += share
-
-    return _figure(len(scenarios), WIDTHS["histogram"], draw)
-
-
-def _stack(
-    a: "Axes", share: NDArray[np.float64], below: NDArray[np.float64], part: str, label: str
-) -> None:
-    colour, _, hatch = STYLES[f"decur {part}"]
-    bar: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5}
-    a.bar(EDGES[:-1], share, np.diff(EDGES), below, align="edge", label=label, **bar)

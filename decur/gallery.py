@@ -17,7 +17,7 @@ from decur import datasets
 from decur.config import Config
 from decur.datasets import Dataset
 from decur.experiments import Entry, Experiment, column_parts, entries
-from decur.figures import RC, Images, rendered
+from decur.figures import Images, stacked
 from decur.pages import Page, Table, grid, page
 from decur.paths import Paths
 from decur.shards import PairedShards
@@ -204,23 +204,9 @@ def gallery_page(blocks: Sequence[Block], experiment: Experiment, config: Config
 
 def draw(blocks: Sequence[Block]) -> Images:
     """The gallery: a line of images a sample, below one another a block a panel."""
-    import matplotlib.style
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-    with matplotlib.style.context(["default", RC]):
-        shapes = [(len(b.lines) or 1, len(b.modalities) + 1 + len(b.methods)) for b in blocks]
-        heights = [lines * (TILE + 0.15) + 0.8 for lines, _ in shapes]
-        width = TILE * max((columns for _, columns in shapes), default=3) + 0.3
-        figure = Figure(figsize=(width, sum(heights) or TILE), layout=layout)
-        if blocks:
-            parts = figure.subfigures(len(blocks), height_ratios=heights, squeeze=False)[:, 0]
-            for part, block, shape in zip(parts, blocks, shapes, strict=True):
-                _draw_block(part, block, shape)
-        else:
-            figure.text(0.5, 0.5, "no results yet", ha="center")
-        return rendered(figure)
+    shapes = [(len(b.lines) or 1, len(b.modalities) + 1 + len(b.methods)) for b in blocks]
+    sizes = [(TILE * columns + 0.3, lines * (TILE + 0.15) + 0.8) for lines, columns in shapes]
+    return stacked(sizes, lambda number, part: _draw_block(part, blocks[number], shapes[number]))
 
 
 def _draw_block(part: "SubFigure", block: Block, shape: tuple[int, int]) -> None:

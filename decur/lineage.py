@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import safetensors
 
+from decur.config import EXPLAINERS
 from decur.errors import DecurError
 from decur.paths import Paths
 from decur.provenance import file_checksum, fingerprint, json_checksum, read_json
@@ -24,12 +25,13 @@ from decur.shards.finish import card_digest
 AS_RECORDED, SAME_SIZE, UNRECORDED = "as recorded", "same size", "no checksum recorded"
 MISSING, CHANGED = "not here", "changed since"
 
+EXPLAINED = [f"{kind}.csv" for kind in EXPLAINERS]
 LEVELS = {
     "manifest.json": 3,
     "card.json": 3,
     "weights.safetensors": 6,
     "metrics.json": 10,
-    "alignment.csv": 6,
+    **dict.fromkeys(EXPLAINED, 6),
 }
 """Products by their file names, and how many levels below `results/<scale>` they lie."""
 
@@ -41,7 +43,7 @@ TOLD = {
         *("dim", "dim_common", "precision"),
     ),
     "metrics.json": ("run",),
-    "alignment.csv": ("run", "batches"),
+    **dict.fromkeys(EXPLAINED, ("run", "recipe")),
 }
 """The settings that are shown of each product."""
 
@@ -112,14 +114,14 @@ def _product(path: Path) -> tuple[Path, Path]:
     if file.is_dir():
         inside = [file / name for name in ("card.json", "manifest.json")]
         file = next((found for found in inside if found.is_file()), file)
-    if file.name == "alignment.json":
+    if file.suffix == ".json" and f"{file.stem}.csv" in EXPLAINED:
         file = file.with_suffix(".csv")
     if not file.exists():
         raise DecurError(f"{path}: no such file; name one below the results folder")
     of_table = file.parent.name in ("tables", "figures")
     if file.name not in LEVELS and not of_table:
         raise DecurError(
-            f"{path}: is no product; name a table, a figure, metrics.json, alignment.csv, "
+            f"{path}: is no product; name a table, a figure, metrics.json, an explainer's CSV, "
             "weights.safetensors, or a folder of shards or raw files"
         )
     parents = [*file.parents]
@@ -129,7 +131,7 @@ def _product(path: Path) -> tuple[Path, Path]:
 
 def _record_file(product: Path) -> Path:
     """The file that says where a product is from: itself, or for a table a JSON beside it."""
-    if product.name == "alignment.csv":
+    if product.name in EXPLAINED:
         return product.with_suffix(".json")
     if product.name in LEVELS:
         return product

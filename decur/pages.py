@@ -3,11 +3,15 @@
 Text is marked as in Markdown, by `**bold**`, `` `code` `` and `<sup>a</sup>` alone.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from decur.config import Config
 from decur.experiments import Experiment
+
+if TYPE_CHECKING:  # slow to load
+    from pandas import DataFrame
 
 STAND_INS = {
     "scenes": "synthetic scenes, not of the real datasets",
@@ -34,6 +38,18 @@ class Page:
     caption: str
     scale: str
     body: tuple[Table | str, ...]
+
+
+class Result(NamedTuple):
+    """What becomes of an experiment: its numbers and their format, its page, and its figure.
+
+    `draw` gives the figure's formats; an experiment that is only read has none.
+    """
+
+    frame: "DataFrame"
+    page: Page
+    draw: Callable[[], dict[str, bytes]] = dict
+    float_format: str = "%.4f"
 
 
 def page(experiment: Experiment, config: Config, body: Sequence[Table | str]) -> Page:

@@ -51,3 +51,13 @@ def best_share(scenario: str) -> float | None:
         if best and row["scenario"] == scenario_name(scenario):
             return float(row["value"])
     return None
+
+
+def band_saliency(scenario: str) -> dict[tuple[str, str, str], float]:
+    """Raw spectral saliency (figure 5 right) by modality, `common` or `unique`, and band."""
+    found = {}
+    for row in _rows():
+        if row["table"].startswith("Figure 5 right") and row["scenario"] == scenario:
+            part = row["method"].removeprefix("IG saliency ").removesuffix(" dims")
+            found["optical", part, row["modality"].removeprefix("S2 ")] = float(row["value"])
+    return found

@@ -116,9 +116,9 @@ class Paths:
         """The product of a transfer run."""
         return f"{self.transfer(run)}/{cell}/metrics.json"
 
-    def alignment(self, run: str) -> str:
-        """Cross-modal alignment of every embedding dimension, as CSV."""
-        return f"{self.root}/explain/{run}/alignment.csv"
+    def explain(self, run: str, kind: str, suffix: str = "csv") -> str:
+        """What an explainer found of a run; the JSON says where it is from."""
+        return f"{self.root}/explain/{run}/{kind}.{suffix}"
 
     def table(self, name: str, suffix: str) -> str:
         """A finished table."""

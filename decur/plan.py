@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from decur import costs
 from decur.cli import command_line
 from decur.config import (
-    AlignmentSettings,
+    EXPLAINERS,
     DatasetSettings,
     Piece,
     PretrainSettings,
@@ -187,8 +187,8 @@ def _estimate(job: Job, settings: Mapping[str, DatasetSettings], pieces: set[str
         return costs.transfer_cost(
             _settings(TransferSettings, job), cells, by_dataset, args.threads
         )
-    aligned = _settings(AlignmentSettings, job)
-    return costs.alignment_cost(aligned.pretrain.arch, 2 * aligned.batches * aligned.batch_size)
+    counts = _counts(args.shards, settings)
+    return costs.explain_cost(_settings(EXPLAINERS[args.kind], job), counts, args.threads)
 
 
 def _counts(shards: Path, settings: Mapping[str, DatasetSettings]) -> dict[str, int]:

@@ -1,29 +1,29 @@
 """Collate what the runs measured, beside the paper's numbers, into tables and figures."""
 
+import importlib
 import math
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from decur import claims
-from decur.config import Config
+from decur.config import EXPLAINERS, Config, pretrain_settings
 from decur.experiments import (
     Column,
     Experiment,
-    alignment_runs,
     column_parts,
     entries,
-    scenario_name,
+    explain_runs,
     transfer_runs,
 )
 from decur.files import write_atomically
 from decur.latex import as_latex
 from decur.markdown import as_markdown
-from decur.pages import Cell, Page, Table, grid, page
+from decur.pages import Cell, Page, Result, Table, grid, page
 from decur.paper import paper_cell
 from decur.paths import Paths
 from decur.provenance import file_checksum, fingerprint, provenance, write_json
@@ -58,18 +58,7 @@ def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:
 
 def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
     """The products that an experiment is collated from, made already or not."""
-    if experiment.kind == "histogram":
-        return [paths.alignment(str(run)) for run in alignment_runs([experiment], config)]
-    if experiment.kind == "claims":
-        return claims.sources(experiment, config, paths)
-    wanted = transfer_runs([experiment], config)
-    products = [
-        paths.metrics(str(run), str(cell)) for run, cells in wanted.items() for cell in cells
-    ]
-    if experiment.kind != "gallery":
-        return products
-    datasets = {cell.dataset for cells in wanted.values() for cell in cells}
-    return [*products, *(paths.card(dataset) for dataset in sorted(datasets))]
+    return KINDS[experiment.kind].sources(experiment, config, paths)
 
 
 def write_experiment(name: str, experiment: Experiment, config: Config, paths: Paths) -> None:
@@ -78,32 +67,86 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     Raises:
         DecurError: a result file is damaged.
     """
-    from decur import figures, gallery
-
-    if experiment.kind == "histogram":
-        losses = figures.alignment_losses(experiment, config, paths)
-        frame, said = figures.bins(losses), alignment_page(losses, experiment, config)
-        draw = partial(figures.histogram, frame, experiment)
-    elif experiment.kind == "gallery":
-        blocks = gallery.collate(experiment, config, paths)
-        frame, said = gallery.accuracies(blocks), gallery.gallery_page(blocks, experiment, config)
-        draw = partial(gallery.draw, blocks)
-    elif experiment.kind == "claims":
-        frame = claims.collate(experiment, config, paths)
-        said = claims.claims_page(frame, experiment, config)
-    else:
-        frame = collate(experiment, config, paths)
-        said = results_page(frame, experiment, config)
-        kind = figures.curves if experiment.kind == "curve" else figures.bars
-        draw = partial(kind, frame, experiment)
+    result = KINDS[experiment.kind].result(experiment, config, paths)
     made = outputs(name, experiment, paths)
-    _write(made["csv"], frame.to_csv(index=False, float_format="%.4f").encode())
-    _write(made["md"], as_markdown(said).encode())
-    _write(made["tex"], as_latex(said).encode())
+    csv = result.frame.to_csv(index=False, float_format=result.float_format)
+    _write(made["csv"], csv.encode())
+    _write(made["md"], as_markdown(result.page).encode())
+    _write(made["tex"], as_latex(result.page).encode())
     if "figure" in made:
-        for shown, image in draw().items():
+        for shown, image in result.draw().items():
             _write(made[shown], image)
     write_json(Path(made["json"]), _origin(name, experiment, config, paths))
+
+
+def _metrics(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    wanted = transfer_runs([experiment], config)
+    return [paths.metrics(str(run), str(cell)) for run, cells in wanted.items() for cell in cells]
+
+
+def _table(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    from decur import figures
+
+    frame = collate(experiment, config, paths)
+    draw = figures.curves if experiment.kind == "curve" else figures.bars
+    said = results_page(frame, experiment, config)
+    return Result(frame, said, partial(draw, frame, experiment))
+
+
+def _gallery_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    wanted = transfer_runs([experiment], config)
+    datasets = {cell.dataset for cells in wanted.values() for cell in cells}
+    cards = [paths.card(dataset) for dataset in sorted(datasets)]
+    return [*_metrics(experiment, config, paths), *cards]
+
+
+def _gallery(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    from decur import gallery
+
+    blocks = gallery.collate(experiment, config, paths)
+    said = gallery.gallery_page(blocks, experiment, config)
+    return Result(gallery.accuracies(blocks), said, partial(gallery.draw, blocks))
+
+
+def _claims(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    frame = claims.collate(experiment, config, paths)
+    return Result(frame, claims.claims_page(frame, experiment, config))
+
+
+def _explained_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    runs = explain_runs([experiment], config)
+    return [paths.explain(str(run), kind) for run, kind in runs]
+
+
+def _gradcam_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    """The shards too, whose images the maps lie over."""
+    runs = [run for run, _ in explain_runs([experiment], config)]
+    datasets = sorted({pretrain_settings(config, run).dataset for run in runs})
+    maps = _explained_sources(experiment, config, paths)
+    return [*maps, *(paths.card(dataset) for dataset in datasets)]
+
+
+def _explained(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    module = importlib.import_module(f"decur.explained.{experiment.kind}")
+    result: Result = module.result(experiment, config, paths)
+    return result
+
+
+class Kind(NamedTuple):
+    """What an experiment of a kind reads, and what becomes of that."""
+
+    sources: Callable[[Experiment, Config, Paths], list[str]]
+    result: Callable[[Experiment, Config, Paths], Result]
+
+
+KINDS = {
+    "table": Kind(_metrics, _table),
+    "curve": Kind(_metrics, _table),
+    "gallery": Kind(_gallery_sources, _gallery),
+    "claims": Kind(claims.sources, _claims),
+    **dict.fromkeys(EXPLAINERS, Kind(_explained_sources, _explained)),
+    "gradcam": Kind(_gradcam_sources, _explained),
+}
 
 
 def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> dict[str, Any]:
@@ -257,19 +300,3 @@ def _notes(frame: "DataFrame", experiment: Experiment, flags: list[str]) -> list
     suspect = "The paper's number is suspect:"
     notes += [f"{_mark(i)} {f.replace('SUSPECT:', suspect)}" for i, f in enumerate(flags)]
     return notes
-
-
-def alignment_page(losses: "DataFrame", experiment: Experiment, config: Config) -> Page:
-    """The mean alignment loss of every method and part, as a page."""
-    lines = [["Scenario", "Method", "Dimensions", "Number", "Mean loss"]]
-    for key, found in losses.groupby(["scenario", "row", "part"], sort=False):
-        scenario, row, part = map(str, key)
-        mean = f"{found['loss'].mean():.3f}"
-        lines.append([scenario_name(scenario), row, part, str(len(found)), mean])
-    note = (
-        "A dimension's loss is its mean over the batches; one run a method, the first seed's. "
-        "The figure counts what is above 1 in its last bin."
-    )
-    if len(lines) == 1:
-        return page(experiment, config, ["No alignment has been measured yet."])
-    return page(experiment, config, [grid(lines), note])

@@ -6,17 +6,18 @@ import sys
 
 from decur.claim import claim, holder, is_gone, release
 from decur.config import (
+    EXPLAINERS,
     Piece,
-    alignment_settings,
+    explain_settings,
     parse_config,
     pretrain_settings,
     transfer_settings,
 )
 from decur.errors import DecurError
 from decur.experiments import (
-    alignment_runs,
     chosen_experiments,
     entries,
+    explain_runs,
     load_experiments,
     transfer_runs,
 )
@@ -29,8 +30,8 @@ try:
     CONFIG = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
     EXPERIMENTS = chosen_experiments(load_experiments(EXPERIMENTS_FILE), CONFIG)
     TRANSFERS = transfer_runs(EXPERIMENTS.values(), CONFIG)
-    ALIGNMENTS = alignment_runs(EXPERIMENTS.values(), CONFIG)
-    RUNS = sorted({*TRANSFERS, *ALIGNMENTS})
+    EXPLAINED = explain_runs(EXPERIMENTS.values(), CONFIG)
+    RUNS = sorted({*TRANSFERS, *(run for run, _ in EXPLAINED)})
     SETTINGS = {str(run): pretrain_settings(CONFIG, run) for run in RUNS}
 except DecurError as error:
     raise WorkflowError(str(error))

@@ -1,31 +1,34 @@
-# What the embeddings hold: cross-modal alignment of every dimension.
+# What the embeddings hold: each explainer on each run that a figure shows.
 
 
-rule alignment:
+rule explain:
     input:
         weights=PATHS.weights("{run}"),
         shards=lambda w: PATHS.card(SETTINGS[w.run].dataset),
     output:
-        PATHS.alignment("{run}"),
+        csv=PATHS.explain("{run}", "{kind}"),
+        json=PATHS.explain("{run}", "{kind}", "json"),
     log:
-        PATHS.log("explain", "{run}"),
+        PATHS.log("explain", "{run}/{kind}"),
     benchmark:
-        PATHS.benchmark("explain", "{run}")
+        PATHS.benchmark("explain", "{run}/{kind}")
+    wildcard_constraints:
+        kind="|".join(EXPLAINERS),
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=2500,
+        runtime=60,
     params:
-        settings=lambda w: alignment_settings(
-            CONFIG, Run.parse(w.run)
+        settings=lambda w: explain_settings(
+            CONFIG, Run.parse(w.run), w.kind
         ).model_dump_json(),
         shards=subpath(input.shards, parent=True),
     shell:
-        "decur align --settings {params.settings:q} --weights {input.weights:q}"
-        " --shards {params.shards:q} --out {output:q} --threads {threads} 2> {log:q} >&2"
+        "decur explain {wildcards.kind} --settings {params.settings:q} --weights {input.weights:q}"
+        " --shards {params.shards:q} --out {output.csv:q} --threads {threads} 2> {log:q} >&2"
 
 
 rule explain_all:
-    """Cross-modal alignment of every run that a figure shows."""
+    """What every explainer says of every run that a figure shows."""
     input:
-        [PATHS.alignment(str(run)) for run in ALIGNMENTS],
+        [PATHS.explain(str(run), kind) for run, kind in EXPLAINED],

@@ -49,8 +49,12 @@ class Layout:
 
     unit = 1
 
-    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
-        """Write one unit and return its samples' ids."""
+    def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
+        """Ids of the samples that become of the scenes of one unit."""
+        raise NotImplementedError
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> None:
+        """Write one unit."""
         raise NotImplementedError
 
     def finish(self, ids: dict[str, list[str]], root: Path) -> None:
@@ -60,7 +64,10 @@ class Layout:
 class _Ssl4eo(Layout):
     """`s1/<location>/<scene>/VV.tif`, `s2c/<location>/<scene>/B1.tif`, a scene a season."""
 
-    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
+    def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
+        return [f"{number:07d}" for number in numbers]
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> None:
         (scene,) = scenes
         place = f"{scene.index:07d}"
         pixel = 1e-4
@@ -70,22 +77,29 @@ class _Ssl4eo(Layout):
             for band, image in zip(SAR.bands, scene.arrays["sar"][season], strict=True):
                 _tif(folder / f"{band}.tif", image, 7.0, 51.0, pixel, DEGREES)
             folder = _new(root / "s2c" / place / f"2020{day}T104031_2020{day}T104542_T32ULC")
-            for band, image in _optical(scene, season).items():
+            for band, image in optical_bands(scene, season).items():
                 size = pixel * METRES[band] / 10
                 _tif(folder / f"{band}.tif", image, 7.0, 51.0, size, DEGREES)
-        return [place]
 
 
 class _BigEarthNet(Layout):
     """`BigEarthNet-S1-v1.0/<patch>/` and `BigEarthNet-v1.0/<patch>/`, with label files."""
 
-    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
-        (scene,) = scenes
-        number, column = divmod(scene.index, 90)
+    def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
+        return [self._patch(number)[1] for number in numbers]
+
+    @staticmethod
+    def _patch(index: int) -> tuple[str, str, int, int]:
+        """Names of the Sentinel-1 and Sentinel-2 patch, row and column on the ground."""
+        number, column = divmod(index, 90)
         day, row = divmod(number, 90)
         date = f"2017{6 + day // 28:02d}{1 + day % 28:02d}"
         s1 = f"S1A_IW_GRDH_1SDV_{date}T165043_33UUP_{row}_{column}"
-        s2 = f"S2A_MSIL2A_{date}T101031_{row}_{column}"
+        return s1, f"S2A_MSIL2A_{date}T101031_{row}_{column}", row, column
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> None:
+        (scene,) = scenes
+        s1, s2, row, column = self._patch(scene.index)
         east, north = 300_000 + 1200 * row, 5_400_000 - 1200 * column
         facts: dict[str, Any] = {"labels": corine_labels(scene.factors)}
 
@@ -96,13 +110,12 @@ class _BigEarthNet(Layout):
         (folder / f"{s1}_labels_metadata.json").write_text(text)
 
         folder = _new(root / bigearthnet.FOLDERS["optical"] / s2)
-        for band, image in _optical(scene, 0).items():
+        for band, image in optical_bands(scene, 0).items():
             if band != "B10":  # not in level 2A
                 name = band if band == "B8A" else f"B{int(band[1:]):02d}"
                 size = METRES[band]
                 _tif(folder / f"{s2}_{name}.tif", image, east, north, size, UTM33)
         (folder / f"{s2}_labels_metadata.json").write_text(json.dumps(facts))
-        return [s2]
 
     def finish(self, ids: dict[str, list[str]], root: Path) -> None:
         """The split lists; results are reported on "val", where the test scenes go."""
@@ -127,29 +140,42 @@ class _GeoNrw(Layout):
 
     unit = TILE
 
-    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
-        number = scenes[0].index // TILE
-        cities = sorted(geonrw.TEST_CITIES) if scenes[0].split == "test" else TRAIN_CITIES
-        city = cities[number % len(cities)]
-        east, north = 300 + number % 100, 5600 + number // 100
+    def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
+        city, east, north = self._tile(split, numbers[0])
+        return [f"{city}_{east}_{north}_{k}" for k in range(1, TILE + 1)]
+
+    @staticmethod
+    def _tile(split: str, index: int) -> tuple[str, int, int]:
+        """City and corner, in kilometres, of the tile that a scene is in."""
+        number = index // TILE
+        cities = sorted(geonrw.TEST_CITIES) if split == "test" else TRAIN_CITIES
+        return cities[number % len(cities)], 300 + number % 100, 5600 + number // 100
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> None:
+        city, east, north = self._tile(scenes[0].split, scenes[0].index)
         rgb, dem, seg = (_mosaic([s.arrays[k] for s in scenes]) for k in ("rgb", "dem", "mask"))
         where = (east * 1000, (north + 1) * 1000, 1000 / len(dem), UTM32)
         stem = f"{_new(root / city)}/{east}_{north}"
         _tif(Path(f"{stem}_dem.tif"), dem, *where)
         _tif(Path(f"{stem}_seg.tif"), seg, *where)
         Image.fromarray(rgb).save(f"{stem}_rgb.jp2")  # lossless by default
-        return [f"{city}_{east}_{north}_{k}" for k in range(1, TILE + 1)]
 
 
 class _SunRgbd(Layout):
     """`SUNRGBD/kv2/kinect2data/<frame>/`, label images and lists, in which test comes first."""
 
-    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
-        (scene,) = scenes
+    def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
+        return [f"img-{self._name(split, number, settings)}" for number in numbers]
+
+    @staticmethod
+    def _name(split: str, index: int, settings: DatasetSettings) -> str:
         assert settings.scenes is not None
         train, test = settings.scenes.train, settings.scenes.test
-        number = 1 + (scene.index + test if scene.split == "train" else scene.index - train)
-        name = f"{number:06d}"
+        return f"{1 + (index + test if split == 'train' else index - train):06d}"
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> None:
+        (scene,) = scenes
+        name = self._name(scene.split, scene.index, settings)
         folder = root / self._frame(name)
         rgb, depth = scene.arrays["rgb"], scene.arrays["depth"]
         Image.fromarray(rgb).save(_new(folder / "image") / f"{name}.jpg", quality=95)
@@ -161,7 +187,6 @@ class _SunRgbd(Layout):
             "\n".join(" ".join(map(repr, row)) for row in camera.tolist())
         )
         Image.fromarray(scene.arrays["mask"]).save(_new(root / "labels") / f"img-{name}.png")
-        return [f"img-{name}"]
 
     def finish(self, ids: dict[str, list[str]], root: Path) -> None:
         """The lists of image paths."""
@@ -187,7 +212,10 @@ class _NyuV2(Layout):
 
     RAW_NAMES = 894
 
-    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> list[str]:
+    def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
+        return [f"{number + 1:04d}" for number in numbers]
+
+    def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> None:
         """A part that `finish` joins: an HDF5 file has one writer."""
         (scene,) = scenes
         depth = scene.arrays["depth"]
@@ -199,7 +227,6 @@ class _NyuV2(Layout):
             # Several names map to a class: here every 40th, of which frames use one or another.
             labels=scene.arrays["mask"].T.astype(np.uint16) + 40 * (scene.index % 20),
         )
-        return [f"{scene.index + 1:04d}"]
 
     def finish(self, ids: dict[str, list[str]], root: Path) -> None:
         """Join the parts, columns first as MATLAB stores them, and write the two small files."""
@@ -233,7 +260,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def _optical(scene: Scene, season: int) -> dict[str, NDArray[np.uint16]]:
+def optical_bands(scene: Scene, season: int) -> dict[str, NDArray[np.uint16]]:
     """Bands at their own resolution, reflectance times 10,000."""
     images = {}
     for (band, metres), image in zip(METRES.items(), scene.arrays["optical"][season], strict=True):

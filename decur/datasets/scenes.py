@@ -72,14 +72,31 @@ def draw_factors(dataset: str, seed: int, index: int) -> Factors:
     return Factors(*combinations[order[place]])
 
 
-def make_scene(dataset: str, settings: DatasetSettings, index: int, split: str) -> Scene:
-    """Draw and render scene number `index`."""
+def make_scene(
+    dataset: str,
+    settings: DatasetSettings,
+    index: int,
+    split: str,
+    factors: Factors | None = None,
+) -> Scene:
+    """Draw and render scene number `index`, on demand with other factors than its own."""
     assert settings.scenes is not None
-    factors = draw_factors(dataset, settings.scenes.seed, index)
+    factors = factors or draw_factors(dataset, settings.scenes.seed, index)
     rng = _generator(dataset, settings.scenes.seed, 1, index)
     seasons = settings.seasons if dataset == "ssl4eo-s12" else 1
     arrays = render(SCENARIOS[dataset], factors, rng, settings.side, seasons)
     return Scene(index, split, factors, arrays)
+
+
+def scene_numbers(dataset: str, settings: DatasetSettings) -> dict[str, tuple[str, int]]:
+    """Split and number of each scene by the id of its sample."""
+    assert settings.scenes is not None
+    layout = LAYOUTS[dataset]
+    return {
+        sample: (split, number)
+        for split, numbers in _units(settings.scenes.train, settings.scenes.test, layout.unit)
+        for sample, number in zip(layout.ids(split, numbers, settings), numbers, strict=True)
+    }
 
 
 def _generator(dataset: str, seed: int, purpose: int, number: int) -> np.random.Generator:
@@ -101,5 +118,6 @@ def _write_unit(
     split, numbers = unit
     scenes = [make_scene(dataset, settings, index, split) for index in numbers]
     with rasterio.Env():
-        ids = LAYOUTS[dataset].write(scenes, root, settings)
+        LAYOUTS[dataset].write(scenes, root, settings)
+    ids = LAYOUTS[dataset].ids(split, numbers, settings)
     return [(name, split, *s.factors) for name, s in zip(ids, scenes, strict=True)]

@@ -1,7 +1,7 @@
 """Seconds of CPU time to collate every table and figure of the paper scale from made-up results.
 
 `python tests/benchmarks/bench_tables.py [--seeds 3] [--profile]`: a folder with a `metrics.json` of
-every transfer run of the scale and an `alignment.csv` of every run that a histogram shows, as large
+every transfer run of the scale and an `alignment.csv` of every run that has one, as large
 as real ones, then `decur tables` in a process of its own: for tables alone, and with the figures.
 """
 
@@ -24,8 +24,8 @@ from decur.cli import main as decur
 from decur.config import Config, load_config, pretrain_settings, transfer_settings
 from decur.experiments import (
     Experiment,
-    alignment_runs,
     chosen_experiments,
+    explain_runs,
     load_experiments,
     transfer_runs,
 )
@@ -50,9 +50,10 @@ def fill(paths: Paths, config: Config, experiments: dict[str, Experiment]) -> in
         for cell in cells:
             write_metrics(Path(paths.metrics(str(run), str(cell))), run, cell, settings, rng)
             count += 1
-    for run in alignment_runs(experiments.values(), config):
-        dim = pretrain_settings(config, run).dim
-        write_alignment(Path(paths.alignment(str(run))), dim, config.explain.batches, rng)
+    for run, kind in explain_runs(experiments.values(), config):
+        if kind == "alignment":
+            dim, batches = pretrain_settings(config, run).dim, config.explain.alignment.batches
+            write_alignment(Path(paths.explain(str(run), kind)), dim, batches, rng)
     return count
 
 

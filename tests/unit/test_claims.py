@@ -9,8 +9,8 @@ from decur.config import Config, load_config
 from decur.errors import DecurError
 from decur.experiments import (
     Experiment,
-    alignment_runs,
     chosen_experiments,
+    explain_runs,
     load_experiments,
     transfer_runs,
 )
@@ -24,7 +24,7 @@ from tests.unit.test_tables import (
     BIGEARTHNET,
     CLIP,
     DECUR,
-    HISTOGRAM,
+    GEONRW,
     RANDOM,
     config,
     put,
@@ -38,7 +38,13 @@ TABLE = {
     "rows": [RANDOM, CLIP, BARLOW, DECUR],
     "panels": [BIGEARTHNET],
 }
-ALIGNED = {"title": "Alignment", "caption": "Loss."} | HISTOGRAM
+ALIGNED = {
+    "title": "Alignment",
+    "caption": "Loss.",
+    "kind": "alignment",
+    "rows": [BARLOW, DECUR],
+    "panels": [BIGEARTHNET, GEONRW],
+}
 BETTER = {"of": "table", "higher": "DeCUR", "lower": ["Barlow Twins"], "protocols": ["linear"]}
 
 
@@ -47,7 +53,9 @@ def paths(tmp_path: Path) -> Paths:
     return Paths(str(tmp_path / "results"), "small")
 
 
-def declared(tmp_path: Path, *comparisons: dict[str, object]) -> dict[str, Experiment]:
+def declared(
+    tmp_path: Path, *comparisons: dict[str, object], aligned: dict[str, object] = ALIGNED
+) -> dict[str, Experiment]:
     """A table, an alignment histogram, and two claims: ours, and one that nothing measures."""
     claims = {
         "ours": {"text": "DeCUR is better.", "comparisons": list(comparisons)},
@@ -55,7 +63,7 @@ def declared(tmp_path: Path, *comparisons: dict[str, object]) -> dict[str, Exper
     }
     tree = {
         "table": TABLE,
-        "aligned": ALIGNED,
+        "aligned": aligned,
         "claims": {"title": "Claims", "caption": "All.", "kind": "claims", "claims": claims},
     }
     file = tmp_path / "experiments.yaml"
@@ -64,10 +72,15 @@ def declared(tmp_path: Path, *comparisons: dict[str, object]) -> dict[str, Exper
 
 
 def chosen(
-    tmp_path: Path, *comparisons: dict[str, object], names: tuple[str, ...] = ("table", "aligned")
+    tmp_path: Path,
+    *comparisons: dict[str, object],
+    names: tuple[str, ...] = ("table", "aligned"),
+    aligned: dict[str, object] = ALIGNED,
 ) -> tuple[Experiment, Config]:
     settings = config(experiments=[*names, "claims"])
-    return chosen_experiments(declared(tmp_path, *comparisons), settings)["claims"], settings
+    return chosen_experiments(declared(tmp_path, *comparisons, aligned=aligned), settings)[
+        "claims"
+    ], settings
 
 
 def put_scores(paths: Paths, method: str, *scores: float, protocol: str = "linear") -> None:
@@ -150,10 +163,23 @@ def test_alignment_losses_are_compared_by_part_of_the_embedding(tmp_path, paths)
     assert line["difference"] == pytest.approx(25)
     assert line["verdict"] == "holds"
     assert sources(claims, settings, paths) == sorted(
-        paths.alignment(str(Run("sar-optical", method, seed=seed)))
+        paths.explain(str(Run("sar-optical", method, seed=seed)), "alignment")
         for method in ("barlow-twins", "decur")
         for seed in range(3)
     )
+
+
+def test_the_overlap_of_saliency_is_compared_by_part_too(tmp_path, paths):
+    aligned = ALIGNED | {"kind": "saliency"}
+    comparison = {"of": "aligned", "higher": "DeCUR, common", "lower": ["DeCUR, unique"]}
+    claims, settings = chosen(tmp_path, comparison | {"panels": ["S1+S2"]}, aligned=aligned)
+    for seed in range(3):
+        path = Path(paths.explain(str(Run("sar-optical", "decur", seed=seed)), "saliency"))
+        path.parent.mkdir(parents=True)
+        path.write_text("sample,common,unique\n0001,0.5,0.25\n0002,0.7,0.35\n")
+    line = collate(claims, settings, paths).iloc[0]
+    assert line["difference"] == pytest.approx(30)
+    assert line["verdict"] == "holds"
 
 
 def test_the_page_says_verdicts_intervals_and_what_nothing_measures(tmp_path, paths):
@@ -232,7 +258,8 @@ def test_the_claims_ask_for_nothing_that_other_experiments_do_not(scale):
         for run, cells in transfer_runs(experiments.values(), settings).items()
         for cell in cells
     }
-    there |= {paths.alignment(str(run)) for run in alignment_runs(experiments.values(), settings)}
+    explained = explain_runs(experiments.values(), settings)
+    there |= {paths.explain(str(run), kind) for run, kind in explained}
     asked = set(sources(claims, settings, paths))
     assert asked and asked <= there
     assert all(

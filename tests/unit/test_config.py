@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from decur.config import (
+    EXPLAINERS,
     Config,
     canonical_variant,
     load_config,
@@ -16,9 +17,9 @@ from decur.config import (
 from decur.errors import DecurError
 from decur.experiments import (
     Experiment,
-    alignment_runs,
     chosen_experiments,
     entries,
+    explain_runs,
     load_experiments,
     transfer_runs,
 )
@@ -214,7 +215,9 @@ def test_experiments_share_runs():
     default = Run("rgb-dem", "decur")
     assert Cell("geonrw", "rgb+dem", "fine-tune", 1) in runs[default]
     assert Cell("geonrw", "dem", "probe") in runs[default]
-    assert set(alignment_runs(experiments.values(), config)) <= set(runs)
+    explained = explain_runs(experiments.values(), config)
+    assert {kind for _, kind in explained} == EXPLAINERS.keys()
+    assert {run for run, _ in explained} <= set(runs)
 
 
 def test_rows_of_methods_that_a_scale_leaves_out_have_no_runs(tree):

@@ -10,12 +10,12 @@ import pytest
 from safetensors import safe_open
 
 from decur.cli import main
-from decur.config import alignment_settings, parse_config, pretrain_settings, transfer_settings
+from decur.config import explain_settings, parse_config, pretrain_settings, transfer_settings
 from decur.datasets.convert import preprocess
 from decur.download.raw import download
 from decur.errors import DecurError
 from decur.experiments import Experiment
-from decur.explain.alignment import align
+from decur.explain.run import explain
 from decur.job import Job
 from decur.lineage import AS_RECORDED, CHANGED, MISSING, SAME_SIZE, changed, lineage, render
 from decur.paths import Cell, Paths, Run
@@ -68,10 +68,10 @@ PANEL = {
 }
 PANELS = [{**PANEL, "label": name, "modalities": name} for name in ("rgb", "dem")]
 EXPERIMENTS = {
-    kind: Experiment.model_validate(
-        {"title": kind, "caption": "", "kind": kind, "rows": ROWS, "panels": PANELS}
+    name: Experiment.model_validate(
+        {"title": name, "caption": "", "kind": kind, "rows": ROWS, "panels": PANELS}
     )
-    for kind in ("table", "histogram")
+    for name, kind in (("table", "table"), ("histogram", "alignment"))
 }
 
 
@@ -88,7 +88,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights = pretrain(pretrain_settings(CONFIG, RUN), shards, Path(paths.pretrain(str(RUN))))
     recipes = transfer_settings(CONFIG, RUN, CELLS)
     transfer(recipes, CELLS, weights, shards.parent, Path(paths.transfer(str(RUN))))
-    align(alignment_settings(CONFIG, RUN), weights, shards, Path(paths.alignment(str(RUN))))
+    explained = Path(paths.explain(str(RUN), "alignment"))
+    explain("alignment", explain_settings(CONFIG, RUN, "alignment"), weights, shards, explained)
     for name, experiment in EXPERIMENTS.items():
         write_experiment(name, experiment, CONFIG, paths)
     return Path(paths.root)

@@ -9,7 +9,14 @@ import pytest
 
 from decur import costs
 from decur.cli import main
-from decur.config import DatasetSettings, PretrainSettings, Recipe, Transfer, TransferSettings
+from decur.config import (
+    EXPLAINERS,
+    DatasetSettings,
+    PretrainSettings,
+    Recipe,
+    Transfer,
+    TransferSettings,
+)
 from decur.costs import Cost
 from decur.paths import Cell, Paths
 from decur.plan import as_table, estimate, plan, read_jobs
@@ -176,3 +183,28 @@ def test_what_snakemake_does_not_know_ends_in_one_line(monkeypatch, capsys, argu
 def test_planning_imports_neither_torch_nor_pandas():
     code = "import sys, decur.plan; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def explaining(kind, counts, arch="resnet50", method="decur", **recipe):
+    base = pretrain(method=method, arch=arch, dim=512, dim_common=448, splits=("train",))
+    settings = EXPLAINERS[kind](run="a/b/c/seed-0", pretrain=base, recipe=recipe)
+    return costs.explain_cost(settings, counts, 1)
+
+
+def test_explainers_cost_by_what_they_look_at():
+    counts = {"train": 5000, "test": 700}
+    seen = {
+        kind: explaining(kind, counts).gpu * 3600 * costs.TRANSFER_IMAGES
+        for kind in ("saliency", "gradcam", "spectral")
+    }
+    # Forward alone is a third of what an image costs; integrated gradients also go back.
+    assert seen["saliency"] == pytest.approx(2 * 700 / 3)
+    assert seen["gradcam"] == pytest.approx(2 * 4 / 3)
+    assert seen["spectral"] == pytest.approx(2 * 200 * 50 * 2)
+    alone = explaining("spectral", counts, method="clip").gpu
+    assert alone == pytest.approx(explaining("spectral", counts).gpu / 2)
+    assert explaining("saliency", {"train": 700}).gpu == explaining("saliency", counts).gpu
+    assert explaining("saliency", {}).unknown == {"ssl4eo-s12"}
+    assert explaining("saliency", counts, arch="tiny").gpu == 0
+    longer = explaining("tsne", counts, iterations=4000).cpu - explaining("tsne", counts).cpu
+    assert longer * 3600 == pytest.approx(costs.MOVE * 1024 * 2000 * 4)

@@ -19,17 +19,17 @@ from decur.config import Config, Method, parse_config
 from decur.errors import DecurError
 from decur.experiments import (
     Experiment,
-    alignment_runs,
     column_parts,
     entries,
     transfer_runs,
 )
-from decur.figures import STYLES, alignment_losses, bars, bins
+from decur.experiments import Kind as ExperimentKind
+from decur.figures import STYLES, bars
 from decur.latex import as_latex
 from decur.markdown import as_markdown
 from decur.paper import paper_numbers
 from decur.paths import Cell, Paths, Run
-from decur.tables import collate, outputs, results_page, side_by_side, write_experiment
+from decur.tables import KINDS, collate, outputs, results_page, side_by_side, write_experiment
 from tests.unit.test_latex import check_tabulars
 
 SCENES = {"source": "scenes", "pixels": 48, "scenes": {"train": 8, "test": 8}}
@@ -95,7 +95,6 @@ def curve(x: dict[float, str], **changes: object) -> Experiment:
     return experiment(kind="curve", x_label="share", rows=rows, panels=panels, **changes)
 
 
-HISTOGRAM = {"kind": "histogram", "rows": [BARLOW, DECUR], "panels": [BIGEARTHNET, GEONRW]}
 PROBES = {
     "panels": [
         BIGEARTHNET | PROBE | {"label": "SAR", "modalities": "sar"},
@@ -134,9 +133,10 @@ def put_decur(paths: Paths, *scores: float) -> list[Path]:
 
 def put_alignment(paths: Paths, run: Run, loss: np.ndarray) -> Path:
     """48 common and 16 unique dimensions; `loss` is `(batches, 64)`."""
-    path = Path(paths.alignment(str(run)))
+    path = Path(paths.explain(str(run), "alignment"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = ["common"] * 48 + ["unique"] * 16
+    whole = run.method != "decur"
+    part = ["all"] * 64 if whole else ["common"] * 48 + ["unique"] * 16
     frames = [
         pd.DataFrame({"batch": i, "dimension": range(64), "part": part, "loss": batch})
         for i, batch in enumerate(loss)
@@ -335,7 +335,6 @@ EXPERIMENTS = {
     "table": experiment(),
     "shares": curve({25: "common-25", 75: "common-75", 100: "common-100"}),
     "projector": curve({0: "no-projector", 32: "dim-32", 64: "dim-64"}, seeds=1),
-    "histogram": experiment(**HISTOGRAM),
     "probes": experiment(**PROBES),
 }
 
@@ -344,9 +343,6 @@ EXPERIMENTS = {
 def test_equal_results_give_identical_files(paths, name):
     wanted = EXPERIMENTS[name]
     put_all(paths, wanted, config())
-    loss = np.random.default_rng(1).uniform(0, 1.2, (2, 64))
-    for run in alignment_runs([wanted], config()):
-        put_alignment(paths, run, loss)
     made = outputs(name, wanted, paths)
     write_experiment(name, wanted, config(), paths)
     first = {path: Path(path).read_bytes() for path in made.values()}
@@ -365,21 +361,19 @@ def test_the_csv_has_four_decimals_and_every_cell(paths):
     assert line.endswith(",map_micro,80.5000,0.7071,2,3,79.4000,1.1000,")
 
 
-def test_curves_histograms_and_probes_are_drawn_and_tables_are_not(paths):
+def test_curves_and_probes_are_drawn_and_tables_are_not(paths):
     kinds = {name: outputs(name, wanted, paths).keys() for name, wanted in EXPERIMENTS.items()}
     drawn = {name for name in kinds if {"figure", "vector"} <= kinds[name]}
     assert all({"csv", "md", "tex", "json"} <= found for found in kinds.values())
-    assert drawn == {"shares", "projector", "histogram", "probes"}
+    assert drawn == {"shares", "projector", "probes"}
 
 
-@pytest.mark.parametrize("name", ["shares", "projector", "probes", "histogram"])
+@pytest.mark.parametrize("name", ["shares", "projector", "probes"])
 def test_a_figure_shows_its_results_and_is_legible_without_any(paths, name):
     wanted = EXPERIMENTS[name]
     write_experiment(name, wanted, config(), paths)
     empty = image(paths.figure(name))
     put_all(paths, wanted, config())
-    for run in alignment_runs([wanted], config()):
-        put_alignment(paths, run, np.full((1, 64), 0.15))
     write_experiment(name, wanted, config(), paths)
     full = image(paths.figure(name))
     assert min(full.shape) > 500
@@ -404,47 +398,8 @@ def test_a_single_seed_has_no_error_bar_rather_than_one_of_zero(paths):
     assert single["figure"] != zero["figure"]
 
 
-def test_the_histogram_bins_mean_losses_and_clips_what_is_above_one(paths):
-    loss = np.full((2, 64), 0.05)
-    loss[:, 48:] = [[1.6], [1.0]]
-    loss[:, 0] = [0.0, 0.3]
-    for method in ("decur", "barlow-twins"):
-        put_alignment(paths, Run("sar-optical", method), loss)
-    losses = alignment_losses(EXPERIMENTS["histogram"], config(), paths)
-    counts = bins(losses).set_index(["scenario", "row", "part", "low"])["dimensions"]
-    assert losses["scenario"].unique().tolist() == ["sar-optical"]
-    assert counts["sar-optical", "DeCUR", "common"].tolist() == [47, 1, *[0] * 8]
-    assert counts["sar-optical", "DeCUR", "unique"].tolist() == [*[0] * 9, 16]
-    assert counts["sar-optical", "Barlow Twins", "all"].tolist() == [47, 1, *[0] * 7, 16]
-    assert bins(losses).groupby("row")["share"].sum().tolist() == pytest.approx([100, 100])
-    write_experiment("histogram", EXPERIMENTS["histogram"], config(), paths)
-    text = Path(paths.table("histogram", "md")).read_text()
-    assert "| SAR-optical | DeCUR | unique | 16 | 1.300 |" in text
-    assert "| SAR-optical | DeCUR | common | 48 | 0.052 |" in text
-
-
-def test_the_histogram_takes_the_first_seed_found(paths):
-    put_alignment(paths, Run("sar-optical", "decur", seed=2), np.full((1, 64), 0.9))
-    put_alignment(paths, Run("sar-optical", "decur", seed=1), np.full((1, 64), 0.5))
-    losses = alignment_losses(EXPERIMENTS["histogram"], config(), paths)
-    assert losses["loss"].unique().tolist() == [0.5]
-
-
-@pytest.mark.parametrize("content", ["", "batch,dimension,part,loss\n", "a,b\n1,2\n", "0,1,x,nan"])
-def test_a_damaged_alignment_file_is_one_line_that_names_it(paths, content):
-    path = put_alignment(paths, Run("sar-optical", "decur"), np.full((1, 64), 0.5))
-    path.write_text(content)
-    with pytest.raises(DecurError) as caught:
-        alignment_losses(EXPERIMENTS["histogram"], config(), paths)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_single_nan_loss_is_not_averaged_away(paths):
-    loss = np.full((2, 64), 0.5)
-    loss[0, 3] = np.nan
-    put_alignment(paths, Run("sar-optical", "decur"), loss)
-    with pytest.raises(DecurError, match=r"alignment\.csv"):
-        alignment_losses(EXPERIMENTS["histogram"], config(), paths)
+def test_every_kind_of_experiment_has_its_products_and_its_page():
+    assert KINDS.keys() == set(get_args(ExperimentKind))
 
 
 def test_every_method_has_a_style_of_its_own():

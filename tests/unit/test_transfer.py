@@ -9,10 +9,9 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from decur import datasets
-from decur.config import AlignmentSettings, Recipe, Transfer, TransferSettings
+from decur.config import Recipe, Transfer, TransferSettings
 from decur.datasets import Dataset
 from decur.errors import DecurError
-from decur.explain.alignment import align, alignment_loss
 from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion
 from decur.paths import Cell
@@ -334,13 +333,6 @@ def test_common_and_unique_halves_are_equally_wide():
         split_dimensions(z, 10, "common")
 
 
-def test_aligned_dimensions_have_no_loss_and_independent_ones_one():
-    rng = torch.Generator().manual_seed(0)
-    z1, z2 = torch.randn(2, 4000, 3, generator=rng)
-    z2[:, 0] = 2 * z1[:, 0] + 1
-    torch.testing.assert_close(alignment_loss(z1, z2), torch.tensor([0.0, 1, 1]), atol=0.1, rtol=0)
-
-
 def as_dataset(monkeypatch, classes, ignore=None):
     """Make the fixture's shards a dataset of such classes."""
     facts = Dataset("pairs", "Pairs", (), "none", "none", classes=tuple(classes), ignore=ignore)
@@ -538,17 +530,6 @@ def test_the_best_epoch_is_the_first_of_the_highest_and_never_one_without_a_numb
     scores = [float("nan"), 40.0, 60.0, 60.0, 50.0]
     looks = [(e, Scores({"miou": s, "accuracy": e}, [])) for e, s in enumerate(scores, start=1)]
     assert curve(looks, "miou")["best"] == {"epoch": 3, "miou": 60, "accuracy": 3}
-
-
-def test_alignment_is_written_for_every_dimension_and_batch(shards_root, tmp_path):
-    base = pretrain_settings(method="random")
-    weights = pretrain(base, shards_root, tmp_path / "run")
-    settings = AlignmentSettings(run="r", pretrain=base, batch_size=12, batches=5)
-    align(settings, weights, shards_root, tmp_path / "alignment.csv")
-    lines = (tmp_path / "alignment.csv").read_text().splitlines()
-    assert lines[0] == "batch,dimension,part,loss"
-    assert len(lines) == 1 + 2 * 32  # two batches fit into the 24 held-out samples
-    assert sum(",common," in line for line in lines) == 2 * 24
 
 
 CMX = {

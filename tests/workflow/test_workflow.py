@@ -143,7 +143,8 @@ def test_a_wrong_config_ends_in_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_a_finished_run_has_its_tables_and_nothing_left_to_do(finished):
-    drawn = ("factors", "factors-dimensions", "fig4a", "gallery-geonrw")
+    explained = ("fig4a", "fig4b", "fig5-spectral")
+    drawn = ("factors", "factors-dimensions", "gallery-geonrw", *explained)
     assert set(tables(finished)) == {
         *(f"tables/{n}.{s}" for n in ("table1", *drawn) for s in ("csv", "md", "tex", "json")),
         *(f"figures/{name}.{suffix}" for name in drawn for suffix in ("png", "svg")),
@@ -189,9 +190,9 @@ def test_the_chain_of_a_table_reaches_the_manifests_of_its_scenes(finished):
     ("change", "reruns"),
     [
         (("transfer", "bigearthnet", "linear", "lr"), {"transfer", "table"}),
-        (("scenarios", "sar-optical", "pretrain", "lr"), {"pretrain", "transfer", "alignment"}),
+        (("scenarios", "sar-optical", "pretrain", "lr"), {"pretrain", "transfer", "explain"}),
         (("datasets", "bigearthnet", "scenes", "seed"), {"download", "preprocess", "transfer"}),
-        (("explain", "batches"), {"alignment"}),
+        (("explain", "alignment", "batches"), {"explain"}),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )

@@ -1,0 +1,56 @@
+"""Grad-CAM of common and unique dimensions: where in an image they look (figures 4b and 10)."""
+
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from decur.config import GradCam
+from decur.explain.run import Found
+from decur.explain.subject import Subject
+from decur.explain.targets import PartMeans
+from decur.models.backbone import Backbone
+
+PACKAGES = ("captum",)
+
+
+def cam_maps(subject: Subject, branch: int, x: Tensor) -> Tensor:
+    """Grad-CAM of each part at the last stage of one branch's backbone (Selvaraju et al., 2017).
+
+    Args:
+        subject: the model.
+        branch: which modality.
+        x: its images `(N, C, H, W)`.
+
+    Returns:
+        `(N, parts, h, w)`, not negative, at the size of the last stage.
+    """
+    from captum.attr import LayerGradCam
+
+    with torch.no_grad():
+        stage = cast(Backbone, subject.model.backbones[branch]).stages(x)[-1]
+    top = PartMeans(subject, branch)
+    cam = LayerGradCam(top, top.map)
+    stage.requires_grad_()
+    maps = [
+        cam.attribute(stage, target=part, relu_attributions=True)
+        for part in range(len(subject.parts))
+    ]
+    return torch.cat(maps, dim=1).detach()
+
+
+def explain(subject: Subject, recipe: GradCam) -> Found:
+    """A line a sample, modality, part and cell of its map: sample, modality, part, y, x, value."""
+    frames = []
+    for row in subject.samples(recipe.samples):
+        sample = subject.shards.index["id"].iloc[row]
+        for branch, view in enumerate(subject.views(row[None], recipe.pixels)):
+            modality = list(subject.pretrain.modalities)[branch]
+            maps = cam_maps(subject, branch, view)[0].cpu().numpy()
+            for part, found in zip(subject.parts, maps, strict=True):
+                y, x = np.indices(found.shape).reshape(2, -1)
+                place = {"sample": sample, "modality": modality, "part": part, "y": y, "x": x}
+                frames.append(pd.DataFrame({**place, "value": found.ravel()}))
+    return Found(pd.concat(frames))

@@ -1,0 +1,60 @@
+"""How far the areas that two modalities' maps highlight coincide (paper §7, figure 5 left)."""
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+from torch.nn import functional as F
+
+from decur.config import Saliency
+from decur.explain.gradcam import cam_maps
+from decur.explain.known import effects, lift
+from decur.explain.run import Found
+from decur.explain.subject import Subject
+
+PACKAGES = ("captum",)
+BATCH = 64
+
+
+def overlap(maps1: Tensor, maps2: Tensor) -> Tensor:
+    """Score of each pair of Grad-CAM maps `(..., H, W)`, 0 to 1: `(...)`.
+
+    The mean of the product of both maps' logarithms, each from 0 to 1 (released code): 0 where they
+    highlight different areas, the more, the larger the area that both do. A map that is the same
+    everywhere highlights nothing: its score is 0.
+    """
+    return (_normalised(maps1) * _normalised(maps2)).mean(dim=(-2, -1))
+
+
+def _normalised(maps: Tensor) -> Tensor:
+    logs = (maps.double() + 1e-20).log10()
+    low, high = logs.amin((-2, -1), keepdim=True), logs.amax((-2, -1), keepdim=True)
+    return (logs - low) / (high - low).where(high > low, 1)
+
+
+def enlarged(maps: Tensor, size: int) -> Tensor:
+    """Maps `(N, parts, h, w)` at the size of the views, bilinear, as in the released code."""
+    return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def explain(subject: Subject, recipe: Saliency) -> Found:
+    """A line a pair: sample, and the score of each part.
+
+    Of synthetic scenes also `<modality> <part> on <factor>`: see `decur.explain.known.lift`.
+    """
+    size = recipe.pixels or subject.pretrain.crop
+    modalities, lines = list(subject.pretrain.modalities), []
+    rows = subject.samples(recipe.samples)
+    for batch in np.split(rows, range(BATCH, len(rows), BATCH)):
+        views = subject.views(batch, recipe.pixels)
+        maps = [enlarged(cam_maps(subject, b, x), size).cpu() for b, x in enumerate(views)]
+        scores = overlap(*maps).numpy()
+        for number, row in enumerate(batch):
+            line = {"sample": subject.shards.index["id"].iloc[row]}
+            line |= dict(zip(subject.parts, scores[number].tolist(), strict=True))
+            known = effects(subject.shards, int(row))
+            for modality, found in zip(modalities, maps, strict=True):
+                for factor, effect in known.get(modality, {}).items():
+                    for part, seen in zip(subject.parts, found[number].numpy(), strict=True):
+                        line[f"{modality} {part} on {factor}"] = lift(seen, effect)
+            lines.append(line)
+    return Found(pd.DataFrame(lines))

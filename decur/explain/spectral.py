@@ -1,0 +1,80 @@
+"""How much each band counts, by integrated gradients (paper §7, figure 5 right)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from decur.config import Spectral
+from decur.explain.known import effects, lift
+from decur.explain.run import Found
+from decur.explain.subject import Subject
+from decur.explain.targets import ImagePartMeans
+
+Array = NDArray[np.floating]
+
+PACKAGES = ("captum",)
+BATCH = 8
+"""Samples at a time; each is seen at every step of the path."""
+
+
+def attributions(model: nn.Module, x: Tensor, target: int, steps: int) -> Tensor:
+    """Integrated gradients from a black image (Sundararajan et al., 2017), of the shape of `x`.
+
+    Args:
+        model: `(N, C, H, W)` -> `(N, targets)`.
+        x: images.
+        target: which output.
+        steps: points of the path.
+    """
+    from captum.attr import IntegratedGradients
+
+    gradients = IntegratedGradients(model)
+    found: Tensor = gradients.attribute(x, target=target, n_steps=steps, internal_batch_size=128)
+    return found.detach()
+
+
+def explain(subject: Subject, recipe: Spectral) -> Found:
+    """A line a modality, part and band: modality, part, band, attribution.
+
+    The attribution is the mean absolute one of a pixel. Of synthetic scenes also, for each factor
+    that the modality shows, `change_<factor>`, by how much it changes the band, in grey levels, and
+    `lift_<factor>`, how much more it does where the band counts (`decur.explain.known.lift`).
+
+    The facts tell the error of completeness: by how much the attributions of an image miss the
+    difference of the output between it and a black one, over that difference, each summed over
+    all images and parts.
+    """
+    rows, modalities = subject.samples(recipe.samples), list(subject.pretrain.modalities)
+    lines, missed, whole = [], 0.0, 0.0
+    for batch in np.split(rows, range(BATCH, len(rows), BATCH)):
+        known = [effects(subject.shards, int(row)) for row in batch]
+        for branch, (modality, x) in enumerate(zip(modalities, subject.views(batch), strict=True)):
+            model = ImagePartMeans(subject, branch)
+            with torch.no_grad():
+                differences = model(x) - model(torch.zeros_like(x))
+            whole += float(differences.abs().sum())
+            for target, part in enumerate(subject.parts):
+                found = attributions(model, x, target, recipe.steps)
+                missed += float((found.sum(dim=(1, 2, 3)) - differences[:, target]).abs().sum())
+                for maps, factors in zip(found.abs().cpu().numpy(), known, strict=True):
+                    place = {"modality": modality, "part": part}
+                    bands = {"band": subject.shards.bands(modality)}
+                    numbers = _bands(maps, factors.get(modality, {}))
+                    lines.append(pd.DataFrame({**place, **bands, **numbers}))
+    samples = pd.concat(lines).groupby(["modality", "part", "band"], sort=False)
+    facts = {"completeness_error": missed / whole if whole else 0.0}
+    return Found(samples.mean().reset_index(), facts)
+
+
+def _bands(maps: Array, factors: Mapping[str, Array]) -> dict[str, Array]:
+    """The numbers of each band of a sample: `maps` (C, H, W) of attributions, effects by factor."""
+    numbers = {"attribution": maps.mean(axis=(1, 2))}
+    for factor, effect in factors.items():
+        numbers[f"change_{factor}"] = effect.mean(axis=(1, 2))
+        pairs = zip(maps, effect[:, None], strict=True)
+        numbers[f"lift_{factor}"] = np.array([lift(one, change) for one, change in pairs])
+    return numbers

@@ -1,0 +1,124 @@
+"""What is explained: a pretrained model, and whole views of samples that it was not trained on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decur.config import ExplainSettings, PretrainSettings
+from decur.errors import DecurError
+from decur.methods import build_model, dims_common
+from decur.models.two_branch import TwoBranch
+from decur.shards import PairedShards
+from decur.transfer.data import whole_view
+from decur.transfer.predictions import evenly_spaced
+from decur.weights import read_weights
+
+IDENTITY = ("scenario", "method", "seed", "dataset", "arch", "dim", "dim_common", "modalities")
+"""Settings that weights were pretrained with and that the explained run must share."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in evaluation mode, and the shards of its pretraining dataset.
+
+    `parts` are the embedding dimensions of each name: `common` and `unique` of DeCUR, those of both
+    that it has; `all` of a method that does not part them.
+    """
+
+    model: TwoBranch
+    shards: PairedShards
+    pretrain: PretrainSettings
+    parts: Mapping[str, slice]
+    device: torch.device
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the splits that the run was not trained on; if there are none, of its own."""
+        held_out = [s for s in self.shards.card["counts"] if s not in self.pretrain.splits]
+        splits = held_out or self.pretrain.splits
+        return np.concatenate([self.shards.rows(split) for split in splits])
+
+    def samples(self, count: int | Literal["all"]) -> NDArray[np.int64]:
+        """So many rows, evenly spaced: neighbours in the shards may be neighbours on the ground."""
+        return self.rows if count == "all" else evenly_spaced(self.rows, count)
+
+    def batches(self, size: int, count: int) -> list[NDArray[np.int64]]:
+        """At most `count` batches of random rows, none twice; one smaller batch if there are few.
+
+        Raises:
+            DecurError: there is only one sample, which correlates with nothing.
+        """
+        order = np.random.default_rng(self.pretrain.seed).permutation(self.rows)
+        if len(order) < 2:
+            raise DecurError(f"{self.shards.root}: one sample is no batch; at least two are needed")
+        size = min(size, len(order))
+        return [order[i * size : (i + 1) * size] for i in range(min(count, len(order) // size))]
+
+    def views(self, rows: NDArray[np.int64], pixels: int | None = None) -> Iterator[Tensor]:
+        """Whole images of each modality as in pretraining, `(n, C, pixels, pixels)`."""
+        size = pixels or self.pretrain.crop
+        for name, preset in self.pretrain.modalities.items():
+            yield whole_view(self.shards, name, preset, rows, size).to(self.device)
+
+    @torch.no_grad()
+    def embeddings(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Of both modalities, `(n, K)` each, on the CPU."""
+        z1, z2 = (
+            self.model.embed(view, branch).cpu() for branch, view in enumerate(self.views(rows))
+        )
+        return z1, z2
+
+    def part_names(self) -> NDArray[np.str_]:
+        """The part of each dimension: `(K,)`."""
+        names = np.empty(self.model.embedding_dim, dtype="<U6")
+        for part, dimensions in self.parts.items():
+            names[dimensions] = part
+        return names
+
+
+def load_subject(
+    settings: ExplainSettings[Any], weights: Path, shards: Path, device: str = "cpu"
+) -> tuple[Subject, dict[str, Any]]:
+    """The model of a weights file with its data, and the record that lies in the file.
+
+    Raises:
+        DecurError: the weights are missing, damaged, or of another run than the settings say.
+    """
+    tensors, metadata = read_weights(weights)
+    pretrain, data = settings.pretrain, PairedShards(shards)
+    _check_run(weights, metadata, pretrain)
+    model = build_model(pretrain, data)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError:
+        raise DecurError(
+            f"{weights}: does not fit {pretrain.arch} with {pretrain.dim} dimensions on "
+            f"{data.root}; are the settings of another run?"
+        ) from None
+    parts = embedding_parts(pretrain, model.embedding_dim)
+    return Subject(model.eval().to(device), data, pretrain, parts, torch.device(device)), metadata
+
+
+def embedding_parts(pretrain: PretrainSettings, dims: int) -> dict[str, slice]:
+    """The dimensions of each part of an embedding; see `Subject`."""
+    if pretrain.method != "decur":
+        return {"all": slice(0, dims)}
+    common = dims_common(pretrain, dims)
+    parts = {"common": slice(0, common), "unique": slice(common, dims)}
+    return {part: found for part, found in parts.items() if found.start < found.stop}
+
+
+def _check_run(weights: Path, metadata: Mapping[str, Any], pretrain: PretrainSettings) -> None:
+    recorded = metadata.get("provenance", {}).get("settings", {})
+    for key, value in pretrain.model_dump(mode="json", include=set(IDENTITY)).items():
+        if key in recorded and recorded[key] != value:
+            raise DecurError(
+                f"{weights}: was pretrained with {key} {recorded[key]}, the settings say {value}; "
+                "give the weights of the run that is to be explained"
+            )

@@ -1,0 +1,74 @@
+"""t-SNE of embedding dimensions: a point is what one says of a batch (figures 1 and 9)."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decur.config import Tsne
+from decur.explain.run import Found
+from decur.explain.subject import Subject
+from decur.losses.correlation import standardise
+
+PACKAGES = ("scikit-learn",)
+
+
+def map_dimensions(
+    z1: NDArray[np.float32],
+    z2: NDArray[np.float32],
+    *,
+    perplexity: float,
+    iterations: int,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Where the dimensions of two embeddings `(N, K)` lie: `(2 K, 2)`, those of `z1` first.
+
+    Each dimension has unit length over the batch, as in the released code. The points start from
+    their first two principal components, so equal dimensions begin, and stay, together. The
+    perplexity is at most a third of the number of points less one.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    points = np.concatenate([z1, z2], axis=1).T
+    points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
+    tsne = TSNE(
+        perplexity=min(perplexity, (len(points) - 1) / 3),
+        max_iter=iterations,
+        init="pca",
+        random_state=seed,
+    )
+    with threadpool_limits(1):  # sums over threads would depend on their number
+        mapped: NDArray[np.float32] = tsne.fit_transform(points)
+    return mapped
+
+
+def explain(subject: Subject, recipe: Tsne) -> Found:
+    """A line a batch, modality and dimension: batch, modality, dimension, part, x, y.
+
+    Embeddings are batch-normalised first, as in the listing of appendix D: two dimensions are then
+    the closer the more they correlate.
+    """
+    modalities, dims = list(subject.pretrain.modalities), subject.model.embedding_dim
+    frames = []
+    for number, rows in enumerate(subject.batches(recipe.batch_size, recipe.batches)):
+        z1, z2 = (standardise(z).numpy() for z in subject.embeddings(rows))
+        mapped = map_dimensions(
+            z1,
+            z2,
+            perplexity=recipe.perplexity,
+            iterations=recipe.iterations,
+            seed=subject.pretrain.seed,
+        )
+        frames.append(
+            pd.DataFrame(
+                {
+                    "batch": number,
+                    "modality": np.repeat(modalities, dims),
+                    "dimension": np.tile(np.arange(dims), 2),
+                    "part": np.tile(subject.part_names(), 2),
+                    "x": mapped[:, 0],
+                    "y": mapped[:, 1],
+                }
+            )
+        )
+    return Found(pd.concat(frames))

@@ -1,0 +1,118 @@
+"""Histograms of the alignment of embedding dimensions, over several batches (figures 4a and 8)."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decur.config import Config
+from decur.experiments import Experiment, scenario_name
+from decur.explained.products import Explained, explained
+from decur.figures import STYLES, WIDTHS, Images, _figure, style
+from decur.pages import Result, Table, grid, page
+from decur.paths import Paths
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+EDGES = np.linspace(0, 1, 11)
+"""The ten bins of the histogram; what is above 1 counts in the last."""
+
+COLUMNS = ["scenario", "row", "part", "low", "high", "batches", "share", "share_min", "share_max"]
+
+
+def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    """Shares of dimensions by alignment loss; raises a DecurError if a file is damaged."""
+    found = explained(experiment, config, paths, ["batch", "dimension", "loss"])
+    frame = bins(found)
+    said = page(experiment, config, _body(found))
+    return Result(frame, said, partial(histogram, frame, experiment))
+
+
+def bins(found: list[Explained]) -> pd.DataFrame:
+    """Ten bins on [0, 1] for every run and part of its dimensions.
+
+    Columns: scenario, row, part, low and high (the bin), batches, and in percent of all the run's
+    dimensions share (the mean over the batches), share_min and share_max (the range).
+    """
+    frames = [pd.DataFrame(columns=COLUMNS)] if not found else []
+    for one in found:
+        for part in one.parts:
+            shares = _shares(one.frame, part)
+            columns: dict[str, Any] = {"scenario": one.scenario, "row": one.row, "part": part}
+            columns |= {"low": EDGES[:-1], "high": EDGES[1:], "batches": len(shares)}
+            columns["share"] = shares.mean(axis=0)
+            columns |= {"share_min": shares.min(axis=0), "share_max": shares.max(axis=0)}
+            frames.append(pd.DataFrame(columns))
+    return pd.concat(frames)
+
+
+def _shares(lines: pd.DataFrame, part: str) -> NDArray[np.float64]:
+    """Percent of the dimensions that are of a part and in a bin, `(batches, 10)`."""
+    shares = []
+    for _, batch in lines.groupby("batch"):
+        losses = batch["loss"][batch["part"] == part].clip(0, 1)
+        shares.append(100 * np.histogram(losses, EDGES)[0] / len(batch))
+    return np.stack(shares)
+
+
+def _body(found: list[Explained]) -> list[Table | str]:
+    lines = [["Scenario", "Method", "Dimensions", "Number", "Mean loss", "Range of batches"]]
+    for one in found:
+        for part in one.parts:
+            losses = one.frame[one.frame["part"] == part]
+            means = losses.groupby("batch")["loss"].mean()
+            spread = f"{means.min():.3f} to {means.max():.3f} ({len(means)})"
+            number = str(losses["dimension"].nunique())
+            mean = f"{means.mean():.3f}"
+            lines.append([scenario_name(one.scenario), one.row, part, number, mean, spread])
+    note = (
+        "The mean over all dimensions and batches, and from the batch with the lowest to the one "
+        "with the highest mean (in brackets: batches); one run a method, the first seed's. The "
+        "figure counts what is above 1 in its last bin; its lines are ranges over the batches."
+    )
+    return [grid(lines), note] if found else ["No alignment has been measured yet."]
+
+
+def histogram(frame: pd.DataFrame, experiment: Experiment) -> Images:
+    """A subplot a scenario: DeCUR's common and unique dimensions stacked, others as outlines."""
+    rows = {row.label: row for row in experiment.rows}
+    scenarios: list[Any] = list(frame.groupby("scenario", sort=False))
+
+    def draw(axes: list["Axes"]) -> None:
+        for a, (scenario, found) in zip(axes, scenarios, strict=True):
+            a.set(title=scenario_name(scenario), ylabel="dimensions [%]", ylim=(0, 100))
+            a.set(xlabel=f"alignment loss (last bin: ≥ {EDGES[-2]:g})")
+            below = np.zeros(len(EDGES) - 1)
+            for (label, part), counts in found.groupby(["row", "part"], sort=False):
+                share = counts["share"].to_numpy()
+                if part == "all":
+                    colour = style(rows[label]).colour
+                    a.stairs(share, EDGES, color=colour, linewidth=1.6, label=label, zorder=3)
+                    _ranges(a, counts, np.zeros_like(share), 0.5, colour)
+                else:
+                    _stack(a, share, below, part, f"{label}, {part}")
+                    _ranges(a, counts, below, 0.3 if part == "common" else 0.7, "black")
+                    below += share
+
+    return _figure(len(scenarios), WIDTHS["histogram"], draw)
+
+
+def _stack(
+    a: "Axes", share: NDArray[np.float64], below: NDArray[np.float64], part: str, label: str
+) -> None:
+    colour, _, hatch = STYLES[f"decur {part}"]
+    bar: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5}
+    a.bar(EDGES[:-1], share, np.diff(EDGES), below, align="edge", label=label, **bar)
+
+
+def _ranges(
+    a: "Axes", counts: pd.DataFrame, below: NDArray[np.float64], place: float, colour: str
+) -> None:
+    """The range over the batches, at so much of each bin; none where all batches are alike."""
+    low, high = (counts[name].to_numpy() for name in ("share_min", "share_max"))
+    x = EDGES[:-1] + place * np.diff(EDGES)
+    wide = high > low
+    a.vlines(x[wide], (below + low)[wide], (below + high)[wide], color=colour, lw=1.2, zorder=4)

@@ -1,0 +1,100 @@
+"""Histograms of how far both modalities' saliency coincides (figure 5 left), and known factors."""
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from decur.config import Config
+from decur.experiments import METRICS, Experiment, scenario_name
+from decur.explained.products import Explained, by_scenario, explained, joined
+from decur.figures import STYLES, WIDTHS, Images, _figure, style
+from decur.gallery import NAMES
+from decur.pages import Result, Table, grid, page
+from decur.paths import Paths
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+EDGES = np.linspace(0, 1, 21)
+LIFT = re.compile(r"(?P<modality>\S+) (?P<part>\S+) on (?P<factor>\S+)")
+
+
+def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    """The scores of all runs, a line a pair; raises a DecurError if a file is damaged."""
+    found = explained(experiment, config, paths, [])
+    said = page(experiment, config, _body(found))
+    return Result(joined(found, ["sample"]), said, partial(draw, found, experiment))
+
+
+def _body(found: list[Explained]) -> list[Table | str]:
+    lines = [["Scenario", "Method", "Dimensions", "Pairs", "Mean score", "Score 0 [%]"]]
+    for one in found:
+        for part in one.parts:
+            scores = one.frame[part]
+            mean = f"{scores.mean():.3f} ± {scores.std():.3f}"
+            place = [scenario_name(one.scenario), one.row, part, str(len(scores))]
+            lines.append([*place, mean, f"{100 * (scores == 0).mean():.1f}"])
+    note = (
+        "Mean ± standard deviation over the pairs of how far the areas coincide that the Grad-CAM "
+        "maps of both modalities highlight, from 0 to 1; one run a method, the first seed's. A "
+        "score is 0 where one of the two maps is empty or they share nothing."
+    )
+    body = [grid(lines), note] if found else ["Nothing has been looked at yet."]
+    return [*body, *_known(found)]
+
+
+def _known(found: list[Explained]) -> list[Table | str]:
+    """How the maps lie to what the factors of synthetic scenes change."""
+    lines = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Lift", "Maps"]]
+    for one in found:
+        for column in map(str, one.frame):
+            name = LIFT.fullmatch(column)
+            if name is None or not one.frame[column].notna().any():
+                continue
+            lifts = one.frame[column].dropna()
+            factor, modality = (
+                METRICS[name["factor"]],
+                NAMES.get(name["modality"], name["modality"]),
+            )
+            place = [scenario_name(one.scenario), one.row, modality, name["part"], factor]
+            error = lifts.std() / np.sqrt(len(lifts))
+            lines.append([*place, f"{lifts.mean():.3f} ± {error:.3f}", str(len(lifts))])
+    note = (
+        "Lift: how much more a factor changes the image where the map is salient than on average, "
+        "mean ± standard error; 1: the map has nothing to do with the factor. The change is that "
+        "between the scene and the same scene with another level of the factor. Empty maps do not "
+        "count, nor scenes where another level would change more than the factor."
+    )
+    return ["**Against the known factors**", grid(lines), note] if len(lines) > 1 else []
+
+
+def draw(found: list[Explained], experiment: Experiment) -> Images:
+    """A subplot a scenario: a histogram a part, its mean as an upright line."""
+    scenarios = list(by_scenario(found))
+    rows = {row.label: row for row in experiment.rows}
+
+    def fill(axes: "list[Axes]") -> None:
+        for a, (scenario, runs) in zip(axes, scenarios, strict=True):
+            a.set(title=scenario_name(scenario), xlabel="overlap of saliency", ylabel="pairs [%]")
+            for one in runs:
+                for part in one.parts:
+                    colour = STYLES.get(f"decur {part}", style(rows[one.row])).colour
+                    label = one.row if part == "all" else f"{one.row}, {part}"
+                    _histogram(a, one.frame[part].to_numpy(), part, colour, label)
+
+    return _figure(len(scenarios), WIDTHS["histogram"], fill)
+
+
+def _histogram(a: "Axes", scores: Any, part: str, colour: str, label: str) -> None:
+    share = 100 * np.histogram(scores, EDGES)[0] / len(scores)
+    line = "--" if part == "all" else "-"
+    if part == "unique":
+        hatch, edge = STYLES["decur unique"].hatch, "#8a6d1f"
+        filled: dict[str, Any] = {"fill": True, "hatch": hatch, "edgecolor": edge, "lw": 0.5}
+        a.stairs(share, EDGES, label=label, facecolor=colour, **filled)
+        colour, line = edge, ":"
+    else:
+        a.stairs(share, EDGES, label=label, color=colour, linewidth=1.4, linestyle=line, zorder=3)
+    a.axvline(scores.mean(), color=colour, linestyle=line, linewidth=1, zorder=2)

@@ -1,0 +1,164 @@
+"""How much each band counts, beside the paper's numbers and the known factors (figure 5 right)."""
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from decur.config import Config
+from decur.experiments import METRICS, Experiment, scenario_name
+from decur.explained.products import Explained, explained, joined
+from decur.figures import HEIGHT, STYLES, Images, stacked, style
+from decur.gallery import NAMES
+from decur.pages import Result, Table, grid, page
+from decur.paper import band_saliency
+from decur.paths import Paths
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+COLUMNS = ["modality", "part", "band", "attribution", "relative", "paper", "paper_relative"]
+FACTORS = ("common", "unique1", "unique2")
+FEWEST = 4
+"""Bands whose ranks are compared: with fewer, chance alone often gives the same order."""
+
+
+def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    """The attributions of all runs; raises a DecurError if a file is damaged."""
+    found = explained(experiment, config, paths, ["attribution"])
+    found = [one._replace(frame=beside_paper(one)) for one in found]
+    said = page(experiment, config, _body(found))
+    return Result(joined(found, COLUMNS), said, partial(draw, found, experiment), "%.4g")
+
+
+def beside_paper(one: Explained) -> pd.DataFrame:
+    """The frame with what it is relative to the largest of its modality, and the paper's numbers.
+
+    Columns relative, paper (raw) and paper_relative; NaN where the paper has no such band.
+    """
+    paper = band_saliency(scenario_name(one.scenario))
+    lines = one.frame.copy()
+    largest = lines.groupby("modality")["attribution"].transform("max")
+    lines["relative"] = lines["attribution"] / largest
+    lines["paper"] = [
+        paper.get((modality, part, band), math.nan)
+        for modality, part, band in lines[["modality", "part", "band"]].itertuples(index=False)
+    ]
+    lines["paper_relative"] = lines["paper"] / lines.groupby("modality")["paper"].transform("max")
+    return lines
+
+
+def _body(found: list[Explained]) -> list[Table | str]:
+    body: list[Table | str] = []
+    for one in found:
+        for modality, lines in one.frame.groupby("modality", sort=False):
+            table = lines.pivot(index="band", columns="part", values="relative")
+            paper = lines.pivot(index="band", columns="part", values="paper_relative")
+            quoted = [part for part in one.parts if paper[part].notna().any()]
+            rows = [["Band", *one.parts, *(f"{part}, paper" for part in quoted)]]
+            for band in dict.fromkeys(lines["band"]):
+                numbers = [*table.loc[band, one.parts], *paper.loc[band, quoted]]
+                rows.append([str(band), *(f"{number:.2f}" for number in numbers)])
+            body += [f"**{one.title}: {NAMES.get(str(modality), modality)}**", grid(rows)]
+        error = 100 * one.facts.get("completeness_error", math.nan)
+        body.append(f"The attributions miss the difference of the output by {error:.2g} %.")
+    body.append(
+        "Mean absolute integrated gradient of a pixel of the band, over the largest of the "
+        "modality, so that common and unique dimensions compare; one run a method, the first "
+        "seed's. The paper's numbers likewise, of its figure's raw values."
+    )
+    return [*body, *_known(found)] if found else ["Nothing has been looked at yet."]
+
+
+def rank_correlation(lines: pd.DataFrame, change: str) -> float:
+    """Spearman's, of the attribution and the column `change`; NaN of fewer than four bands."""
+    from scipy.stats import spearmanr
+
+    if len(lines) < FEWEST:
+        return math.nan
+    return float(spearmanr(lines["attribution"], lines[change]).statistic)
+
+
+def mean_lift(lines: pd.DataFrame, factor: str) -> float:
+    """The mean of the bands' lifts, each as much as its attribution; NaN without any."""
+    known = lines[lines[f"lift_{factor}"].notna() & (lines["attribution"] > 0)]
+    if known.empty:
+        return math.nan
+    return float(np.average(known[f"lift_{factor}"], weights=known["attribution"]))
+
+
+def _known(found: list[Explained]) -> list[Table | str]:
+    """What counts against what the factors of synthetic scenes change."""
+    rows = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Rank correlation", "Lift"]]
+    for one in found:
+        groups: Any = one.frame.groupby(["modality", "part"], sort=False)
+        for (modality, part), lines in groups:
+            for factor in FACTORS:
+                if f"change_{factor}" not in lines or lines[f"change_{factor}"].isna().any():
+                    continue
+                ranks = rank_correlation(lines, f"change_{factor}")
+                told = "–" if math.isnan(ranks) else f"{ranks:.2f}"
+                place = [scenario_name(one.scenario), one.row, NAMES.get(modality, modality), part]
+                rows.append([*place, METRICS[factor], told, f"{mean_lift(lines, factor):.3f}"])
+    note = (
+        "Rank correlation, of modalities with four bands or more: a band's attribution against the "
+        "mean change that another level of the factor makes in it. All factors change a bright "
+        "band more than a dark one, so a high number says that the bands that carry something are "
+        "found, not which of the factors is. Lift: how much more the factor changes a band where "
+        "the band counts than on average, over the bands as much as they count; 1: the "
+        "attributions have nothing to do with where the factor acts."
+    )
+    return ["**Against the known factors**", grid(rows), note] if len(rows) > 1 else []
+
+
+def draw(found: list[Explained], experiment: Experiment) -> Images:
+    """A block a run: a subplot a modality, a group of bars a band, the paper's as marks."""
+    rows = {row.label: row for row in experiment.rows}
+    bands = [one.frame.groupby("modality", sort=False)["band"].nunique() for one in found]
+    widths = [sum(counts + 1.5) for counts in bands]
+    sizes = [(0.5 + 0.34 * width, HEIGHT) for width in widths]
+
+    def block(number: int, figure: "SubFigure") -> None:
+        one = found[number]
+        figure.suptitle(one.title, fontsize=9)
+        rest = max(widths) - widths[number]  # all bars of the figure are equally wide
+        ratios = [*(bands[number] + 1.5), *([rest] if rest else [])]
+        axes = figure.subplots(1, len(ratios), squeeze=False, width_ratios=ratios, sharey=True)[0]
+        for a in axes[len(bands[number]) :]:
+            a.set_axis_off()
+        groups: Any = one.frame.groupby("modality", sort=False)
+        for a, (modality, lines) in zip(axes, groups, strict=False):
+            a.set(title=NAMES.get(modality, modality), ylim=(0, 1.05))
+            for place, part in enumerate(one.parts):
+                default = style(rows[one.row])
+                look = STYLES.get(f"decur {part}", default)
+                label = part if len(one.parts) > 1 else one.row
+                _bars(a, lines[lines["part"] == part], place, len(one.parts), look, label)
+        axes[0].set_ylabel("relative attribution")
+        named = {t: h for a in axes for h, t in zip(*a.get_legend_handles_labels(), strict=True)}
+        figure.legend(
+            list(named.values()), list(named), loc="outside lower center", ncols=4, fontsize=7
+        )
+
+    return stacked(sizes, block)
+
+
+def _bars(a: "Axes", lines: pd.DataFrame, place: int, count: int, look: Any, label: str) -> None:
+    x = np.arange(len(lines)) + (place - (count - 1) / 2) * 0.8 / count
+    bar = {"color": look.colour, "hatch": look.hatch, "edgecolor": "black", "linewidth": 0.5}
+    a.bar(x, lines["relative"], width=0.8 / count, label=label, **bar)
+    if lines["paper_relative"].notna().any():
+        mark: dict[str, Any] = {
+            "marker": "Dv"[place],
+            "color": "white",
+            "edgecolors": "black",
+            "linewidths": 0.7,
+        }
+        a.scatter(x, lines["paper_relative"], s=14, zorder=3, label=f"{label}, paper", **mark)
+    turned = len(lines) > FEWEST
+    a.set_xticks(range(len(lines)), list(lines["band"]), rotation=60 if turned else 0)
+    if max(map(len, lines["band"])) > 5 and not turned:
+        a.tick_params(axis="x", labelsize=6)

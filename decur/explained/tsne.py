@@ -1,0 +1,117 @@
+"""t-SNE of embedding dimensions: one plane a batch (figures 1 and 9)."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from decur.config import Config
+from decur.experiments import Experiment, scenario_name
+from decur.explained.products import Explained, explained, joined
+from decur.figures import Images, stacked
+from decur.pages import Result, Table, grid, page
+from decur.paths import Paths
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+COLUMNS = ["batch", "modality", "dimension", "part", "x", "y"]
+SIDE = 2.2
+"""Inches of a plane."""
+
+NEAREST = 10
+COLOURS = ("#b2182b", "#2166ac")
+"""Of the first and the second modality."""
+
+MARKERS: dict[tuple[str, int], dict[str, Any]] = {
+    ("unique", 0): {"marker": "^", "s": 9, "linewidths": 0},
+    ("unique", 1): {"marker": "o", "s": 9, "facecolors": "none", "linewidths": 0.7},
+    ("common", 0): {"marker": "x", "s": 11, "linewidths": 0.6},
+    ("common", 1): {"marker": "s", "s": 15, "facecolors": "none", "linewidths": 0.5},
+}
+"""By part and modality: where a common dimension coincides in both, a cross is in a square."""
+
+
+def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    """The planes of all runs; raises a DecurError if a file is damaged."""
+    found = explained(experiment, config, paths, ["batch", "dimension", "x", "y"])
+    said = page(experiment, config, _body(found))
+    return Result(joined(found, COLUMNS), said, partial(draw, found))
+
+
+def mixed(plane: pd.DataFrame) -> pd.Series:
+    """The share of the ten points nearest to each that are of the other modality, in percent.
+
+    `plane` are the points of one batch; the result has its index.
+    """
+    from scipy.spatial import KDTree
+
+    points = plane[["x", "y"]].to_numpy()
+    count = min(NEAREST, len(points) - 1)
+    _, nearest = KDTree(points).query(points, k=count + 1)  # one of them is the point itself
+    modality = plane["modality"].to_numpy()
+    others = (modality[nearest] != modality[:, None]).sum(axis=1)
+    return pd.Series(100 * others / count, index=plane.index)
+
+
+def _body(found: list[Explained]) -> list[Table | str]:
+    lines = [["Scenario", "Method", "Dimensions", "Number", "Near the other modality", "Batches"]]
+    for one in found:
+        planes = [plane for _, plane in one.frame.groupby("batch")]
+        near = pd.concat([mixed(plane) for plane in planes])
+        for part in one.parts:
+            share = near[one.frame["part"] == part].mean()
+            number = str(one.frame[one.frame["part"] == part]["dimension"].nunique())
+            place = [scenario_name(one.scenario), one.row]
+            lines.append([*place, part, number, f"{share:.1f}", str(len(planes))])
+    note = (
+        "Of the ten points nearest to a dimension, percent that are of the other modality: about "
+        "50 where both modalities say the same, 0 where they part. One run a method, the first "
+        "seed's. Distances between far groups, and directions, mean nothing in t-SNE."
+    )
+    return [grid(lines), note] if found else ["Nothing has been mapped yet."]
+
+
+def draw(found: list[Explained]) -> Images:
+    """A block a method: a column a scenario, a line a batch."""
+    methods = {row: [one for one in found if one.row == row] for row in _names(found)}
+    shapes = [
+        (max(one.frame["batch"].nunique() for one in runs), len(runs)) for runs in methods.values()
+    ]
+    sizes = [(SIDE * columns, SIDE * lines + 0.9) for lines, columns in shapes]
+
+    def block(number: int, part: "SubFigure") -> None:
+        name, runs = list(methods.items())[number]
+        part.suptitle(name, fontsize=9)
+        axes = part.subplots(*shapes[number], squeeze=False)
+        for a in axes.flat:
+            a.set(xticks=[], yticks=[])
+            a.grid(visible=False)
+        for column, one in zip(axes.T, runs, strict=True):
+            column[0].set_title(scenario_name(one.scenario))
+            planes = [plane for _, plane in one.frame.groupby("batch")]
+            for a, plane in zip(column, planes, strict=False):
+                a.spines[:].set_visible(True)
+                _scatter(a, plane)
+            for a in column[len(planes) :]:
+                a.set_axis_off()
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        part.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7)
+
+    return stacked(sizes, block)
+
+
+def _names(found: list[Explained]) -> list[str]:
+    return list(dict.fromkeys(one.row for one in found))
+
+
+def _scatter(a: "Axes", plane: pd.DataFrame) -> None:
+    modalities = list(dict.fromkeys(plane["modality"]))
+    for (part, number), how in MARKERS.items():
+        own = plane["modality"] == modalities[number]
+        shown = plane[own & plane["part"].isin([part, "all"] if part == "common" else [part])]
+        if len(shown):
+            colour: dict[str, Any] = {"edgecolors" if "facecolors" in how else "c": COLOURS[number]}
+            label = f"{('first', 'second')[number]} modality, {shown['part'].iloc[0]}"
+            a.scatter(shown["x"], shown["y"], label=label, **how, **colour)
