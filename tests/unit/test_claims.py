@@ -215,11 +215,14 @@ def test_a_page_without_any_result_is_legible(tmp_path, paths):
     assert check_tabulars(as_latex(page)) == 2
 
 
-def test_the_papers_suspect_numbers_are_marked(tmp_path, paths):
-    claims, settings = chosen(tmp_path, BETTER | {"higher": "CLIP", "lower": ["DeCUR"]})
+@pytest.mark.parametrize(
+    ("higher", "lower", "paper"), [("CLIP", "DeCUR", "−2.0"), ("DeCUR", "CLIP", "+2.0")]
+)
+def test_the_papers_suspect_numbers_are_marked(tmp_path, paths, higher, lower, paper):
+    claims, settings = chosen(tmp_path, BETTER | {"higher": higher, "lower": [lower]})
     settings = settings.model_copy(update={"methods": (*settings.methods, "clip")})
     text = as_markdown(claims_page(collate(claims, settings, paths), claims, settings))
-    assert "−2.0<sup>a</sup> |" in text
+    assert f"{paper}<sup>a</sup> |" in text
     assert "\n<sup>a</sup> One of the paper's two numbers is suspect" in text
 
 

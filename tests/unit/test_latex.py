@@ -73,6 +73,7 @@ def test_every_sign_is_escaped_and_can_be_read_back(text):
         ("Scale: `my_scale`.", r"Scale: \texttt{my\_scale}."),
         ("**a <sup>b</sup> 5 %**", r"\textbf{a \textsuperscript{b} 5 \%}"),
         ("–", "--"),
+        ("[0, 1]", "{[}0, 1]"),
     ],
 )
 def test_the_marks_of_a_page_become_commands(text, latex):

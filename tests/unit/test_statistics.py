@@ -62,6 +62,7 @@ def test_a_difference_is_paired_and_counts_who_is_ahead():
     assert (found.n, found.mean, found.wins) == (3, 1.0, 2)
     assert found.student == student_interval([1, -1, 3])
     assert found.bootstrap == bootstrap_interval([1, -1, 3])
+    assert paired_difference([5, 6], [4, 6]).wins == 1  # a tie is not ahead
     apart = paired_difference([10, 20, 30], [9, 19, 29])
     assert apart.student == pytest.approx((1, 1))  # what the seeds share cancels
     assert math.isnan(paired_difference([], []).mean)
