@@ -129,6 +129,15 @@ def _align(args: argparse.Namespace) -> None:
     align(settings, args.weights, args.shards, args.out)
 
 
+def _share(args: argparse.Namespace) -> None:
+    from decur.config import ShareSettings
+    from decur.explain.share import estimate
+
+    settings = _settings(ShareSettings, args.settings)
+    _device(args.threads)
+    estimate(settings, args.weights, args.shards, args.out)
+
+
 def _tables(args: argparse.Namespace) -> None:
     from decur.config import load_config
     from decur.experiments import chosen_experiments, load_experiments
@@ -252,6 +261,9 @@ def command_line() -> argparse.ArgumentParser:
     sub.add_argument("--weights", required=True, type=Path)
     sub.add_argument("--shards", required=True, type=Path, help="folder of all datasets' shards")
     sub = stage("align", _align, "Cross-modal alignment of the embedding dimensions.")
+    sub.add_argument("--weights", required=True, type=Path)
+    sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
+    sub = stage("share", _share, "Estimate the share of common dimensions from one run.")
     sub.add_argument("--weights", required=True, type=Path)
     sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
     sub = verb("tables", _tables, "Collate whatever results there are into tables and figures.")

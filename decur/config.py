@@ -429,6 +429,14 @@ class AlignmentSettings(ExplainSettings):
     pretrain: PretrainSettings
 
 
+class ShareSettings(Strict):
+    """Everything that the estimate of the share of common dimensions reads."""
+
+    run: str
+    pretrain: PretrainSettings
+    samples: Count = 2048
+
+
 def first_problem(error: ValidationError, where: str) -> str:
     """One line for the first problem of a validation: where, which key, why, what was found."""
     problem = error.errors()[0]
@@ -593,3 +601,8 @@ def alignment_settings(config: Config, run: Run) -> AlignmentSettings:
     return AlignmentSettings(
         **config.explain.model_dump(), run=str(run), pretrain=pretrain_settings(config, run)
     )
+
+
+def share_settings(config: Config, run: Run) -> ShareSettings:
+    """What the job reads that estimates the share of common dimensions from a run."""
+    return ShareSettings(run=str(run), pretrain=pretrain_settings(config, run))

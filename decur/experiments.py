@@ -90,7 +90,7 @@ class Panel(Strict):
 
 
 class Experiment(Strict):
-    """One table, curve, alignment histogram or gallery of predictions.
+    """One table, curve, alignment histogram, gallery of predictions or estimate of a share.
 
     `seeds` limits how many of the scale's it uses; `stage` is where the report shows it.
     """
@@ -98,7 +98,7 @@ class Experiment(Strict):
     title: str
     caption: str
     stage: Literal["transfer", "ablations", "explain"] = "transfer"
-    kind: Literal["table", "curve", "histogram", "gallery"] = "table"
+    kind: Literal["table", "curve", "histogram", "gallery", "share"] = "table"
     rows: tuple[Row, ...]
     panels: tuple[Panel, ...]
     x_label: str = ""
@@ -217,6 +217,19 @@ def alignment_runs(experiments: Iterable[Experiment], config: Config) -> list[Ru
         for run in entry.runs
     }
     return sorted(found)
+
+
+def share_runs(experiment: Experiment, config: Config) -> dict[Scenario, list[Run]]:
+    """By scenario the runs that a share is estimated from: those whose dimensions are all common.
+
+    Of every seed of the scale, however few `seeds` the grid has: table 4 needs these runs anyway.
+    """
+    found: dict[Scenario, set[Run]] = {}
+    if experiment.kind == "share":
+        for entry in entries(experiment.model_copy(update={"seeds": None}), config):
+            if entry.row.x == 100:
+                found.setdefault(entry.panel.scenario, set()).update(entry.runs)
+    return {scenario: sorted(runs) for scenario, runs in found.items()}
 
 
 def column_parts(column: Column) -> list[str]:

@@ -30,6 +30,7 @@ LEVELS = {
     "weights.safetensors": 6,
     "metrics.json": 10,
     "alignment.csv": 6,
+    "share.csv": 6,
 }
 """Products by their file names, and how many levels below `results/<scale>` they lie."""
 
@@ -42,6 +43,7 @@ TOLD = {
     ),
     "metrics.json": ("run",),
     "alignment.csv": ("run", "batches"),
+    "share.csv": ("run", "samples"),
 }
 """The settings that are shown of each product."""
 
@@ -112,7 +114,7 @@ def _product(path: Path) -> tuple[Path, Path]:
     if file.is_dir():
         inside = [file / name for name in ("card.json", "manifest.json")]
         file = next((found for found in inside if found.is_file()), file)
-    if file.name == "alignment.json":
+    if file.name in ("alignment.json", "share.json"):
         file = file.with_suffix(".csv")
     if not file.exists():
         raise DecurError(f"{path}: no such file; name one below the results folder")
@@ -120,6 +122,7 @@ def _product(path: Path) -> tuple[Path, Path]:
     if file.name not in LEVELS and not of_table:
         raise DecurError(
             f"{path}: is no product; name a table, a figure, metrics.json, alignment.csv, "
+            "share.csv, "
             "weights.safetensors, or a folder of shards or raw files"
         )
     parents = [*file.parents]
@@ -129,7 +132,7 @@ def _product(path: Path) -> tuple[Path, Path]:
 
 def _record_file(product: Path) -> Path:
     """The file that says where a product is from: itself, or for a table a JSON beside it."""
-    if product.name == "alignment.csv":
+    if product.name in ("alignment.csv", "share.csv"):
         return product.with_suffix(".json")
     if product.name in LEVELS:
         return product

@@ -116,6 +116,10 @@ class Paths:
         """Cross-modal alignment of every embedding dimension, as CSV."""
         return f"{self.root}/explain/{run}/alignment.csv"
 
+    def share(self, run: str) -> str:
+        """Estimates of the share of common dimensions, as CSV."""
+        return f"{self.root}/explain/{run}/share.csv"
+
     def table(self, name: str, suffix: str) -> str:
         """A finished table."""
         return f"{self.root}/tables/{name}.{suffix}"

@@ -24,6 +24,7 @@ from decur.config import (
     DatasetSettings,
     Piece,
     PretrainSettings,
+    ShareSettings,
     TransferSettings,
 )
 from decur.costs import Cost
@@ -32,7 +33,7 @@ from decur.paths import Cell
 
 S = TypeVar("S", bound=BaseModel)
 
-STAGES = ("download", "preprocess", "verify", "pretrain", "transfer", "explain", "tables")
+STAGES = ("download", "preprocess", "verify", "pretrain", "transfer", "explain", "share", "tables")
 CORES = 100_000
 """More than any job asks for: with fewer, a dry run shows fewer threads than a cluster gives."""
 
@@ -187,6 +188,9 @@ def _estimate(job: Job, settings: Mapping[str, DatasetSettings], pieces: set[str
         return costs.transfer_cost(
             _settings(TransferSettings, job), cells, by_dataset, args.threads
         )
+    if job.stage == "share":
+        shared = _settings(ShareSettings, job)
+        return costs.alignment_cost(shared.pretrain.arch, 4 * shared.samples)
     aligned = _settings(AlignmentSettings, job)
     return costs.alignment_cost(aligned.pretrain.arch, 2 * aligned.batches * aligned.batch_size)
 

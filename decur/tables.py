@@ -20,6 +20,7 @@ from decur.experiments import (
     column_parts,
     entries,
     scenario_name,
+    share_runs,
     transfer_runs,
 )
 from decur.markdown import grid, page
@@ -61,6 +62,8 @@ def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
     products = [
         paths.metrics(str(run), str(cell)) for run, cells in wanted.items() for cell in cells
     ]
+    shares = share_runs(experiment, config).values()
+    products += [paths.share(str(run)) for runs in shares for run in runs]
     if experiment.kind != "gallery":
         return products
     datasets = {cell.dataset for cells in wanted.values() for cell in cells}
@@ -73,7 +76,7 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     Raises:
         DecurError: a result file is damaged.
     """
-    from decur import figures, gallery
+    from decur import figures, gallery, shares
 
     if experiment.kind == "histogram":
         losses = figures.alignment_losses(experiment, config, paths)
@@ -83,6 +86,12 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
         blocks = gallery.collate(experiment, config, paths)
         frame, text = gallery.accuracies(blocks), gallery.markdown(blocks, experiment, config)
         draw = partial(gallery.draw, blocks)
+    elif experiment.kind == "share":
+        curves = collate(experiment, config, paths)
+        found = shares.estimates(experiment, config, paths)
+        frame = shares.compare(curves, found, experiment)
+        text = shares.markdown(frame, experiment, config)
+        draw = partial(figures.curves, curves, experiment, found)
     else:
         frame = collate(experiment, config, paths)
         text = markdown(frame, experiment, config)

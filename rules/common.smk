@@ -10,6 +10,7 @@ from decur.config import (
     alignment_settings,
     parse_config,
     pretrain_settings,
+    share_settings,
     transfer_settings,
 )
 from decur.errors import DecurError
@@ -18,6 +19,7 @@ from decur.experiments import (
     chosen_experiments,
     entries,
     load_experiments,
+    share_runs,
     transfer_runs,
 )
 from decur.paths import Cell, Paths, Run
@@ -30,7 +32,15 @@ try:
     EXPERIMENTS = chosen_experiments(load_experiments(EXPERIMENTS_FILE), CONFIG)
     TRANSFERS = transfer_runs(EXPERIMENTS.values(), CONFIG)
     ALIGNMENTS = alignment_runs(EXPERIMENTS.values(), CONFIG)
-    RUNS = sorted({*TRANSFERS, *ALIGNMENTS})
+    SHARES = sorted(
+        {
+            run
+            for experiment in EXPERIMENTS.values()
+            for runs in share_runs(experiment, CONFIG).values()
+            for run in runs
+        }
+    )
+    RUNS = sorted({*TRANSFERS, *ALIGNMENTS, *SHARES})
     SETTINGS = {str(run): pretrain_settings(CONFIG, run) for run in RUNS}
 except DecurError as error:
     raise WorkflowError(str(error))

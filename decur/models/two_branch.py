@@ -79,8 +79,12 @@ class TwoBranch(nn.Module):
 
     def embed(self, x: Tensor, branch: int) -> Tensor:
         """Embedding `(N, K)` of one view of one modality."""
+        return self.project(self.backbones[branch](x), branch)
+
+    def project(self, features: Tensor, branch: int) -> Tensor:
+        """Embedding `(N, K)` of a backbone's features."""
         projector = self.projectors[min(branch, len(self.projectors) - 1)]
-        embedding: Tensor = projector(self.heads[branch](self.backbones[branch](x)))
+        embedding: Tensor = projector(self.heads[branch](features))
         return embedding
 
     def forward(self, views: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:

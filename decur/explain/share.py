@@ -1,0 +1,220 @@
+"""An estimate of the share of common dimensions without the paper's grid search (§6, figure 3a).
+
+The grid pretrains and transfers once a share. Here one run whose dimensions are all common (variant
+`common-100`) is asked how much of what a modality repeats from one augmented view to another recurs
+in the other modality:
+
+    share = cross / sqrt(within1 * within2),
+
+Spearman's correction for attenuation (1904). What changes with the augmentation, or by chance, is
+in no term, so it counts neither as common nor as unique. Two quantities take the places of `cross`
+and `within`: the alignment of the embeddings, which the loss raises, and the number of directions
+that the backbones' features share, to which no basis matters.
+
+How many dimensions have an alignment loss (equation 7) below some threshold is no estimate: of all
+rotations of an embedding with a given mean alignment the on-diagonal loss is smallest where every
+dimension is equally aligned, so training ends near there, and all of them pass or none.
+
+The run must have its intra-modal terms: cross-modal Barlow Twins drops what is unique, so of what
+it keeps nearly all is common. And it must have learned what is common, which takes longer than what
+is unique where that is plainer: a run too short gives too low a share.
+"""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decur.config import ShareSettings
+from decur.errors import DecurError
+from decur.job import Job
+from decur.methods import build_model
+from decur.models.two_branch import TwoBranch
+from decur.provenance import file_checksum, provenance, write_json
+from decur.shards import PairedShards
+from decur.views import augment_batch, read_batch
+from decur.weights import read_weights
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+Views = tuple[Array, Array]
+
+PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm")
+BATCH = 256
+LEAST = 8
+"""Samples below which no half of them says anything about a correlation."""
+
+
+class Share(NamedTuple):
+    """How much two modalities have in common, and each with itself in another view."""
+
+    cross: float
+    within1: float
+    within2: float
+
+    @property
+    def share(self) -> float:
+        """In [0, 1]; NaN where a modality does not even repeat itself."""
+        repeated = self.within1 * self.within2
+        if self.within1 <= 0 or repeated <= 0:
+            return math.nan
+        return min(max(self.cross / math.sqrt(repeated), 0.0), 1.0)
+
+
+def aligned_share(views1: Views, views2: Views) -> Share:
+    """By the alignment of embeddings: two views `(N, K)` of either modality.
+
+    The mean correlation of a dimension with itself is the same for any rotation of both embeddings
+    whose dimensions are decorrelated. A constant dimension correlates with nothing.
+
+    Raises:
+        DecurError: the shapes differ, or there are too few samples.
+    """
+    _check(views1, views2)
+    if views1[0].shape != views2[0].shape:
+        shapes = f"{views1[0].shape} and {views2[0].shape}"
+        raise DecurError(f"embeddings must be of one shape, got {shapes}")
+    pairs = (*zip(views1, views2, strict=True), views1, views2)
+    first, second, within1, within2 = (float(_correlations(*pair).mean()) for pair in pairs)
+    return Share((first + second) / 2, within1, within2)
+
+
+def canonical_share(views1: Views, views2: Views, *, seed: int = 0) -> Share:
+    """By the directions that features share: two views `(N, d)` and `(N, e)` of either modality.
+
+    Directions are fitted to one half of the samples and correlated on the other, and the other way
+    round; the square that chance is expected to give is subtracted, so independent features give 0
+    on average. Each modality is first reduced to as many principal components as repeat best in its
+    other view, so N may be below d, and features may be constant or of low rank.
+
+    Raises:
+        DecurError: the numbers of samples differ, or there are too few.
+    """
+    _check(views1, views2)
+    halves = np.array_split(np.random.default_rng(seed).permutation(len(views1[0])), 2)
+    found = [_held_out(views1, views2, *pair) for pair in (halves, halves[::-1])]
+    return Share(*(float(value) for value in np.mean(found, axis=0)))
+
+
+def _held_out(views1: Views, views2: Views, fit: Rows, test: Rows) -> tuple[float, float, float]:
+    (a1, b1), within1 = _repeated(views1, fit, test)
+    (a2, b2), within2 = _repeated(views2, fit, test)
+    cross = (directions(a1, a2, fit, test) + directions(b1, b2, fit, test)) / 2
+    return cross, within1, within2
+
+
+def _repeated(views: Views, fit: Rows, test: Rows) -> tuple[Views, float]:
+    """Both views' first principal components, so many that most directions repeat, and how many."""
+    a, b = (_principal(x, fit) for x in views)
+    most = min(a.shape[1], b.shape[1])
+    ranks = [2**i for i in range(most.bit_length()) if 2**i < most] + [most]
+    repeated = [directions(a[:, :rank], b[:, :rank], fit, test) for rank in ranks]
+    best = int(np.argmax(repeated))
+    return (a[:, : ranks[best]], b[:, : ranks[best]]), repeated[best]
+
+
+def directions(xa: Array, xb: Array, fit: Rows, test: Rows) -> float:
+    """How many directions `(N, d)` and `(N, e)`, white on the rows `fit`, share: at most d or e.
+
+    The sum of the squared canonical correlations, each adjusted for chance (Wherry, 1931).
+    """
+    left, _, right = np.linalg.svd(xa[fit].T @ xb[fit], full_matrices=False)
+    r = _correlations(xa[test] @ left, xb[test] @ right.T)
+    n = len(test)
+    return float((1 - (1 - r**2) * (n - 1) / (n - 2)).sum())
+
+
+def _principal(x: Array, fit: Rows) -> Array:
+    """All rows in the principal components of the rows `fit`, of unit variance there: `(N, r)`."""
+    scaled = (x - x[fit].mean(0)) * _inverse(x[fit].std(0))
+    _, deviations, axes = np.linalg.svd(scaled[fit], full_matrices=False)
+    kept = deviations > 1e-6 * deviations.max(initial=1e-30)
+    return np.asarray(scaled @ axes[kept].T / deviations[kept] * math.sqrt(len(fit)))
+
+
+def _correlations(a: Array, b: Array) -> Array:
+    """Correlation of each column of `a` with that of `b`; 0 where either is constant."""
+    za, zb = ((x - x.mean(0)) * _inverse(x.std(0)) for x in (a, b))
+    return np.asarray((za * zb).mean(0))
+
+
+def _inverse(scale: Array) -> Array:
+    """1 / scale, and 0 where that is no more than rounding."""
+    tiny = 1e-7 * max(float(scale.max(initial=0)), 1e-30)
+    return np.where(scale > tiny, 1 / np.maximum(scale, tiny), 0.0)
+
+
+def _check(views1: Views, views2: Views) -> None:
+    counts = [len(x) for x in (*views1, *views2)]
+    if len(set(counts)) > 1 or counts[0] < LEAST:
+        raise DecurError(f"samples: {counts}; equally many, at least {LEAST}, are needed")
+
+
+def estimate(settings: ShareSettings, weights: Path, shards_root: Path, out: Path) -> None:
+    """Write both estimates as CSV: estimate, cross, within1, within2, share, shuffled.
+
+    From two augmented views, as in pretraining, of random samples that the run was not trained on,
+    if there are any, else of those it was trained on. `shuffled` is the share of the same samples
+    in wrong pairs, which should be 0. Where it came from is in a JSON of the same name.
+
+    Raises:
+        DecurError: weights or shards are missing or damaged, or there are too few samples.
+    """
+    job = Job()
+    shards = PairedShards(shards_root)
+    tensors, metadata = read_weights(weights)
+    model = build_model(settings.pretrain, shards)
+    model.load_state_dict(tensors)
+    features, embeddings = represent(model.eval(), settings, shards)
+    found = {
+        "alignment": (aligned_share, embeddings),
+        "canonical": (canonical_share, features),
+    }
+    lines = []
+    for name, (estimator, (views1, views2)) in found.items():
+        share = estimator(views1, views2)
+        wrong = estimator(views1, (np.roll(views2[0], 1, axis=0), np.roll(views2[1], 1, axis=0)))
+        lines.append(
+            {"estimate": name, **share._asdict(), "share": share.share, "shuffled": wrong.share}
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(lines).to_csv(out, index=False, float_format="%.6f")
+    dataset = settings.pretrain.dataset
+    inputs = {dataset: shards.card["checksum"], weights.name: file_checksum(weights)}
+    origin = provenance(settings, inputs, PACKAGES)
+    origin["pretrained"] = metadata.get("provenance", {})
+    record = {"files": {out.name: file_checksum(out)}, "provenance": origin, "job": job.record()}
+    write_json(out.with_suffix(".json"), record)
+
+
+@torch.no_grad()
+def represent(
+    model: TwoBranch, settings: ShareSettings, shards: PairedShards
+) -> tuple[tuple[Views, Views], tuple[Views, Views]]:
+    """Features and embeddings of two augmented views of either modality, `[modality][view]`."""
+    rows = _held_out_rows(settings, shards)
+    parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(4)]
+    for number, batch in enumerate(np.split(rows, range(BATCH, len(rows), BATCH))):
+        read = read_batch(shards, batch, settings.pretrain, number, 2)
+        views = augment_batch(read, settings.pretrain, torch.device("cpu"))
+        for i in range(4):
+            branch, view = divmod(i, 2)
+            features = model.backbones[branch](views[branch][view])
+            parts[i].append((features, model.project(features, branch)))
+    joined = [[torch.cat(z).double().numpy() for z in zip(*p, strict=True)] for p in parts]
+    (f1a, z1a), (f1b, z1b), (f2a, z2a), (f2b, z2b) = joined
+    return ((f1a, f1b), (f2a, f2b)), ((z1a, z1b), (z2a, z2b))
+
+
+def _held_out_rows(settings: ShareSettings, shards: PairedShards) -> Rows:
+    """Random rows of the splits that the run was not trained on; if there are none, of its own."""
+    held_out = [s for s in shards.card["counts"] if s not in settings.pretrain.splits]
+    splits = held_out or list(settings.pretrain.splits)
+    rows = np.concatenate([shards.rows(split) for split in splits])
+    order = np.random.default_rng(settings.pretrain.seed).permutation(rows)
+    return order[: settings.samples]

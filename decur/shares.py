@@ -1,0 +1,115 @@
+"""Estimates of the share of common dimensions beside the grid search that they are to save."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from decur.config import Config
+from decur.errors import DecurError
+from decur.experiments import Experiment, column_parts, share_runs
+from decur.markdown import grid, page
+from decur.paper import best_share
+from decur.paths import Paths
+
+COLUMN = ["panel", "labels", "protocol", "metric"]
+BEST, PAPER = "best of the grid", "paper's best"
+KEPT = ["scenario", *COLUMN, "source", "share", "std", "n", "score", "behind"]
+
+
+def estimates(experiment: Experiment, config: Config, paths: Paths) -> pd.DataFrame:
+    """What has been estimated so far: scenario, estimate, seed, share in percent.
+
+    Raises:
+        DecurError: a file of estimates is damaged.
+    """
+    lines = []
+    for scenario, runs in share_runs(experiment, config).items():
+        for run in runs:
+            path = Path(paths.share(str(run)))
+            if path.is_file():
+                for name, share in _read(path).items():
+                    lines.append((scenario, name, run.seed, 100 * share))
+    return pd.DataFrame(lines, columns=["scenario", "estimate", "seed", "share"])
+
+
+def _read(path: Path) -> "pd.Series[float]":
+    try:
+        return pd.read_csv(path).set_index("estimate")["share"].astype(float)
+    except (ValueError, KeyError):
+        raise DecurError(f"{path}: holds no estimates; delete it and run again") from None
+
+
+def compare(curves: pd.DataFrame, found: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """The grid, its best share, the estimates and the paper's best, by what is measured.
+
+    Args:
+        curves: the grid, as `decur.tables.collate` gives it.
+        found: the estimates, as `estimates` gives them.
+        experiment: whose panels say the scenarios.
+
+    Columns: scenario, panel, labels, protocol, metric, source (`grid` of each share tried), share
+    in percent, std (sample standard deviation) and n of its seeds, score (of ours at that share, on
+    the straight line between its neighbours in the grid), behind (the best score less this one).
+    """
+    scenarios = {panel.label: panel.scenario for panel in experiment.panels}
+    lines: list[dict[str, Any]] = []
+    for key, column in curves.groupby(COLUMN, sort=False):
+        place = dict(zip(COLUMN, key, strict=True)) | {"scenario": scenarios[str(key[0])]}
+        points = column[column["n"] > 0].sort_values("x")
+        for source, share, std, n in _sources(points, found, place["scenario"]):
+            score = _score(points, share)
+            behind = points["ours_mean"].max() - score
+            lines.append(
+                {**place, "source": source, "share": share, "std": std, "n": n}
+                | {"score": score, "behind": behind}
+            )
+    return pd.DataFrame(lines, columns=KEPT)
+
+
+def _sources(
+    points: pd.DataFrame, found: pd.DataFrame, scenario: str
+) -> list[tuple[str, float, float, int]]:
+    """What says a share: its name, the share, deviation over the seeds and their number."""
+    said = [("grid", float(x), math.nan, int(n)) for x, n in points[["x", "n"]].to_numpy()]
+    if len(points):
+        best = points.loc[points["ours_mean"].idxmax()]
+        said.append((BEST, float(best["x"]), math.nan, int(best["n"])))
+    for name, own in found[found["scenario"] == scenario].groupby("estimate", sort=False):
+        shares = own["share"].dropna()
+        if len(shares):
+            said.append((f"estimate: {name}", shares.mean(), shares.std(), len(shares)))
+    paper = best_share(scenario)
+    return said if paper is None else [*said, (PAPER, paper, math.nan, 0)]
+
+
+def _score(points: pd.DataFrame, share: float) -> float:
+    """Of ours at a share; NaN outside the grid."""
+    if points.empty:
+        return math.nan
+    x, y = points["x"].to_numpy(), points["ours_mean"].to_numpy()
+    return float(np.interp(share, x, y, left=math.nan, right=math.nan))
+
+
+def markdown(frame: pd.DataFrame, experiment: Experiment, config: Config) -> str:
+    """The comparison as a page: what says which share, and what ours score there."""
+    lines = [["Measured", "Share from", "Common [%]", "Score", "Behind the best"]]
+    for c in frame[frame["source"] != "grid"].itertuples():
+        column = (str(c.panel), float(str(c.labels)), str(c.protocol), str(c.metric))
+        spread = f" ± {c.std:.0f}" if c.n > 1 and not math.isnan(float(str(c.std))) else ""
+        numbers = [_number(value) for value in (c.score, c.behind)]
+        lines.append(
+            [", ".join(column_parts(column)), str(c.source), f"{c.share:.0f}{spread}", *numbers]
+        )
+    note = (
+        "Estimates: from the runs whose dimensions are all common, mean ± sample standard "
+        "deviation of the seeds. Score: of ours at that share, between the shares of the grid on "
+        "a straight line. –: outside the grid. A grid of one seed has noise of its own."
+    )
+    return page(experiment, config, [grid(lines), note] if len(lines) > 1 else ["No results yet."])
+
+
+def _number(value: Any) -> str:
+    return "–" if math.isnan(value) else f"{value:.1f}"
