@@ -290,7 +290,9 @@ def _parameters(settings: PretrainSettings) -> float:
     """Of both backbones and their projectors."""
     arch = _arch(settings.arch)
     width = settings.head_dim or arch.features
-    hidden, out = (512, 128) if settings.method in CONTRASTIVE else (settings.dim, settings.dim)
+    hidden, out = settings.projector_hidden or settings.dim, settings.dim
+    if settings.method in CONTRASTIVE:
+        hidden, out = 512, 128
     layers = settings.projector_layers
     projector = width * hidden + max(layers - 2, 0) * hidden**2 + hidden * out if layers else 0
     projectors = 1 if settings.projector == "shared" else 2

@@ -91,6 +91,10 @@ def test_variants_change_what_they_say(tree):
     assert settings("common-50").dim_common == 128
     assert (settings("dim-512").dim, settings("dim-512").dim_common) == (512, 384)
     assert settings("dim-512_common-25").dim_common == 128
+    wide = settings("dim-512_hidden-64_common-25")
+    assert (wide.dim, wide.dim_common, wide.projector_hidden) == (512, 128, 64)
+    assert "projector_hidden" in wide.model_dump_json()
+    assert "projector_hidden" not in settings("dim-512").model_dump_json()  # as it ever was
     assert settings("no-intra").intra is False
     assert settings("no-projector").projector_layers == 0
     assert settings("data-terramind").dataset == "terramind"
