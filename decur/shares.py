@@ -57,9 +57,10 @@ def compare(curves: pd.DataFrame, found: pd.DataFrame, experiment: Experiment) -
     scenarios = {panel.label: panel.scenario for panel in experiment.panels}
     lines: list[dict[str, Any]] = []
     for key, column in curves.groupby(COLUMN, sort=False):
-        place = dict(zip(COLUMN, key, strict=True)) | {"scenario": scenarios[str(key[0])]}
+        scenario = scenarios[str(key[0])]
+        place = {"scenario": scenario, **dict(zip(COLUMN, key, strict=True))}
         points = column[column["n"] > 0].sort_values("x")
-        for source, share, std, n in _sources(points, found, place["scenario"]):
+        for source, share, std, n in _sources(points, found, scenario):
             score = _score(points, share)
             behind = points["ours_mean"].max() - score
             lines.append(
@@ -75,7 +76,7 @@ def _sources(
     """What says a share: its name, the share, deviation over the seeds and their number."""
     said = [("grid", float(x), math.nan, int(n)) for x, n in points[["x", "n"]].to_numpy()]
     if len(points):
-        best = points.loc[points["ours_mean"].idxmax()]
+        best = points.iloc[int(points["ours_mean"].to_numpy().argmax())]
         said.append((BEST, float(best["x"]), math.nan, int(best["n"])))
     for name, own in found[found["scenario"] == scenario].groupby("estimate", sort=False):
         shares = own["share"].dropna()
@@ -96,13 +97,11 @@ def _score(points: pd.DataFrame, share: float) -> float:
 def markdown(frame: pd.DataFrame, experiment: Experiment, config: Config) -> str:
     """The comparison as a page: what says which share, and what ours score there."""
     lines = [["Measured", "Share from", "Common [%]", "Score", "Behind the best"]]
-    for c in frame[frame["source"] != "grid"].itertuples():
-        column = (str(c.panel), float(str(c.labels)), str(c.protocol), str(c.metric))
-        spread = f" ± {c.std:.0f}" if c.n > 1 and not math.isnan(float(str(c.std))) else ""
-        numbers = [_number(value) for value in (c.score, c.behind)]
-        lines.append(
-            [", ".join(column_parts(column)), str(c.source), f"{c.share:.0f}{spread}", *numbers]
-        )
+    said: list[Any] = list(frame[frame["source"] != "grid"].itertuples())
+    for c in said:
+        measured = ", ".join(column_parts((c.panel, c.labels, c.protocol, c.metric)))
+        share = f"{c.share:.0f}" + ("" if math.isnan(c.std) else f" ± {c.std:.0f}")
+        lines.append([measured, c.source, share, *map(_number, (c.score, c.behind))])
     note = (
         "Estimates: from the runs whose dimensions are all common, mean ± sample standard "
         "deviation of the seeds. Score: of ours at that share, between the shares of the grid on "

@@ -20,6 +20,7 @@ from decur.experiments import (
     chosen_experiments,
     entries,
     load_experiments,
+    share_runs,
     transfer_runs,
 )
 from decur.paths import Cell, Run
@@ -219,6 +220,18 @@ def test_experiments_share_runs():
     assert Cell("geonrw", "rgb+dem", "fine-tune", 1) in runs[default]
     assert Cell("geonrw", "dem", "probe") in runs[default]
     assert set(alignment_runs(experiments.values(), config)) <= set(runs)
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_the_estimate_of_the_share_asks_for_no_run_of_its_own(scale):
+    config = load_config(CONFIG / f"{scale}.yaml")
+    experiments = load_experiments(CONFIG / "experiments.yaml")
+    others = transfer_runs([experiments[name] for name in ("fig3a", "table4")], config)
+    wanted = experiments["share-estimate"]
+    estimated = {run for runs in share_runs(wanted, config).values() for run in runs}
+    assert len(estimated) == 2 * len(config.seeds)
+    assert {run.variant for run in estimated} == {"common-100"}
+    assert estimated | set(transfer_runs([wanted], config)) <= set(others)
 
 
 def test_rows_of_methods_that_a_scale_leaves_out_have_no_runs(tree):
