@@ -51,19 +51,21 @@ LEAST = 8
 
 
 class Share(NamedTuple):
-    """How much two modalities have in common, and each with itself in another view."""
+    """How much two modalities have in common, each has with itself in another view, and the share
+    in [0, 1] that follows; NaN where a modality does not even repeat itself."""
 
     cross: float
     within1: float
     within2: float
+    share: float
 
-    @property
-    def share(self) -> float:
-        """In [0, 1]; NaN where a modality does not even repeat itself."""
-        repeated = self.within1 * self.within2
-        if self.within1 <= 0 or repeated <= 0:
-            return math.nan
-        return min(max(self.cross / math.sqrt(repeated), 0.0), 1.0)
+
+def _corrected(cross: float, within1: float, within2: float, least: float) -> Share:
+    """The share, if both modalities repeat more than `least` of themselves."""
+    share = math.nan
+    if min(within1, within2) > least:
+        share = min(max(cross / math.sqrt(within1 * within2), 0.0), 1.0)
+    return Share(cross, within1, within2, share)
 
 
 def aligned_share(views1: Views, views2: Views) -> Share:
@@ -81,7 +83,7 @@ def aligned_share(views1: Views, views2: Views) -> Share:
         raise DecurError(f"embeddings must be of one shape, got {shapes}")
     pairs = (*zip(views1, views2, strict=True), views1, views2)
     first, second, within1, within2 = (float(_correlations(*pair).mean()) for pair in pairs)
-    return Share((first + second) / 2, within1, within2)
+    return _corrected((first + second) / 2, within1, within2, least=0.0)
 
 
 def canonical_share(views1: Views, views2: Views, *, seed: int = 0) -> Share:
@@ -90,7 +92,8 @@ def canonical_share(views1: Views, views2: Views, *, seed: int = 0) -> Share:
     Directions are fitted to one half of the samples and correlated on the other, and the other way
     round; the square that chance is expected to give is subtracted, so independent features give 0
     on average. Each modality is first reduced to as many principal components as repeat best in its
-    other view, so N may be below d, and features may be constant or of low rank.
+    other view, so N may be below d, and features may be constant or of low rank. Modalities that
+    repeat no whole direction, as random networks do, have no share.
 
     Raises:
         DecurError: the numbers of samples differ, or there are too few.
@@ -98,7 +101,8 @@ def canonical_share(views1: Views, views2: Views, *, seed: int = 0) -> Share:
     _check(views1, views2)
     halves = np.array_split(np.random.default_rng(seed).permutation(len(views1[0])), 2)
     found = [_held_out(views1, views2, *pair) for pair in (halves, halves[::-1])]
-    return Share(*(float(value) for value in np.mean(found, axis=0)))
+    cross, within1, within2 = (float(value) for value in np.mean(found, axis=0))
+    return _corrected(cross, within1, within2, least=1.0)
 
 
 def _held_out(views1: Views, views2: Views, fit: Rows, test: Rows) -> tuple[float, float, float]:
@@ -179,9 +183,7 @@ def estimate(settings: ShareSettings, weights: Path, shards_root: Path, out: Pat
     for name, (estimator, (views1, views2)) in found.items():
         share = estimator(views1, views2)
         wrong = estimator(views1, (np.roll(views2[0], 1, axis=0), np.roll(views2[1], 1, axis=0)))
-        lines.append(
-            {"estimate": name, **share._asdict(), "share": share.share, "shuffled": wrong.share}
-        )
+        lines.append({"estimate": name, **share._asdict(), "shuffled": wrong.share})
     out.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(lines).to_csv(out, index=False, float_format="%.6f")
     dataset = settings.pretrain.dataset

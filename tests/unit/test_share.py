@@ -103,6 +103,12 @@ def test_modalities_that_do_not_repeat_themselves_have_no_share(estimator):
     assert np.isnan(estimator((flat, flat), (flat, flat)).share)
 
 
+def test_without_a_direction_that_repeats_there_is_none_to_share():
+    noise = np.random.default_rng(0).normal(size=(4, N, K))
+    found = canonical_share((noise[0], noise[1]), (noise[2], noise[3]))
+    assert found.within1 < 1 and np.isnan(found.share)
+
+
 def test_views_must_be_of_the_same_samples():
     x = np.zeros((16, 4))
     with pytest.raises(DecurError, match="equally many, at least 8"):
