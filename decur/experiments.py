@@ -41,6 +41,9 @@ METRICS = {
     "unique1": "unique factor",
     "unique2": "unique factor",
 }
+ALL = 100
+"""Percent of common dimensions without decoupling."""
+
 SCENARIOS = {"sar-optical": "SAR-optical", "rgb-dem": "RGB-DEM", "rgb-depth": "RGB-depth"}
 
 Protocol = Literal["linear", "fine-tune", "cmx", "knn", "probe", "probe-common", "probe-unique"]
@@ -219,17 +222,18 @@ def alignment_runs(experiments: Iterable[Experiment], config: Config) -> list[Ru
     return sorted(found)
 
 
-def share_runs(experiment: Experiment, config: Config) -> dict[Scenario, list[Run]]:
-    """By scenario the runs that a share is estimated from: those whose dimensions are all common.
+def share_runs(experiment: Experiment, config: Config) -> list[tuple[float, Run]]:
+    """The runs that a share is estimated from: those of the grid, with the share of each (`x`).
 
-    Of every seed of the scale, however few `seeds` the grid has: table 4 needs these runs anyway.
+    Where all dimensions are common, of every seed of the scale, however few `seeds` the grid has:
+    table 4 needs these runs anyway.
     """
-    found: dict[Scenario, set[Run]] = {}
+    found: set[tuple[float, Run]] = set()
     if experiment.kind == "share":
         for entry in entries(experiment.model_copy(update={"seeds": None}), config):
-            if entry.row.x == 100:
-                found.setdefault(entry.panel.scenario, set()).update(entry.runs)
-    return {scenario: sorted(runs) for scenario, runs in found.items()}
+            x, seeds = entry.row.x or 0, experiment.seeds
+            found |= {(x, run) for run in entry.runs[: None if x == ALL else seeds]}
+    return sorted(found)
 
 
 def column_parts(column: Column) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from decur.config import Config
 from decur.errors import DecurError
-from decur.experiments import Experiment, column_parts, share_runs
+from decur.experiments import ALL, Experiment, column_parts, scenario_name, share_runs
 from decur.markdown import grid, page
 from decur.paper import best_share
 from decur.paths import Paths
@@ -20,19 +20,25 @@ KEPT = ["scenario", *COLUMN, "source", "share", "std", "n", "score", "behind"]
 
 
 def estimates(experiment: Experiment, config: Config, paths: Paths) -> pd.DataFrame:
-    """What has been estimated so far: scenario, estimate, seed, share in percent.
+    """What has been estimated so far: scenario, x, estimate, seed, share in percent.
+
+    `x` is the percentage of common dimensions of the run that an estimate is from.
 
     Raises:
         DecurError: a file of estimates is damaged.
     """
     lines = []
-    for scenario, runs in share_runs(experiment, config).items():
-        for run in runs:
-            path = Path(paths.share(str(run)))
-            if path.is_file():
-                for name, share in _read(path).items():
-                    lines.append((scenario, name, run.seed, 100 * share))
-    return pd.DataFrame(lines, columns=["scenario", "estimate", "seed", "share"])
+    for x, run in share_runs(experiment, config):
+        path = Path(paths.share(str(run)))
+        if path.is_file():
+            for name, share in _read(path).items():
+                lines.append((run.scenario, x, name, run.seed, 100 * share))
+    return pd.DataFrame(lines, columns=["scenario", "x", "estimate", "seed", "share"])
+
+
+def of_all_common(found: pd.DataFrame) -> pd.DataFrame:
+    """The estimates from runs whose dimensions are all common."""
+    return found[found["x"] == ALL]
 
 
 def _read(path: Path) -> "pd.Series[float]":
@@ -78,7 +84,8 @@ def _sources(
     if len(points):
         best = points.iloc[int(points["ours_mean"].to_numpy().argmax())]
         said.append((BEST, float(best["x"]), math.nan, int(best["n"])))
-    for name, own in found[found["scenario"] == scenario].groupby("estimate", sort=False):
+    own_scenario = of_all_common(found[found["scenario"] == scenario])
+    for name, own in own_scenario.groupby("estimate", sort=False):
         shares = own["share"].dropna()
         if len(shares):
             said.append((f"estimate: {name}", shares.mean(), shares.std(), len(shares)))
@@ -94,8 +101,11 @@ def _score(points: pd.DataFrame, share: float) -> float:
     return float(np.interp(share, x, y, left=math.nan, right=math.nan))
 
 
-def markdown(frame: pd.DataFrame, experiment: Experiment, config: Config) -> str:
-    """The comparison as a page: what says which share, and what ours score there."""
+def markdown(
+    frame: pd.DataFrame, found: pd.DataFrame, experiment: Experiment, config: Config
+) -> str:
+    """The comparison as a page: what says which share, and what ours score there; and how the
+    estimates depend on the share of the run that they are from."""
     lines = [["Measured", "Share from", "Common [%]", "Score", "Behind the best"]]
     said: list[Any] = list(frame[frame["source"] != "grid"].itertuples())
     for c in said:
@@ -107,7 +117,21 @@ def markdown(frame: pd.DataFrame, experiment: Experiment, config: Config) -> str
         "deviation of the seeds. Score: of ours at that share, between the shares of the grid on "
         "a straight line. –: outside the grid. A grid of one seed has noise of its own."
     )
-    return page(experiment, config, [grid(lines), note] if len(lines) > 1 else ["No results yet."])
+    body = [grid(lines), note] if len(lines) > 1 else ["No results yet."]
+    if len(found):
+        body += ["Estimates from runs of other shares, in percent:", grid(_by_run(found))]
+    return page(experiment, config, body)
+
+
+def _by_run(found: pd.DataFrame) -> list[list[str]]:
+    names = list(dict.fromkeys(found["estimate"]))
+    lines = [["Scenario", "Common dimensions of the run [%]", *names]]
+    means = found.groupby(["scenario", "x", "estimate"])["share"].mean()
+    for scenario, x in dict.fromkeys((s, x) for s, x, _ in means.index):
+        numbers = [means.get((scenario, x, name), math.nan) for name in names]
+        texts = ["–" if math.isnan(value) else f"{value:.0f}" for value in numbers]
+        lines.append([scenario_name(scenario), f"{x:g}", *texts])
+    return lines
 
 
 def _number(value: Any) -> str:

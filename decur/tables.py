@@ -62,8 +62,7 @@ def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
     products = [
         paths.metrics(str(run), str(cell)) for run, cells in wanted.items() for cell in cells
     ]
-    shares = share_runs(experiment, config).values()
-    products += [paths.share(str(run)) for runs in shares for run in runs]
+    products += [paths.share(str(run)) for _, run in share_runs(experiment, config)]
     if experiment.kind != "gallery":
         return products
     datasets = {cell.dataset for cells in wanted.values() for cell in cells}
@@ -90,8 +89,8 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
         curves = collate(experiment, config, paths)
         found = shares.estimates(experiment, config, paths)
         frame = shares.compare(curves, found, experiment)
-        text = shares.markdown(frame, experiment, config)
-        draw = partial(figures.curves, curves, experiment, found)
+        text = shares.markdown(frame, found, experiment, config)
+        draw = partial(figures.curves, curves, experiment, shares.of_all_common(found))
     else:
         frame = collate(experiment, config, paths)
         text = markdown(frame, experiment, config)

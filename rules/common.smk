@@ -36,8 +36,7 @@ try:
         {
             run
             for experiment in EXPERIMENTS.values()
-            for runs in share_runs(experiment, CONFIG).values()
-            for run in runs
+            for _, run in share_runs(experiment, CONFIG)
         }
     )
     RUNS = sorted({*TRANSFERS, *ALIGNMENTS, *SHARES})

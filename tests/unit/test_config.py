@@ -228,10 +228,11 @@ def test_the_estimate_of_the_share_asks_for_no_run_of_its_own(scale):
     experiments = load_experiments(CONFIG / "experiments.yaml")
     others = transfer_runs([experiments[name] for name in ("fig3a", "table4")], config)
     wanted = experiments["share-estimate"]
-    estimated = {run for runs in share_runs(wanted, config).values() for run in runs}
-    assert len(estimated) == 2 * len(config.seeds)
-    assert {run.variant for run in estimated} == {"common-100"}
-    assert estimated | set(transfer_runs([wanted], config)) <= set(others)
+    estimated = share_runs(wanted, config)
+    all_common = [run for x, run in estimated if x == 100]
+    assert len(all_common) == 2 * len(config.seeds)
+    assert {run.variant for run in all_common} == {"common-100"}
+    assert {run for _, run in estimated} | set(transfer_runs([wanted], config)) <= set(others)
 
 
 def test_rows_of_methods_that_a_scale_leaves_out_have_no_runs(tree):

@@ -152,13 +152,16 @@ def share_experiment() -> Experiment:
 
 def test_estimates_of_all_seeds_stand_beside_the_grid_of_one(tmp_path):
     paths, wanted = Paths(str(tmp_path), "small"), share_experiment()
-    runs = share_runs(wanted, config())
-    assert [str(run) for run in runs["rgb-dem"]] == [
-        f"rgb-dem/decur/common-100/seed-{seed}" for seed in range(3)
+    of_rgb_dem = [(x, str(run)) for x, run in share_runs(wanted, config()) if x > 50]
+    assert [found for found in of_rgb_dem if "rgb-dem" in found[1]] == [
+        (75, "rgb-dem/decur/default/seed-0"),
+        *((100, f"rgb-dem/decur/common-100/seed-{seed}") for seed in range(3)),
     ]
     put_all(paths, wanted, config())
-    write_estimates(paths, str(runs["rgb-dem"][0]), alignment=0.7, canonical=0.5)
-    write_estimates(paths, str(runs["rgb-dem"][1]), alignment=0.8, canonical=np.nan)
+    run = "rgb-dem/decur/common-100/seed-{}"
+    write_estimates(paths, run.format(0), alignment=0.7, canonical=0.5)
+    write_estimates(paths, run.format(1), alignment=0.8, canonical=np.nan)
+    write_estimates(paths, "rgb-dem/decur/default/seed-0", alignment=0.6, canonical=0.3)
     grid, found = collate(wanted, config(), paths), estimates(wanted, config(), paths)
     frame = compare(grid, found, wanted)
     own = frame[(frame["scenario"] == "rgb-dem") & (frame["protocol"] == "linear")]
@@ -170,8 +173,9 @@ def test_estimates_of_all_seeds_stand_beside_the_grid_of_one(tmp_path):
     assert own.loc["estimate: alignment", "score"] == pytest.approx(points[75])
     assert own.loc[BEST, "score"] == points.max() and own.loc[BEST, "behind"] == 0
     assert own.loc["estimate: canonical", "behind"] == pytest.approx(points.max() - points[50])
-    text = markdown(frame, wanted, config())
+    text = markdown(frame, found, wanted, config())
     assert "| 75 ± 7 |" in text and PAPER in text
+    assert "| RGB-DEM | 75 | 60 | 30 |" in text and "| RGB-DEM | 100 | 75 | 50 |" in text
 
 
 def test_marks_of_the_estimates_are_drawn_and_nothing_is_made_up_without_them(tmp_path):
@@ -191,7 +195,7 @@ def test_a_scale_without_results_says_so(tmp_path):
     grid, found = collate(wanted, config(), paths), estimates(wanted, config(), paths)
     frame = compare(grid, found, wanted)
     assert set(frame["source"]) <= {PAPER}
-    assert "NOT comparable" in markdown(frame, wanted, config())
+    assert "NOT comparable" in markdown(frame, found, wanted, config())
 
 
 def test_a_damaged_file_of_estimates_is_named(tmp_path):
@@ -208,5 +212,5 @@ def test_a_scenario_whose_default_is_all_common_is_estimated_from_that_run():
     wanted = Experiment.model_validate(
         share_experiment().model_dump() | {"panels": [GEONRW | {"paper": None}]}
     )
-    (run, *_) = share_runs(wanted, parse_config(tree))["rgb-dem"]
-    assert str(run) == "rgb-dem/decur/default/seed-0"
+    runs = [run for x, run in share_runs(wanted, parse_config(tree)) if x == 100]
+    assert str(runs[0]) == "rgb-dem/decur/default/seed-0"
