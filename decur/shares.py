@@ -110,7 +110,7 @@ def markdown(
     said: list[Any] = list(frame[frame["source"] != "grid"].itertuples())
     for c in said:
         measured = ", ".join(column_parts((c.panel, c.labels, c.protocol, c.metric)))
-        share = f"{c.share:.0f}" + ("" if math.isnan(c.std) else f" ± {c.std:.0f}")
+        share = f"{c.share:.1f}" + ("" if math.isnan(c.std) else f" ± {c.std:.1f}")
         lines.append([measured, c.source, share, *map(_number, (c.score, c.behind))])
     note = (
         "Estimates: from the runs whose dimensions are all common, mean ± sample standard "

@@ -15,9 +15,11 @@ How many dimensions have an alignment loss (equation 7) below some threshold is 
 rotations of an embedding with a given mean alignment the on-diagonal loss is smallest where every
 dimension is equally aligned, so training ends near there, and all of them pass or none.
 
-The run must have its intra-modal terms: cross-modal Barlow Twins drops what is unique, so of what
-it keeps nearly all is common. And it must have learned what is common, which takes longer than what
-is unique where that is plainer: a run too short gives too low a share.
+A run can tell only of what it has kept. It must have its intra-modal terms: cross-modal Barlow
+Twins drops what is unique, so of what it keeps nearly all is common. With all dimensions common it
+may drop the same, and then the share is too high; a run with unique dimensions keeps more, but its
+alignment can be no higher than its own share, so there only the directions tell. And a run that has
+not learned yet what is common gives too low a share.
 """
 
 import math

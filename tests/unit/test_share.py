@@ -174,7 +174,7 @@ def test_estimates_of_all_seeds_stand_beside_the_grid_of_one(tmp_path):
     assert own.loc[BEST, "score"] == points.max() and own.loc[BEST, "behind"] == 0
     assert own.loc["estimate: canonical", "behind"] == pytest.approx(points.max() - points[50])
     text = markdown(frame, found, wanted, config())
-    assert "| 75 ± 7 |" in text and PAPER in text
+    assert "| 75.0 ± 7.1 |" in text and PAPER in text
     assert "| RGB-DEM | 75 | 60 | 30 |" in text and "| RGB-DEM | 100 | 75 | 50 |" in text
 
 
