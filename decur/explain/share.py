@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decur.config import ShareSettings
+from decur.config import PretrainSettings, ShareSettings
 from decur.errors import DecurError
 from decur.job import Job
 from decur.methods import build_model
@@ -96,7 +96,9 @@ def canonical_share(views1: Views, views2: Views, *, seed: int = 0) -> Share:
     round; the square that chance is expected to give is subtracted, so independent features give 0
     on average. Each modality is first reduced to as many principal components as repeat best in its
     other view, so N may be below d, and features may be constant or of low rank. Modalities that
-    repeat no whole direction, as random networks do, have no share.
+    repeat no whole direction, as random networks do, have no share. Few samples, or views that
+    differ as much as they agree, lower it: what is fitted badly is found again within a modality
+    rather than across.
 
     Raises:
         DecurError: the numbers of samples differ, or there are too few.
@@ -163,11 +165,10 @@ def _check(views1: Views, views2: Views) -> None:
 
 
 def estimate(settings: ShareSettings, weights: Path, shards_root: Path, out: Path) -> None:
-    """Write both estimates as CSV: estimate, cross, within1, within2, share, shuffled.
+    """Write `estimates` as CSV; where they came from is in a JSON of the same name.
 
-    From two augmented views, as in pretraining, of random samples that the run was not trained on,
-    if there are any, else of those it was trained on. `shuffled` is the share of the same samples
-    in wrong pairs, which should be 0. Where it came from is in a JSON of the same name.
+    They are from two augmented views, as in pretraining, of random samples that the run was not
+    trained on, if there are any, else of those it was trained on.
 
     Raises:
         DecurError: weights or shards are missing or damaged, or there are too few samples.
@@ -177,18 +178,10 @@ def estimate(settings: ShareSettings, weights: Path, shards_root: Path, out: Pat
     tensors, metadata = read_weights(weights)
     model = build_model(settings.pretrain, shards)
     model.load_state_dict(tensors)
-    features, embeddings = represent(model.eval(), settings, shards)
-    found = {
-        "alignment": (aligned_share, embeddings),
-        "canonical": (canonical_share, features),
-    }
-    lines = []
-    for name, (estimator, (views1, views2)) in found.items():
-        share = estimator(views1, views2)
-        wrong = estimator(views1, (np.roll(views2[0], 1, axis=0), np.roll(views2[1], 1, axis=0)))
-        lines.append({"estimate": name, **share._asdict(), "shuffled": wrong.share})
+    rows = _held_out_rows(settings, shards)
+    found = estimates(*represent(model.eval(), settings.pretrain, shards, rows))
     out.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(lines).to_csv(out, index=False, float_format="%.6f")
+    found.to_csv(out, index=False, float_format="%.6f")
     dataset = settings.pretrain.dataset
     inputs = {dataset: shards.card["checksum"], weights.name: file_checksum(weights)}
     origin = provenance(settings, inputs, PACKAGES)
@@ -197,16 +190,33 @@ def estimate(settings: ShareSettings, weights: Path, shards_root: Path, out: Pat
     write_json(out.with_suffix(".json"), record)
 
 
+def estimates(features: tuple[Views, Views], embeddings: tuple[Views, Views]) -> pd.DataFrame:
+    """Both estimates, a line each: estimate, cross, within1, within2, share, shuffled.
+
+    `shuffled` is the share of the same samples in wrong pairs, which should be 0. Arguments are
+    `[modality][view]`, as `represent` gives them.
+    """
+    by_name = {
+        "alignment": (aligned_share, embeddings),
+        "canonical": (canonical_share, features),
+    }
+    lines = []
+    for name, (estimator, (views1, views2)) in by_name.items():
+        share = estimator(views1, views2)
+        wrong = estimator(views1, (np.roll(views2[0], 1, axis=0), np.roll(views2[1], 1, axis=0)))
+        lines.append({"estimate": name, **share._asdict(), "shuffled": wrong.share})
+    return pd.DataFrame(lines)
+
+
 @torch.no_grad()
 def represent(
-    model: TwoBranch, settings: ShareSettings, shards: PairedShards
+    model: TwoBranch, pretrain: PretrainSettings, shards: PairedShards, rows: Rows
 ) -> tuple[tuple[Views, Views], tuple[Views, Views]]:
     """Features and embeddings of two augmented views of either modality, `[modality][view]`."""
-    rows = _held_out_rows(settings, shards)
     parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(4)]
     for number, batch in enumerate(np.split(rows, range(BATCH, len(rows), BATCH))):
-        read = read_batch(shards, batch, settings.pretrain, number, 2)
-        views = augment_batch(read, settings.pretrain, torch.device("cpu"))
+        read = read_batch(shards, batch, pretrain, number, 2)
+        views = augment_batch(read, pretrain, torch.device("cpu"))
         for i in range(4):
             branch, view = divmod(i, 2)
             features = model.backbones[branch](views[branch][view])
