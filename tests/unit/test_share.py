@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from decur.cli import main
 from decur.config import PretrainSettings, ShareSettings, parse_config
 from decur.errors import DecurError
 from decur.experiments import Experiment, share_runs
@@ -123,8 +124,10 @@ def test_a_run_is_estimated_into_a_csv_with_its_origin(shards_root, tmp_path):
     recipe: PretrainSettings = pretrain_settings(epochs=1)
     weights = pretrain(recipe, shards_root, tmp_path / "run")
     asked = ShareSettings(run="sar-optical/decur/default/seed-1", pretrain=recipe)
-    for name in ("share.csv", "again.csv"):
-        estimate(asked, weights, shards_root, tmp_path / name)
+    estimate(asked, weights, shards_root, tmp_path / "again.csv")
+    where = ["--weights", str(weights), "--shards", str(shards_root)]
+    asked_for = ["--settings", asked.model_dump_json(), "--out", str(tmp_path / "share.csv")]
+    assert main(["share", *where, *asked_for]) == 0
     found = pd.read_csv(tmp_path / "share.csv", index_col="estimate")
     assert list(found.index) == ["alignment", "canonical"]
     assert list(found) == ["cross", "within1", "within2", "share", "shuffled"]
