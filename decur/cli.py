@@ -282,7 +282,7 @@ def command_line() -> argparse.ArgumentParser:
     sub.add_argument("--weights", required=True, type=Path)
     sub.add_argument("--shards", required=True, type=Path, help="folder of all datasets' shards")
     sub = stage("explain", _explain, "What the embedding dimensions of a run hold.")
-    sub.add_argument("kind", metavar="alignment|tsne|gradcam|saliency|spectral")
+    sub.add_argument("kind", metavar="alignment|tsne|gradcam|saliency|spectral|share")
     sub.add_argument("--weights", required=True, type=Path)
     sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
     sub = verb("tables", _tables, "Collate whatever results there are into tables and figures.")

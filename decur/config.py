@@ -181,6 +181,11 @@ class Pretrain(Strict):
     dim: Count = Field(8192, description="embedding dimensions")
     dim_common: Annotated[int, Field(ge=0)] = Field(7168, description="of which common")
     projector_layers: Annotated[int, Field(ge=0)] = Field(3, description="0: no projector")
+    projector_hidden: Count | None = Field(
+        None,
+        exclude_if=lambda width: width is None,  # the settings of runs without it stay the same
+        description="width of the projector's hidden layers; null: `dim`, as in the paper",
+    )
     projector: Literal["separate", "shared"] = "separate"
     head_dim: Annotated[int, Field(ge=0)] = Field(
         0,
@@ -414,6 +419,12 @@ class Spectral(Strict):
     )
 
 
+class Share(Strict):
+    """An estimate of the share of common dimensions (paper §6, figure 3a)."""
+
+    samples: Count = 2048
+
+
 class Explain(Strict):
     """How each explainer looks at a pretrained run."""
 
@@ -422,6 +433,7 @@ class Explain(Strict):
     gradcam: GradCam = GradCam()
     saliency: Saliency = Saliency()
     spectral: Spectral = Spectral()
+    share: Share = Share()
 
 
 class Config(Strict):
@@ -485,6 +497,7 @@ EXPLAINERS: dict[str, type[ExplainSettings[Any]]] = {
     "gradcam": ExplainSettings[GradCam],
     "saliency": ExplainSettings[Saliency],
     "spectral": ExplainSettings[Spectral],
+    "share": ExplainSettings[Share],
 }
 """By name the settings of each explainer: a module of `decur.explain` and one of
 `decur.explained`."""
@@ -533,10 +546,11 @@ def load_config(source: Path | str) -> Config:
 def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
     """The settings of a variant such as `dim-512_common-75`.
 
-    Parts: `dim-<K>` (keeps the share of common dimensions), `common-<percent>` (100: without
-    decoupling), `no-intra`, `no-projector` (the loss acts on the features), `official` (the
-    released code's weighting, shared projector and settings of the baselines), `data-<dataset>`,
-    `from-imagenet` (the backbones start from ImageNet weights), `large` (`arch_large`, if any).
+    Parts: `dim-<K>` (keeps the share of common dimensions), `hidden-<width>` (of the projector's
+    hidden layers; without it K), `common-<percent>` (100: without decoupling), `no-intra`,
+    `no-projector` (the loss acts on the features), `official` (the released code's weighting,
+    shared projector and settings of the baselines), `data-<dataset>`, `from-imagenet` (the
+    backbones start from ImageNet weights), `large` (`arch_large`, if any).
     ImageNet files that the run does not start from are left out of the result.
 
     Raises:
@@ -548,6 +562,8 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
         key, _, value = part.partition("-")
         if key == "dim" and value.isdigit():
             changes["dim"] = int(value)
+        elif key == "hidden" and value.isdigit():
+            changes["projector_hidden"] = int(value)
         elif key == "common" and _is_percent(value):
             share = float(value) / 100
         elif part == "no-intra":

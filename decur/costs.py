@@ -21,6 +21,7 @@ from decur.config import (
     ExplainSettings,
     PretrainSettings,
     Recipe,
+    Share,
     Spectral,
     Transfer,
     TransferSettings,
@@ -245,11 +246,14 @@ def explain_cost(settings: ExplainSettings[Any], counts: Mapping[str, int], thre
             more = Cost(cpu=moves * MOVE / HOUR)
     else:
         held_out = [count for split, count in counts.items() if split not in pretrain.splits]
-        samples = sum(held_out or counts.values()) if recipe.samples == "all" else recipe.samples
+        there = sum(held_out or counts.values())
+        samples = there if recipe.samples == "all" else recipe.samples
         if not samples:
             return Cost(unknown=frozenset({pretrain.dataset}))
         if isinstance(recipe, Spectral):
             passes = samples * recipe.steps * (2 if pretrain.method == "decur" else 1)
+        elif isinstance(recipe, Share):
+            passes = 2 * min(samples, there) * FORWARD
         else:
             passes, crop = samples * FORWARD, recipe.pixels or crop
     work = len(pretrain.modalities) * passes * _area(crop) * _arch(arch).gmac
@@ -312,7 +316,9 @@ def _parameters(settings: PretrainSettings) -> float:
     """Of both backbones and their projectors."""
     arch = _arch(settings.arch)
     width = settings.head_dim or arch.features
-    hidden, out = (512, 128) if settings.method in CONTRASTIVE else (settings.dim, settings.dim)
+    hidden, out = settings.projector_hidden or settings.dim, settings.dim
+    if settings.method in CONTRASTIVE:
+        hidden, out = 512, 128
     layers = settings.projector_layers
     projector = width * hidden + max(layers - 2, 0) * hidden**2 + hidden * out if layers else 0
     projectors = 1 if settings.projector == "shared" else 2

@@ -44,6 +44,9 @@ METRICS = {
     "alignment": "alignment loss",
     "saliency": "overlap of saliency",
 }
+ALL = 100
+"""Percent of common dimensions without decoupling."""
+
 SCENARIOS = {
     "sar-optical": "SAR-optical",
     "rgb-dem": "RGB-DEM",
@@ -57,7 +60,16 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Protocol = Literal["linear", "fine-tune", "cmx", "knn", "probe", "probe-common", "probe-unique"]
 
 Kind = Literal[
-    "table", "curve", "gallery", "claims", "alignment", "tsne", "gradcam", "saliency", "spectral"
+    "table",
+    "curve",
+    "gallery",
+    "claims",
+    "alignment",
+    "tsne",
+    "gradcam",
+    "saliency",
+    "spectral",
+    "share",
 ]
 """What an experiment shows; `decur.tables.KINDS` says what each reads and how it is written."""
 
@@ -294,8 +306,8 @@ def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run
     """Which transfer cells the tables, curves and galleries ask of each pretraining run."""
     wanted: dict[Run, set[Cell]] = {}
     for experiment in experiments:
-        if experiment.kind in EXPLAINERS:
-            continue
+        if experiment.kind in EXPLAINERS and experiment.kind != "share":
+            continue  # but the share stands beside a grid of transfers
         for entry in entries(experiment, config):
             for run in entry.runs:
                 wanted.setdefault(run, set()).add(entry.cell)
@@ -304,13 +316,27 @@ def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run
 
 def explain_runs(experiments: Iterable[Experiment], config: Config) -> list[tuple[Run, str]]:
     """The pretraining runs that experiments explain, with the explainer of each."""
-    found = {
-        (run, experiment.kind)
-        for experiment in experiments
-        if experiment.kind in EXPLAINERS
-        for entry in entries(experiment, config)
-        for run in entry.runs
-    }
+    found: set[tuple[Run, str]] = set()
+    for experiment in experiments:
+        if experiment.kind == "share":
+            found |= {(run, "share") for _, run in share_runs(experiment, config)}
+        elif experiment.kind in EXPLAINERS:
+            runs = (run for entry in entries(experiment, config) for run in entry.runs)
+            found |= {(run, experiment.kind) for run in runs}
+    return sorted(found)
+
+
+def share_runs(experiment: Experiment, config: Config) -> list[tuple[float, Run]]:
+    """The runs that a share is estimated from: those of the grid, with the share of each (`x`).
+
+    Where all dimensions are common, of every seed of the scale, however few `seeds` the grid has:
+    table 4 needs these runs anyway.
+    """
+    found: set[tuple[float, Run]] = set()
+    if experiment.kind == "share":
+        for entry in entries(experiment.model_copy(update={"seeds": None}), config):
+            x, seeds = entry.row.x or 0, experiment.seeds
+            found |= {(x, run) for run in entry.runs[: None if x == ALL else seeds]}
     return sorted(found)
 
 

@@ -42,6 +42,9 @@ STYLES = {
 }
 """By method; DeCUR's common and unique dimensions apart where only they are shown."""
 
+ESTIMATES = {"alignment": ("#0072b2", "-"), "canonical": ("#009e73", "-.")}
+"""Colour and line of the estimates of the share of common dimensions."""
+
 FORMATS = {"figure": "png", "vector": "svg"}
 """The kinds of output that show a figure, and their formats."""
 
@@ -142,10 +145,14 @@ def rendered(figure: "Figure") -> Images:
     return found
 
 
-def curves(frame: pd.DataFrame, experiment: Experiment) -> Images:
+def curves(
+    frame: pd.DataFrame, experiment: Experiment, estimates: pd.DataFrame | None = None
+) -> Images:
     """A subplot for every panel, labels, protocol and metric: mean and standard deviation over x.
 
     The best x is filled; x = 0 ("none") stands apart; a dashed line is the paper's best share.
+    Further lines are `estimates` of it (scenario, estimate, seed, share in percent): the mean and
+    range of the seeds.
     """
     columns: list[Any] = list(frame.groupby(["panel", "labels", "protocol", "metric"], sort=False))
     scenarios = {panel.label: panel.scenario for panel in experiment.panels}
@@ -158,6 +165,8 @@ def curves(frame: pd.DataFrame, experiment: Experiment) -> Images:
             _curve(a, points[points["n"] > 0])
             if of_shares:
                 _mark_share(a, best_share(scenarios[column[0]]))
+            if estimates is not None:
+                _mark_estimates(a, estimates[estimates["scenario"] == scenarios[column[0]]])
 
     return _figure(len(columns), WIDTHS["curve"], draw)
 
@@ -165,6 +174,15 @@ def curves(frame: pd.DataFrame, experiment: Experiment) -> Images:
 def _mark_share(a: "Axes", share: float | None) -> None:
     if share is not None:
         a.axvline(share, color="#808080", linestyle="--", linewidth=0.9, label="paper's best share")
+
+
+def _mark_estimates(a: "Axes", estimates: pd.DataFrame) -> None:
+    for name, found in estimates.dropna(subset="share").groupby("estimate", sort=False):
+        share, (colour, line) = found["share"], ESTIMATES[str(name)]
+        a.axvspan(share.min(), share.max(), color=colour, alpha=0.2, linewidth=0)
+        a.axvline(
+            share.mean(), color=colour, linestyle=line, linewidth=1.2, label=f"estimate: {name}"
+        )
 
 
 def _curve(a: "Axes", points: pd.DataFrame) -> None:

@@ -107,6 +107,7 @@ def build_model(settings: PretrainSettings, shards: PairedShards) -> TwoBranch:
         [len(shards.bands(name)) for name in settings.modalities],
         dim=settings.dim,
         layers=settings.projector_layers,
+        hidden=settings.projector_hidden,
         shared=settings.projector == "shared" and settings.method != "barlow-twins-single",
         contrastive=settings.method in CONTRASTIVE,
         head_dim=settings.head_dim,

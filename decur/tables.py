@@ -126,6 +126,12 @@ def _gradcam_sources(experiment: Experiment, config: Config, paths: Paths) -> li
     return [*maps, *(paths.card(dataset) for dataset in datasets)]
 
 
+def _share_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    """The grid that the estimates are to save, too."""
+    explained = _explained_sources(experiment, config, paths)
+    return [*_metrics(experiment, config, paths), *explained]
+
+
 def _explained(experiment: Experiment, config: Config, paths: Paths) -> Result:
     module = importlib.import_module(f"decur.explained.{experiment.kind}")
     result: Result = module.result(experiment, config, paths)
@@ -146,6 +152,7 @@ KINDS = {
     "claims": Kind(claims.sources, _claims),
     **dict.fromkeys(EXPLAINERS, Kind(_explained_sources, _explained)),
     "gradcam": Kind(_gradcam_sources, _explained),
+    "share": Kind(_share_sources, _explained),
 }
 
 

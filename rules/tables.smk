@@ -13,8 +13,8 @@ rule config:
         PATHS.log("tables", "config"),
     benchmark:
         PATHS.benchmark("tables", "config")
-    localrule: True
     priority: 100
+    localrule: True
     threads: 1
     resources:
         mem_mb=100,

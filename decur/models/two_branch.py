@@ -10,18 +10,25 @@ from decur.models.backbones import build_backbone
 CONTRASTIVE_DIMS = (512, 128)
 
 
-def build_projector(feature_dim: int, dim: int, layers: int) -> nn.Module:
+def build_projector(
+    feature_dim: int, dim: int, layers: int, hidden: int | None = None
+) -> nn.Module:
     """Projector of `layers` linear layers, batch norm and ReLU between them (appendix B).
 
-    No layer has a bias. Zero layers give the identity: the loss then acts on the features.
+    No layer has a bias. All but the last are `hidden` wide, by default `dim`. Zero layers give the
+    identity: the loss then acts on the features.
     """
     if layers == 0:
         return nn.Identity()
     modules: list[nn.Module] = []
-    width = feature_dim
+    width, inner = feature_dim, hidden or dim
     for _ in range(layers - 1):
-        modules += [nn.Linear(width, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(inplace=True)]
-        width = dim
+        modules += [
+            nn.Linear(width, inner, bias=False),
+            nn.BatchNorm1d(inner),
+            nn.ReLU(inplace=True),
+        ]
+        width = inner
     return nn.Sequential(*modules, nn.Linear(width, dim, bias=False))
 
 
@@ -40,7 +47,8 @@ def build_contrastive_projector(feature_dim: int) -> nn.Module:
 class TwoBranch(nn.Module):
     """Two backbones with separate projectors, or one shared projector as in the released code.
 
-    `contrastive` gives each the small projector of SimCLR and CLIP in place of `dim` and `layers`;
+    `contrastive` gives each the small projector of SimCLR and CLIP in place of `dim`, `layers` and
+    `hidden`;
     `head_dim`, if not 0, widens each backbone's features by a linear layer before its projector;
     `log_scale` starts CLIP's learnt log of the inverse temperature.
     """
@@ -52,6 +60,7 @@ class TwoBranch(nn.Module):
         *,
         dim: int,
         layers: int,
+        hidden: int | None = None,
         shared: bool = False,
         contrastive: bool = False,
         head_dim: int = 0,
@@ -68,7 +77,7 @@ class TwoBranch(nn.Module):
         self.projectors = nn.ModuleList(
             build_contrastive_projector(feature_dim)
             if contrastive
-            else build_projector(feature_dim, dim, layers)
+            else build_projector(feature_dim, dim, layers, hidden)
             for _ in range(count)
         )
         if contrastive:

@@ -21,6 +21,7 @@ from decur.experiments import (
     entries,
     explain_runs,
     load_experiments,
+    share_runs,
     transfer_runs,
 )
 from decur.paths import Cell, Run
@@ -92,6 +93,10 @@ def test_variants_change_what_they_say(tree):
     assert settings("common-50").dim_common == 128
     assert (settings("dim-512").dim, settings("dim-512").dim_common) == (512, 384)
     assert settings("dim-512_common-25").dim_common == 128
+    wide = settings("dim-512_hidden-64_common-25")
+    assert (wide.dim, wide.dim_common, wide.projector_hidden) == (512, 128, 64)
+    assert "projector_hidden" in wide.model_dump_json()
+    assert "projector_hidden" not in settings("dim-512").model_dump_json()  # as it ever was
     assert settings("no-intra").intra is False
     assert settings("no-projector").projector_layers == 0
     assert settings("data-terramind").dataset == "terramind"
@@ -218,6 +223,19 @@ def test_experiments_share_runs():
     explained = explain_runs(experiments.values(), config)
     assert {kind for _, kind in explained} == EXPLAINERS.keys()
     assert {run for run, _ in explained} <= set(runs)
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_the_estimate_of_the_share_asks_for_no_run_of_its_own(scale):
+    config = load_config(CONFIG / f"{scale}.yaml")
+    experiments = load_experiments(CONFIG / "experiments.yaml")
+    others = transfer_runs([experiments[name] for name in ("fig3a", "table4")], config)
+    wanted = experiments["share-estimate"]
+    estimated = share_runs(wanted, config)
+    all_common = [run for x, run in estimated if x == 100]
+    assert len(all_common) == 2 * len(config.seeds)
+    assert {run.variant for run in all_common} == {"common-100"}
+    assert {run for _, run in estimated} | set(transfer_runs([wanted], config)) <= set(others)
 
 
 def test_rows_of_methods_that_a_scale_leaves_out_have_no_runs(tree):

@@ -1,6 +1,8 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from decur.errors import DecurError
 from decur.losses.barlow_twins import barlow_twins_loss
@@ -303,3 +305,27 @@ def test_other_bad_input_is_refused():
         barlow_twins_loss(views[0][:1], views[1][:1])
     with pytest.raises(DecurError, match="batch of one row"):
         vicreg_loss(views[0][:1], views[1][:1])
+
+
+class Largest(TorchDispatchMode):
+    """Notes the size of the largest tensor that any operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self.elements = max(self.elements, *sizes, 0)
+        return out
+
+
+def test_no_tensor_of_the_loss_is_larger_than_the_embeddings():
+    n, k = 64, 65536
+    views = [z.requires_grad_() for z in torch.randn(4, n, k)]
+    with Largest() as largest:
+        decur_loss(*views, dim_common=k * 7 // 8)["loss"].backward()
+    assert views[0].grad is not None
+    assert n * k // 2 < largest.elements <= n * k
+    with Largest() as largest:  # it would see one
+        correlation(*torch.randn(2, 4, 256))
+    assert largest.elements == 256 * 256

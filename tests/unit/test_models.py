@@ -49,6 +49,14 @@ def test_the_projector_has_the_papers_layers_and_no_bias():
     assert isinstance(build_projector(5, 8, 0), torch.nn.Identity)
 
 
+def test_hidden_layers_of_their_own_width_leave_the_last_one_alone_wide():
+    projector = build_projector(128, 64, 3, hidden=16)
+    shapes = [tuple(p.shape) for p in projector.parameters() if p.ndim == 2]
+    assert shapes == [(16, 128), (16, 16), (64, 16)]
+    model = TwoBranch("tiny", [2, 3], dim=64, layers=3, hidden=16)
+    assert model.embed(torch.rand(4, 2, 32, 32), 0).shape == (4, model.embedding_dim) == (4, 64)
+
+
 def test_branches_are_apart_unless_the_projector_is_shared():
     for shared, count in ((False, 2), (True, 1)):
         model = TwoBranch("tiny", [2, 3], dim=16, layers=2, shared=shared)

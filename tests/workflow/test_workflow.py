@@ -71,9 +71,13 @@ def tables(folder):
         ("--configfile", HOME / "config" / "mini.yaml"),
         ("--configfile", HOME / "config" / "samples.yaml"),
         ("--configfile", HOME / "config" / "trials.yaml"),
+        (
+            "--configfile",
+            *(HOME / "config" / name for name in ("trials.yaml", "trials-share.yaml")),
+        ),
         ("--profile", HOME / "profiles" / "slurm"),
     ],
-    ids=["demo", "mini", "samples", "trials", "paper"],
+    ids=["demo", "mini", "samples", "trials", "trials-share", "paper"],
 )
 def test_every_scale_dry_runs_from_an_empty_folder_and_writes_nothing(tmp_path, arguments):
     jobs = planned(tmp_path, *arguments)

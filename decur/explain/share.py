@@ -1,0 +1,204 @@
+"""An estimate of the share of common dimensions without the paper's grid search (§6, figure 3a).
+
+The grid pretrains and transfers once a share. Here one run whose dimensions are all common (variant
+`common-100`) is asked how much of what a modality repeats from one augmented view to another recurs
+in the other modality:
+
+    share = cross / sqrt(within1 * within2),
+
+Spearman's correction for attenuation (1904). What changes with the augmentation, or by chance, is
+in no term, so it counts neither as common nor as unique. Two quantities take the places of `cross`
+and `within`: the alignment of the embeddings, which the loss raises, and the number of directions
+that the backbones' features share, to which no basis matters.
+
+How many dimensions have an alignment loss (equation 7) below some threshold is no estimate: of all
+rotations of an embedding with a given mean alignment the on-diagonal loss is smallest where every
+dimension is equally aligned, so training ends near there, and all of them pass or none.
+
+A run can tell only of what it has kept. It must have its intra-modal terms: cross-modal Barlow
+Twins drops what is unique, so of what it keeps nearly all is common. With all dimensions common it
+may drop the same, and then the share is too high; a run with unique dimensions keeps more, but its
+alignment can be no higher than its own share, so there only the directions tell. And a run that has
+not learned yet what is common gives too low a share.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decur.config import Share
+from decur.errors import DecurError
+from decur.explain.run import Found
+from decur.explain.subject import Subject
+from decur.views import augment_batch, read_batch
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+Views = tuple[Array, Array]
+
+PACKAGES = ()
+BATCH = 256
+LEAST = 8
+"""Samples below which no half of them says anything about a correlation."""
+
+
+class Estimate(NamedTuple):
+    """How much two modalities have in common, each has with itself in another view, and the share
+    in [0, 1] that follows; NaN where a modality does not even repeat itself."""
+
+    cross: float
+    within1: float
+    within2: float
+    share: float
+
+
+def _corrected(cross: float, within1: float, within2: float, least: float) -> Estimate:
+    """The share, if both modalities repeat more than `least` of themselves."""
+    share = math.nan
+    if min(within1, within2) > least:
+        share = min(max(cross / math.sqrt(within1 * within2), 0.0), 1.0)
+    return Estimate(cross, within1, within2, share)
+
+
+def aligned_share(views1: Views, views2: Views) -> Estimate:
+    """By the alignment of embeddings: two views `(N, K)` of either modality.
+
+    The mean correlation of a dimension with itself is the same for any rotation of both embeddings
+    whose dimensions are decorrelated. A constant dimension correlates with nothing. Modalities that
+    repeat less than a tenth (random networks: a twentieth) have no share.
+
+    Raises:
+        DecurError: the shapes differ, or there are too few samples.
+    """
+    _check(views1, views2)
+    if views1[0].shape != views2[0].shape:
+        shapes = f"{views1[0].shape} and {views2[0].shape}"
+        raise DecurError(f"embeddings must be of one shape, got {shapes}")
+    pairs = (*zip(views1, views2, strict=True), views1, views2)
+    first, second, within1, within2 = (float(_correlations(*pair).mean()) for pair in pairs)
+    return _corrected((first + second) / 2, within1, within2, least=0.1)
+
+
+def canonical_share(views1: Views, views2: Views, *, seed: int = 0) -> Estimate:
+    """By the directions that features share: two views `(N, d)` and `(N, e)` of either modality.
+
+    Directions are fitted to one half of the samples and correlated on the other, and the other way
+    round; the square that chance is expected to give is subtracted, so independent features give 0
+    on average. Each modality is first reduced to as many principal components as repeat best in its
+    other view, so N may be below d, and features may be constant or of low rank. Modalities that
+    repeat no whole direction, as random networks do, have no share. Few samples, or views that
+    differ as much as they agree, lower it: what is fitted badly is found again within a modality
+    rather than across.
+
+    Raises:
+        DecurError: the numbers of samples differ, or there are too few.
+    """
+    _check(views1, views2)
+    halves = np.array_split(np.random.default_rng(seed).permutation(len(views1[0])), 2)
+    found = [_held_out(views1, views2, *pair) for pair in (halves, halves[::-1])]
+    cross, within1, within2 = (float(value) for value in np.mean(found, axis=0))
+    return _corrected(cross, within1, within2, least=1.0)
+
+
+def _held_out(views1: Views, views2: Views, fit: Rows, test: Rows) -> tuple[float, float, float]:
+    (a1, b1), within1 = _repeated(views1, fit, test)
+    (a2, b2), within2 = _repeated(views2, fit, test)
+    cross = (directions(a1, a2, fit, test) + directions(b1, b2, fit, test)) / 2
+    return cross, within1, within2
+
+
+def _repeated(views: Views, fit: Rows, test: Rows) -> tuple[Views, float]:
+    """Both views' first principal components, so many that most directions repeat, and how many."""
+    a, b = (_principal(x, fit) for x in views)
+    most = min(a.shape[1], b.shape[1])
+    ranks = [2**i for i in range(most.bit_length()) if 2**i < most] + [most]
+    repeated = [directions(a[:, :rank], b[:, :rank], fit, test) for rank in ranks]
+    best = int(np.argmax(repeated))
+    return (a[:, : ranks[best]], b[:, : ranks[best]]), repeated[best]
+
+
+def directions(xa: Array, xb: Array, fit: Rows, test: Rows) -> float:
+    """How many directions `(N, d)` and `(N, e)`, white on the rows `fit`, share: at most d or e.
+
+    The sum of the squared canonical correlations, each adjusted for chance (Wherry, 1931).
+    """
+    left, _, right = np.linalg.svd(xa[fit].T @ xb[fit], full_matrices=False)
+    r = _correlations(xa[test] @ left, xb[test] @ right.T)
+    n = len(test)
+    return float((1 - (1 - r**2) * (n - 1) / (n - 2)).sum())
+
+
+def _principal(x: Array, fit: Rows) -> Array:
+    """All rows in the principal components of the rows `fit`, of unit variance there: `(N, r)`."""
+    scaled = (x - x[fit].mean(0)) * _inverse(x[fit].std(0))
+    _, deviations, axes = np.linalg.svd(scaled[fit], full_matrices=False)
+    kept = deviations > 1e-6 * deviations.max(initial=1e-30)
+    return np.asarray(scaled @ axes[kept].T / deviations[kept] * math.sqrt(len(fit)))
+
+
+def _correlations(a: Array, b: Array) -> Array:
+    """Correlation of each column of `a` with that of `b`; 0 where either is constant."""
+    za, zb = ((x - x.mean(0)) * _inverse(x.std(0)) for x in (a, b))
+    return np.asarray((za * zb).mean(0))
+
+
+def _inverse(scale: Array) -> Array:
+    """1 / scale, and 0 where that is no more than rounding."""
+    tiny = 1e-7 * max(float(scale.max(initial=0)), 1e-30)
+    return np.where(scale > tiny, 1 / np.maximum(scale, tiny), 0.0)
+
+
+def _check(views1: Views, views2: Views) -> None:
+    counts = [len(x) for x in (*views1, *views2)]
+    if len(set(counts)) > 1 or counts[0] < LEAST:
+        raise DecurError(f"samples: {counts}; equally many, at least {LEAST}, are needed")
+
+
+def explain(subject: Subject, recipe: Share) -> Found:
+    """`estimates` from two augmented views, as in pretraining, of random samples.
+
+    Raises:
+        DecurError: there are too few samples.
+    """
+    (rows,) = subject.batches(recipe.samples, 1)
+    return Found(estimates(*represent(subject, rows)))
+
+
+def estimates(features: tuple[Views, Views], embeddings: tuple[Views, Views]) -> pd.DataFrame:
+    """Both estimates, a line each: estimate, cross, within1, within2, share, shuffled.
+
+    `shuffled` is the share of the same samples in wrong pairs, which should be 0. Arguments are
+    `[modality][view]`, as `represent` gives them.
+    """
+    by_name = {
+        "alignment": (aligned_share, embeddings),
+        "canonical": (canonical_share, features),
+    }
+    lines = []
+    for name, (estimator, (views1, views2)) in by_name.items():
+        share = estimator(views1, views2)
+        wrong = estimator(views1, (np.roll(views2[0], 1, axis=0), np.roll(views2[1], 1, axis=0)))
+        lines.append({"estimate": name, **share._asdict(), "shuffled": wrong.share})
+    return pd.DataFrame(lines)
+
+
+@torch.no_grad()
+def represent(subject: Subject, rows: Rows) -> tuple[tuple[Views, Views], tuple[Views, Views]]:
+    """Features and embeddings of two augmented views of either modality, `[modality][view]`."""
+    model, pretrain = subject.model, subject.pretrain
+    parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(4)]
+    for number, batch in enumerate(np.split(rows, range(BATCH, len(rows), BATCH))):
+        read = read_batch(subject.shards, batch, pretrain, number, 2)
+        views = augment_batch(read, pretrain, subject.device)
+        for i in range(4):
+            branch, view = divmod(i, 2)
+            features = model.backbones[branch](views[branch][view])
+            parts[i].append((features, model.project(features, branch)))
+    joined = [[torch.cat(z).double().cpu().numpy() for z in zip(*p, strict=True)] for p in parts]
+    (f1a, z1a), (f1b, z1b), (f2a, z2a), (f2b, z2b) = joined
+    return ((f1a, f1b), (f2a, f2b)), ((z1a, z1b), (z2a, z2b))

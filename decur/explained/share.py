@@ -1,0 +1,151 @@
+"""Estimates of the share of common dimensions beside the grid search that they are to save."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from decur.config import Config
+from decur.errors import DecurError
+from decur.experiments import ALL, Experiment, column_parts, scenario_name, share_runs
+from decur.figures import curves
+from decur.pages import Page, Result, Table, grid, page
+from decur.paper import best_share
+from decur.paths import Paths
+from decur.tables import collate
+
+COLUMN = ["panel", "labels", "protocol", "metric"]
+BEST, PAPER = "best of the grid", "paper's best"
+KEPT = ["scenario", *COLUMN, "source", "share", "std", "n", "score", "behind"]
+
+
+def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    """The grid and the estimates beside it; raises a DecurError if a file is damaged."""
+    grid_of_shares = collate(experiment, config, paths)
+    found = estimates(experiment, config, paths)
+    frame = compare(grid_of_shares, found, experiment)
+    said = share_page(frame, found, experiment, config)
+    draw = partial(curves, grid_of_shares, experiment, of_all_common(found))
+    return Result(frame, said, draw)
+
+
+def estimates(experiment: Experiment, config: Config, paths: Paths) -> pd.DataFrame:
+    """What has been estimated so far: scenario, x, estimate, seed, share in percent.
+
+    `x` is the percentage of common dimensions of the run that an estimate is from.
+
+    Raises:
+        DecurError: a file of estimates is damaged.
+    """
+    lines = []
+    for x, run in share_runs(experiment, config):
+        path = Path(paths.explain(str(run), "share"))
+        if path.is_file():
+            for name, share in _read(path).items():
+                lines.append((run.scenario, x, name, run.seed, 100 * share))
+    return pd.DataFrame(lines, columns=["scenario", "x", "estimate", "seed", "share"])
+
+
+def of_all_common(found: pd.DataFrame) -> pd.DataFrame:
+    """The estimates from runs whose dimensions are all common."""
+    return found[found["x"] == ALL]
+
+
+def _read(path: Path) -> "pd.Series[float]":
+    try:
+        return pd.read_csv(path).set_index("estimate")["share"].astype(float)
+    except (ValueError, KeyError):
+        raise DecurError(f"{path}: holds no estimates; delete it and run again") from None
+
+
+def compare(curves: pd.DataFrame, found: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """The grid, its best share, the estimates and the paper's best, by what is measured.
+
+    Args:
+        curves: the grid, as `decur.tables.collate` gives it.
+        found: the estimates, as `estimates` gives them.
+        experiment: whose panels say the scenarios.
+
+    Columns: scenario, panel, labels, protocol, metric, source (`grid` of each share tried), share
+    in percent, std (sample standard deviation) and n of its seeds, score (of ours at that share, on
+    the straight line between its neighbours in the grid), behind (the best score less this one).
+    """
+    scenarios = {panel.label: panel.scenario for panel in experiment.panels}
+    lines: list[dict[str, Any]] = []
+    for key, column in curves.groupby(COLUMN, sort=False):
+        scenario = scenarios[str(key[0])]
+        place = {"scenario": scenario, **dict(zip(COLUMN, key, strict=True))}
+        points = column[column["n"] > 0].sort_values("x")
+        for source, share, std, n in _sources(points, found, scenario):
+            score = _score(points, share)
+            behind = points["ours_mean"].max() - score
+            lines.append(
+                {**place, "source": source, "share": share, "std": std, "n": n}
+                | {"score": score, "behind": behind}
+            )
+    return pd.DataFrame(lines, columns=KEPT)
+
+
+def _sources(
+    points: pd.DataFrame, found: pd.DataFrame, scenario: str
+) -> list[tuple[str, float, float, int]]:
+    """What says a share: its name, the share, deviation over the seeds and their number."""
+    said = [("grid", float(x), math.nan, int(n)) for x, n in points[["x", "n"]].to_numpy()]
+    if len(points):
+        best = points.iloc[int(points["ours_mean"].to_numpy().argmax())]
+        said.append((BEST, float(best["x"]), math.nan, int(best["n"])))
+    own_scenario = of_all_common(found[found["scenario"] == scenario])
+    for name, own in own_scenario.groupby("estimate", sort=False):
+        shares = own["share"].dropna()
+        if len(shares):
+            said.append((f"estimate: {name}", shares.mean(), shares.std(), len(shares)))
+    paper = best_share(scenario)
+    return said if paper is None else [*said, (PAPER, paper, math.nan, 0)]
+
+
+def _score(points: pd.DataFrame, share: float) -> float:
+    """Of ours at a share; NaN outside the grid."""
+    if points.empty:
+        return math.nan
+    x, y = points["x"].to_numpy(), points["ours_mean"].to_numpy()
+    return float(np.interp(share, x, y, left=math.nan, right=math.nan))
+
+
+def share_page(
+    frame: pd.DataFrame, found: pd.DataFrame, experiment: Experiment, config: Config
+) -> Page:
+    """The comparison as a page: what says which share, and what ours score there; and how the
+    estimates depend on the share of the run that they are from."""
+    lines = [["Measured", "Share from", "Common [%]", "Score", "Behind the best"]]
+    said: list[Any] = list(frame[frame["source"] != "grid"].itertuples())
+    for c in said:
+        measured = ", ".join(column_parts((c.panel, c.labels, c.protocol, c.metric)))
+        share = f"{c.share:.1f}" + ("" if math.isnan(c.std) else f" ± {c.std:.1f}")
+        lines.append([measured, c.source, share, *map(_number, (c.score, c.behind))])
+    note = (
+        "Estimates: from the runs whose dimensions are all common, mean ± sample standard "
+        "deviation of the seeds. Score: of ours at that share, between the shares of the grid on "
+        "a straight line. –: outside the grid. A grid of one seed has noise of its own."
+    )
+    body: list[Table | str] = [grid(lines), note] if len(lines) > 1 else ["No results yet."]
+    if len(found):
+        body += ["Estimates from runs of other shares, in percent:", grid(_by_run(found))]
+    return page(experiment, config, body)
+
+
+def _by_run(found: pd.DataFrame) -> list[list[str]]:
+    names = list(dict.fromkeys(found["estimate"]))
+    lines = [["Scenario", "Common dimensions of the run [%]", *names]]
+    means = found.groupby(["scenario", "x", "estimate"])["share"].mean()
+    for scenario, x in dict.fromkeys((s, x) for s, x, _ in means.index):
+        numbers = [means.get((scenario, x, name), math.nan) for name in names]
+        texts = ["–" if math.isnan(value) else f"{value:.0f}" for value in numbers]
+        lines.append([scenario_name(scenario), f"{x:g}", *texts])
+    return lines
+
+
+def _number(value: Any) -> str:
+    return "–" if math.isnan(value) else f"{value:.1f}"
