@@ -43,7 +43,8 @@ for name, experiment in EXPERIMENTS.items():
         input:
             sources(experiment, CONFIG, PATHS),
             # All of both; `entries` below says when the part that a table reads has changed.
-            settings=ancient([PATHS.config(), PATHS.experiments()]),
+            config=ancient(PATHS.config()),
+            experiments=ancient(PATHS.experiments()),
         output:
             **{
                 kind: report(
@@ -68,7 +69,7 @@ for name, experiment in EXPERIMENTS.items():
             runtime=10,
         params:
             entries=digest([experiment, entries(experiment, CONFIG)]),
-            results=PATHS.root,
+            results=subpath(input.config, parent=True),
             name=name,
             title=experiment.title,
             caption=experiment.caption,
