@@ -77,7 +77,7 @@ LINES = {
 }
 
 
-@pytest.mark.parametrize("kind", EXPLAINERS)
+@pytest.mark.parametrize("kind", COLUMNS)
 def test_every_explainer_writes_a_table_and_a_record_the_same_each_time(
     kind, trained, shards_root, tmp_path
 ):
