@@ -84,7 +84,7 @@ def style(row: Row) -> Style:
     return STYLES[row.method or "random"]
 
 
-def _figure(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> Images:
+def subplots(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> Images:
     """`count` subplots in a row, filled by `draw`, with one legend below."""
     import matplotlib.style
     from matplotlib.figure import Figure
@@ -168,7 +168,7 @@ def curves(
             if estimates is not None:
                 _mark_estimates(a, estimates[estimates["scenario"] == scenarios[column[0]]])
 
-    return _figure(len(columns), WIDTHS["curve"], draw)
+    return subplots(len(columns), WIDTHS["curve"], draw)
 
 
 def _mark_share(a: "Axes", share: float | None) -> None:
@@ -225,7 +225,7 @@ def bars(frame: pd.DataFrame, experiment: Experiment) -> Images:
                 ours = cells[cells["row"] == row.label].set_index("panel").reindex(panels)
                 _bar_series(a, ours, row, number, len(rows))
 
-    return _figure(len(metrics), WIDTHS["bars"], draw)
+    return subplots(len(metrics), WIDTHS["bars"], draw)
 
 
 def _bar_series(a: "Axes", ours: pd.DataFrame, row: Row, number: int, count: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from decur.config import Config
+from decur.config import Config, Scenario
 from decur.experiments import Experiment, scenario_name
 from decur.files import write_atomically
 from decur.markdown import as_table
@@ -91,13 +91,18 @@ def _results(
     experiments: Mapping[str, Experiment], config: Config, paths: Paths
 ) -> Iterator[tuple[str, list[str]]]:
     """Each section that an experiment is shown in, scenarios first, and its parts."""
-    scenarios = dict.fromkeys(scenario_name(scenario) for scenario in config.scenarios)
-    for section in [*scenarios, SEVERAL, *STAGES.values()]:
+    learnt: dict[str, list[str]] = {}
+    for scenario in config.scenarios:
+        learnt.setdefault(scenario_name(scenario), []).append(
+            how_it_learned(scenario, config, paths)
+        )
+    for section in [*learnt, SEVERAL, *STAGES.values()]:
         found = [
             shown(name, outputs(name, experiment, paths))
             for name, experiment in experiments.items()
             if section_of(experiment, config) == section
         ]
+        found += learnt.get(section, [])
         if found:
             yield section, found
 
@@ -117,6 +122,24 @@ def shown(name: str, made: Mapping[str, str]) -> str:
     return "\n".join([*parts, f'<p class="small">{" ".join(links)}</p>'])
 
 
+def how_it_learned(scenario: Scenario, config: Config, paths: Paths) -> str:
+    """The learning curves of a scenario's pretraining, as HTML; empty before there are any."""
+    from decur import learning
+
+    logs = learning.logs(scenario, config, paths)
+    if not logs:
+        return ""
+    address = _address(learning.draw(logs)["figure"], "png")
+    note = (
+        f"Scenario `{scenario}`, the first seed's default runs. Loss: smoothed, so that methods "
+        "compare, over that of the first step. Alignment: the mean correlation of a dimension with "
+        "the same of the other modality. Effective rank: of how many directions the embeddings of "
+        "a batch make use, which falls where they collapse."
+    )
+    image = f'<img alt="learning curves of {html.escape(scenario)}" src="{address}">'
+    return "\n".join(["<h3>Learning curves</h3>", image, _html(note)])
+
+
 def _html(markdown: str) -> str:
     """Markdown as HTML; tables may scroll sideways."""
     from markdown import markdown as convert
@@ -128,9 +151,12 @@ def _html(markdown: str) -> str:
 
 
 def _inline(path: Path) -> str:
-    """A file as a `data:` address."""
-    content = base64.b64encode(path.read_bytes()).decode()
-    return f"data:{TYPES[path.suffix[1:]]};base64,{content}"
+    return _address(path.read_bytes(), path.suffix[1:])
+
+
+def _address(content: bytes, kind: str) -> str:
+    """The content of a file as a `data:` address."""
+    return f"data:{TYPES[kind]};base64,{base64.b64encode(content).decode()}"
 
 
 def what_was_run(config: Config) -> str:

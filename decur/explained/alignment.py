@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from decur.config import Config
 from decur.experiments import Experiment, scenario_name
 from decur.explained.products import Explained, explained
-from decur.figures import STYLES, WIDTHS, Images, _figure, style
+from decur.figures import STYLES, WIDTHS, Images, style, subplots
 from decur.pages import Result, Table, grid, page
 from decur.paths import Paths
 
@@ -97,7 +97,7 @@ def histogram(frame: pd.DataFrame, experiment: Experiment) -> Images:
                     _ranges(a, counts, below, 0.3 if part == "common" else 0.7, "black")
                     below += share
 
-    return _figure(len(scenarios), WIDTHS["histogram"], draw)
+    return subplots(len(scenarios), WIDTHS["histogram"], draw)
 
 
 def _stack(

@@ -9,7 +9,7 @@ import numpy as np
 from decur.config import Config
 from decur.experiments import METRICS, Experiment, scenario_name
 from decur.explained.products import Explained, by_scenario, explained, joined
-from decur.figures import STYLES, WIDTHS, Images, _figure, style
+from decur.figures import STYLES, WIDTHS, Images, style, subplots
 from decur.gallery import NAMES
 from decur.pages import Result, Table, grid, page
 from decur.paths import Paths
@@ -84,7 +84,7 @@ def draw(found: list[Explained], experiment: Experiment) -> Images:
                     label = one.row if part == "all" else f"{one.row}, {part}"
                     _histogram(a, one.frame[part].to_numpy(), part, colour, label)
 
-    return _figure(len(scenarios), WIDTHS["histogram"], fill)
+    return subplots(len(scenarios), WIDTHS["histogram"], fill)
 
 
 def _histogram(a: "Axes", scores: Any, part: str, colour: str, label: str) -> None:

@@ -1,0 +1,86 @@
+"""Learning curves of pretraining, from the logs that lie beside the weights."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from decur.config import Config, Scenario, canonical_variant
+from decur.errors import DecurError
+from decur.figures import STYLES, WIDTHS, Images, subplots
+from decur.paths import Paths, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+POINTS = 400
+"""About so many steps of a log are drawn."""
+
+SHOWN = {
+    "loss": "loss, of the first step's",
+    "align_cross": "alignment of the modalities",
+    "rank": "effective rank of the embedding",
+}
+"""What a subplot shows, and its name."""
+
+
+def logs(scenario: Scenario, config: Config, paths: Paths) -> dict[str, pd.DataFrame]:
+    """The log of each method's default run of the first seed, as far as it is there.
+
+    Raises:
+        DecurError: a log is damaged.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    for method in config.methods:
+        variant = canonical_variant(config, scenario, "default")
+        run = Run(scenario, method, variant, config.seeds[0])
+        path = Path(paths.pretrain(str(run))) / "log.jsonl"
+        if path.is_file() and path.stat().st_size:
+            found[method] = read_log(path)
+    return found
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """Some `POINTS` steps, and as many of those at which embeddings were looked at.
+
+    Columns: step, loss (smoothed, over that of the first step), align_cross (correlation of equal
+    dimensions of both modalities, mean), rank (effective, mean of both); NaN where not looked at.
+
+    Raises:
+        DecurError: the log is damaged.
+    """
+    lines = path.read_text().splitlines()
+    looked = [line for line in lines if '"rank' in line]
+    kept = {line for some in (lines, looked) for line in some[:: max(len(some) // POINTS, 1)]}
+    try:
+        steps = pd.DataFrame([json.loads(line) for line in kept]).sort_values("step")
+        loss = steps["loss"] / json.loads(lines[0])["loss"]
+    except (ValueError, KeyError):
+        raise DecurError(f"{path}: is no log of a run; delete it to do without") from None
+    return pd.DataFrame(
+        {
+            "step": steps["step"],
+            "loss": loss.rolling(max(len(steps) // 20, 1), min_periods=1).mean(),
+            "align_cross": steps.get("align_cross"),
+            "rank": steps.filter(regex="^rank").mean(axis=1),
+        }
+    )
+
+
+def draw(found: Mapping[str, pd.DataFrame]) -> Images:
+    """A subplot for the loss, the alignment across modalities, and the effective rank."""
+
+    def fill(axes: list["Axes"]) -> None:
+        for a, (column, name) in zip(axes, SHOWN.items(), strict=True):
+            a.set(title=name, xlabel="step")
+            for number, (method, log) in enumerate(found.items()):
+                points = log.dropna(subset=[column])
+                colour, marker, _ = STYLES[method]
+                every = max(len(points) // 6, 1)
+                line: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
+                line |= {"markevery": (number * every // max(len(found), 1), every)}
+                a.plot(points["step"], points[column], label=method, linewidth=1.1, **line)
+
+    return subplots(len(SHOWN), WIDTHS["curve"], fill)
