@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decur.config import Config
+from decur.errors import DecurError
 from decur.experiments import Claim, Column, Entry, Experiment, column_parts, entries, parts
 from decur.files import read_once
 from decur.pages import Cell, Page, Table, grid, page
@@ -157,7 +158,14 @@ def _scores(subject: Subject, paths: Paths) -> dict[int, float]:
     if not subject.part:
         return scores(subject.entry, paths)
     files = {seed: Path(file) for seed, file in subject.files(paths).items()}
-    return {seed: _means(file)[subject.part] for seed, file in files.items() if file.is_file()}
+    return {seed: _mean(file, subject.part) for seed, file in files.items() if file.is_file()}
+
+
+def _mean(file: Path, part: str) -> float:
+    means = _means(file)
+    if part not in means:
+        raise DecurError(f"{file}: has no '{part}'; delete it and run the explain stage again")
+    return means[part]
 
 
 @read_once

@@ -182,6 +182,17 @@ def test_the_overlap_of_saliency_is_compared_by_part_too(tmp_path, paths):
     assert line["verdict"] == "holds"
 
 
+def test_a_part_that_an_explainer_did_not_find_is_named(tmp_path, paths):
+    comparison = {"of": "aligned", "higher": "DeCUR, unique", "lower": ["Barlow Twins"]}
+    claims, settings = chosen(tmp_path, comparison | {"panels": ["S1+S2"]})
+    file = put_alignment(paths, Run("sar-optical", "decur"), np.full((1, 64), 0.5))
+    other = Path(paths.explain(str(Run("sar-optical", "barlow-twins")), "alignment"))
+    other.parent.mkdir(parents=True)
+    other.write_bytes(file.read_bytes())
+    with pytest.raises(DecurError, match=r"barlow-twins.*alignment\.csv: has no 'all'"):
+        collate(claims, settings, paths)
+
+
 def test_the_page_says_verdicts_intervals_and_what_nothing_measures(tmp_path, paths):
     claims, settings = chosen(tmp_path, BETTER, BETTER | {"higher": "Rand. Init."})
     put_scores(paths, "decur", 82, 72, 93)
