@@ -19,7 +19,7 @@ demo: $(BIN)/.installed
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 test: $(BIN)/.installed check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not slurm'
+	$(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not slurm' tests/workflow tests/unit
 	$(BIN)/pytest -m slurm
 
 check: $(BIN)/.installed

@@ -7,6 +7,7 @@ trained, and what that cost.
 import base64
 import csv
 import html
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ STAGES = {"ablations": "Ablations", "explain": "Explainability", "claims": "Clai
 SEVERAL = "Several scenarios"
 TYPES = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "tex": "text/x-tex"}
 """Of what is put into the page whole."""
+
+SCALE = 0.45
+"""Pixels of the page by pixels of a figure."""
 
 STYLE = """
 body { font: 16px/1.5 Georgia, serif; color: #222; max-width: 62rem; margin: 0 auto; padding: 1rem }
@@ -115,7 +119,7 @@ def shown(name: str, made: Mapping[str, str]) -> str:
     title, caption, scale, *rest = path.read_text().split("\n\n")
     parts = [_html(f"##{title}"), _html(caption)]
     if "figure" in made and Path(made["figure"]).is_file():
-        parts.append(f'<img alt="{html.escape(title)}" src="{_inline(Path(made["figure"]))}">')
+        parts.append(_image(Path(made["figure"]).read_bytes(), title.removeprefix("# ")))
     parts += [_html("\n\n".join(rest)), f'<div class="small">{_html(scale)}</div>']
     files = [Path(made[kind]) for kind in made if kind in TYPES and Path(made[kind]).is_file()]
     links = (f'<a download="{f.name}" href="{_inline(f)}">{f.name}</a>' for f in files)
@@ -129,14 +133,13 @@ def how_it_learned(scenario: Scenario, config: Config, paths: Paths) -> str:
     logs = learning.logs(scenario, config, paths)
     if not logs:
         return ""
-    address = _address(learning.draw(logs)["figure"], "png")
     note = (
         f"Scenario `{scenario}`, the first seed's default runs. Loss: smoothed, so that methods "
         "compare, over that of the first step. Alignment: the mean correlation of a dimension with "
         "the same of the other modality. Effective rank: of how many directions the embeddings of "
         "a batch make use, which falls where they collapse."
     )
-    image = f'<img alt="learning curves of {html.escape(scenario)}" src="{address}">'
+    image = _image(learning.draw(logs)["figure"], f"learning curves of {scenario}")
     return "\n".join(["<h3>Learning curves</h3>", image, _html(note)])
 
 
@@ -148,6 +151,14 @@ def _html(markdown: str) -> str:
     return text.replace("<table>", '<div class="wide"><table>').replace(
         "</table>", "</table></div>"
     )
+
+
+def _image(png: bytes, name: str) -> str:
+    """A figure, all of them to one scale."""
+    from PIL import Image
+
+    width = round(Image.open(io.BytesIO(png)).width * SCALE)
+    return f'<img alt="{html.escape(name)}" width="{width}" src="{_address(png, "png")}">'
 
 
 def _inline(path: Path) -> str:

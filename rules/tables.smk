@@ -91,6 +91,7 @@ rule report:
     """One page with all of it, which opens without a network."""
     input:
         rules.tables.input,
+        config=ancient(PATHS.config()),
     output:
         PATHS.report(),
     log:
@@ -103,6 +104,6 @@ rule report:
         mem_mb=1000,
         runtime=10,
     params:
-        results=PATHS.root,
+        results=subpath(input.config, parent=True),
     shell:
         "decur report {params.results:q} 2> {log:q} >&2"

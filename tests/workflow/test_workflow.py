@@ -210,7 +210,7 @@ def test_changing_one_value_reruns_only_what_depends_on_it(finished, tmp_path, c
     changed = tmp_path / "changed.yaml"
     changed.write_text(yaml.safe_dump(tree, sort_keys=False))
     jobs = planned(finished, "--configfile", changed)
-    assert set(jobs) - {"all", "total", "config"} == reruns | {"table"}
+    assert set(jobs) - {"all", "total", "config"} == reruns | {"table", "report"}
     if "download" in reruns:
         assert jobs["download"] == jobs["preprocess"] == 1
 
@@ -264,7 +264,16 @@ def test_killed_and_restarted_ends_in_identical_tables(finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_report_holds_every_table_and_figure(finished):
+def test_the_report_is_there_and_is_whole(finished):
+    page = (finished / "results" / "tiny" / "report.html").read_text()
+    assert page.rstrip().endswith("</html>")
+    assert "Not collated yet" not in page
+    assert "Learning curves" in page
+    assert "Nothing has been measured yet" not in page
+
+
+@pytest.mark.slow
+def test_the_report_of_snakemake_holds_every_table_and_figure(finished):
     snakemake(finished, "--configfile", TINY, "--report", "report.html")
     report = (finished / "report.html").read_text()
     for name in ("table1", "factors", "fig4a"):
