@@ -127,6 +127,20 @@ def test_stages_are_named_targets_with_a_word_of_explanation(tmp_path):
     assert re.search(r"^tables \(.+\)$", listed, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
+def test_tables_collated_before_the_results_are_in_do_not_pass_for_done(tmp_path):
+    snakemake(tmp_path, "--configfile", TINY, "--", "config")
+    decur = [sys.executable, "-m", "decur.cli"]
+    for verb in ("tables", "report"):
+        subprocess.run([*decur, verb, "results/tiny"], cwd=tmp_path, check=True)
+    jobs = planned(tmp_path, "--configfile", TINY)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    whole = planned(empty, "--configfile", TINY)
+    assert jobs["pretrain"] == whole["pretrain"] > 0
+    assert jobs["table"] == whole["table"] > 0
+
+
 def test_lint_finds_nothing_but_missing_containers(tmp_path):
     found = snakemake(tmp_path, "--lint", check=False)
     findings = set(re.findall(r"^ +\* (.*)$", found.stdout + found.stderr, flags=re.MULTILINE))
