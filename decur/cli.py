@@ -137,7 +137,7 @@ def _explain(args: argparse.Namespace) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from decur.tables import write_experiment
+    from decur.tables.write import write_experiment
 
     chosen, config, paths = _scale(args.results, args.experiments)
     for name in args.only or chosen:
@@ -150,7 +150,7 @@ def _tables(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from decur.report import write_report
+    from decur.tables.report import write_report
 
     write_report(*_scale(args.results, None))
     print(args.results / "report.html")

@@ -500,7 +500,7 @@ EXPLAINERS: dict[str, type[ExplainSettings[Any]]] = {
     "share": ExplainSettings[Share],
 }
 """By name the settings of each explainer: a module of `decur.explain` and one of
-`decur.explained`."""
+`decur.tables.explained`."""
 
 
 def first_problem(error: ValidationError, where: str) -> str:

@@ -71,7 +71,7 @@ Kind = Literal[
     "spectral",
     "share",
 ]
-"""What an experiment shows; `decur.tables.KINDS` says what each reads and how it is written."""
+"""What an experiment shows; `decur.tables.kinds.KINDS` says what each reads and becomes."""
 
 
 class Row(Strict):

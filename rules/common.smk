@@ -22,7 +22,7 @@ from decur.experiments import (
     transfer_runs,
 )
 from decur.paths import Cell, Paths, Run
-from decur.tables import outputs, sources
+from decur.tables.write import outputs, sources
 
 EXPERIMENTS_FILE = str(HOME / "config" / "experiments.yaml")
 

@@ -30,7 +30,7 @@ from decur.experiments import (
     transfer_runs,
 )
 from decur.paths import Cell, Paths, Run
-from decur.tables import has_figure
+from decur.tables.write import has_figure
 
 HOME = Path(__file__).parents[2]
 EXPERIMENTS = HOME / "config" / "experiments.yaml"

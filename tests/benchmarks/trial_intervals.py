@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from decur.config import load_config
 from decur.experiments import entries, load_experiments
 from decur.paths import Paths
-from decur.scores import scores
-from decur.statistics import student_interval
+from decur.tables.scores import scores
+from decur.tables.statistics import student_interval
 
 EXPERIMENTS = "config/experiments.yaml"
 

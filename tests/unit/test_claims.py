@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import yaml
 
-from decur.claims import claims_page, collate, pairs, sources
 from decur.config import Config, load_config
 from decur.errors import DecurError
 from decur.experiments import (
@@ -14,10 +13,11 @@ from decur.experiments import (
     load_experiments,
     transfer_runs,
 )
-from decur.latex import as_latex
-from decur.markdown import as_markdown
 from decur.paths import Cell, Paths, Run
-from decur.tables import outputs, write_experiment
+from decur.tables.claims import claims_page, collate, pairs, sources
+from decur.tables.latex import as_latex
+from decur.tables.markdown import as_markdown
+from decur.tables.write import outputs, write_experiment
 from tests.unit.test_latex import check_tabulars
 from tests.unit.test_tables import (
     BARLOW,

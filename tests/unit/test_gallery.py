@@ -13,10 +13,10 @@ from decur import datasets
 from decur.config import Config
 from decur.errors import DecurError
 from decur.experiments import Experiment, chosen_experiments, transfer_runs
-from decur.gallery import accuracy, collate, coloured, draw, picture
 from decur.paths import Paths, Run
 from decur.shards import Georeference, Modality, PairedShards, Sample, ShardWriter
-from decur.tables import outputs, write_experiment
+from decur.tables.gallery import accuracy, collate, coloured, draw, picture
+from decur.tables.write import outputs, write_experiment
 from decur.transfer.predictions import Predictions
 from tests.unit.test_tables import BARLOW, DECUR, GEONRW, RANDOM, config, experiment, put
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decur.latex import as_latex, written
-from decur.pages import Page, Table, grid
+from decur.tables.latex import as_latex, written
+from decur.tables.pages import Page, Table, grid
 
 SIGNS = {
     r"\textbackslash{}": "\\",

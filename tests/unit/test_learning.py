@@ -7,9 +7,9 @@ import pytest
 
 from decur.config import load_config
 from decur.errors import DecurError
-from decur.learning import POINTS, SHOWN, draw, logs, read_log
 from decur.paths import Paths
-from decur.report import how_it_learned
+from decur.tables.learning import POINTS, SHOWN, draw, logs, read_log
+from decur.tables.report import how_it_learned
 
 HOME = Path(__file__).parents[2]
 

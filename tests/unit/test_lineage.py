@@ -21,7 +21,7 @@ from decur.lineage import AS_RECORDED, CHANGED, MISSING, SAME_SIZE, changed, lin
 from decur.paths import Cell, Paths, Run
 from decur.pretrain import pretrain
 from decur.provenance import file_checksum, fingerprint, git_commit
-from decur.tables import write_experiment
+from decur.tables.write import write_experiment
 from decur.transfer.run import transfer
 from tests.archives import tar
 from tests.conftest import flip_bit

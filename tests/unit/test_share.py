@@ -13,12 +13,12 @@ from decur.errors import DecurError
 from decur.experiments import Experiment, share_runs
 from decur.explain.run import explain
 from decur.explain.share import aligned_share, canonical_share
-from decur.explained.share import BEST, PAPER, compare, estimates, share_page
-from decur.figures import curves
-from decur.markdown import as_markdown
 from decur.paths import Paths
 from decur.pretrain import pretrain
-from decur.tables import collate
+from decur.tables.explained.share import BEST, PAPER, compare, estimates, share_page
+from decur.tables.figures import curves
+from decur.tables.markdown import as_markdown
+from decur.tables.results import collate
 from tests.unit.test_pretrain import settings as pretrain_settings
 from tests.unit.test_tables import GEONRW, config, curve, put_all
 

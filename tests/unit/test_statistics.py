@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from decur.statistics import (
+from decur.tables.statistics import (
     EXACT,
     bootstrap_interval,
     paired_difference,

@@ -24,12 +24,14 @@ from decur.experiments import (
     transfer_runs,
 )
 from decur.experiments import Kind as ExperimentKind
-from decur.figures import STYLES, bars
-from decur.latex import as_latex
-from decur.markdown import as_markdown
-from decur.paper import paper_numbers
 from decur.paths import Cell, Paths, Run
-from decur.tables import KINDS, collate, outputs, results_page, side_by_side, write_experiment
+from decur.tables.figures import STYLES, bars
+from decur.tables.kinds import KINDS
+from decur.tables.latex import as_latex
+from decur.tables.markdown import as_markdown
+from decur.tables.paper import paper_numbers
+from decur.tables.results import collate, results_page, side_by_side
+from decur.tables.write import outputs, write_experiment
 from tests.unit.test_latex import check_tabulars
 
 SCENES = {"source": "scenes", "pixels": 48, "scenes": {"train": 8, "test": 8}}

@@ -7,10 +7,10 @@ import pandas as pd
 
 from decur.config import Config
 from decur.experiments import Experiment, scenario_name
-from decur.explained.products import Explained, explained, joined
-from decur.figures import Images, stacked
-from decur.pages import Result, Table, grid, page
 from decur.paths import Paths
+from decur.tables.explained.products import Explained, explained, joined
+from decur.tables.figures import Images, stacked
+from decur.tables.pages import Result, Table, grid, page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,12 +9,12 @@ import pandas as pd
 
 from decur.config import Config
 from decur.experiments import METRICS, Experiment, scenario_name
-from decur.explained.products import Explained, explained, joined
-from decur.figures import HEIGHT, STYLES, Images, stacked, style
-from decur.gallery import NAMES
-from decur.pages import Result, Table, grid, page
-from decur.paper import band_saliency
 from decur.paths import Paths
+from decur.tables.explained.products import Explained, explained, joined
+from decur.tables.figures import HEIGHT, STYLES, Images, stacked, style
+from decur.tables.gallery import NAMES
+from decur.tables.pages import Result, Table, grid, page
+from decur.tables.paper import band_saliency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

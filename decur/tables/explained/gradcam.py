@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from decur.config import Config, pretrain_settings
 from decur.experiments import Experiment
-from decur.explained.products import Explained, explained, joined
-from decur.figures import Images, stacked
-from decur.gallery import NAMES, Picture, picture
-from decur.pages import Result, Table, grid, page
 from decur.paths import Paths
 from decur.shards import PairedShards
+from decur.tables.explained.products import Explained, explained, joined
+from decur.tables.figures import Images, stacked
+from decur.tables.gallery import NAMES, Picture, picture
+from decur.tables.pages import Result, Table, grid, page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from decur.experiments import METRICS, Experiment, Row, column_parts
-from decur.paper import best_share
+from decur.tables.paper import best_share
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.artist import Artist

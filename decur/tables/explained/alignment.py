@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from decur.config import Config
 from decur.experiments import Experiment, scenario_name
-from decur.explained.products import Explained, explained
-from decur.figures import STYLES, WIDTHS, Images, style, subplots
-from decur.pages import Result, Table, grid, page
 from decur.paths import Paths
+from decur.tables.explained.products import Explained, explained
+from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
+from decur.tables.pages import Result, Table, grid, page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

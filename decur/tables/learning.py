@@ -9,8 +9,8 @@ import pandas as pd
 
 from decur.config import Config, Scenario, canonical_variant
 from decur.errors import DecurError
-from decur.figures import STYLES, WIDTHS, Images, subplots
 from decur.paths import Paths, Run
+from decur.tables.figures import STYLES, WIDTHS, Images, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

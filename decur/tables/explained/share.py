@@ -11,11 +11,11 @@ import pandas as pd
 from decur.config import Config
 from decur.errors import DecurError
 from decur.experiments import ALL, Experiment, column_parts, scenario_name, share_runs
-from decur.figures import curves
-from decur.pages import Page, Result, Table, grid, page
-from decur.paper import best_share
 from decur.paths import Paths
-from decur.tables import collate
+from decur.tables.figures import curves
+from decur.tables.pages import Page, Result, Table, grid, page
+from decur.tables.paper import best_share
+from decur.tables.results import collate
 
 COLUMN = ["panel", "labels", "protocol", "metric"]
 BEST, PAPER = "best of the grid", "paper's best"
@@ -65,7 +65,7 @@ def compare(curves: pd.DataFrame, found: pd.DataFrame, experiment: Experiment) -
     """The grid, its best share, the estimates and the paper's best, by what is measured.
 
     Args:
-        curves: the grid, as `decur.tables.collate` gives it.
+        curves: the grid, as `decur.tables.results.collate` gives it.
         found: the estimates, as `estimates` gives them.
         experiment: whose panels say the scenarios.
 

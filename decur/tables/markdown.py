@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from decur.pages import Cell, Page, Table
+from decur.tables.pages import Cell, Page, Table
 
 
 def as_markdown(page: Page) -> str:

@@ -8,11 +8,11 @@ import numpy as np
 
 from decur.config import Config
 from decur.experiments import METRICS, Experiment, scenario_name
-from decur.explained.products import Explained, by_scenario, explained, joined
-from decur.figures import STYLES, WIDTHS, Images, style, subplots
-from decur.gallery import NAMES
-from decur.pages import Result, Table, grid, page
 from decur.paths import Paths
+from decur.tables.explained.products import Explained, by_scenario, explained, joined
+from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
+from decur.tables.gallery import NAMES
+from decur.tables.pages import Result, Table, grid, page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

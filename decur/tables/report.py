@@ -15,10 +15,10 @@ from pathlib import Path
 from decur.config import Config, Scenario
 from decur.experiments import Experiment, scenario_name
 from decur.files import write_atomically
-from decur.markdown import as_table
-from decur.pages import grid, warning
 from decur.paths import Paths
-from decur.tables import outputs
+from decur.tables.markdown import as_table
+from decur.tables.pages import grid, warning
+from decur.tables.write import outputs
 
 STAGES = {"ablations": "Ablations", "explain": "Explainability", "claims": "Claims"}
 SEVERAL = "Several scenarios"
@@ -128,7 +128,7 @@ def shown(name: str, made: Mapping[str, str]) -> str:
 
 def how_it_learned(scenario: Scenario, config: Config, paths: Paths) -> str:
     """The learning curves of a scenario's pretraining, as HTML; empty before there are any."""
-    from decur import learning
+    from decur.tables import learning
 
     logs = learning.logs(scenario, config, paths)
     if not logs:

@@ -11,15 +11,15 @@ from decur.config import Config
 from decur.errors import DecurError
 from decur.experiments import Claim, Column, Entry, Experiment, column_parts, entries, parts
 from decur.files import read_once
-from decur.pages import Cell, Page, Table, grid, page
-from decur.paper import paper_cell
 from decur.paths import Paths
-from decur.scores import scores
+from decur.tables.pages import Cell, Page, Table, grid, page
+from decur.tables.paper import paper_cell
+from decur.tables.scores import scores
 
 if TYPE_CHECKING:  # the workflow asks for `sources` often, and these are slow to load
     from pandas import DataFrame
 
-    from decur.statistics import Difference
+    from decur.tables.statistics import Difference
 
 COLUMNS = (
     "claim section text verdict experiment higher lower panel labels protocol metric difference "
@@ -128,7 +128,7 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
     """
     from pandas import DataFrame
 
-    from decur.statistics import paired_difference, verdict
+    from decur.tables.statistics import paired_difference, verdict
 
     lines: list[dict[str, Any]] = []
     for name, compared in pairs(experiment, config).items():
@@ -171,7 +171,7 @@ def _mean(file: Path, part: str) -> float:
 @read_once
 def _means(path: Path) -> dict[str, float]:
     """The mean alignment loss, or overlap of saliency, of each part, in hundredths."""
-    from decur.explained.products import part_means
+    from decur.tables.explained.products import part_means
 
     return {part: 100 * mean for part, mean in part_means(path).items()}
 

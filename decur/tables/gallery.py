@@ -17,10 +17,10 @@ from decur import datasets
 from decur.config import Config
 from decur.datasets import Dataset
 from decur.experiments import Entry, Experiment, column_parts, entries
-from decur.figures import Images, stacked
-from decur.pages import Page, Table, grid, page
 from decur.paths import Paths
 from decur.shards import PairedShards
+from decur.tables.figures import Images, stacked
+from decur.tables.pages import Page, Table, grid, page
 from decur.transfer.predictions import evenly_spaced, kept_rows, palette, read_map
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from decur.pages import Cell, Page, Table
+from decur.tables.pages import Cell, Page, Table
 
 MARKS = re.compile(r"\*\*(?P<textbf>.+?)\*\*|`(?P<texttt>.+?)`|<sup>(?P<textsuperscript>.+?)</sup>")
 """The marks of a page's text; the name of a group is the command that it becomes."""

@@ -1,0 +1,1 @@
+"""Tables, figures, claims and the report: what the runs measured, beside the paper."""

@@ -1,0 +1,90 @@
+"""What each kind of experiment is collated from, and what becomes of that."""
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from decur.config import EXPLAINERS, Config, pretrain_settings
+from decur.experiments import Experiment, explain_runs, transfer_runs
+from decur.paths import Paths
+from decur.tables import claims
+from decur.tables.pages import Result
+from decur.tables.results import collate, results_page
+
+
+def _metrics(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    wanted = transfer_runs([experiment], config)
+    return [paths.metrics(str(run), str(cell)) for run, cells in wanted.items() for cell in cells]
+
+
+def _table(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    from decur.tables import figures
+
+    frame = collate(experiment, config, paths)
+    draw = figures.curves if experiment.kind == "curve" else figures.bars
+    said = results_page(frame, experiment, config)
+    return Result(frame, said, partial(draw, frame, experiment))
+
+
+def _gallery_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    wanted = transfer_runs([experiment], config)
+    datasets = {cell.dataset for cells in wanted.values() for cell in cells}
+    cards = [paths.card(dataset) for dataset in sorted(datasets)]
+    return [*_metrics(experiment, config, paths), *cards]
+
+
+def _gallery(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    from decur.tables import gallery
+
+    blocks = gallery.collate(experiment, config, paths)
+    said = gallery.gallery_page(blocks, experiment, config)
+    return Result(gallery.accuracies(blocks), said, partial(gallery.draw, blocks))
+
+
+def _claims(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    frame = claims.collate(experiment, config, paths)
+    return Result(frame, claims.claims_page(frame, experiment, config))
+
+
+def _explained_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    runs = explain_runs([experiment], config)
+    return [paths.explain(str(run), kind) for run, kind in runs]
+
+
+def _gradcam_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    """The shards too, whose images the maps lie over."""
+    runs = [run for run, _ in explain_runs([experiment], config)]
+    datasets = sorted({pretrain_settings(config, run).dataset for run in runs})
+    maps = _explained_sources(experiment, config, paths)
+    return [*maps, *(paths.card(dataset) for dataset in datasets)]
+
+
+def _share_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    """The grid that the estimates are to save, too."""
+    explained = _explained_sources(experiment, config, paths)
+    return [*_metrics(experiment, config, paths), *explained]
+
+
+def _explained(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    module = importlib.import_module(f"decur.tables.explained.{experiment.kind}")
+    result: Result = module.result(experiment, config, paths)
+    return result
+
+
+class Kind(NamedTuple):
+    """What an experiment of a kind reads, and what becomes of that."""
+
+    sources: Callable[[Experiment, Config, Paths], list[str]]
+    result: Callable[[Experiment, Config, Paths], Result]
+
+
+KINDS = {
+    "table": Kind(_metrics, _table),
+    "curve": Kind(_metrics, _table),
+    "gallery": Kind(_gallery_sources, _gallery),
+    "claims": Kind(claims.sources, _claims),
+    **dict.fromkeys(EXPLAINERS, Kind(_explained_sources, _explained)),
+    "gradcam": Kind(_gradcam_sources, _explained),
+    "share": Kind(_share_sources, _explained),
+}

@@ -1,0 +1,145 @@
+"""What the runs measured, collated beside the paper's numbers into a table and its page."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from decur.config import Config
+from decur.experiments import Column, Experiment, column_parts, entries
+from decur.paths import Paths
+from decur.tables.pages import Cell, Page, Table, grid, page
+from decur.tables.paper import paper_cell
+from decur.tables.scores import scores
+
+if TYPE_CHECKING:  # slow to load
+    from pandas import DataFrame
+
+WIDTH = 4
+"""Result columns that are readable side by side; further ones go into a table below."""
+
+
+def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
+    """What has been measured so far, one line a cell, in percent.
+
+    Columns: row, x, panel, labels, protocol, metric, ours_mean, ours_std (sample standard
+    deviation), n (seeds found), wanted (seeds asked for), paper, difference (ours - paper), and
+    flag (why the paper's number is suspect).
+
+    Raises:
+        DecurError: a metrics file is damaged or lacks the metric.
+    """
+    from pandas import DataFrame
+
+    lines = []
+    for entry in entries(experiment, config):
+        found = list(scores(entry, paths).values())
+        mean = statistics.fmean(found) if found else math.nan
+        paper, flag = paper_cell(entry)
+        lines.append(
+            {
+                "row": entry.row.label,
+                "x": math.nan if entry.row.x is None else entry.row.x,
+                "panel": entry.panel.label,
+                "labels": float(entry.cell.labels),
+                "protocol": entry.protocol,
+                "metric": entry.metric,
+                "ours_mean": mean,
+                "ours_std": statistics.stdev(found) if len(found) > 1 else math.nan,
+                "n": len(found),
+                "wanted": len(entry.runs),
+                "paper": paper,
+                "difference": mean - paper,
+                "flag": flag,
+            }
+        )
+    names = "row x panel labels protocol metric ours_mean ours_std n wanted paper difference flag"
+    return DataFrame(lines, columns=names.split())
+
+
+def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
+    """The collated frame as a page: what it is, the tables, and their notes.
+
+    A cell holds ours and below it the paper's number with our difference; the best of ours in a
+    column is bold.
+    """
+    lines: list[Any] = list(frame.itertuples())
+    cells = {(c.row, (c.panel, c.labels, c.protocol, c.metric)): c for c in lines}
+    columns = list(dict.fromkeys(column for _, column in cells))
+    flags = list(dict.fromkeys(flag for flag in frame["flag"] if flag))
+    corner = experiment.x_label
+    body = [_result_table(cells, group, flags, corner) for group in side_by_side(columns)]
+    return page(experiment, config, [*body, *_notes(frame, experiment, flags)])
+
+
+def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
+    """Columns grouped into tables of at most `WIDTH`; those of one panel stay together."""
+    tables: list[list[Column]] = []
+    for _, panel in groupby(columns, key=lambda column: column[0]):
+        wanted = list(panel)
+        if not tables or len(tables[-1]) + len(wanted) > WIDTH:
+            tables.append([])
+        tables[-1] += wanted
+    return tables
+
+
+def _result_table(
+    cells: Mapping[tuple[str, Column], Any], columns: list[Column], flags: list[str], corner: str
+) -> Table:
+    best = {}
+    for column in columns:
+        means = [c.ours_mean for (_, place), c in cells.items() if place == column and c.n]
+        best[column] = f"{max(means):.1f}" if len(means) > 1 else ""
+    lines: list[list[str | Cell]] = [[corner, *(tuple(column_parts(c)) for c in columns)]]
+    for row in dict.fromkeys(row for row, column in cells if column in columns):
+        found = [(cells.get((row, column)), best[column]) for column in columns]
+        lines.append([row, *("" if c is None else _cell(c, top, flags) for c, top in found)])
+    return grid(lines)
+
+
+def _cell(cell: Any, best: str, flags: list[str]) -> Cell:
+    """`**81.2** ± 0.4`, and below it the paper's number, its footnote and our difference."""
+    ours = f"{cell.ours_mean:.1f}" if cell.n else "–"
+    if ours == best:
+        ours = f"**{ours}**"
+    if cell.n > 1:
+        ours += f" ± {cell.ours_std:.1f}"
+    if 0 < cell.n < cell.wanted:
+        ours += f" (n = {cell.n})"
+    if math.isnan(cell.paper):
+        return (ours,)
+    mark = _mark(flags.index(cell.flag)) if cell.flag else ""
+    difference = f" ({cell.difference:+.1f})".replace("-", "−") if cell.n else ""
+    return ours, f"paper {cell.paper:.1f}{mark}{difference}"
+
+
+def _mark(number: int) -> str:
+    return f"<sup>{chr(ord('a') + number)}</sup>"
+
+
+def _notes(frame: "DataFrame", experiment: Experiment, flags: list[str]) -> list[str]:
+    """What the cells mean, what is missing, what is special about a row or a paper's number."""
+    if frame.empty:
+        return []
+    seeds, done, wanted = frame["wanted"].max(), frame["n"].sum(), frame["wanted"].sum()
+    spread = f"mean ± sample standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    text = f"Percent, {spread}; the best of ours in bold."
+    if frame["paper"].notna().any():
+        text += " Second line: the paper's number, and in brackets ours minus the paper's."
+    if (frame["n"] == 0).any():
+        text += " –: no result of ours."
+    notes = [text]
+    if done < wanted:
+        notes.append(f"**Incomplete: {done} of {wanted} results are in.**")
+    protocols = set(frame["protocol"])
+    fixed = [
+        f"{row.label} is always {row.protocol}"
+        for row in experiment.rows
+        if row.protocol in ("linear", "fine-tune") and protocols - {row.protocol}
+    ]
+    if fixed:
+        notes.append(f"Whatever the column says, {', '.join(fixed)}.")
+    suspect = "The paper's number is suspect:"
+    notes += [f"{_mark(i)} {f.replace('SUSPECT:', suspect)}" for i, f in enumerate(flags)]
+    return notes
