@@ -18,9 +18,9 @@ demo: $(BIN)/.installed
 	@cat results/demo/tables/*.md
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
+# The long ones first, three at a time: those of SLURM, where there is one, mostly wait for it.
 test: $(BIN)/.installed check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not slurm' tests/workflow tests/unit
-	$(BIN)/pytest -m slurm
+	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/slurm tests/workflow tests/unit
 
 check: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -1,5 +1,9 @@
-"""Every fault that a cluster knows befalls a run; the tables are those of a run without any."""
+"""The workflow on a real SLURM of two nodes with pretend GPUs, and every fault that befalls there.
 
+One file, since its tests share the cluster and a file's tests run in one process.
+"""
+
+import json
 import os
 import re
 import shutil
@@ -17,14 +21,52 @@ import yaml
 
 from decur.claim import Owner, holder
 from decur.weights import read_weights
-from tests.slurm.conftest import HERE, PROFILE, output, profile, run, snakemake, wait_for
+from tests.slurm.conftest import HERE, HOME, PROFILE, output, profile, run, snakemake, wait_for
 
 CONFIG = HERE / "faults.yaml"
 INTERVAL = 10
 """Steps between two checkpoints of `faults.yaml`."""
 SEEDS = range(5)
+TINY = HERE.parent / "workflow" / "tiny.yaml"
+RUN = "results/tiny/pretrain/sar-optical/decur/default/seed-0"
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = pytest.mark.slurm
+
+
+def loss_terms(log: Path) -> list[dict[str, float]]:
+    """The loss terms of every step."""
+    terms = ("loss", "intra1", "intra2", "common", "unique")
+    return [{t: line[t] for t in terms} for line in map(json.loads, log.read_text().splitlines())]
+
+
+def test_two_nodes_train_what_one_process_does(cluster: Path, tmp_path: Path) -> None:
+    """And a job has the cores that it asks for, were they more than this machine's.
+
+    With small steps, since what comes of the order of float32 sums, which differs, grows with them.
+    """
+    tree = yaml.safe_load(TINY.read_text())
+    tree["scenarios"]["sar-optical"]["pretrain"] |= {"lr": 1e-5, "lr_1d": 1e-5}
+    config = tmp_path / "small-steps.yaml"
+    config.write_text(yaml.safe_dump(tree, sort_keys=False))
+    nodes, alone = tmp_path / "nodes", tmp_path / "alone"
+    for folder in (nodes, alone):
+        folder.mkdir()
+    target = ("--configfile", config, "--", f"{RUN}/weights.safetensors")
+    printed = run(nodes, "--profile", PROFILE, "--set-threads", "pretrain=3", *target)
+    assert "threads: 3" in printed
+    run(alone, "--cores", 2, *target)
+    two, one = (loss_terms(folder / RUN / "log.jsonl") for folder in (nodes, alone))
+    assert len(two) == 24
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_demo_runs_through_slurm(cluster: Path, tmp_path: Path) -> None:
+    run(tmp_path, "--profile", PROFILE, "--configfile", HOME / "config" / "demo.yaml")
+    tables = {p.stem: p.read_text() for p in (tmp_path / "results/demo/tables").glob("*.md")}
+    assert tables.keys() >= {"table1", "table2", "table3", "factors"}
+    assert not any("Incomplete" in text for text in tables.values())
 
 
 class Workflow:
@@ -177,6 +219,7 @@ OF_ONE_RUN: dict[str, Callable[[str], None]] = {
 }
 
 
+@pytest.mark.slow
 def test_every_fault_ends_in_the_same_tables(cluster: Path, tmp_path: Path) -> None:
     undisturbed = Workflow(tmp_path / "undisturbed")
     alone = ("--configfile", CONFIG, "--cores", 2)
@@ -242,6 +285,7 @@ def small(folder: Path, **changes: object) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_lost_rank_ends_all_within_a_minute_and_the_run_goes_on(
     cluster: Path, tmp_path: Path
 ) -> None:
@@ -265,6 +309,7 @@ def test_a_lost_rank_ends_all_within_a_minute_and_the_run_goes_on(
     print(f"all ranks ended {ended:.0f} s after one was lost")
 
 
+@pytest.mark.slow
 def test_a_job_killed_for_memory_is_sent_again_with_more(cluster: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -275,6 +320,7 @@ def test_a_job_killed_for_memory_is_sent_again_with_more(cluster: Path, tmp_path
     assert "mem_mb=2400" in printed
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_with_more_room_the_run_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -296,6 +342,7 @@ def test_a_full_disk_is_named_and_with_more_room_the_run_goes_on(tmp_path: Path)
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_refused_submission_is_tried_again(
     cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
