@@ -53,7 +53,8 @@ def fill(paths: Paths, config: Config, experiments: dict[str, Experiment]) -> in
     for run, kind in explain_runs(experiments.values(), config):
         if kind == "alignment":
             dim, batches = pretrain_settings(config, run).dim, config.explain.alignment.batches
-            write_alignment(Path(paths.explain(str(run), kind)), dim, batches, rng)
+            path = Path(paths.explain(str(run), kind))
+            write_alignment(path, dim, batches, run.method == "decur", rng)
     return count
 
 
@@ -79,18 +80,22 @@ def write_metrics(
     path.write_text(json.dumps(tree, indent=1))
 
 
-def write_alignment(path: Path, dim: int, batches: int, rng: np.random.Generator) -> None:
-    """A loss of every dimension and batch."""
+def write_alignment(
+    path: Path, dim: int, batches: int, parted: bool, rng: np.random.Generator
+) -> None:
+    """A loss of every dimension and batch, and a record, which says that it is whole."""
+    part = np.where(np.arange(dim) < dim * 7 // 8, "common", "unique") if parted else ["all"] * dim
     path.parent.mkdir(parents=True)
     frame = pd.DataFrame(
         {
             "batch": np.repeat(np.arange(batches), dim),
             "dimension": np.tile(np.arange(dim), batches),
-            "part": np.tile(np.where(np.arange(dim) < dim * 7 // 8, "common", "unique"), batches),
+            "part": np.tile(part, batches),
             "loss": rng.uniform(0, 1, batches * dim).round(6),
         }
     )
     frame.to_csv(path, index=False)
+    path.with_suffix(".json").write_text('{"facts": {}}')
 
 
 def cpu_seconds(*arguments: str) -> float:

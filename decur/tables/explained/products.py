@@ -32,8 +32,7 @@ class Explained(NamedTuple):
     @property
     def parts(self) -> list[str]:
         """The parts of the embedding that there are."""
-        known = {*self.frame.columns, *self.frame.get("part", ())}
-        return [part for part in PARTS if part in known]
+        return _parts(self.frame)
 
     @property
     def title(self) -> str:
@@ -94,13 +93,18 @@ def part_means(path: Path) -> dict[str, float]:
     return {str(part): float(mean) for part, mean in means.items()}
 
 
+def _parts(frame: pd.DataFrame) -> list[str]:
+    """The parts that lines are of, or that columns are named by."""
+    known = {*frame.columns, *(frame["part"].unique() if "part" in frame else ())}
+    return [part for part in PARTS if part in known]
+
+
 def _read(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))
         needed = [*numbers, *(part for part in PARTS if part in frame)]
-        named = {*frame, *frame.get("part", ())} & {*PARTS}
         finite = bool(np.isfinite(frame[needed]).all(axis=None))
-        whole = len(frame) > 0 and bool(named) and finite
+        whole = len(frame) > 0 and bool(_parts(frame)) and finite
     except (ValueError, KeyError, TypeError):
         whole = False
     if not whole:
