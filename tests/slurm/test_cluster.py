@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -204,10 +205,12 @@ def cut_power(node: str, folder: Path) -> None:
     # What would still report to SLURM dies before what it watches.
     for process in everything:
         if " ".join(process.info["cmdline"] or ()).startswith(steps):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
     for process in everything:
         if (process.info["environ"] or {}).get("SLURM_JOB_ID") in jobs:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 OF_ONE_RUN: dict[str, Callable[[str], None]] = {
