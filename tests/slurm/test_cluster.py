@@ -241,7 +241,8 @@ def test_every_fault_ends_in_the_same_tables(cluster: Path, tmp_path: Path) -> N
         redone = dict(zip(OF_ONE_RUN, pool.map(befall, OF_ONE_RUN, SEEDS), strict=True))
 
         owners = disturbed.at_work()
-        output("sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 1")
+        urgent = ("--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null")
+        output("sbatch", *urgent, "--wrap=sleep 1")
         for owner in owners.values():
             hasten(str(owner.slurm_job))
         redone["pre-emption"] = max(pool.map(disturbed.redone, owners, owners.values()))

@@ -54,10 +54,8 @@ def _known(found: list[Explained]) -> list[Table | str]:
             if name is None or not one.frame[column].notna().any():
                 continue
             lifts = one.frame[column].dropna()
-            factor, modality = (
-                METRICS[name["factor"]],
-                NAMES.get(name["modality"], name["modality"]),
-            )
+            modality = NAMES.get(name["modality"], name["modality"])
+            factor = METRICS[name["factor"]]
             place = [scenario_name(one.scenario), one.row, modality, name["part"], factor]
             error = lifts.std() / np.sqrt(len(lifts))
             lines.append([*place, f"{lifts.mean():.3f} ± {error:.3f}", str(len(lifts))])

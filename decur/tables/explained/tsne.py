@@ -97,7 +97,8 @@ def draw(found: list[Explained]) -> Images:
             for a in column[len(planes) :]:
                 a.set_axis_off()
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        part.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7)
+        ncols = min(len(runs), 2)  # two need the width of two planes
+        part.legend(handles, labels, loc="outside lower center", ncols=ncols, fontsize=7)
 
     return stacked(sizes, block)
 
