@@ -79,6 +79,7 @@ for name, experiment in EXPERIMENTS.items():
 
 rule tables:
     """Every table and figure of the scale, and all that they need."""
+
     # The results too: tables that somebody collated before those were in would pass for done.
     input:
         rules.transfer_all.input,
