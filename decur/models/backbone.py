@@ -15,6 +15,10 @@ class Backbone(nn.Module, ABC):
     def stages(self, x: Tensor) -> list[Tensor]:
         """Feature maps of the four stages, `(N, stage_dims[i], H_i, W_i)`, fine to coarse."""
 
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """The modules, of one map each, at which memory can be saved by computing them again."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Globally average-pooled last stage, `(N, feature_dim)`."""
         return self.stages(x)[-1].mean(dim=(2, 3))

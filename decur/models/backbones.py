@@ -1,19 +1,16 @@
-"""All backbones by name: a small net for the demo, ResNets, Mix Transformers, a vision transformer.
-
-Parameter names of the ResNets are torchvision's, so that weights travel without renaming.
-"""
+"""All backbones by name: a small net for the demo, ResNets, Mix Transformers, ViT-S/16."""
 
 from itertools import pairwise
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from decur.errors import DecurError
 from decur.models.backbone import Backbone
 from decur.models.mit import DEPTHS, MixTransformer
 
 TINY_WIDTHS = (16, 32, 64, 128)
+RESNETS = ("resnet18", "resnet50")
 
 
 class TinyNet(Backbone):
@@ -32,41 +29,15 @@ class TinyNet(Backbone):
             )
             self.add_module(f"stage{i}", stage)
 
+    def blocks(self) -> list[nn.Module]:
+        """See `Backbone.blocks`; the four stages."""
+        return list(self.children())
+
     def stages(self, x: Tensor) -> list[Tensor]:
         """See `Backbone.stages`; strides 2, 4, 8, 16."""
         maps = []
         for i in range(1, 5):
             x = self.get_submodule(f"stage{i}")(x)
-            maps.append(x)
-        return maps
-
-
-class ResNetBackbone(Backbone):
-    """torchvision's ResNet without its classifier, zero-initialised residuals (paper §4).
-
-    The first convolution takes `in_chans` channels (appendix B).
-    """
-
-    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], chans: int) -> None:
-        super().__init__()
-        net = ResNet(block, layers, zero_init_residual=True)
-        if chans != 3:
-            net.conv1 = nn.Conv2d(chans, 64, kernel_size=7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-        for name, module in net.named_children():
-            if name not in ("avgpool", "fc"):
-                self.add_module(name, module)
-        dims = tuple(width * block.expansion for width in (64, 128, 256, 512))
-        self.stage_dims = cast(tuple[int, int, int, int], dims)
-        self.feature_dim = dims[-1]
-
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """See `Backbone.stages`; strides 4, 8, 16, 32."""
-        for name in ("conv1", "bn1", "relu", "maxpool"):
-            x = self.get_submodule(name)(x)
-        maps = []
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            x = self.get_submodule(name)(x)
             maps.append(x)
         return maps
 
@@ -83,6 +54,10 @@ class VisionTransformer(Backbone):
         )
         self.feature_dim = int(cast(int, self.vit.embed_dim))
         self.stage_dims = (self.feature_dim,) * 4
+
+    def blocks(self) -> list[nn.Module]:
+        """See `Backbone.blocks`; the twelve transformer blocks."""
+        return list(self.vit.blocks)
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """See `Backbone.stages`; after blocks 3, 6, 9 and 12, all at stride 16."""
@@ -102,13 +77,12 @@ def build_backbone(arch: str, in_chans: int) -> Backbone:
     """
     if arch in DEPTHS:
         return MixTransformer(arch, in_chans)
-    makers = {
-        "tiny": lambda: TinyNet(in_chans),
-        "resnet18": lambda: ResNetBackbone(BasicBlock, [2, 2, 2, 2], in_chans),
-        "resnet50": lambda: ResNetBackbone(Bottleneck, [3, 4, 6, 3], in_chans),
-        "vit_s16": lambda: VisionTransformer(in_chans),
-    }
+    if arch in RESNETS:
+        from decur.models.resnet import ResNetBackbone  # costs seconds, as above
+
+        return ResNetBackbone(arch, in_chans)
+    makers = {"tiny": TinyNet, "vit_s16": VisionTransformer}
     if arch not in makers:
-        known = ", ".join([*makers, *DEPTHS])
+        known = ", ".join([*makers, *RESNETS, *DEPTHS])
         raise DecurError(f"arch '{arch}': unknown; known are {known}")
-    return makers[arch]()
+    return makers[arch](in_chans)

@@ -142,6 +142,10 @@ class MixTransformer(Backbone):
         self.feature_dim = widths[-1]
         self.apply(initialise)
 
+    def blocks(self) -> list[nn.Module]:
+        """See `Backbone.blocks`; the transformer blocks."""
+        return [module for module in self.modules() if isinstance(module, Block)]
+
     def stage(self, number: int, x: Tensor) -> Tensor:
         """Stage 1 to 4 on the map before it, `(N, C, H, W)` -> `(N, D, H', W')`.
 

@@ -4,22 +4,19 @@ Equal to the plain step: random numbers are drawn again the same, and batch norm
 statistics the first time only.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from decur.models.backbones import TinyNet, VisionTransformer
-from decur.models.mit import Block
+from decur.models.backbone import Backbone
 from decur.models.two_branch import TwoBranch
 
 Recompute = Literal["none", "view", "block"]
-BLOCKS = (BasicBlock, Bottleneck, Block)
 
 
 def recompute_backbones(model: TwoBranch, grain: Recompute) -> None:
@@ -29,17 +26,9 @@ def recompute_backbones(model: TwoBranch, grain: Recompute) -> None:
     """
     if grain == "none":
         return
-    for backbone in model.backbones:
-        for module in [backbone] if grain == "view" else _blocks(backbone):
+    for backbone in cast(Iterable[Backbone], model.backbones):
+        for module in [backbone] if grain == "view" else backbone.blocks():
             module.forward = partial(_forward, module, module.forward)
-
-
-def _blocks(backbone: nn.Module) -> list[nn.Module]:
-    if isinstance(backbone, TinyNet):
-        return list(backbone.children())
-    if isinstance(backbone, VisionTransformer):
-        return list(backbone.vit.blocks)
-    return [m for m in backbone.modules() if isinstance(m, BLOCKS)]
 
 
 def _forward(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

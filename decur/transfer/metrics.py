@@ -1,13 +1,12 @@
-"""Metrics over a whole evaluation set, in percent (torchmetrics counts; we only average)."""
+"""Metrics over a whole evaluation set, in percent."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_average_precision,
-    multiclass_confusion_matrix,
-)
+
+from decur.errors import DecurError
 
 BATCH = 64
 """Samples in a batch of evaluation. The released code averages its metrics over such batches, which
@@ -40,7 +39,16 @@ class Tally:
         self._confusions: list[Tensor] = []
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
-        """A batch: logits and targets `(N, classes)`, or `(N, classes, H, W)` and `(N, H, W)`."""
+        """A batch: logits and targets `(N, classes)`, or `(N, classes, H, W)` and `(N, H, W)`.
+
+        Raises:
+            DecurError: logits that are not finite.
+        """
+        if not logits.isfinite().all():
+            raise DecurError(
+                "transfer: the model's predictions are not finite; its training diverged, "
+                "lower the recipe's lr"
+            )
         self._sizes.append(len(logits))
         if logits.ndim == 2:
             self._scores.append(logits.sigmoid())
@@ -79,7 +87,14 @@ def _mean(values: Tensor) -> float:
 
 
 def _micro(scores: Tensor, targets: Tensor) -> float:
-    return 100 * float(binary_average_precision(scores.flatten(), targets.flatten()))
+    return 100 * _precision(scores.flatten(), targets.flatten()) if targets.any() else 0.0
+
+
+def _precision(scores: Tensor, targets: Tensor) -> float:
+    # Here, since it takes seconds to import and segmentation has no need of it.
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(targets.cpu(), scores.cpu()))
 
 
 def class_precisions(scores: Tensor, targets: Tensor) -> Tensor:
@@ -87,10 +102,9 @@ def class_precisions(scores: Tensor, targets: Tensor) -> Tensor:
 
     `scores` float and `targets` integer 0/1, both `(N, classes)`.
     """
-    nothing = torch.tensor(float("nan"))
     pairs = zip(scores.T, targets.T, strict=True)
-    return 100 * torch.stack(
-        [binary_average_precision(s, t).cpu() if t.any() else nothing for s, t in pairs]
+    return 100 * torch.tensor(
+        [_precision(s, t) if t.any() else math.nan for s, t in pairs], dtype=torch.double
     )
 
 
@@ -112,9 +126,11 @@ def confusion_matrix(logits: Tensor, masks: Tensor, ignore: int | None) -> Tenso
 
     `logits` `(N, classes, H, W)`, `masks` integer `(N, H, W)`.
     """
-    return multiclass_confusion_matrix(
-        logits.argmax(dim=1), masks.long(), num_classes=logits.shape[1], ignore_index=ignore
-    )
+    classes, truth, predicted = logits.shape[1], masks.flatten().long(), logits.argmax(1).flatten()
+    if ignore is not None:
+        counted = truth != ignore
+        truth, predicted = truth[counted], predicted[counted]
+    return (truth * classes + predicted).bincount(minlength=classes**2).view(classes, classes)
 
 
 def class_ious(confusion: Tensor, ignore: int | None) -> Tensor:

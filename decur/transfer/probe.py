@@ -3,9 +3,6 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from decur.errors import DecurError
@@ -23,6 +20,11 @@ def probe_factors(
 
     `train` and `test` are features `(n, d)`, `factors[name]` their two vectors of levels.
     """
+    # Here, since they take seconds to import and other protocols have no need of them.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     accuracy = {}
     for name, (train_levels, test_levels) in factors.items():
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))

@@ -30,7 +30,7 @@ from decur.transfer.predictions import Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.weights import branch_weights, load_backbone, read_weights
 
-PACKAGES = ("numpy", "torch", "torchvision", "timm", "torchmetrics", "scikit-learn")
+PACKAGES = ("numpy", "torch", "torchvision", "timm", "scikit-learn")
 
 
 def transfer(

@@ -1,14 +1,17 @@
-"""Every metric against a library that does not compute it: scikit-learn, or torchmetrics."""
+"""Every metric against a library that does not compute it: torchmetrics or scikit-learn."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import (
+    binary_average_precision,
+    multiclass_confusion_matrix,
     multiclass_jaccard_index,
     multilabel_average_precision,
 )
 
+from decur.errors import DecurError
 from decur.transfer.metrics import (
     BATCH,
     Tally,
@@ -56,18 +59,17 @@ def maps(case):
 
 
 @pytest.mark.parametrize("case", MULTI_LABEL)
-def test_average_precision_is_scikit_learns(case):
-    scores, targets = multi_label(case)
-    ours = average_precision(torch.tensor(scores), torch.tensor(targets))
-    occur = targets.any(axis=0)
-    micro = sk.average_precision_score(targets, scores, average="micro")
-    each = np.full(5, np.nan)
-    each[occur] = [
-        sk.average_precision_score(targets[:, c], scores[:, c]) for c in occur.nonzero()[0]
-    ]
+def test_average_precision_is_that_of_torchmetrics(case):
+    scores, targets = map(torch.tensor, multi_label(case))
+    ours = average_precision(scores, targets)
+    occur = targets.any(dim=0)
+    micro = float(binary_average_precision(scores.flatten(), targets.flatten()))
+    each = torch.full((5,), torch.nan)
+    for c in occur.nonzero()[:, 0]:
+        each[c] = binary_average_precision(scores[:, c], targets[:, c])
     assert ours["map_micro"] == pytest.approx(100 * micro, abs=1e-3)
-    assert ours["map_macro"] == pytest.approx(100 * np.nanmean(each), abs=1e-3)
-    found = class_precisions(torch.tensor(scores), torch.tensor(targets))
+    assert ours["map_macro"] == pytest.approx(100 * float(each.nanmean()), abs=1e-3)
+    found = class_precisions(scores, targets)
     np.testing.assert_allclose(found, 100 * each, atol=1e-3)
 
 
@@ -78,12 +80,14 @@ def test_precision_where_nothing_occurs_is_zero_pooled_and_no_number_by_class():
 
 
 @pytest.mark.parametrize("case", MAPS)
-def test_segmentation_scores_are_scikit_learns(case):
+def test_segmentation_scores_are_those_of_scikit_learn(case):
     logits, truth = maps(case)
     counts = confusion_matrix(torch.tensor(logits), torch.tensor(truth), ignore=0)
     seen = truth > 0
     predicted, true = logits.argmax(axis=1)[seen], truth[seen]
     np.testing.assert_array_equal(counts, sk.confusion_matrix(true, predicted, labels=range(6)))
+    everything = [torch.tensor(x) for x in (logits.argmax(axis=1), truth)]
+    torch.testing.assert_close(multiclass_confusion_matrix(*everything, 6, ignore_index=0), counts)
     scores, occur = segmentation_scores(counts, ignore=0), sorted({*true, *predicted} - {0})
     ious = sk.jaccard_score(true, predicted, labels=occur, average=None)
     recalls = sk.recall_score(true, predicted, labels=np.unique(true), average=None)
@@ -147,6 +151,14 @@ def test_the_authors_iou_is_the_mean_over_whole_batches_of_64(count):
     assert found.metrics["miou"] == segmentation_scores(counts, ignore=0)["miou"]
     assert np.isnan(found.per_class[0])
     assert np.nanmean(found.per_class) == pytest.approx(found.metrics["miou"])
+
+
+@pytest.mark.parametrize("worst", [np.nan, np.inf])
+def test_predictions_that_are_no_numbers_are_refused(worst):
+    logits = torch.zeros(3, 4)
+    logits[1, 2] = worst
+    with pytest.raises(DecurError, match=r"not finite; its training diverged, lower .* lr"):
+        Tally(None).add(logits, torch.zeros(3, 4))
 
 
 def test_batches_of_ignored_images_do_not_count_in_the_authors_iou():
