@@ -217,7 +217,7 @@ def draw_scaled_boxes(
 
 
 def beyond(boxes: Tensor, height: int, width: int, size: tuple[int, int]) -> Tensor:
-    """Which pixels of a crop of `size` lie outside their image: bool (N, 1, *size)."""
+    """Which pixels of a crop of `size` lie outside their image: bool `(N, 1, *size)`."""
     outside = []
     axes = zip(boxes[:, :2].T, boxes[:, 2:].T, (height, width), size, strict=True)
     for start, length, full, count in axes:
@@ -245,7 +245,7 @@ def crop_resize(
         mode: "bilinear", or "nearest" for class indices.
 
     Returns:
-        (N, C, *size) float32, in the units of the input.
+        `(N, C, *size)` float32, in the units of the input.
     """
     _, _, height, width = batch.shape
     rows, columns = (size, size) if isinstance(size, int) else size

@@ -13,8 +13,8 @@ from decur.errors import DecurError
 class LARS(torch.optim.Optimizer):
     """SGD with momentum, each weight's step scaled to the norm of the weight.
 
-    For a parameter p with gradient g: g <- g + weight_decay p, then g <- g eta |p| / |g|
-    (unchanged where either norm is 0), m <- momentum m + g, p <- p - lr m. Parameters of fewer
+    For a parameter p with gradient g: `g <- g + weight_decay p`, then `g <- g eta |p| / |g|`
+    (unchanged where either norm is 0), `m <- momentum m + g`, `p <- p - lr m`. Parameters of fewer
     than two dimensions (biases, the scales and shifts of batch norm) get plain momentum: no
     decay, no scaling.
 

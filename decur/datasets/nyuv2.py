@@ -106,7 +106,7 @@ def scan(root: Path, settings: DatasetSettings) -> list[Record]:
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
-    """Read one frame: rgb and hha uint8 (1, 3, *pixels), and its mask 0..39 or `IGNORE`.
+    """Read one frame: rgb and hha uint8 `(1, 3, *pixels)`, and its mask 0..39 or `IGNORE`.
 
     Raises:
         DecurError: a damaged file, files of different size, or a label that has no class.

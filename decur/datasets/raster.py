@@ -59,7 +59,7 @@ def read_raster(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1)
         path: any raster that GDAL reads.
         kind: of `DTYPES`.
         bands: how many bands the file must have.
-        cell: which cell, 1 to `grid`², row by row.
+        cell: which cell, 1 to `grid**2`, row by row.
         grid: how many cells the image has along each side; remainders are an error.
 
     Raises:
@@ -145,7 +145,7 @@ def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Geore
     Args:
         path: any raster that GDAL reads.
         pixels: side of the stored square.
-        cell: which cell, 1 to `grid`², row by row.
+        cell: which cell, 1 to `grid**2`, row by row.
         grid: how many cells the image has along each side.
 
     Raises:

@@ -71,7 +71,7 @@ def frame_arrays(
         missing: (H, W) bool, pixels that the sensor did not measure.
 
     Returns:
-        rgb and hha, each uint8 (1, 3, *pixels).
+        rgb and hha, each uint8 `(1, 3, *pixels)`.
 
     Raises:
         DecurError: depth and colour differ in size, are blank, or are no valid depth and colour.
@@ -109,7 +109,7 @@ def read_labels(path: Path | None, shape: tuple[int, ...]) -> NDArray[Any]:
 def label_mask(
     labels: NDArray[Any], classes: Sequence[str], pixels: int | tuple[int, int], source: Path
 ) -> NDArray[np.uint8]:
-    """Stored mask (*pixels) uint8 of labels (H, W): class i+1 becomes i, 0 `IGNORE`.
+    """Stored mask `(*pixels)` uint8 of labels (H, W): class i+1 becomes i, 0 `IGNORE`.
 
     Raises:
         DecurError: a label that has no class.

@@ -85,7 +85,7 @@ def scan(root: Path, settings: DatasetSettings) -> list[Record]:
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
-    """Read one frame: rgb and hha uint8 (1, 3, *pixels), and its mask 0..36 or `IGNORE`.
+    """Read one frame: rgb and hha uint8 `(1, 3, *pixels)`, and its mask 0..36 or `IGNORE`.
 
     HHA is of the in-painted depth; pixels that the sensor did not measure take no part in the
     planes from which its normals come.
