@@ -12,6 +12,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from decur.errors import DecurError
 from decur.models.backbone import Backbone
 from decur.models.mit import DEPTHS, MixTransformer
+from decur.models.rda import DeformableAttention
 
 TINY_WIDTHS = (16, 32, 64, 128)
 
@@ -65,10 +66,33 @@ class ResNetBackbone(Backbone):
         for name in ("conv1", "bn1", "relu", "maxpool"):
             x = self.get_submodule(name)(x)
         maps = []
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            x = self.get_submodule(name)(x)
+        for number in range(1, 5):
+            x = self.layer(number, x)
             maps.append(x)
         return maps
+
+    def layer(self, number: int, x: Tensor) -> Tensor:
+        """Layer 1 to 4 on the map before it, `(N, C, H, W)` -> `(N, D, H', W')`."""
+        y: Tensor = self.get_submodule(f"layer{number}")(x)
+        return y
+
+
+class DeformableResNet(ResNetBackbone):
+    """A ResNet to whose last two maps residual deformable attention is added.
+
+    The method's later version (ECCV 2024), but each modality has attention of its own; the released
+    code has both branches use the first one's. `side` of the tables is that of images of 224.
+    """
+
+    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], chans: int) -> None:
+        super().__init__(block, layers, chans)
+        self.da_l3 = DeformableAttention(self.stage_dims[2], stride=2, kernel=5, side=14)
+        self.da_l4 = DeformableAttention(self.stage_dims[3], stride=1, kernel=3, side=7)
+
+    def layer(self, number: int, x: Tensor) -> Tensor:
+        """See `ResNetBackbone.layer`."""
+        x = super().layer(number, x)
+        return x if number < 3 else x + self.get_submodule(f"da_l{number}")(x)
 
 
 class VisionTransformer(Backbone):
@@ -95,7 +119,7 @@ class VisionTransformer(Backbone):
 def build_backbone(arch: str, in_chans: int) -> Backbone:
     """A freshly initialised backbone by name.
 
-    tiny, resnet18, resnet50, vit_s16, mit_tiny, or mit_b0 to mit_b5.
+    tiny, resnet18, resnet50, resnet18_rda, resnet50_rda, vit_s16, mit_tiny, or mit_b0 to mit_b5.
 
     Raises:
         DecurError: an unknown architecture.
@@ -106,6 +130,8 @@ def build_backbone(arch: str, in_chans: int) -> Backbone:
         "tiny": lambda: TinyNet(in_chans),
         "resnet18": lambda: ResNetBackbone(BasicBlock, [2, 2, 2, 2], in_chans),
         "resnet50": lambda: ResNetBackbone(Bottleneck, [3, 4, 6, 3], in_chans),
+        "resnet18_rda": lambda: DeformableResNet(BasicBlock, [2, 2, 2, 2], in_chans),
+        "resnet50_rda": lambda: DeformableResNet(Bottleneck, [3, 4, 6, 3], in_chans),
         "vit_s16": lambda: VisionTransformer(in_chans),
     }
     if arch not in makers:

@@ -16,10 +16,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from decur.models.backbones import TinyNet, VisionTransformer
 from decur.models.mit import Block
+from decur.models.rda import DeformableAttention
 from decur.models.two_branch import TwoBranch
 
 Recompute = Literal["none", "view", "block"]
-BLOCKS = (BasicBlock, Bottleneck, Block)
+BLOCKS = (BasicBlock, Bottleneck, Block, DeformableAttention)
 
 
 def recompute_backbones(model: TwoBranch, grain: Recompute) -> None:

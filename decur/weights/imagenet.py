@@ -17,7 +17,7 @@ from decur.errors import DecurError
 from decur.models.backbone import Backbone
 from decur.models.backbones import VisionTransformer
 from decur.models.mit import MixTransformer
-from decur.weights import fill_backbone
+from decur.weights.files import fill_backbone
 
 CLASSIFIERS = ("fc.", "head.", "classifier.")
 
@@ -52,7 +52,8 @@ def load_imagenet(backbone: Backbone, path: Path, *, arch: str) -> None:
     kept = {name: t for name, t in published.items() if not name.startswith(CLASSIFIERS)}
     given = _our_names(backbone, kept)
     for name, tensor in own.items():
-        if name.endswith("num_batches_tracked"):  # not in older files, and of no effect
+        # Counters are not in older files, and of no effect; the attention of `rda` is in none.
+        if name.endswith("num_batches_tracked") or name.startswith(("da_l3.", "da_l4.")):
             given.setdefault(name, tensor)
     first = next(name for name, tensor in own.items() if tensor.ndim == 4)
     in_chans = own[first].shape[1]
