@@ -149,7 +149,7 @@ def _timm(source: Source) -> tuple[Content, str]:
     config = {
         "architecture": TIMM[source.arch],
         "num_classes": 0,
-        "model_args": {"in_chans": source.chans},
+        "model_args": {"in_chans": source.chans, **_any_size(source.arch)},
         "pretrained_cfg": {
             "input_size": [source.chans, side, side],
             "num_classes": 0,
@@ -171,6 +171,7 @@ def _torchgeo(source: Source) -> tuple[Content, str]:
     """A file whose name ends in the first digits of its SHA-256, as TorchGeo's do."""
     saved = _saved(to_published(source.arch, source.tensors))
     file = f"{source.stem}-{hashlib.sha256(saved).hexdigest()[:8]}.pth"
+    more = "".join(f", {key}={value}" for key, value in _any_size(source.arch).items())
     usage = f"""\
 from functools import partial
 from pathlib import Path
@@ -187,9 +188,14 @@ class DeCURWeights(WeightsEnum):
     )
 
 
-net = {TIMM[source.arch]}(weights=DeCURWeights.HERE, num_classes=0).eval()
+net = {TIMM[source.arch]}(weights=DeCURWeights.HERE, num_classes=0{more}).eval()
 {_timm_features(source.arch)}"""
     return {file: saved}, usage
+
+
+def _any_size(arch: str) -> dict[str, bool]:
+    """What timm needs to be told to take images of any size, as we do."""
+    return {"dynamic_img_size": True} if arch == "vit_s16" else {}
 
 
 def _timm_features(arch: str) -> str:

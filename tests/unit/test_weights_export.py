@@ -84,8 +84,6 @@ def test_features_are_the_same_in_a_plain_model_of_the_library(
         pytest.importorskip("torchgeo", reason="torchgeo (extra `test-torchgeo`) is not installed")
         monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     run = write_run(tmp_path, ("tiny", arch) if modality == "optical" else (arch, "tiny"))
-    if arch == "vit_s16":  # which has a size of its own
-        run = write_run(tmp_path, ("tiny", arch) if modality == "optical" else (arch, "tiny"))
     files = export(run, tmp_path / "out", format=format, modality=modality)
     assert sorted(files) == sorted((tmp_path / "out").iterdir())
     found = use(tmp_path / "out", modality, monkeypatch)
@@ -243,7 +241,7 @@ def test_subtracting_and_dividing_alone_is_the_same_within_the_range():
         mean, std = (np.array(straight[key])[:, None, None] for key in ("mean", "std"))
         plain = np.clip((raw - mean) / std, 0, 1)
         found = net_input(raw, how).numpy()
-        assert 0 <= (plain - found).min()
+        assert (plain - found).min() >= -1e-6
         assert (plain - found).max() < 1.01 / 255  # 8 bits are truncated
     assert straight["mean"] == [0.0] * 13
     assert straight["std"] == [10_000.0] * 13
