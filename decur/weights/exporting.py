@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def export(
         library=FORMATS[format].library,
     )
     for name, data in {**content, "README.md": text.encode()}.items():
-        write_atomically(out / name, lambda temporary, data=data: temporary.write_bytes(data))  # type: ignore[misc]
+        write_atomically(out / name, partial(Path.write_bytes, data=data))
     write_json(out / "preprocessing.json", {**source.how, "linear": linear(source.how)})
     return [out / name for name in (*content, "README.md", "preprocessing.json")]
 

@@ -103,10 +103,10 @@ def _single(tensors: Mapping[str, Tensor]) -> Parts:
 
 
 def _attention(tensors: Mapping[str, Tensor], number: int) -> Tensors:
-    found = {}
+    found: Tensors = {}
     for prefix in ATTENTION:
         theirs = prefix.replace("da_", f"da{number}_")
-        found |= _renamed(_below(tensors, theirs), lambda name, prefix=prefix: prefix + name)  # type: ignore[misc]
+        found |= {prefix + name: t for name, t in _below(tensors, theirs).items()}
     return found
 
 

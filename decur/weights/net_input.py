@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from decur import datasets
 from decur.augment import PRESETS
-from decur.datasets import sentinel
 from decur.preprocess.bands import ELEVATION_CLIP, REFLECTANCE_UNIT, SAR_CLIP, SAR_SPREAD
 
 
@@ -88,6 +87,8 @@ REFLECTANCE = f"reflectance times {REFLECTANCE_UNIT}"
 
 def _scaling(module: Any, words: str) -> dict[str, Any]:
     """How a dataset's module scales a modality, which it describes in these words."""
+    from decur.datasets import sentinel  # reads rasters, a second that no training should pay
+
     if words == sentinel.SAR.scaling:
         return spread(module.SAR_MEAN, module.SAR_STD, "dB", SAR_CLIP)
     if words == sentinel.OPTICAL.scaling:

@@ -77,7 +77,8 @@ class Released:
 
         So the later version's were, those of ResNet-50 without deformable attention by 10,000.
         """
-        return self.scenario == "sar-optical" and self.arch != "resnet50"
+        later = self.arch.startswith("vit") or self.arch.endswith("_rda")
+        return later and self.scenario == "sar-optical"
 
 
 OPTICAL_MEAN = (

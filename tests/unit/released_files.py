@@ -16,7 +16,9 @@ def disturbed(tensors: Tensors, seed: int = 0) -> Tensors:
     """Values unlike any initialisation, with which a network still computes finite features."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: t + 0.05 * torch.rand(t.shape, generator=generator) if t.is_floating_point() else t
+        name: t + 0.02 * (torch.rand(t.shape, generator=generator) - 0.5)
+        if t.is_floating_point()
+        else t
         for name, t in tensors.items()
     }
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from decur.config import ScenarioSettings
+from decur.config import ScenarioSettings, apply_variant
 from decur.models import build_backbone
 from decur.models.backbones import DeformableResNet
 from decur.models.rda import GROUP, HEAD, DeformableAttention
@@ -185,7 +185,7 @@ def test_without_its_output_the_attention_leaves_the_resnet(side: int) -> None:
     torch.testing.assert_close(backbone(x), plain(x), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (32, 48), (96, 64)])
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
 def test_any_size_gives_finite_features_and_gradients_in_either_precision(
     size: tuple[int, int],
 ) -> None:
@@ -198,6 +198,24 @@ def test_any_size_gives_finite_features_and_gradients_in_either_precision(
         for name, parameter in backbone.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2), (3, 1)])
+def test_maps_of_few_pixels_have_finite_gradients(size: tuple[int, int]) -> None:
+    module = attention(dim=256)
+    x = torch.randn(2, 256, *size, dtype=torch.float64, requires_grad=True)
+    module(x).square().sum().backward()
+    assert x.grad is not None
+    for gradient in (x.grad, *(parameter.grad for parameter in module.parameters())):
+        assert gradient is not None
+        assert gradient.isfinite().all()
+
+
+def test_the_large_variant_is_of_one_backbone() -> None:
+    chosen = settings(archs={"optical": "resnet18_rda"}, arch_large="mit_tiny")
+    large = apply_variant(chosen, "large")
+    assert [large.arch_of(name) for name in ("sar", "optical")] == ["mit_tiny"] * 2
+    assert apply_variant(chosen, "default").arch_of("optical") == "resnet18_rda"
 
 
 def test_offsets_learn_where_to_look() -> None:

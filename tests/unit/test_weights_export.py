@@ -128,7 +128,7 @@ def test_a_hubs_files_are_complete_and_say_what_they_are(tmp_path):
     assert front["license"] == "cc-by-4.0"
     assert front["library_name"] == "decur"
     results = front["model-index"][0]["results"]
-    assert [r["metrics"][0]["value"] for r in results] == [70.0, 61.25]
+    assert [r["metrics"][0]["value"] for r in results] == [61.25, 70.0]
     for heading in ("Use", "Preprocessing", "Data", "Settings", "Metrics", "Licence", "Provenance"):
         assert f"\n## {heading}\n" in text
     assert "SSL4EO-S12, https://mediatum.ub.tum.de/1660427; licence of the data: CC-BY-4.0" in text

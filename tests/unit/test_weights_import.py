@@ -142,6 +142,19 @@ def test_both_branches_of_a_joint_file_get_the_attention_that_was_trained(tmp_pa
     load_backbone(found.path, arch="resnet18_rda", in_chans=13, branch=1)
 
 
+def test_the_later_versions_optical_images_were_scaled_by_mean_and_deviation(tmp_path):
+    later = import_weights(save_checkpoint(tmp_path / "rda.pth", rda_joint()), tmp_path / "later")
+    nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
+    first = import_weights(
+        save_checkpoint(tmp_path / "a.pth", joint(nets, 512)), tmp_path / "first"
+    )
+    scaling = [read_weights(f.path)[1]["preprocessing"]["optical"] for f in (first, later)]
+    assert (scaling[0]["scaling"], scaling[0]["unit"]) == ("divide", 10_000)
+    assert scaling[1]["black"][0] == pytest.approx(1605.575 - 2 * 786.787)
+    assert scaling[1]["white"][12] == pytest.approx(1524.065 + 2 * 1136.538)
+    assert scaling[1]["percentiles"] is None
+
+
 @pytest.mark.parametrize(("number", "chans", "name"), [(1, 2, "sar"), (2, 3, "dem")])
 def test_attention_of_one_branch_is_read_under_its_own_number(tmp_path, number, chans, name):
     inside = {f"backbone.{k}": t for k, t in their_net("resnet18", chans).state_dict().items()}
