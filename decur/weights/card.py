@@ -55,6 +55,7 @@ def scores(weights: Path, modality: str) -> list[Score]:
 def render(
     *,
     metadata: Mapping[str, Any],
+    arch: str,
     how: Mapping[str, Any],
     usage: str,
     measured: Iterable[Score],
@@ -65,6 +66,7 @@ def render(
 
     Args:
         metadata: the record of the weights' file.
+        arch: the backbone.
         how: what the backbone sees, see `net_input`.
         usage: Python that makes `net` and, of `raw`, `features`.
         measured: transfers to report.
@@ -74,7 +76,7 @@ def render(
     origin, modality = metadata["provenance"], how["modality"]
     settings = origin["settings"]
     facts = datasets.load(settings["dataset"]).DATASET
-    title = f"{settings['method']} {settings['arch']} {modality} ({facts.title})"
+    title = f"{settings['method']} {arch} {modality} ({facts.title})"
     measured = list(measured)
     front: dict[str, Any] = {
         "license": licence,
@@ -89,7 +91,7 @@ def render(
         front["model-index"] = [{"name": title, "results": [_result(s) for s in measured]}]
     notes = [f"- {note}" for note in metadata.get("released", {}).get("notes", [])]
     source = metadata.get("released", {}).get("file")
-    by = f"imported from the authors' `{source}`" if source else "trained with this package"
+    by = f"imported from `{source}`" if source else "trained with this package"
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {title}",

@@ -87,6 +87,7 @@ def export(
     content, usage = FORMATS[format].write(source)
     text = card.render(
         metadata=metadata,
+        arch=source.arch,
         how=source.how,
         usage=usage,
         measured=card.scores(path, source.how["modality"]),
@@ -113,8 +114,9 @@ def _source(
     held = [names[branch] for branch in branches_of(tensors)]
     if modality is None and len(held) == 1:
         modality = held[0]
-    if modality not in held:
-        raise DecurError(f"{path}: --modality {modality}: give one of {', '.join(held)}")
+    if modality is None or modality not in held:
+        given = "" if modality is None else f" {modality}"
+        raise DecurError(f"{path}: --modality{given}: give one of {', '.join(held)}")
     how = metadata.get("preprocessing", {}).get(modality)
     if how is None:
         preset = settings["modalities"][modality]

@@ -6,6 +6,7 @@ are changed to take bands as our shards hold them: red before blue, one band onc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ from decur.weights.released import (
 
 ARCHS = {
     "conv1.weight": ("resnet18", "resnet50", "resnet18_rda", "resnet50_rda"),
-    "cls_token": ("vit_s16",),
+    "patch_embed.proj.weight": ("vit_s16",),
     "patch_embed1.proj.weight": ("mit_tiny", *(f"mit_b{i}" for i in range(6))),
 }
-"""Architectures that a file may be of, by a tensor that only those have."""
+"""Architectures that a file may be of, by their first convolution."""
 
 CROP = 224
 
@@ -66,15 +67,17 @@ def import_weights(path: Path, out: Path, like: str | None = None) -> Imported:
     """
     parts = released_parts(read_tensors(path))
     digest = file_checksum(path)
-    entry, said = _entry(path, digest.removeprefix("sha256:"), like)
-    archs = [_arch(path, backbone) for backbone in parts.backbones]
+    published = of_checksum(digest.removeprefix("sha256:"))
+    entry = published or _named(path, digest.removeprefix("sha256:"), like)
+    archs = [architecture(path, backbone) for backbone in parts.backbones]
     if entry is None:
         entry = _guess(path, parts, archs[0])
-    elif not _fits(entry, parts, archs[0]):
+    elif not fits(entry, parts, archs[0]):
         raise DecurError(f"{path}: holds {_described(parts, archs[0])}, unlike {entry.name}")
     scenario = SCENARIOS[entry.scenario]
     names = [entry.modality] if entry.modality else list(scenario.presets)
-    notes = [said, *_attention_notes(parts, archs[0])]
+    said = f"as published of {published.name}" if published else "unknown: it may be anybody's"
+    notes = [f"checksum {said}", *_attention_notes(parts, archs[0])]
     tensors: Tensors = {}
     for name, arch, theirs in zip(names, archs, parts.backbones, strict=True):
         branch = list(scenario.presets).index(name)
@@ -84,53 +87,64 @@ def import_weights(path: Path, out: Path, like: str | None = None) -> Imported:
     for kind, networks in (("heads", parts.heads), ("projectors", parts.projectors)):
         for number, network in enumerate(networks):
             tensors |= {f"{kind}.{number}.{key}": t for key, t in network.items()}
-    metadata = _metadata(path, digest, replace(entry, arch=archs[0]), parts, names, notes)
+    metadata = _metadata(path, digest, replace(entry, arch=archs[0]), parts, names)
+    metadata["released"] = {
+        "file": published.name if published else path.name,
+        "licence": LICENCE if published else "other",
+        "notes": notes,
+    }
     target = out if out.suffix == ".safetensors" else out / "weights.safetensors"
     save_weights(target, {key: t.clone() for key, t in tensors.items()}, metadata)
     what = f"{archs[0]}, {entry.scenario}, {' and '.join(names)}"
     return Imported(target, what, tuple(notes))
 
 
-def _entry(path: Path, sha256: str, like: str | None) -> tuple[Released | None, str]:
-    """The released file that this is, if checksum or name tells; and what the checksum says."""
-    if found := of_checksum(sha256):
-        return found, f"checksum as published of {found.name}"
-    unknown = "checksum unknown: it may be anybody's"
+def _named(path: Path, sha256: str, like: str | None) -> Released | None:
+    """The released file that one of unknown checksum is or is like, if a name tells."""
     if like is not None:
         if like not in BY_NAME:
             raise DecurError(f"--like {like}: no released file; known are {', '.join(BY_NAME)}")
-        return BY_NAME[like], unknown
+        return BY_NAME[like]
     named = BY_NAME.get(path.name)
     if named is not None and named.sha256:
         raise DecurError(
             f"{path}: its SHA-256 is {sha256}, that of the released file is {named.sha256}; fetch "
             f"it again from {named.url}, or rename it if it is another"
         )
-    return named, unknown
+    return named
 
 
-def _arch(path: Path, theirs: Mapping[str, Tensor]) -> str:
-    """The architecture of a backbone, by the names and shapes of its tensors."""
-    shapes = {name: tuple(t.shape) for name, t in theirs.items()}
-    for mark, archs in ARCHS.items():
-        for arch in archs if mark in theirs else ():
-            first = "patch_embed.proj.weight" if mark == "cls_token" else mark
-            if first not in theirs or theirs[first].ndim != 4:
-                continue
-            with torch.device("meta"):
-                own = build_backbone(arch, theirs[first].shape[1]).state_dict()
-            ours = from_published(arch, theirs)
-            if {k: tuple(t.shape) for k, t in ours.items()} == {k: t.shape for k, t in own.items()}:
+def architecture(path: Path, theirs: Mapping[str, Tensor]) -> str:
+    """The architecture of a backbone, by the published names and the shapes of its tensors.
+
+    Raises:
+        DecurError: naming the file, if it is none of the released kinds.
+    """
+    for first, archs in ARCHS.items():
+        if first not in theirs or theirs[first].ndim != 4:
+            continue
+        for arch in archs:
+            if _shapes(from_published(arch, theirs)) == _own_shapes(arch, theirs[first].shape[1]):
                 return arch
-    first_names = ", ".join(sorted(shapes)[:3]) or "none"
+    names = ", ".join(sorted(theirs)[:3]) or "none"
     raise DecurError(
-        f"{path}: its tensors ({first_names}, ...) are those of no backbone that was released"
+        f"{path}: its tensors ({names}, ...) are those of no backbone that was released"
     )
+
+
+@cache
+def _own_shapes(arch: str, chans: int) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return _shapes(build_backbone(arch, chans).state_dict())
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _guess(path: Path, parts: Parts, arch: str) -> Released:
     """A released file of the same kind, if all of the kind are of one scenario and modality."""
-    fitting = [entry for entry in RELEASED if _fits(entry, parts, arch)]
+    fitting = [entry for entry in RELEASED if fits(entry, parts, arch)]
     if len({(entry.scenario, entry.modality) for entry in fitting}) == 1:
         return fitting[0]
     what = _described(parts, arch)
@@ -142,7 +156,7 @@ def _guess(path: Path, parts: Parts, arch: str) -> Released:
     )
 
 
-def _fits(entry: Released, parts: Parts, arch: str) -> bool:
+def fits(entry: Released, parts: Parts, arch: str) -> bool:
     """Whether a released file is of the same kind, depth and width of the networks aside."""
     scenario = SCENARIOS[entry.scenario]
     expected, branch = list(scenario.chans), None
@@ -196,14 +210,9 @@ def _attention_notes(parts: Parts, arch: str) -> list[str]:
 
 
 def _metadata(
-    path: Path,
-    digest: str,
-    entry: Released,
-    parts: Parts,
-    names: Sequence[str],
-    notes: Sequence[str],
+    path: Path, digest: str, entry: Released, parts: Parts, names: Sequence[str]
 ) -> dict[str, Any]:
-    """Settings as far as they are known, bands, preprocessing and notes.
+    """Settings as far as they are known, bands and preprocessing.
 
     The released files' seed is not ours, and so is left out.
     """
@@ -215,7 +224,6 @@ def _metadata(
         "arch": entry.arch,
         "modalities": dict(scenario.presets),
         "crop": CROP,
-        "batch_size": scenario.batch_size,
     }
     if parts.projectors:
         weights = [t for t in parts.projectors[0].values() if t.ndim == 2]
@@ -229,7 +237,6 @@ def _metadata(
         "provenance": provenance(settings, {path.name: digest}, ("torch",)),
         "bands": {name: list(bands[name]) for name in names},
         "preprocessing": {name: _preprocessing(entry, name, bands[name]) for name in names},
-        "released": {"file": entry.name, "licence": LICENCE, "notes": list(notes)},
     }
 
 

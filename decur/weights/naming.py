@@ -90,7 +90,7 @@ def released_parts(tensors: Mapping[str, Tensor]) -> Parts:
     return Parts(
         tuple({**backbone, **attention} for backbone in backbones),
         tuple(head for head in heads if head),
-        tuple(projectors[:1] if _equal(*projectors) else projectors),
+        tuple(projectors[:1] if _equal(*projectors) else projectors) if projectors[0] else (),
     )
 
 

@@ -23,21 +23,19 @@ class Scenario:
     presets: dict[str, str]
     chans: tuple[int, int]
     common: float
-    batch_size: int
     reversed: frozenset[str] = field(default_factory=frozenset)
     repeated: frozenset[str] = field(default_factory=frozenset)
 
 
 SCENARIOS = {
     "sar-optical": Scenario(
-        "ssl4eo-s12", {"sar": "sar", "optical": "optical"}, (2, 13), 7168 / 8192, 256
+        "ssl4eo-s12", {"sar": "sar", "optical": "optical"}, (2, 13), 7168 / 8192
     ),
     "rgb-dem": Scenario(
         "geonrw",
         {"rgb": "rgb", "dem": "dem"},
         (3, 3),
         6144 / 8192,
-        256,
         reversed=frozenset({"rgb"}),
         repeated=frozenset({"dem"}),
     ),
@@ -46,7 +44,6 @@ SCENARIOS = {
         {"rgb": "rgb-indoor", "hha": "hha"},
         (3, 3),
         6144 / 8192,
-        128,
         reversed=frozenset({"rgb", "hha"}),
     ),
 }

@@ -14,9 +14,11 @@ from decur.cli import main
 from decur.config import EXPLAINERS, Explain, PretrainSettings, Transfer, TransferSettings
 from decur.errors import DecurError
 from decur.models import build_backbone
+from decur.preprocess.bands import elevation_to_uint8
 from decur.shards import Modality, Sample, ShardWriter
 from decur.weights import import_weights, load_backbone, read_weights, released
-from decur.weights.naming import released_parts
+from decur.weights.importing import architecture, fits
+from decur.weights.naming import released_parts, to_published
 from decur.weights.released import BY_NAME, RELEASED, SCENARIOS
 from tests.unit.released_files import (
     attention,
@@ -261,6 +263,32 @@ def test_sizes_of_released_files_are_those_of_our_networks():
         assert 0 < count - 4 * content < 400_000
 
 
+@pytest.mark.parametrize("entry", RELEASED, ids=lambda entry: entry.name.removesuffix(".pth"))
+def test_every_released_file_is_recognised_by_its_names_and_shapes(entry):
+    """With the real shapes, but without values."""
+    scenario = SCENARIOS[entry.scenario]
+    tensors = {}
+    for number, (name, chans) in enumerate(zip(scenario.presets, scenario.chans, strict=True), 1):
+        if entry.modality not in (None, name):
+            continue
+        with torch.device("meta"):
+            own = to_published(entry.arch, build_backbone(entry.arch, chans).state_dict())
+        added = "module." if entry.modality is None else ""
+        below = f"module.backbone_{number}." if entry.modality is None else ""
+        if entry.modality is not None and entry.arch.endswith("_rda"):
+            below = "backbone."
+        for key, tensor in own.items():
+            if key.startswith("da_"):
+                tensors[added + key.replace("da_", f"da{number}_", 1)] = tensor
+            else:
+                tensors[below + key] = tensor
+    parts = released_parts(tensors)
+    archs = {architecture(Path(entry.name), backbone) for backbone in parts.backbones}
+    assert archs == {entry.arch}
+    assert len(parts.backbones) == (2 if entry.modality is None else 1)
+    assert fits(entry, parts, entry.arch)
+
+
 def test_the_catalogue_names_every_file_once_and_knows_its_modalities():
     assert len(BY_NAME) == len(RELEASED)
     known = [entry.sha256 for entry in RELEASED if entry.sha256]
@@ -278,6 +306,33 @@ def test_parts_of_a_file_are_not_those_of_another():
     different = joint([{}, {}], 8) | {"module.projector2.0.weight": torch.rand(32, 8)}
     different["module.backbone_1.x"] = torch.rand(1)
     assert len(released_parts(different).projectors) == 2
+
+
+def test_an_imported_backbone_is_exported_with_what_it_was_trained_on(
+    tmp_path, monkeypatch, capsys
+):
+    """From metres to features, as three equal bands into the released network."""
+    nets = [their_net("resnet18", 3) for _ in range(2)]
+    path = save_checkpoint(tmp_path / "geonrw.pth", joint([n.state_dict() for n in nets], 512))
+    found = import_weights(path, tmp_path / "in")
+    out = tmp_path / "out"
+    given = ["--modality", "dem", "--format", "torchvision", "--out", str(out)]
+    assert main(["weights", "export", str(tmp_path / "in"), *given]) == 0
+    card = (out / "README.md").read_text()
+    assert "license: other" in card  # its checksum is not of the authors' file
+    assert "imported from `geonrw.pth`" in card
+    assert "checksum unknown: it may be anybody's" in card
+    assert "dem: kernels of the first convolution summed" in card
+    raw = np.random.default_rng(0).normal(80, 20, (1, 224, 224)).astype(np.float32)
+    made = {"raw": raw}
+    monkeypatch.chdir(out)
+    with torch.no_grad():
+        exec(card.split("```python\n")[1].split("```")[0], made)
+        seen = torch.from_numpy(elevation_to_uint8(raw)) / 255
+        expected = nets[1](seen.expand(1, 3, -1, -1))
+    torch.testing.assert_close(made["features"], expected, rtol=1e-4, atol=1e-4)
+    assert main(["provenance", str(found.path)]) == 0
+    assert "geonrw.pth" in capsys.readouterr().out
 
 
 MODALITIES = (
