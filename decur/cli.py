@@ -184,6 +184,22 @@ def _provenance(args: argparse.Namespace) -> None:
         raise DecurError(f"{args.file}: changed since: {', '.join(found)}; run their stages again")
 
 
+def _weights_export(args: argparse.Namespace) -> None:
+    from decur.weights import export
+
+    files = export(
+        args.run, args.out, format=args.format, modality=args.modality, licence=args.licence
+    )
+    print(*files, sep="\n")
+
+
+def _weights_import(args: argparse.Namespace) -> None:
+    from decur.weights import import_weights
+
+    found = import_weights(args.file, args.out, args.like)
+    print(f"{found.path}: {found.what}", *found.notes, sep="\n")
+
+
 def _schema(args: argparse.Namespace) -> None:
     import json
 
@@ -300,8 +316,50 @@ def command_line() -> argparse.ArgumentParser:
     sub.add_argument("--profile", metavar="NAME", help="as of snakemake, or a folder of profiles/")
     sub.add_argument("--configfile", nargs="+", metavar="FILE", help="as of snakemake")
     sub.add_argument("--config", nargs="+", metavar="KEY=VALUE", help="as of snakemake")
+    _add_weights(verbs)
     verb("schema", _schema, "Print the JSON schema of the configuration.")
     return parser
+
+
+def _add_weights(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "Backbones to and from other libraries."
+    sub = verbs.add_parser("weights", help=text, description=text)
+    ways = sub.add_subparsers(metavar="export|import", required=True)
+    text = "Write a backbone for another library, with a model card and its preprocessing."
+    sub = ways.add_parser(
+        "export",
+        help=text,
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  decur weights export --modality sar --format safetensors \\\n"
+        "    --out sar-backbone results/demo/pretrain/sar-optical/decur/default/seed-0",
+    )
+    sub.add_argument("run", type=Path, help="folder of a pretraining run, or a weights file")
+    sub.add_argument("--modality", metavar="NAME", help="which backbone, where there are two")
+    sub.add_argument(
+        "--format",
+        required=True,
+        choices=["torchvision", "timm", "torchgeo", "safetensors", "cmx"],
+    )
+    sub.add_argument("--out", required=True, type=Path, help="folder to write into")
+    sub.add_argument("--licence", metavar="ID", help="of the weights, as hubs name it")
+    sub.set_defaults(call=_weights_export)
+    text = "Read a file of weights that the paper's authors released."
+    sub = ways.add_parser(
+        "import",
+        help=text,
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  decur weights import rn50_geonrw_joint_decur_ep100.pth --out geonrw",
+    )
+    sub.add_argument("file", type=Path)
+    sub.add_argument(
+        "--out", required=True, type=Path, help="a .safetensors file, or a folder for one"
+    )
+    sub.add_argument(
+        "--like", metavar="NAME", help="the released file that one of unknown checksum is like"
+    )
+    sub.set_defaults(call=_weights_import)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

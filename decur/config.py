@@ -160,6 +160,12 @@ class Pretrain(Strict):
     dataset: str
     splits: tuple[str, ...] = Field(("train",), description="splits of the dataset to pretrain on")
     arch: str = "resnet50"
+    archs: dict[str, str] = Field(
+        {},
+        exclude_if=lambda archs: not archs,  # the settings of runs without it stay the same
+        description="backbones of single modalities in place of `arch`, such as "
+        "`{optical: resnet50_rda}`",
+    )
     imagenet: str | None = Field(
         None,
         description="file of ImageNet weights of `arch`, as published (.pth or .safetensors), for "
@@ -254,6 +260,9 @@ class ScenarioSettings(Strict):
     def _pair(self) -> Self:
         if len(self.modalities) != 2:
             raise ValueError(f"modalities: exactly two are needed, got {list(self.modalities)}")
+        for name in self.pretrain.archs:
+            if name not in self.modalities:
+                raise ValueError(f"pretrain.archs: no modality '{name}' in {list(self.modalities)}")
         return self
 
 
@@ -474,6 +483,10 @@ class PretrainSettings(Pretrain):
     seed: int
     modalities: dict[str, str]
 
+    def arch_of(self, modality: str) -> str:
+        """The backbone of a modality."""
+        return self.archs.get(modality, self.arch)
+
 
 class TransferSettings(Strict):
     """Everything a transfer job reads: how the backbone was made, and the recipe by dataset."""
@@ -580,6 +593,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
             changes["dataset"] = value
         elif part == "large":
             changes["arch"] = settings.arch_large or settings.arch
+            changes["archs"] = {} if settings.arch_large else settings.archs
         elif part != FROM_IMAGENET:
             raise DecurError(f"variant '{variant}': cannot read '{part}'")
     if starts_from_imagenet(settings.method, variant):

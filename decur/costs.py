@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple, Self
 
 from decur.config import (
@@ -80,6 +81,8 @@ ARCHS = {
     "mit_tiny": Arch(0.075, 0.5, 128),
     "resnet18": Arch(1.81, 11.2, 512),
     "resnet50": Arch(4.09, 23.5, 2048),
+    "resnet18_rda": Arch(1.91, 12.5, 512),
+    "resnet50_rda": Arch(5.45, 44.5, 2048),
     "vit_s16": Arch(4.60, 21.7, 384),
     "mit_b0": Arch(0.45, 3.3, 256),
     "mit_b1": Arch(1.68, 13.2, 512),
@@ -203,7 +206,7 @@ def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads
         return stored + Cost(unknown=frozenset({settings.dataset}))
     images = settings.epochs * samples * len(settings.modalities) * views(settings)
     rate = PAPER_IMAGES.get(settings.dataset, OTHER_IMAGES)
-    work = images * _area(settings.crop) * _arch(settings.arch).gmac
+    work = images * _area(settings.crop) * _gmac(settings)
     return stored + _trained(work, settings.arch, rate, threads)
 
 
@@ -231,7 +234,7 @@ def transfer_cost(
         labelled = by_split.get("train", 0) * cell.labels / 100
         images = _cell_images(settings.recipes.get(cell.dataset), cell, labelled, tested)
         more = CMX_MORE if cell.protocol == "cmx" else 1
-        found += _trained(images * more * _arch(arch).gmac, arch, TRANSFER_IMAGES, threads)
+        found += _trained(images * more * _gmac(settings.pretrain), arch, TRANSFER_IMAGES, threads)
     return found
 
 
@@ -256,7 +259,7 @@ def explain_cost(settings: ExplainSettings[Any], counts: Mapping[str, int], thre
             passes = 2 * min(samples, there) * FORWARD
         else:
             passes, crop = samples * FORWARD, recipe.pixels or crop
-    work = len(pretrain.modalities) * passes * _area(crop) * _arch(arch).gmac
+    work = len(pretrain.modalities) * passes * _area(crop) * _gmac(pretrain)
     return SHORT + more + _trained(work, arch, TRANSFER_IMAGES, threads)
 
 
@@ -307,6 +310,11 @@ def _arch(name: str) -> Arch:
     return ARCHS[name]
 
 
+def _gmac(settings: PretrainSettings) -> float:
+    """Of an image forward, the mean of all modalities."""
+    return mean(_arch(settings.arch_of(name)).gmac for name in settings.modalities)
+
+
 def _area(crop: int | tuple[int, int]) -> float:
     height, width = (crop, crop) if isinstance(crop, int) else crop
     return height * width / SIDE**2
@@ -314,15 +322,15 @@ def _area(crop: int | tuple[int, int]) -> float:
 
 def _parameters(settings: PretrainSettings) -> float:
     """Of both backbones and their projectors."""
-    arch = _arch(settings.arch)
-    width = settings.head_dim or arch.features
+    archs = [_arch(settings.arch_of(name)) for name in settings.modalities]
+    width = settings.head_dim or max(arch.features for arch in archs)
     hidden, out = settings.projector_hidden or settings.dim, settings.dim
     if settings.method in CONTRASTIVE:
         hidden, out = 512, 128
     layers = settings.projector_layers
     projector = width * hidden + max(layers - 2, 0) * hidden**2 + hidden * out if layers else 0
     projectors = 1 if settings.projector == "shared" else 2
-    return 2 * arch.parameters * 1e6 + projectors * projector
+    return sum(arch.parameters for arch in archs) * 1e6 + projectors * projector
 
 
 def _copies(settings: PretrainSettings) -> int:

@@ -211,6 +211,8 @@ class _Chain:
         for name, checksum in named.items():
             if name == Path(settings.get("imagenet") or "").name:
                 found.append(self._file(Input(Path(settings["imagenet"]), checksum)))
+            elif "released" in record:  # imported from a file that lay anywhere
+                found.append(self._file(Input(product.with_name(name), checksum)))
             elif name != "weights.safetensors":
                 found.append(self.follow(Input(Path(self._paths.card(name)), checksum)))
         return found

@@ -103,7 +103,7 @@ def build_model(settings: PretrainSettings, shards: PairedShards) -> TwoBranch:
     torch.manual_seed(settings.seed)
     learns_scale = settings.method == "clip" and settings.baselines == "paper"
     return TwoBranch(
-        settings.arch,
+        [settings.arch_of(name) for name in settings.modalities],
         [len(shards.bands(name)) for name in settings.modalities],
         dim=settings.dim,
         layers=settings.projector_layers,

@@ -19,7 +19,6 @@ from decur.config import UNTRAINED, PretrainSettings
 from decur.cuda_graph import GraphedStep
 from decur.distributed import count_ranks, is_main, rank, world_size
 from decur.errors import DecurError
-from decur.imagenet import load_imagenet
 from decur.interrupt import WARNING, StoppedError, stop_request
 from decur.job import Job
 from decur.loader import SideStream, ahead
@@ -36,6 +35,7 @@ from decur.step_log import Progress
 from decur.transfer.knn import knn_of_backbones
 from decur.views import augment_batch, batches, read_batch, training_rows
 from decur.weights import save_model
+from decur.weights.imagenet import load_imagenet
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm")
 
@@ -91,8 +91,8 @@ def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[st
             )
         return {}
     path = Path(settings.imagenet)
-    for backbone in model.backbones:
-        load_imagenet(cast(Backbone, backbone), path, arch=settings.arch)
+    for name, backbone in zip(settings.modalities, model.backbones, strict=True):
+        load_imagenet(cast(Backbone, backbone), path, arch=settings.arch_of(name))
     return {path.name: file_checksum(path)}
 
 

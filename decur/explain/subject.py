@@ -19,7 +19,17 @@ from decur.transfer.data import whole_view
 from decur.transfer.predictions import evenly_spaced
 from decur.weights import read_weights
 
-IDENTITY = ("scenario", "method", "seed", "dataset", "arch", "dim", "dim_common", "modalities")
+IDENTITY = (
+    "scenario",
+    "method",
+    "seed",
+    "dataset",
+    "arch",
+    "archs",
+    "dim",
+    "dim_common",
+    "modalities",
+)
 """Settings that weights were pretrained with and that the explained run must share."""
 
 

@@ -10,7 +10,7 @@ from decur.models.backbone import Backbone
 from decur.models.mit import DEPTHS, MixTransformer
 
 TINY_WIDTHS = (16, 32, 64, 128)
-RESNETS = ("resnet18", "resnet50")
+RESNETS = ("resnet18", "resnet50", "resnet18_rda", "resnet50_rda")
 
 
 class TinyNet(Backbone):
@@ -70,7 +70,7 @@ class VisionTransformer(Backbone):
 def build_backbone(arch: str, in_chans: int) -> Backbone:
     """A freshly initialised backbone by name.
 
-    tiny, resnet18, resnet50, vit_s16, mit_tiny, or mit_b0 to mit_b5.
+    tiny, resnet18, resnet50, resnet18_rda, resnet50_rda, vit_s16, mit_tiny, or mit_b0 to mit_b5.
 
     Raises:
         DecurError: an unknown architecture.
@@ -78,9 +78,9 @@ def build_backbone(arch: str, in_chans: int) -> Backbone:
     if arch in DEPTHS:
         return MixTransformer(arch, in_chans)
     if arch in RESNETS:
-        from decur.models.resnet import ResNetBackbone  # costs seconds, as above
+        from decur.models.resnet import build_resnet  # costs seconds, as above
 
-        return ResNetBackbone(arch, in_chans)
+        return build_resnet(arch, in_chans)
     makers = {"tiny": TinyNet, "vit_s16": VisionTransformer}
     if arch not in makers:
         known = ", ".join([*makers, *RESNETS, *DEPTHS])

@@ -1,4 +1,4 @@
-"""torchvision's ResNets as backbones, under torchvision's parameter names.
+"""torchvision's ResNets as backbones, and with deformable attention, under torchvision's names.
 
 Weights travel without renaming. A module of its own, since torchvision takes seconds to import.
 """
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from decur.models.backbone import Backbone
+from decur.models.rda import DeformableAttention
 
 KINDS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -22,9 +23,9 @@ class ResNetBackbone(Backbone):
     The first convolution takes `in_chans` channels (appendix B).
     """
 
-    def __init__(self, arch: str, in_chans: int) -> None:
+    def __init__(self, kind: str, in_chans: int) -> None:
         super().__init__()
-        block, layers = KINDS[arch]
+        block, layers = KINDS[kind]
         net = ResNet(block, layers, zero_init_residual=True)
         if in_chans != 3:
             net.conv1 = nn.Conv2d(in_chans, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -45,7 +46,40 @@ class ResNetBackbone(Backbone):
         for name in ("conv1", "bn1", "relu", "maxpool"):
             x = self.get_submodule(name)(x)
         maps = []
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            x = self.get_submodule(name)(x)
+        for number in range(1, 5):
+            x = self.layer(number, x)
             maps.append(x)
         return maps
+
+    def layer(self, number: int, x: Tensor) -> Tensor:
+        """Layer 1 to 4 on the map before it, `(N, C, H, W)` -> `(N, D, H', W')`."""
+        y: Tensor = self.get_submodule(f"layer{number}")(x)
+        return y
+
+
+class DeformableResNet(ResNetBackbone):
+    """A ResNet to whose last two maps residual deformable attention is added.
+
+    The method's later version (ECCV 2024), but each modality has attention of its own; the released
+    code has both branches use the first one's. `side` of the tables is that of images of 224.
+    """
+
+    def __init__(self, kind: str, in_chans: int) -> None:
+        super().__init__(kind, in_chans)
+        self.da_l3 = DeformableAttention(self.stage_dims[2], stride=2, kernel=5, side=14)
+        self.da_l4 = DeformableAttention(self.stage_dims[3], stride=1, kernel=3, side=7)
+
+    def blocks(self) -> list[nn.Module]:
+        """See `Backbone.blocks`; the attention too."""
+        return [*super().blocks(), self.da_l3, self.da_l4]
+
+    def layer(self, number: int, x: Tensor) -> Tensor:
+        """See `ResNetBackbone.layer`."""
+        x = super().layer(number, x)
+        return x if number < 3 else x + self.get_submodule(f"da_l{number}")(x)
+
+
+def build_resnet(arch: str, in_chans: int) -> ResNetBackbone:
+    """One of `KINDS`, with deformable attention if its name ends in `_rda`."""
+    net = DeformableResNet if arch.endswith("_rda") else ResNetBackbone
+    return net(arch.removesuffix("_rda"), in_chans)

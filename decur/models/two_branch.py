@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from decur.errors import DecurError
 from decur.models.backbones import build_backbone
 
 CONTRASTIVE_DIMS = (512, 128)
@@ -47,15 +48,18 @@ def build_contrastive_projector(feature_dim: int) -> nn.Module:
 class TwoBranch(nn.Module):
     """Two backbones with separate projectors, or one shared projector as in the released code.
 
-    `contrastive` gives each the small projector of SimCLR and CLIP in place of `dim`, `layers` and
-    `hidden`;
+    `arch` is that of both backbones, or of each; `contrastive` gives each the small projector of
+    SimCLR and CLIP in place of `dim`, `layers` and `hidden`;
     `head_dim`, if not 0, widens each backbone's features by a linear layer before its projector;
     `log_scale` starts CLIP's learnt log of the inverse temperature.
+
+    Raises:
+        DecurError: backbones of different widths without projectors of their own.
     """
 
     def __init__(
         self,
-        arch: str,
+        arch: str | Sequence[str],
         in_chans: Sequence[int],
         *,
         dim: int,
@@ -67,23 +71,29 @@ class TwoBranch(nn.Module):
         log_scale: float | None = None,
     ) -> None:
         super().__init__()
-        self.backbones = nn.ModuleList(build_backbone(arch, chans) for chans in in_chans)
-        feature_dim = int(self.backbones[0].feature_dim)  # type: ignore[arg-type]
+        archs = [arch] * len(in_chans) if isinstance(arch, str) else arch
+        self.backbones = nn.ModuleList(map(build_backbone, archs, in_chans))
+        widths = [int(b.feature_dim) for b in self.backbones]  # type: ignore[arg-type]
         self.heads = nn.ModuleList(
-            nn.Linear(feature_dim, head_dim) if head_dim else nn.Identity() for _ in in_chans
+            nn.Linear(width, head_dim) if head_dim else nn.Identity() for width in widths
         )
-        feature_dim = head_dim or feature_dim
-        count = 1 if shared and not contrastive else len(in_chans)
+        widths = [head_dim or width for width in widths]
+        shared = shared and not contrastive
+        if len(set(widths)) > 1 and (shared or not layers):
+            raise DecurError(
+                f"pretrain.archs: {' and '.join(archs)} give {' and '.join(map(str, widths))} "
+                "features, which need projectors of their own; set `projector: separate`"
+            )
         self.projectors = nn.ModuleList(
-            build_contrastive_projector(feature_dim)
+            build_contrastive_projector(width)
             if contrastive
-            else build_projector(feature_dim, dim, layers, hidden)
-            for _ in range(count)
+            else build_projector(width, dim, layers, hidden)
+            for width in (widths[:1] if shared else widths)
         )
         if contrastive:
             self.embedding_dim = CONTRASTIVE_DIMS[-1]
         else:
-            self.embedding_dim = dim if layers else feature_dim
+            self.embedding_dim = dim if layers else widths[0]
         self.log_scale = None if log_scale is None else nn.Parameter(torch.tensor(log_scale))
 
     def embed(self, x: Tensor, branch: int) -> Tensor:

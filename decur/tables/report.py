@@ -182,7 +182,7 @@ def what_was_run(config: Config) -> str:
             [
                 f"`{name}`",
                 f"{recipe.dataset} ({source})",
-                recipe.arch,
+                " and ".join({recipe.archs.get(m, recipe.arch): None for m in scenario.modalities}),
                 str(recipe.epochs),
                 str(recipe.batch_size),
                 f"{recipe.optimizer}, lr {recipe.lr:g}",

@@ -117,7 +117,7 @@ def _backbones(
     return [
         load_backbone(
             branch_weights(tensors, order.index(name)),
-            arch=settings.pretrain.arch,
+            arch=settings.pretrain.arch_of(name),
             in_chans=len(shards.bands(name)),
         )
         for name in names

@@ -8,12 +8,12 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18, resnet50
 
 from decur.errors import DecurError
-from decur.imagenet import load_imagenet
 from decur.methods import build_model
 from decur.models import build_backbone
 from decur.pretrain import pretrain
 from decur.shards import PairedShards
 from decur.weights import branch_weights, read_weights
+from decur.weights.imagenet import load_imagenet
 from tests.unit.test_pretrain import settings
 
 
@@ -184,7 +184,7 @@ def test_damaged_files_are_named(tmp_path, name, content):
 
 def test_a_cut_file_a_missing_file_and_a_file_of_other_things_are_named(tmp_path):
     path = tmp_path / "file.pth"
-    assert "no such file of ImageNet weights" in refusal(path)
+    assert "no such file of weights" in refusal(path)
     torch.save(resnet18().state_dict(), path)
     path.write_bytes(path.read_bytes()[:10000])
     assert "cannot be read as tensors alone" in refusal(path)

@@ -1,0 +1,192 @@
+"""The model card of exported weights: what a model hub shows, and a newcomer needs to use them."""
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from decur import datasets
+from decur.errors import DecurError
+from decur.experiments import METRICS
+from decur.paths import Cell, Paths, Run
+from decur.provenance import read_json
+from decur.weights.net_input import linear, net_input
+
+PAPER = "https://arxiv.org/abs/2309.05300"
+HIDDEN = ("scenario", "method", "modalities", "knn", "checkpoint_steps", "monitor_steps")
+"""Settings that a card tells elsewhere, or that change no weight."""
+
+TASKS = {"map_micro": "image-classification", "miou": "image-segmentation"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric, in percent, of one transfer of the weights."""
+
+    cell: Cell
+    metric: str
+    value: float
+
+
+def scores(weights: Path, modality: str) -> list[Score]:
+    """What a run's transfers measured that used the modality; none outside a results folder.
+
+    Raises:
+        DecurError: a metrics file is damaged.
+    """
+    try:
+        run = Run.parse("/".join(weights.absolute().parent.parts[-4:]))
+        root = weights.absolute().parents[5]
+    except (DecurError, IndexError):
+        return []
+    folder = Path(Paths(str(root.parent), root.name).transfer(str(run)))
+    found = []
+    for path in sorted(folder.glob("*/*/*/*/metrics.json")):
+        tree = read_json(path)
+        cell = Cell.parse(tree["cell"])
+        if modality in cell.modalities.split("+"):
+            found += [Score(cell, name, value) for name, value in sorted(tree["metrics"].items())]
+    return found
+
+
+def render(
+    *,
+    metadata: Mapping[str, Any],
+    arch: str,
+    how: Mapping[str, Any],
+    usage: str,
+    measured: Iterable[Score],
+    licence: str,
+    library: str,
+) -> str:
+    """The card as Markdown with YAML front matter.
+
+    Args:
+        metadata: the record of the weights' file.
+        arch: the backbone.
+        how: what the backbone sees, see `net_input`.
+        usage: Python that makes `net` and, of `raw`, `features`.
+        measured: transfers to report.
+        licence: of the weights, as hubs name it.
+        library: what `usage` loads the weights with.
+    """
+    origin, modality = metadata["provenance"], how["modality"]
+    settings = origin["settings"]
+    facts = datasets.load(settings["dataset"]).DATASET
+    title = f"{settings['method']} {arch} {modality} ({facts.title})"
+    measured = list(measured)
+    front: dict[str, Any] = {
+        "license": licence,
+        "library_name": library,
+        "pipeline_tag": "image-feature-extraction",
+        "tags": ["decur", "self-supervised", "remote-sensing", modality],
+        "datasets": [settings["dataset"]],
+    }
+    if settings["scenario"] == "rgb-depth":
+        front["tags"].remove("remote-sensing")
+    if measured:
+        front["model-index"] = [{"name": title, "results": [_result(s) for s in measured]}]
+    notes = [f"- {note}" for note in metadata.get("released", {}).get("notes", [])]
+    source = metadata.get("released", {}).get("file")
+    by = f"imported from `{source}`" if source else "trained with this package"
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+        f"# {title}",
+        f"The {modality} backbone of a pair ({' and '.join(settings['modalities'])}) that "
+        f"[DeCUR]({PAPER}) pretrained without labels; method `{settings['method']}`, {by}.",
+        "## Use",
+        f"`raw` is a NumPy array (bands, height, width): {', '.join(map(str, how['bands']))} in "
+        f"this order; units: {how['units']}. Run this in the folder of these files:",
+        f"```python\n{_preprocessing()}\n{usage}\n```",
+        "## Preprocessing",
+        _words(how),
+        "## Data",
+        f"{facts.title}, {facts.homepage}; licence of the data: {facts.licence}.",
+        "## Settings",
+        _table(["setting", "value"], [(k, v) for k, v in settings.items() if k not in HIDDEN]),
+        "## Metrics",
+        _metrics(measured),
+        "## Licence",
+        f"Of the weights: `{licence}`. Of the data that they were made from: {facts.licence}.",
+        "## Provenance",
+        "\n".join([*notes, *_provenance(origin)]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _preprocessing() -> str:
+    """`net_input` as it is here, with what it needs."""
+    source = inspect.getsource(net_input)
+    imports = [
+        "import json",
+        "from collections.abc import Mapping",
+        "from typing import Any",
+        "",
+        "import numpy as np",
+        "import torch",
+        "import torch.nn.functional as F",
+        "from numpy.typing import NDArray",
+    ]
+    load = 'with open("preprocessing.json") as file:\n    how = json.load(file)\n'
+    return "\n".join([*imports, "", "", source, "", load])
+
+
+def _words(how: Mapping[str, Any]) -> str:
+    steps = []
+    if how["scaling"] == "divide":
+        steps.append(f"divide by {how['unit']:,}, clip to 0..1")
+    elif how["scaling"] == "stretch":
+        if how["percentiles"]:
+            low, high = how["percentiles"]
+            steps.append(f"clip each band of each image to its {low:g} to {high:g} % percentiles")
+        bounds = "these percentiles" if how["black"] == ["percentile"] else "`black` and `white`"
+        steps.append(f"stretch linearly so that {bounds} become 0 and 1, clip")
+    steps += [
+        "truncate to 8 bits (0..255, then divided by 255)",
+        f"resize to {how['size']} x {how['size']} pixels ({how['resize']})",
+    ]
+    if any(how["mean"]):
+        steps.append("subtract `mean` and divide by `std`, band by band")
+    text = "\n".join(f"{i}. {step}" for i, step in enumerate(steps, start=1))
+    text += "\n\nAll numbers are in `preprocessing.json`."
+    if (straight := linear(how)) is not None and how["scaling"] != "none":
+        text += (
+            " A pipeline that only subtracts and divides comes near with the `mean` and `std` under"
+            f" `linear` there (first band: {straight['mean'][0]:g} and {straight['std'][0]:g}), if"
+            " the result is clipped to 0..1 before any standardisation. A z-score by the bands' own"
+            " mean and deviation is not what the network was trained on."
+        )
+    return text
+
+
+def _result(score: Score) -> dict[str, Any]:
+    return {
+        "task": {"type": TASKS.get(score.metric, "other")},
+        "dataset": {"name": _where(score.cell), "type": score.cell.dataset},
+        "metrics": [{"type": score.metric, "value": round(score.value, 2)}],
+    }
+
+
+def _where(cell: Cell) -> str:
+    return f"{cell.dataset}, {cell.modalities}, {cell.protocol}, {cell.labels:g} % of the labels"
+
+
+def _metrics(measured: Sequence[Score]) -> str:
+    if not measured:
+        return "No transfers of these weights lie beside them."
+    rows = [(_where(s.cell), METRICS.get(s.metric, s.metric), f"{s.value:.1f}") for s in measured]
+    return _table(["transfer", "metric", "percent"], rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _provenance(origin: Mapping[str, Any]) -> list[str]:
+    inputs = [f"- made of {name}: `{checksum}`" for name, checksum in origin["inputs"].items()]
+    packages = ", ".join(f"{name} {version}" for name, version in origin["packages"].items())
+    return [*inputs, f"- decur {origin['decur']}, commit {origin['commit']}", f"- {packages}"]

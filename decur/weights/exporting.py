@@ -1,0 +1,270 @@
+"""A backbone for others to use: its weights under their names, a model card, the preprocessing."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from decur.errors import DecurError
+from decur.files import write_atomically
+from decur.models.mit import DEPTHS
+from decur.provenance import write_json
+from decur.weights import card
+from decur.weights.files import branch_weights, branches_of, read_weights
+from decur.weights.naming import Tensors, first_convolution, to_cmx, to_published
+from decur.weights.net_input import describe, linear
+
+TIMM = {"resnet18": "resnet18", "resnet50": "resnet50", "vit_s16": "vit_small_patch16_224"}
+"""Our architectures that timm has, under its names."""
+
+RESNETS = ("resnet18", "resnet50")
+Content = dict[str, bytes]
+"""Files by name."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One backbone of a weights file and what it sees; `stem` begins the names of files."""
+
+    tensors: Tensors
+    arch: str
+    branch: int
+    how: Mapping[str, Any]
+    stem: str
+
+    @property
+    def chans(self) -> int:
+        """Bands that it sees."""
+        return len(self.how["bands"])
+
+
+@dataclass(frozen=True)
+class Format:
+    """Architectures that fit, what loads them, and how to write one.
+
+    `write` gives the files and Python that loads them: `net`, and of an image `raw` its `features`.
+    """
+
+    archs: tuple[str, ...]
+    library: str
+    write: Callable[[Source], tuple[Content, str]]
+
+
+def export(
+    weights: Path,
+    out: Path,
+    *,
+    format: str,
+    modality: str | None = None,
+    licence: str | None = None,
+) -> list[Path]:
+    """Write a backbone of a run's folder, or of a weights file, into the folder `out`.
+
+    `licence` is the weights' as hubs name it: by default that of the released file that they were
+    imported from, else `other`. Returns the files written.
+
+    Raises:
+        DecurError: the weights are missing or damaged or have no such modality, or the format does
+            not have their architecture.
+    """
+    if format not in FORMATS:
+        raise DecurError(f"--format {format}: unknown; known are {', '.join(FORMATS)}")
+    path = weights / "weights.safetensors" if weights.is_dir() else weights
+    tensors, metadata = read_weights(path)
+    source = _source(path, tensors, metadata, modality)
+    if source.arch not in FORMATS[format].archs:
+        fitting = [name for name, known in FORMATS.items() if source.arch in known.archs]
+        raise DecurError(
+            f"{path}: {format} has no {source.arch}; formats that do: {', '.join(fitting)}"
+        )
+    content, usage = FORMATS[format].write(source)
+    text = card.render(
+        metadata=metadata,
+        arch=source.arch,
+        how=source.how,
+        usage=usage,
+        measured=card.scores(path, source.how["modality"]),
+        licence=licence or metadata.get("released", {}).get("licence", "other"),
+        library=FORMATS[format].library,
+    )
+    for name, data in {**content, "README.md": text.encode()}.items():
+        write_atomically(out / name, partial(Path.write_bytes, data=data))
+    write_json(out / "preprocessing.json", {**source.how, "linear": linear(source.how)})
+    return [out / name for name in (*content, "README.md", "preprocessing.json")]
+
+
+def _source(
+    path: Path, tensors: Tensors, metadata: Mapping[str, Any], modality: str | None
+) -> Source:
+    try:
+        settings = metadata["provenance"]["settings"]
+        names = list(settings["modalities"])
+    except KeyError:
+        raise DecurError(
+            f"{path}: does not say what its backbones are; give weights that `decur pretrain` or "
+            "`decur weights import` wrote"
+        ) from None
+    held = [names[branch] for branch in branches_of(tensors)]
+    if modality is None and len(held) == 1:
+        modality = held[0]
+    if modality is None or modality not in held:
+        given = "" if modality is None else f" {modality}"
+        raise DecurError(f"{path}: --modality{given}: give one of {', '.join(held)}")
+    how = metadata.get("preprocessing", {}).get(modality)
+    if how is None:
+        preset = settings["modalities"][modality]
+        how = describe(settings["dataset"], modality, preset, settings["crop"])
+        how["bands"] = metadata["bands"][modality]
+    branch = names.index(modality)
+    arch = settings.get("archs", {}).get(modality, settings["arch"])
+    stem = "_".join([arch, settings["dataset"], modality, settings["method"]])
+    return Source(branch_weights(tensors, branch), arch, branch, how, stem)
+
+
+def _torchvision(source: Source) -> tuple[Content, str]:
+    file = f"{source.stem}.pth"
+    usage = f"""\
+from torchvision.models import {source.arch}
+
+net = {source.arch}()
+net.conv1 = torch.nn.Conv2d({source.chans}, 64, 7, stride=2, padding=3, bias=False)
+net.fc = torch.nn.Identity()
+net.load_state_dict(torch.load("{file}", weights_only=True))
+net.eval()
+features = net(net_input(raw, how)[None])"""
+    return {file: _saved(to_published(source.arch, source.tensors))}, usage
+
+
+def _timm(source: Source) -> tuple[Content, str]:
+    """A folder of a hub's form, which timm opens by itself.
+
+    Without `first_conv` in the config: named, timm would replace a first convolution of other than
+    three channels by a random one.
+    """
+    side = source.how["size"]
+    config = {
+        "architecture": TIMM[source.arch],
+        "num_classes": 0,
+        "model_args": {"in_chans": source.chans, **_any_size(source.arch)},
+        "pretrained_cfg": {
+            "input_size": [source.chans, side, side],
+            "num_classes": 0,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "mean": source.how["mean"],
+            "std": source.how["std"],
+        },
+    }
+    usage = f"""\
+import timm
+
+net = timm.create_model("local-dir:.", pretrained=True).eval()
+{_timm_features(source.arch)}"""
+    return _hub(to_published(source.arch, source.tensors), config), usage
+
+
+def _torchgeo(source: Source) -> tuple[Content, str]:
+    """A file whose name ends in the first digits of its SHA-256, as TorchGeo's do."""
+    saved = _saved(to_published(source.arch, source.tensors))
+    file = f"{source.stem}-{hashlib.sha256(saved).hexdigest()[:8]}.pth"
+    more = "".join(f", {key}={value}" for key, value in _any_size(source.arch).items())
+    usage = f"""\
+from functools import partial
+from pathlib import Path
+
+from torchgeo.models import {TIMM[source.arch]}
+from torchvision.models._api import Weights, WeightsEnum
+
+
+class DeCURWeights(WeightsEnum):
+    HERE = Weights(
+        url=Path("{file}").resolve().as_uri(),
+        transforms=partial(net_input, how=how),
+        meta={{"in_chans": {source.chans}, "bands": how["bands"]}},
+    )
+
+
+net = {TIMM[source.arch]}(weights=DeCURWeights.HERE, num_classes=0{more}).eval()
+{_timm_features(source.arch)}"""
+    return {file: saved}, usage
+
+
+def _any_size(arch: str) -> dict[str, bool]:
+    """What timm needs to be told to take images of any size, as we do."""
+    return {"dynamic_img_size": True} if arch == "vit_s16" else {}
+
+
+def _timm_features(arch: str) -> str:
+    """Mean of the patches for a vision transformer, as it was pretrained here."""
+    if arch != "vit_s16":
+        return "features = net(net_input(raw, how)[None])"
+    return "features = net.forward_features(net_input(raw, how)[None])[:, 1:].mean(dim=1)"
+
+
+def _safetensors(source: Source) -> tuple[Content, str]:
+    config = {
+        "model_type": "decur",
+        "arch": source.arch,
+        "in_chans": source.chans,
+        "modality": source.how["modality"],
+    }
+    usage = f"""\
+from decur.weights import load_backbone
+from safetensors.torch import load_file
+
+tensors = load_file("model.safetensors")
+net = load_backbone(tensors, arch="{source.arch}", in_chans={source.chans}).eval()
+features = net(net_input(raw, how)[None])"""
+    return _hub(source.tensors, config), usage
+
+
+def _cmx(source: Source) -> tuple[Content, str]:
+    """One stream of CMX, whose code reads three bands in reversed order."""
+    tensors = dict(source.tensors)
+    if source.chans == 3:
+        first = first_convolution(tensors)
+        tensors[first] = tensors[first].flip(1).contiguous()
+    stream = ["first", "second"][source.branch]
+    usage = f"""\
+stream = torch.load("{source.stem}.pth", weights_only=True)
+
+# In CMX's code, whose own loader would give both streams the same weights; this file is of the
+# {stream} stream. CMX reads images blue before red, and so does this first convolution.
+# model.backbone.load_state_dict(stream, strict=False)"""
+    return {f"{source.stem}.pth": _saved(to_cmx(tensors, source.branch))}, usage
+
+
+def _hub(tensors: Tensors, config: Mapping[str, Any]) -> Content:
+    return {
+        "model.safetensors": save(_contiguous(tensors), metadata={"format": "pt"}),
+        "config.json": (json.dumps(config, indent=1) + "\n").encode(),
+    }
+
+
+def _saved(tensors: Tensors) -> bytes:
+    file = io.BytesIO()
+    torch.save(_contiguous(tensors), file)
+    return file.getvalue()
+
+
+def _contiguous(tensors: Tensors) -> Tensors:
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+FORMATS = {
+    "torchvision": Format(RESNETS, "torchvision", _torchvision),
+    "timm": Format(tuple(TIMM), "timm", _timm),
+    "torchgeo": Format(tuple(TIMM), "torchgeo", _torchgeo),
+    "safetensors": Format(
+        ("tiny", "resnet18_rda", "resnet50_rda", *TIMM, *DEPTHS), "decur", _safetensors
+    ),
+    "cmx": Format(tuple(DEPTHS), "decur", _cmx),
+}
+"""How weights are written, by what reads them."""

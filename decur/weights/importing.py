@@ -1,0 +1,256 @@
+"""The authors' released files, as a file of ours that every stage reads.
+
+Which file it is, its checksum tells, or the names and shapes of its tensors. The first convolutions
+are changed to take bands as our shards hold them: red before blue, one band once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from decur import datasets
+from decur.errors import DecurError
+from decur.models.backbones import build_backbone
+from decur.provenance import file_checksum, provenance
+from decur.weights.files import read_tensors, save_weights
+from decur.weights.naming import (
+    Parts,
+    Tensors,
+    first_convolution,
+    from_published,
+    released_parts,
+)
+from decur.weights.net_input import REFLECTANCE, describe, description, spread
+from decur.weights.released import (
+    BY_NAME,
+    LICENCE,
+    OPTICAL_MEAN,
+    OPTICAL_STD,
+    RELEASED,
+    SCENARIOS,
+    Released,
+    of_checksum,
+)
+
+ARCHS = {
+    "conv1.weight": ("resnet18", "resnet50", "resnet18_rda", "resnet50_rda"),
+    "patch_embed.proj.weight": ("vit_s16",),
+    "patch_embed1.proj.weight": ("mit_tiny", *(f"mit_b{i}" for i in range(6))),
+}
+"""Architectures that a file may be of, by their first convolution."""
+
+CROP = 224
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was imported, to where, and what is to be known of it."""
+
+    path: Path
+    what: str
+    notes: tuple[str, ...]
+
+
+def import_weights(path: Path, out: Path, like: str | None = None) -> Imported:
+    """Write a released file anew, as `out` or `out/weights.safetensors`.
+
+    `like` names the released file that one of unknown checksum is like.
+
+    Raises:
+        DecurError: the file is missing, damaged or holds code; it has a released file's name but
+            not its checksum; or it is none of the released kinds.
+    """
+    parts = released_parts(read_tensors(path))
+    digest = file_checksum(path)
+    published = of_checksum(digest.removeprefix("sha256:"))
+    entry = published or _named(path, digest.removeprefix("sha256:"), like)
+    archs = [architecture(path, backbone) for backbone in parts.backbones]
+    if entry is None:
+        entry = _guess(path, parts, archs[0])
+    elif not fits(entry, parts, archs[0]):
+        raise DecurError(f"{path}: holds {_described(parts, archs[0])}, unlike {entry.name}")
+    scenario = SCENARIOS[entry.scenario]
+    names = [entry.modality] if entry.modality else list(scenario.presets)
+    said = f"as published of {published.name}" if published else "unknown: it may be anybody's"
+    notes = [f"checksum {said}", *_attention_notes(parts, archs[0])]
+    tensors: Tensors = {}
+    for name, arch, theirs in zip(names, archs, parts.backbones, strict=True):
+        branch = list(scenario.presets).index(name)
+        ours, changes = _in_our_bands(from_published(arch, theirs), name, entry.scenario)
+        notes += changes
+        tensors |= {f"backbones.{branch}.{key}": t for key, t in ours.items()}
+    for kind, networks in (("heads", parts.heads), ("projectors", parts.projectors)):
+        for number, network in enumerate(networks):
+            tensors |= {f"{kind}.{number}.{key}": t for key, t in network.items()}
+    metadata = _metadata(path, digest, replace(entry, arch=archs[0]), parts, names)
+    metadata["released"] = {
+        "file": published.name if published else path.name,
+        "licence": LICENCE if published else "other",
+        "notes": notes,
+    }
+    target = out if out.suffix == ".safetensors" else out / "weights.safetensors"
+    save_weights(target, {key: t.clone() for key, t in tensors.items()}, metadata)
+    what = f"{archs[0]}, {entry.scenario}, {' and '.join(names)}"
+    return Imported(target, what, tuple(notes))
+
+
+def _named(path: Path, sha256: str, like: str | None) -> Released | None:
+    """The released file that one of unknown checksum is or is like, if a name tells."""
+    if like is not None:
+        if like not in BY_NAME:
+            raise DecurError(f"--like {like}: no released file; known are {', '.join(BY_NAME)}")
+        return BY_NAME[like]
+    named = BY_NAME.get(path.name)
+    if named is not None and named.sha256:
+        raise DecurError(
+            f"{path}: its SHA-256 is {sha256}, that of the released file is {named.sha256}; fetch "
+            f"it again from {named.url}, or rename it if it is another"
+        )
+    return named
+
+
+def architecture(path: Path, theirs: Mapping[str, Tensor]) -> str:
+    """The architecture of a backbone, by the published names and the shapes of its tensors.
+
+    Raises:
+        DecurError: naming the file, if it is none of the released kinds.
+    """
+    for first, archs in ARCHS.items():
+        if first not in theirs or theirs[first].ndim != 4:
+            continue
+        for arch in archs:
+            if _shapes(from_published(arch, theirs)) == _own_shapes(arch, theirs[first].shape[1]):
+                return arch
+    names = ", ".join(sorted(theirs)[:3]) or "none"
+    raise DecurError(
+        f"{path}: its tensors ({names}, ...) are those of no backbone that was released"
+    )
+
+
+@cache
+def _own_shapes(arch: str, chans: int) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return _shapes(build_backbone(arch, chans).state_dict())
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _guess(path: Path, parts: Parts, arch: str) -> Released:
+    """A released file of the same kind, if all of the kind are of one scenario and modality."""
+    fitting = [entry for entry in RELEASED if fits(entry, parts, arch)]
+    if len({(entry.scenario, entry.modality) for entry in fitting}) == 1:
+        return fitting[0]
+    what = _described(parts, arch)
+    if not fitting:
+        raise DecurError(f"{path}: holds {what}; no such file was released")
+    raise DecurError(
+        f"{path}: holds {what}, as several released files do; say which one it is like by --like: "
+        + ", ".join(entry.name for entry in fitting)
+    )
+
+
+def fits(entry: Released, parts: Parts, arch: str) -> bool:
+    """Whether a released file is of the same kind, depth and width of the networks aside."""
+    scenario = SCENARIOS[entry.scenario]
+    expected, branch = list(scenario.chans), None
+    if entry.modality is not None:
+        branch = list(scenario.presets).index(entry.modality)
+        expected = [scenario.chans[branch]]
+    return (
+        _kind(entry.arch) == _kind(arch)
+        and _chans(parts) == expected
+        and parts.branch in (None, branch)
+    )
+
+
+def _kind(arch: str) -> tuple[str, bool]:
+    return arch[:3], arch.endswith("_rda")
+
+
+def _chans(parts: Parts) -> list[int]:
+    return [backbone[first_convolution(backbone)].shape[1] for backbone in parts.backbones]
+
+
+def _described(parts: Parts, arch: str) -> str:
+    return f"{arch} of {' and '.join(map(str, _chans(parts)))} channels"
+
+
+def _in_our_bands(ours: Tensors, modality: str, scenario: str) -> tuple[Tensors, list[str]]:
+    """The backbone with a first convolution for bands as our shards hold them, and what changed."""
+    name = first_convolution(ours)
+    if modality in SCENARIOS[scenario].reversed:
+        changed = ours[name].flip(1)
+        note = f"{modality}: first convolution reversed, the released one takes the last band first"
+    elif modality in SCENARIOS[scenario].repeated:
+        changed = ours[name].sum(dim=1, keepdim=True)
+        note = f"{modality}: kernels of the first convolution summed, it took one band three times"
+    else:
+        return ours, []
+    return {**ours, name: changed}, [note]
+
+
+def _attention_notes(parts: Parts, arch: str) -> list[str]:
+    if not arch.endswith("_rda"):
+        return []
+    if len(parts.backbones) == 2:
+        return ["attention: both branches have da1, which the released training used for both"]
+    if parts.branch == 1:
+        return [
+            "attention: da2, which was never trained (the released training used da1 for both "
+            "branches); the joint file has what this backbone was trained with"
+        ]
+    return []
+
+
+def _metadata(
+    path: Path, digest: str, entry: Released, parts: Parts, names: Sequence[str]
+) -> dict[str, Any]:
+    """Settings as far as they are known, bands and preprocessing.
+
+    The released files' seed is not ours, and so is left out.
+    """
+    scenario = SCENARIOS[entry.scenario]
+    settings: dict[str, Any] = {
+        "scenario": entry.scenario,
+        "method": "decur",
+        "dataset": scenario.dataset,
+        "arch": entry.arch,
+        "modalities": dict(scenario.presets),
+        "crop": CROP,
+    }
+    if parts.projectors:
+        weights = [t for t in parts.projectors[0].values() if t.ndim == 2]
+        dim = weights[-1].shape[0]
+        settings |= {"dim": dim, "dim_common": round(scenario.common * dim)}
+        settings |= {"projector_layers": len(weights), "weighting": "official"}
+        settings |= {"projector": "shared" if len(parts.projectors) == 1 else "separate"}
+        settings |= {"head_dim": parts.heads[0]["weight"].shape[0] if parts.heads else 0}
+    bands = {m.name: m.bands for m in datasets.load(scenario.dataset).DATASET.modalities}
+    return {
+        "provenance": provenance(settings, {path.name: digest}, ("torch",)),
+        "bands": {name: list(bands[name]) for name in names},
+        "preprocessing": {name: _preprocessing(entry, name, bands[name]) for name in names},
+    }
+
+
+def _preprocessing(entry: Released, modality: str, bands: tuple[str, ...]) -> dict[str, Any]:
+    """What the released backbone was trained on, in our order of bands.
+
+    The released code applied the means of red, green and blue to blue, green and red.
+    """
+    scenario = SCENARIOS[entry.scenario]
+    preset = scenario.presets[modality]
+    if entry.standardised and modality == "optical":
+        scaling = spread(OPTICAL_MEAN, OPTICAL_STD, REFLECTANCE)
+        return description(modality, bands, scaling, preset, CROP)
+    how = describe(scenario.dataset, modality, preset, CROP)
+    if modality in scenario.reversed:
+        how |= {key: how[key][::-1] for key in ("mean", "std")}
+    return how

@@ -1,0 +1,139 @@
+"""What tensors are called elsewhere: pure functions, tensors by name in, tensors by name out."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+CLASSIFIERS = ("fc.", "head.", "classifier.")
+ATTENTION = ("da_l3.", "da_l4.")
+"""Prefixes of the parts that `rda` adds to a ResNet."""
+
+SEGFORMER = {
+    "mlp.dwconv.dwconv.": "mlp.dwconv.",
+    "segformer.": "",
+    "encoder.": "",
+    "patch_embeddings.": "patch_embed.",
+    "attention.self.query.": "attn.q.",
+    "attention.self.key.": "attn.k.",
+    "attention.self.value.": "attn.v.",
+    "attention.self.": "attn.",
+    "attention.output.dense.": "attn.proj.",
+    "layer_norm_": "norm",
+    "layer_norm.": "norm.",
+    "mlp.dense": "mlp.fc",
+}
+"""SegFormer's one name that differs from ours, then those of `transformers`; applied in order."""
+
+
+def from_published(arch: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    """A backbone as torchvision, timm, SegFormer or `transformers` name it -> as we do.
+
+    Classifiers are left out.
+    """
+    kept = {name: t for name, t in tensors.items() if not name.startswith(CLASSIFIERS)}
+    if arch.startswith("mit"):
+        return _from_segformer(kept)
+    return _renamed(kept, lambda name: f"vit.{name}") if arch.startswith("vit") else kept
+
+
+def to_published(arch: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    """A backbone as torchvision (ResNets), timm (ResNets, ViTs) or SegFormer (MiTs) name it."""
+    if arch.startswith("mit"):
+        return _renamed(tensors, lambda name: name.replace("mlp.dwconv.", "mlp.dwconv.dwconv."))
+    return _renamed(tensors, lambda name: name.removeprefix("vit."))
+
+
+def to_cmx(tensors: Mapping[str, Tensor], stream: int) -> Tensors:
+    """A Mix Transformer as the first or the second stream (0, 1) of CMX's code."""
+    prefix = "extra_" if stream else ""
+    return _renamed(to_published("mit", tensors), lambda name: prefix + name)
+
+
+def first_convolution(backbone: Mapping[str, Tensor]) -> str:
+    """The name of the kernel that sees a backbone's bands, ours or theirs."""
+    names = ("conv1.weight", "patch_embed1.proj.weight", "patch_embed.proj.weight")
+    return next(n for key in names for n in (key, f"vit.{key}") if n in backbone)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a released file holds, each under the names of its network.
+
+    Backbones and heads of both branches, or one backbone alone; a shared projector once. `branch`
+    is which branch a single backbone calls itself, if it does.
+    """
+
+    backbones: tuple[Tensors, ...]
+    heads: tuple[Tensors, ...] = ()
+    projectors: tuple[Tensors, ...] = ()
+    branch: int | None = None
+
+
+def released_parts(tensors: Mapping[str, Tensor]) -> Parts:
+    """Take a released file apart, with or without the prefix that parallel training gives.
+
+    Of a joint file with deformable attention both branches get `da1`, which the released training
+    used for both: `da2` was saved but never trained.
+    """
+    tensors = _renamed(tensors, lambda name: name.removeprefix("module."))
+    if not any(name.startswith("backbone_1.") for name in tensors):
+        return _single(tensors)
+    backbones = [_below(tensors, f"backbone_{number}.") for number in (1, 2)]
+    attention = _attention(tensors, 1)
+    heads = [_below(backbone, "head.") for backbone in backbones]
+    projectors = [_below(tensors, f"projector{number}.") for number in (1, 2)]
+    return Parts(
+        tuple({**backbone, **attention} for backbone in backbones),
+        tuple(head for head in heads if head),
+        tuple(projectors[:1] if _equal(*projectors) else projectors) if projectors[0] else (),
+    )
+
+
+def _single(tensors: Mapping[str, Tensor]) -> Parts:
+    inside = _below(tensors, "backbone.")
+    for number in (1, 2):
+        if attention := _attention(tensors, number):
+            return Parts(({**inside, **attention},), branch=number - 1)
+    return Parts((inside or dict(tensors),))
+
+
+def _attention(tensors: Mapping[str, Tensor], number: int) -> Tensors:
+    found: Tensors = {}
+    for prefix in ATTENTION:
+        theirs = prefix.replace("da_", f"da{number}_")
+        found |= {prefix + name: t for name, t in _below(tensors, theirs).items()}
+    return found
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(t, other[k]) for k, t in one.items())
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+
+def _renamed(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> Tensors:
+    return {rename(name): tensor for name, tensor in tensors.items()}
+
+
+def _from_segformer(given: Mapping[str, Tensor]) -> Tensors:
+    renamed: Tensors = {}
+    for published in sorted(given):  # keys come before values, which ours has in one layer
+        name = published
+        for theirs, ours in SEGFORMER.items():
+            name = name.replace(theirs, ours)
+        name = re.sub(r"^(patch_embed|block|norm)\.(\d)", _numbered_from_one, name)
+        name = re.sub(r"attn\.[kv]\.", "attn.kv.", name)
+        tensor = given[published]
+        renamed[name] = torch.cat([renamed[name], tensor]) if name in renamed else tensor
+    return renamed
+
+
+def _numbered_from_one(match: re.Match[str]) -> str:
+    return f"{match[1]}{int(match[2]) + 1}"

@@ -1,0 +1,121 @@
+"""From a sensor's values to what a backbone sees, by a description that travels with the weights.
+
+`net_input` needs nothing of this package: its source is part of every model card.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from decur import datasets
+from decur.augment import PRESETS
+from decur.preprocess.bands import ELEVATION_CLIP, REFLECTANCE_UNIT, SAR_CLIP, SAR_SPREAD
+
+
+def net_input(raw: NDArray[Any], how: Mapping[str, Any]) -> torch.Tensor:
+    """One image (bands, H, W), in the units and order of `how`, as float32 (bands, size, size)."""
+    x = raw.astype(np.float32)
+    if how["scaling"] == "divide":
+        x = x * 255 / how["unit"]
+    if how["scaling"] == "stretch":
+        black, white = (np.array(how[key])[:, None, None] for key in ("black", "white"))
+        if how["percentiles"]:
+            limits = np.percentile(raw, how["percentiles"], axis=(1, 2), keepdims=True)
+            low, high = limits.astype(np.float32)
+            x = x.clip(low, high)
+            if how["black"] == ["percentile"]:
+                black, white = low, high
+        span = np.where(white > black, white - black, np.inf).astype(np.float32)
+        x = (x - black.astype(np.float32)) / span * 255
+    eight_bits = torch.from_numpy(x.clip(0, 255).astype(np.uint8))
+    size = (how["size"], how["size"])
+    y = F.interpolate(eight_bits[None] / 255, size, mode="bilinear", align_corners=False)[0]
+    mean, std = (torch.tensor(how[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    return (y - mean) / std
+
+
+def describe(dataset: str, modality: str, preset: str, size: int) -> dict[str, Any]:
+    """What `net_input` takes, of a modality as the shards of a dataset hold it.
+
+    Raises:
+        DecurError: no such dataset.
+    """
+    module = datasets.load(dataset)
+    facts = {m.name: m for m in module.DATASET.modalities}[modality]
+    return description(modality, facts.bands, _scaling(module, facts.scaling), preset, size)
+
+
+def description(
+    modality: str, bands: tuple[str, ...], scaling: Mapping[str, Any], preset: str, size: int
+) -> dict[str, Any]:
+    """Bands, scaling to 8 bits, size and standardisation of what a backbone sees."""
+    zeros, ones = [0.0] * len(bands), [1.0] * len(bands)
+    mean, std = PRESETS[preset].mean, PRESETS[preset].std
+    return {
+        "modality": modality,
+        "bands": list(bands),
+        **scaling,
+        "size": size,
+        "resize": "bilinear, half-pixel centres, no antialiasing",
+        "mean": zeros if mean is None else list(mean),
+        "std": ones if std is None else list(std),
+    }
+
+
+def spread(
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    units: str,
+    percentiles: tuple[float, float] | None = None,
+) -> dict[str, Any]:
+    """Scaling of mean - 2 std .. mean + 2 std to 0..255, first clipped to percentiles if given."""
+    return {
+        "units": units,
+        "scaling": "stretch",
+        "percentiles": None if percentiles is None else list(percentiles),
+        "black": [m - SAR_SPREAD * s for m, s in zip(mean, std, strict=True)],
+        "white": [m + SAR_SPREAD * s for m, s in zip(mean, std, strict=True)],
+    }
+
+
+REFLECTANCE = f"reflectance times {REFLECTANCE_UNIT}"
+
+
+def _scaling(module: Any, words: str) -> dict[str, Any]:
+    """How a dataset's module scales a modality, which it describes in these words."""
+    from decur.datasets import sentinel  # reads rasters, a second that no training should pay
+
+    if words == sentinel.SAR.scaling:
+        return spread(module.SAR_MEAN, module.SAR_STD, "dB", SAR_CLIP)
+    if words == sentinel.OPTICAL.scaling:
+        return {"units": REFLECTANCE, "scaling": "divide", "unit": REFLECTANCE_UNIT}
+    if "1-99 %" in words:
+        return {
+            "units": "m",
+            "scaling": "stretch",
+            "percentiles": list(ELEVATION_CLIP),
+            "black": ["percentile"],
+            "white": ["percentile"],
+        }
+    return {"units": f"8 bits: {words}", "scaling": "none"}
+
+
+def linear(how: Mapping[str, Any]) -> dict[str, list[float]] | None:
+    """Mean and deviation that take raw values to what a backbone sees, but for clipping to 0..1.
+
+    For pipelines that know nothing else. None where the scaling depends on the image.
+    """
+    black, white = [0.0], [float(how.get("unit", 255))]
+    if how["scaling"] == "stretch":
+        black, white = how["black"], how["white"]
+    if black == ["percentile"]:
+        return None
+    low, high, mean, std = np.broadcast_arrays(black, white, how["mean"], how["std"])
+    return {
+        "mean": (low + mean * (high - low)).round(6).tolist(),
+        "std": (std * (high - low)).round(6).tolist(),
+    }

@@ -1,0 +1,399 @@
+"""The authors' released files, made small, read into files of ours."""
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from decur.cli import main
+from decur.config import EXPLAINERS, Explain, PretrainSettings, Transfer, TransferSettings
+from decur.errors import DecurError
+from decur.models import build_backbone
+from decur.preprocess.bands import elevation_to_uint8
+from decur.shards import Modality, Sample, ShardWriter
+from decur.weights import import_weights, load_backbone, read_weights, released
+from decur.weights.importing import architecture, fits
+from decur.weights.naming import released_parts, to_published
+from decur.weights.released import BY_NAME, RELEASED, SCENARIOS
+from tests.unit.released_files import (
+    attention,
+    disturbed,
+    joint,
+    save_checkpoint,
+    segformer,
+    their_net,
+)
+
+JOINT = "rn50_ssl4eo-s12_joint_decur_ep100.pth"  # whose checksum nobody knows
+
+
+def saved(path: Path, tensors) -> Path:  # type: ignore[no-untyped-def]
+    torch.save(tensors, path)
+    return path
+
+
+def refusal(path: Path, like: str | None = None) -> str:
+    with pytest.raises(DecurError) as caught:
+        import_weights(path, path.parent / "out", like)
+    assert not (path.parent / "out").exists()
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("prefix", ["module.", ""])
+@pytest.mark.parametrize("whole", [True, False], ids=["with the optimiser", "weights alone"])
+def test_a_joint_file_is_read_with_or_without_its_wrappers(tmp_path, prefix, whole):
+    nets = [their_net("resnet18", chans) for chans in (2, 13)]
+    theirs = joint([net.state_dict() for net in nets], 512, prefix=prefix)
+    write = save_checkpoint if whole else saved
+    found = import_weights(write(tmp_path / "joint.pth", theirs), tmp_path / "out")
+    assert found.path == tmp_path / "out" / "weights.safetensors"
+    assert "checksum unknown" in found.notes[0]
+    tensors, metadata = read_weights(found.path)
+    settings = metadata["provenance"]["settings"]
+    assert settings["arch"] == "resnet18"
+    assert settings["modalities"] == {"sar": "sar", "optical": "optical"}
+    assert (settings["dim"], settings["dim_common"], settings["projector"]) == (32, 28, "shared")
+    assert list(metadata["bands"]) == ["sar", "optical"]
+    assert torch.equal(tensors["projectors.0.6.weight"], theirs[f"{prefix}projector1.6.weight"])
+    assert not any(name.startswith(("projectors.1", "bn")) for name in tensors)
+    for branch, (net, chans) in enumerate(zip(nets, (2, 13), strict=True)):
+        ours = load_backbone(found.path, arch="resnet18", in_chans=chans, branch=branch).eval()
+        x = torch.rand(1, chans, 64, 64)
+        torch.testing.assert_close(ours(x), net(x), rtol=0, atol=1e-6)
+    with pytest.raises(DecurError, match="holds two backbones; give `branch`"):
+        load_backbone(found.path, arch="resnet18", in_chans=2)
+
+
+def test_one_backbone_alone_is_read_under_its_branch(tmp_path):
+    for name, arch, chans in (("sar", "resnet18", 2), ("optical", "vit_s16", 13)):
+        net = their_net(arch, chans)
+        path = saved(tmp_path / f"{name}.pth", net.state_dict())
+        found = import_weights(path, tmp_path / f"{name}.safetensors")
+        assert found.what == f"{arch}, sar-optical, {name}"
+        ours = load_backbone(found.path, arch=arch, in_chans=chans).eval()
+        assert list(read_weights(found.path)[1]["bands"]) == [name]
+        x = torch.rand(1, chans, 224, 224)
+        if arch == "vit_s16":
+            expected = net.forward_features(x)[:, 1:].mean(dim=1)
+            torch.testing.assert_close(ours(x), expected, rtol=0, atol=1e-5)
+        else:
+            torch.testing.assert_close(ours(x), net(x), rtol=0, atol=1e-6)
+
+
+def test_aerial_backbones_see_red_first_and_elevation_once(tmp_path):
+    """The released ones see blue first, and the elevation in three equal bands."""
+    nets = [their_net("resnet18", 3) for _ in range(2)]
+    path = save_checkpoint(tmp_path / "geonrw.pth", joint([n.state_dict() for n in nets], 512))
+    found = import_weights(path, tmp_path)
+    assert found.what == "resnet18, rgb-dem, rgb and dem"
+    assert any(note.startswith("rgb: first convolution reversed") for note in found.notes)
+    assert any(note.startswith("dem: kernels of the first convolution") for note in found.notes)
+    assert read_weights(found.path)[1]["released"]["notes"] == list(found.notes)
+    rgb = load_backbone(found.path, arch="resnet18", in_chans=3, branch=0).eval()
+    dem = load_backbone(found.path, arch="resnet18", in_chans=1, branch=1).eval()
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(rgb(x), nets[0](x.flip(1)), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(rgb(x), nets[0](x), rtol=1e-2)
+    h = torch.rand(1, 1, 64, 64)
+    torch.testing.assert_close(dem(h), nets[1](h.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+
+
+def test_mix_transformers_come_with_their_heads(tmp_path):
+    theirs = segformer("mit_tiny", 3)
+    head = {"head.weight": torch.rand(64, 128), "head.bias": torch.rand(64)}
+    path = save_checkpoint(tmp_path / "mit.pth", joint([theirs | head] * 2, 64))
+    found = import_weights(path, tmp_path)
+    tensors, metadata = read_weights(found.path)
+    settings = metadata["provenance"]["settings"]
+    assert (settings["arch"], settings["scenario"]) == ("mit_tiny", "rgb-depth")
+    assert (settings["head_dim"], settings["dim_common"]) == (64, 24)
+    for branch in (0, 1):
+        assert torch.equal(tensors[f"heads.{branch}.bias"], head["head.bias"])
+        first = tensors[f"backbones.{branch}.patch_embed1.proj.weight"]
+        assert torch.equal(first, theirs["patch_embed1.proj.weight"].flip(1))
+        inner = tensors[f"backbones.{branch}.block2.0.mlp.dwconv.weight"]
+        assert torch.equal(inner, theirs["block2.0.mlp.dwconv.dwconv.weight"])
+    mean = metadata["preprocessing"]["rgb"]["mean"]
+    assert mean == [0.406, 0.456, 0.485]  # of the released code, which gave red's to blue
+
+
+def rda_joint() -> dict[str, torch.Tensor]:
+    nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
+    whole = joint(nets, 512)
+    for number in (1, 2):
+        whole |= {f"module.{k}": t for k, t in attention("resnet18", number).items()}
+    return whole
+
+
+def test_both_branches_of_a_joint_file_get_the_attention_that_was_trained(tmp_path):
+    found = import_weights(save_checkpoint(tmp_path / "rda.pth", rda_joint()), tmp_path)
+    assert any("both branches have da1" in note for note in found.notes)
+    tensors, _ = read_weights(found.path)
+    trained = attention("resnet18", 1)
+    for branch in (0, 1):
+        for layer in ("l3", "l4"):
+            ours = tensors[f"backbones.{branch}.da_{layer}.proj_q.weight"]
+            assert torch.equal(ours, trained[f"da1_{layer}.proj_q.weight"])
+    load_backbone(found.path, arch="resnet18_rda", in_chans=13, branch=1)
+
+
+def test_the_later_versions_optical_images_were_scaled_by_mean_and_deviation(tmp_path):
+    later = import_weights(save_checkpoint(tmp_path / "rda.pth", rda_joint()), tmp_path / "later")
+    nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
+    first = import_weights(
+        save_checkpoint(tmp_path / "a.pth", joint(nets, 512)), tmp_path / "first"
+    )
+    scaling = [read_weights(f.path)[1]["preprocessing"]["optical"] for f in (first, later)]
+    assert (scaling[0]["scaling"], scaling[0]["unit"]) == ("divide", 10_000)
+    assert scaling[1]["black"][0] == pytest.approx(1605.575 - 2 * 786.787)
+    assert scaling[1]["white"][12] == pytest.approx(1524.065 + 2 * 1136.538)
+    assert scaling[1]["percentiles"] is None
+
+
+@pytest.mark.parametrize(("number", "chans", "name"), [(1, 2, "sar"), (2, 3, "dem")])
+def test_attention_of_one_branch_is_read_under_its_own_number(tmp_path, number, chans, name):
+    inside = {f"backbone.{k}": t for k, t in their_net("resnet18", chans).state_dict().items()}
+    path = saved(tmp_path / "rda.pth", inside | attention("resnet18", number))
+    found = import_weights(path, tmp_path)
+    assert found.what.endswith(f", {name}")
+    assert any("never trained" in note for note in found.notes) == (number == 2)
+    tensors, _ = read_weights(found.path)
+    given = attention("resnet18", number)[f"da{number}_l4.rpe_table"]
+    assert torch.equal(tensors[f"backbones.{number - 1}.da_l4.rpe_table"], given)
+
+
+def test_what_shapes_cannot_tell_the_user_says(tmp_path):
+    path = saved(tmp_path / "rgb.pth", their_net("resnet18", 3).state_dict())
+    text = refusal(path)
+    assert "resnet18 of 3 channels, as several released files do; say which" in text
+    assert "rn50_geonrw_dem_decur_ep100.pth" in text
+    assert "no released file; known are" in refusal(path, "rn50")
+    assert "unlike rn50_ssl4eo-s12_sar" in refusal(path, "rn50_ssl4eo-s12_sar_decur_ep100.pth")
+    found = import_weights(path, tmp_path, "rn50_geonrw_dem_decur_ep100.pth")
+    assert found.what == "resnet18, rgb-dem, dem"
+
+
+def test_a_released_files_name_with_another_checksum_is_refused(tmp_path):
+    path = saved(
+        tmp_path / "rn50_ssl4eo-s12_sar_decur_ep100.pth", their_net("resnet18", 2).state_dict()
+    )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    text = refusal(path)
+    assert f"its SHA-256 is {digest}, that of the released file is f0e69ba2" in text
+    import_weights(path.rename(tmp_path / "mine.pth"), tmp_path)
+
+
+def test_a_file_is_known_by_its_checksum_under_any_name(tmp_path, monkeypatch):
+    """Even where shapes could not tell: two released files have the same ones."""
+    path = saved(tmp_path / "download", their_net("resnet18", 3).state_dict())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = replace(BY_NAME["rn50_geonrw_rgb_decur_ep100.pth"], sha256=digest)
+    monkeypatch.setattr(released, "RELEASED", (entry,))
+    found = import_weights(path, tmp_path)
+    assert found.notes[0] == f"checksum as published of {entry.name}"
+    metadata = read_weights(found.path)[1]
+    assert metadata["provenance"]["inputs"] == {"download": f"sha256:{digest}"}
+    assert metadata["released"]["licence"] == "cc-by-4.0"
+
+
+class Code:
+    """What a malicious file holds: unpickling it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_code_in_a_file_is_refused_and_not_run(tmp_path):
+    weights = {"conv1.weight": torch.rand(64, 2, 7, 7), "evil": Code(tmp_path / "made")}
+    for tree in (weights, {"epoch": Code(tmp_path / "made"), "model": {}, "optimizer": {}}):
+        path = saved(tmp_path / "evil.pth", tree)
+        assert "code in it is never run" in refusal(path)
+        assert not (tmp_path / "made").exists()
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "made").exists()
+
+
+def test_damaged_files_and_files_of_other_things_are_named(tmp_path):
+    path = saved(tmp_path / "file.pth", their_net("resnet18", 2).state_dict())
+    path.write_bytes(path.read_bytes()[:100_000])
+    assert "cannot be read as tensors alone" in refusal(path)
+    path.unlink()
+    assert "no such file of weights" in refusal(path)
+    saved(path, {"a": torch.rand(3)})
+    assert "are those of no backbone that was released" in refusal(path)
+    saved(path, disturbed(build_backbone("resnet18", 5).state_dict()))
+    assert "resnet18 of 5 channels; no such file was released" in refusal(path)
+
+
+def test_command_line_says_in_one_line_what_is_wrong(tmp_path, capsys):
+    path = tmp_path / "none.pth"
+    assert main(["weights", "import", str(path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"decur: error: {path}: no such file")
+    assert error.count("\n") == 1
+
+
+def test_sizes_of_released_files_are_those_of_our_networks():
+    """Within the few hundred kilobytes that names and layout take."""
+    sizes = {}
+    for arch in {entry.arch for entry in RELEASED}:
+        with torch.device("meta"):
+            sizes[arch] = build_backbone(arch, 3).state_dict()
+    checked = 0
+    for entry in RELEASED:
+        if entry.size is None or entry.modality is None:
+            continue
+        content = sum(t.numel() * t.element_size() for t in sizes[entry.arch].values())
+        assert 0 < entry.size - content < 400_000, entry.name
+        checked += 1
+    assert checked == 6
+    for dim, count in ((8192, 793_034_653),):
+        width = 2048 * dim + 2 * dim * dim + 2 * 2 * dim * 2
+        content = 2 * sum(t.numel() for t in sizes["resnet50"].values()) + width
+        assert 0 < count - 4 * content < 400_000
+
+
+@pytest.mark.parametrize("entry", RELEASED, ids=lambda entry: entry.name.removesuffix(".pth"))
+def test_every_released_file_is_recognised_by_its_names_and_shapes(entry):
+    """With the real shapes, but without values."""
+    scenario = SCENARIOS[entry.scenario]
+    tensors = {}
+    for number, (name, chans) in enumerate(zip(scenario.presets, scenario.chans, strict=True), 1):
+        if entry.modality not in (None, name):
+            continue
+        with torch.device("meta"):
+            own = to_published(entry.arch, build_backbone(entry.arch, chans).state_dict())
+        added = "module." if entry.modality is None else ""
+        below = f"module.backbone_{number}." if entry.modality is None else ""
+        if entry.modality is not None and entry.arch.endswith("_rda"):
+            below = "backbone."
+        for key, tensor in own.items():
+            if key.startswith("da_"):
+                tensors[added + key.replace("da_", f"da{number}_", 1)] = tensor
+            else:
+                tensors[below + key] = tensor
+    parts = released_parts(tensors)
+    archs = {architecture(Path(entry.name), backbone) for backbone in parts.backbones}
+    assert archs == {entry.arch}
+    assert len(parts.backbones) == (2 if entry.modality is None else 1)
+    assert fits(entry, parts, entry.arch)
+
+
+def test_the_catalogue_names_every_file_once_and_knows_its_modalities():
+    assert len(BY_NAME) == len(RELEASED)
+    known = [entry.sha256 for entry in RELEASED if entry.sha256]
+    assert len(known) == len(set(known)) == 21
+    for entry in RELEASED:
+        assert entry.modality in (None, *SCENARIOS[entry.scenario].presets), entry.name
+        assert entry.url.endswith(entry.name)
+
+
+def test_parts_of_a_file_are_not_those_of_another():
+    parts = released_parts(rda_joint())
+    assert parts.branch is None
+    assert len(parts.backbones) == 2
+    assert parts.backbones[0].keys() == build_backbone("resnet18_rda", 2).state_dict().keys()
+    different = joint([{}, {}], 8) | {"module.projector2.0.weight": torch.rand(32, 8)}
+    different["module.backbone_1.x"] = torch.rand(1)
+    assert len(released_parts(different).projectors) == 2
+
+
+def test_an_imported_backbone_is_exported_with_what_it_was_trained_on(
+    tmp_path, monkeypatch, capsys
+):
+    """From metres to features, as three equal bands into the released network."""
+    nets = [their_net("resnet18", 3) for _ in range(2)]
+    path = save_checkpoint(tmp_path / "geonrw.pth", joint([n.state_dict() for n in nets], 512))
+    found = import_weights(path, tmp_path / "in")
+    out = tmp_path / "out"
+    given = ["--modality", "dem", "--format", "torchvision", "--out", str(out)]
+    assert main(["weights", "export", str(tmp_path / "in"), *given]) == 0
+    card = (out / "README.md").read_text()
+    assert "license: other" in card  # its checksum is not of the authors' file
+    assert "imported from `geonrw.pth`" in card
+    assert "checksum unknown: it may be anybody's" in card
+    assert "dem: kernels of the first convolution summed" in card
+    raw = np.random.default_rng(0).normal(80, 20, (1, 224, 224)).astype(np.float32)
+    made = {"raw": raw}
+    monkeypatch.chdir(out)
+    with torch.no_grad():
+        exec(card.split("```python\n")[1].split("```")[0], made)
+        seen = torch.from_numpy(elevation_to_uint8(raw)) / 255
+        expected = nets[1](seen.expand(1, 3, -1, -1))
+    torch.testing.assert_close(made["features"], expected, rtol=1e-4, atol=1e-4)
+    assert main(["provenance", str(found.path)]) == 0
+    assert "geonrw.pth" in capsys.readouterr().out
+
+
+MODALITIES = (
+    Modality("sar", ("VV", "VH"), "none"),
+    Modality("optical", tuple(f"B{i}" for i in range(13)), "none"),
+)
+
+
+def write_shards(root: Path) -> Path:
+    rng = np.random.default_rng(0)
+    with ShardWriter(root, MODALITIES) as writer:
+        for i in range(36):
+            arrays = {
+                "sar": rng.integers(0, 255, (1, 2, 32, 32), dtype=np.uint8),
+                "optical": rng.integers(0, 255, (1, 13, 32, 32), dtype=np.uint8),
+            }
+            labels = (rng.random(19) < 0.4).astype(np.uint8)
+            split = "train" if i < 24 else "val"
+            writer.add(Sample(f"{i:03d}", split, arrays, labels=labels, source=str(i)))
+    return root
+
+
+def test_an_imported_joint_file_is_transferred_and_explained(tmp_path, capsys):
+    nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
+    file = save_checkpoint(tmp_path / "joint.pth", joint(nets, 512))
+    weights = tmp_path / "imported.safetensors"
+    assert main(["weights", "import", str(file), "--out", str(weights)]) == 0
+    assert f"{weights}: resnet18, sar-optical, sar and optical" in capsys.readouterr().out
+    shards = write_shards(tmp_path / "shards" / "bigearthnet").parent
+    pretrained = PretrainSettings(
+        scenario="sar-optical",
+        method="decur",
+        seed=0,
+        modalities={"sar": "sar", "optical": "optical"},
+        dataset="ssl4eo-s12",
+        arch="resnet18",
+        crop=32,
+        dim=32,
+        dim_common=28,
+        projector="shared",
+    )
+    head = {"optimizer": "adamw", "lr": 0.01, "epochs": 1}
+    recipe = Transfer.model_validate(
+        {"task": "classification", "crop": 32, "batch_size": 12, "linear": head, "fine_tune": head}
+    )
+    settings = TransferSettings(run="r", pretrain=pretrained, recipes={"bigearthnet": recipe})
+    cell = "bigearthnet/sar+optical/linear/labels-100"
+    common = ["--weights", str(weights), "--settings"]
+    out = tmp_path / "transfer"
+    given = [*common, settings.model_dump_json(), "--shards", str(shards), "--out", str(out)]
+    assert main(["transfer", cell, *given]) == 0
+    record = json.loads((out / cell / "metrics.json").read_text())
+    assert 0 < record["metrics"]["map_micro"] <= 100
+    assert list(record["provenance"]["pretrained"]["inputs"]) == ["joint.pth"]
+    explained = EXPLAINERS["alignment"](run="r", pretrain=pretrained, recipe=Explain().alignment)
+    given = ["--shards", str(shards / "bigearthnet"), "--out", str(tmp_path / "alignment.csv")]
+    assert main(["explain", "alignment", *common, explained.model_dump_json(), *given]) == 0
+    lines = (tmp_path / "alignment.csv").read_text().splitlines()
+    assert len(lines) == 1 + 32
+    other = explained.model_copy(
+        update={"pretrain": pretrained.model_copy(update={"dim_common": 9})}
+    )
+    assert main(["explain", "alignment", *common, other.model_dump_json(), *given]) == 1
+    assert "was pretrained with dim_common 28" in capsys.readouterr().err
