@@ -40,6 +40,8 @@ class Progress:
     ) -> None:
         self.out, self._pairs, self._images = out, pairs, images
         self._log = StepLog(out, start)
+        if is_main():
+            print(f"{title}: from step {start} to {total}", flush=True)
         self._bar = progress_bar(title, total, initial=start, disable=not is_main())
         self._taken: deque[Taken] = deque()
         self._started = time.perf_counter()

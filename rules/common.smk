@@ -24,7 +24,7 @@ from decur.experiments import (
 from decur.paths import Cell, Paths, Run
 from decur.tables.write import outputs, sources
 
-EXPERIMENTS_FILE = str(HOME / "config" / "experiments.yaml")
+EXPERIMENTS_FILE = own_file("config/experiments.yaml")
 
 try:
     CONFIG = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
@@ -84,10 +84,9 @@ wildcard_constraints:
     run="[^/]+/[^/]+/[^/]+/seed-[0-9]+",
 
 
-# The package of this interpreter, whichever environment a job starts in.
-shell.prefix(
-    f"set -euo pipefail; export PATH={str(Path(sys.executable).parent)!r}:$PATH; "
-)
+# The package of this interpreter, whichever environment a job starts in; a bug's traceback in its log.
+BIN = str(Path(sys.executable).parent)
+shell.prefix("set -euo pipefail; export DECUR_TRACEBACK=1 PATH={BIN:q}:$PATH; ")
 
 
 def digest(tree):
