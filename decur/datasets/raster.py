@@ -36,8 +36,8 @@ DTYPES = {
 }
 """Of what type a raster of each kind may be."""
 
-DRIVER = "GTiff"
-"""What GDAL may read. Other formats name files, or addresses, to read from."""
+DRIVERS = {".tif": "GTiff", ".jp2": "JP2OpenJPEG"}
+"""How GDAL may read a file. Of other formats some name files, or addresses, to read from."""
 
 
 def read_bands(paths: Iterable[Path], kind: str) -> list[Array]:
@@ -57,7 +57,7 @@ def read_raster(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1)
     Pixels that the file declares to have no data become NaN, but for labels.
 
     Args:
-        path: a GeoTIFF.
+        path: a GeoTIFF or JPEG 2000 file.
         kind: of `DTYPES`.
         bands: how many bands the file must have.
         cell: which cell, 1 to `grid`², row by row.
@@ -101,7 +101,7 @@ def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> No
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        with rasterio.open(path, driver=DRIVER) as file:
+        with rasterio.open(path, driver=DRIVERS.get(path.suffix, "GTiff")) as file:
             yield file
     except (RasterioError, CPLE_BaseError, MemoryError, UnicodeDecodeError) as error:
         # rasterio's own message only points to GDAL's, which is its cause.
@@ -145,7 +145,7 @@ def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Geore
     """Where a cell of a file lies once it is stored as a square; None if the file does not say.
 
     Args:
-        path: a GeoTIFF.
+        path: a GeoTIFF or JPEG 2000 file.
         pixels: side of the stored square.
         cell: which cell, 1 to `grid`², row by row.
         grid: how many cells the image has along each side.
