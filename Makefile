@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: demo test check profiles clean
+.PHONY: demo test check audit profiles clean
 
 $(BIN)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -20,13 +20,19 @@ demo: $(BIN)/.installed
 
 # The long ones first, three at a time: those of SLURM, where there is one, mostly wait for it.
 test: $(BIN)/.installed check
-	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/slurm tests/workflow tests/unit
+	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/slurm tests/workflow tests/packaging tests/unit
 
 check: $(BIN)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check workflow rules
 	$(BIN)/mypy
+
+# Known vulnerabilities of the pinned requirements; asks a public database, so not part of `test`.
+audit: $(BIN)/.installed
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	.venv/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 # Let `snakemake --profile slurm` find the profile from any folder.
 profiles:

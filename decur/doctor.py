@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -84,8 +84,8 @@ def python() -> Finding:
 def packages() -> Finding:
     """The packages that this one needs, and that torchvision was built for this torch."""
     wanted = [*_requirements("decur", ""), *_requirements("torchvision", "")]
-    if wrong := [told for requirement in wanted if (told := _unmet(requirement))]:
-        return Finding("packages", "error", ", ".join(wrong), "pip install --upgrade decur")
+    if wrong := _unmet(wanted):
+        return Finding("packages", "error", wrong, "pip install --upgrade decur")
     versions = [f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "numpy")]
     importlib.import_module("torchvision")  # fails where its operators are of another torch
     return Finding("packages", "ok", ", ".join(versions))
@@ -94,8 +94,8 @@ def packages() -> Finding:
 def snakemake() -> Finding:
     """Snakemake, its plugin for SLURM and submitit."""
     wanted = [r for r in _requirements("decur", "workflow") if r.marker is not None]
-    if wrong := [told for requirement in wanted if (told := _unmet(requirement))]:
-        return Finding("snakemake", "warning", ", ".join(wrong), 'pip install "decur[workflow]"')
+    if wrong := _unmet(wanted):
+        return Finding("snakemake", "warning", wrong, 'pip install "decur[workflow]"')
     told = [f"{r.name} {metadata.version(r.name)}" for r in wanted]
     return Finding("snakemake", "ok", ", ".join(told))
 
@@ -156,9 +156,7 @@ def slurm() -> Finding:
     try:
         ask("sacct", "--noheader", "--jobs=0")
     except DecurError:
-        remedy = (
-            "uncomment the two lines for a site without accounting in profiles/slurm/config.yaml"
-        )
+        remedy = "uncomment the lines of sites without accounting in the slurm profile"
         return Finding("slurm", "warning", f"{found}; without accounting", remedy)
     return Finding("slurm", "ok", f"{found}; with accounting")
 
@@ -267,9 +265,9 @@ def shards(config: Config) -> Iterator[Finding]:
         except (DecurError, KeyError, TypeError, AttributeError) as error:
             yield Finding(subject, "error", str(error), "run the preprocess stage again")
             continue
-        wrong = [path for path, size in sizes.items() if _size(path) != size]
-        if wrong:
-            found = f"{wrong[0]}: missing or of another size"
+        faulty = [path for path, size in sizes.items() if _size(path) != size]
+        if faulty:
+            found = f"{faulty[0]}: missing or of another size"
             yield Finding(subject, "error", found, "delete card.json and preprocess again")
         else:
             yield Finding(subject, "ok", f"{counts}; `decur verify {folder}` checks every byte")
@@ -305,14 +303,18 @@ def _requirements(package: str, extra: str) -> list[Requirement]:
     return [r for r in parsed if r.marker is None or r.marker.evaluate({"extra": extra})]
 
 
-def _unmet(requirement: Requirement) -> str | None:
-    """What is wrong with the installed version, if anything is."""
+def _unmet(requirements: Iterable[Requirement]) -> str:
+    """What is wrong with the installed versions; empty if nothing is."""
+    return ", ".join(told for requirement in requirements if (told := _fault(requirement)))
+
+
+def _fault(requirement: Requirement) -> str:
     try:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         return f"{requirement.name} is not installed"
     if requirement.specifier.contains(version, prereleases=True):
-        return None
+        return ""
     return f"{requirement.name} {version} is not {requirement.specifier}"
 
 

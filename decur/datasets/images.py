@@ -1,5 +1,6 @@
 """Image files as arrays, with one clear line for a file that is missing or damaged."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from decur.errors import DecurError
 
 MOST_PIXELS = 10**8
 """No image of any dataset is near; a damaged or hostile header may promise more than fits."""
+
+# Pillow only warns of somewhat too large an image; here it is an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 FORMATS = ("JPEG", "PNG", "JPEG2000")
 """What Pillow may decode. It knows others, of which one starts a program on what it reads."""
