@@ -1,4 +1,4 @@
-"""Names that a shell could take for commands, in folders and in the config, through the real rules."""
+"""Names that a shell could take for commands, in folders and in the config, through real rules."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_no_name_of_a_folder_or_of_the_config_becomes_a_command(tmp_path):
     tree["datasets"]["geonrw"]["mirror"] = f"https://host/{HOSTILE}"
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     command = [sys.executable, "-m", "snakemake", "--snakefile", HOME / "workflow" / "Snakefile"]
-    command = [*map(str, command), "--cores", "1", "--configfile", "tiny.yaml"]
+    command = [*map(str, command), "--configfile", "tiny.yaml", "--cores", "1"]
 
     def snakemake(*arguments):
         done = subprocess.run(
@@ -32,8 +32,9 @@ def test_no_name_of_a_folder_or_of_the_config_becomes_a_command(tmp_path):
     planned = snakemake("--dry-run", "--printshellcmds")
     assert "decur pretrain" in planned
     root = folder / tree["results"] / "tiny"
-    made = snakemake("config", str((root / "shards/geonrw/card.json").relative_to(folder)))
-    assert (root / "shards" / "geonrw" / "card.json").is_file(), made[-3000:]
+    card = (root / "shards" / "geonrw" / "card.json").relative_to(folder)
+    made = snakemake("--", "config", str(card))
+    assert (folder / card).is_file(), made[-3000:]
     assert (root / "config.json").is_file()
     assert not list(tmp_path.rglob(OWNED))
     assert not (HOME / OWNED).exists()
