@@ -65,14 +65,14 @@ def _one_line(error: BaseException) -> str:
 
 
 def _bug(error: Exception) -> str:
-    """What to report, and where it happened: the last line of this package."""
+    """What happened, where (the last line of this package), and what to do."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
     where = f"{Path(own[-1].filename).relative_to(Path(PACKAGE).parent)}:{own[-1].lineno}"
-    return (
-        f"{type(error).__name__}: {_one_line(error)} ({where}); this is a bug: run again with "
-        "--debug and report the traceback"
-    )
+    remedy = "this is a bug: run again with --debug and report the traceback"
+    if isinstance(error, ImportError):
+        remedy = "the installation is not whole: see decur doctor"
+    return f"{type(error).__name__}: {_one_line(error)} ({where}); {remedy}"
 
 
 def _nobody_reads() -> bool:

@@ -154,6 +154,12 @@ def test_a_bug_is_one_line_that_says_so(monkeypatch, capsys):
     assert told.endswith("; this is a bug: run again with --debug and report the traceback\n")
 
 
+def test_a_package_that_is_missing_is_no_bug(monkeypatch, capsys):
+    failing(monkeypatch, ModuleNotFoundError("No module named 'x'"))
+    assert main(["schema"]) == 1
+    assert capsys.readouterr().err.endswith("the installation is not whole: see decur doctor\n")
+
+
 def test_a_job_of_the_workflow_keeps_the_traceback_of_a_bug_alone(monkeypatch, capsys):
     monkeypatch.setenv(TRACEBACK, "1")
     failing(monkeypatch, KeyError("missing"))

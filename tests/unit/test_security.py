@@ -33,6 +33,8 @@ from decur.download.unpack import unpack
 from decur.errors import DecurError
 from decur.experiments import load_experiments
 from decur.imagenet import read_tensors
+from decur.tables.markdown import as_table
+from decur.tables.pages import grid
 from tests.unit.rasters import write_tiff
 
 HOME = Path(__file__).parents[2]
@@ -319,6 +321,13 @@ def test_a_name_of_a_gigabyte_is_not_read(tmp_path, kind):
         file.offset += 512 + info.size
     with pytest.raises(DecurError, match=r"with holes|of 10000000 bytes"):
         unpack(Archive((Part(path.name, ()),), "tar"), [path], tmp_path / "raw")
+
+
+def test_a_name_of_a_sample_is_no_tag_of_the_report():
+    table = grid([["sample"], ["<script>alert(1)</script>"], ["83.1<sup>a</sup>"]])
+    text = as_table(table)
+    assert "<script" not in text and "&lt;script>" in text
+    assert "<sup>a</sup>" in text
 
 
 RULES = [HOME / "workflow" / "Snakefile", *sorted((HOME / "rules").glob("*.smk"))]

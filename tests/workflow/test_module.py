@@ -60,7 +60,7 @@ def test_it_may_be_fetched_from_a_repository(tmp_path):
     subprocess.run(["git", "init", "--quiet", str(repository)], check=True)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "--quiet", "--message", "x"], check=True)
-    fetched = f"local_git({str(repository)!r}, path='workflow/Snakefile', commit='HEAD')"
+    fetched = f"gitfile({str(repository)!r}, path='workflow/Snakefile', commit='HEAD')"
     other = tmp_path / "Snakefile"
     other.write_text(OTHER.read_text().replace('config["decur_snakefile"]', fetched))
     folder = tmp_path / "other"
