@@ -1,8 +1,12 @@
 # Config, paths and the runs that the experiments ask for; nothing here computes.
 import hashlib
+import os
 import re
 import signal
 import sys
+from pathlib import Path
+
+from snakemake.sourcecache import LocalSourceFile
 
 from decur.claim import claim, holder, is_gone, release
 from decur.config import (
@@ -23,6 +27,21 @@ from decur.experiments import (
 )
 from decur.paths import Cell, Paths, Run
 from decur.tables.write import outputs, sources
+
+
+def own_file(path):
+    """A file of this repository, which is fetched where another workflow uses this one from afar."""
+    source = workflow.current_basedir.join(f"../{path}")
+    if isinstance(source, LocalSourceFile):
+        return os.path.normpath(source)
+    return workflow.source_path(f"../{path}")
+
+
+# Without a config file, the demo.
+if "scale" not in config:
+
+    configfile: own_file("config/demo.yaml")
+
 
 EXPERIMENTS_FILE = own_file("config/experiments.yaml")
 
