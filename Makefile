@@ -36,8 +36,8 @@ audit: $(BIN)/.installed
 
 # Let `snakemake --profile slurm` find the profile from any folder.
 profiles:
-	mkdir -p $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake
-	ln -sfn $(CURDIR)/profiles/slurm $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake/slurm
+	mkdir -p "$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"
+	ln -sfn "$(CURDIR)/profiles/slurm" "$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake/slurm"
 
 clean:
 	rm -rf .venv results/demo .snakemake
