@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: demo test check docs profiles clean
+.PHONY: demo test check docs audit profiles clean
 
 $(BIN)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -20,7 +20,8 @@ demo: $(BIN)/.installed
 
 # The long ones first, three at a time: those of SLURM, where there is one, mostly wait for it.
 test: $(BIN)/.installed check
-	$(BIN)/pytest --numprocesses 3 --dist loadfile tests/slurm tests/workflow tests/docs tests/unit
+	$(BIN)/pytest --numprocesses 3 --dist loadfile \
+		tests/slurm tests/workflow tests/docs tests/packaging tests/unit
 
 check: $(BIN)/.installed
 	$(BIN)/ruff check .
@@ -32,10 +33,16 @@ docs: $(BIN)/.installed
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "Documentation: $(CURDIR)/docs/_build/html/index.html"
 
+# Known vulnerabilities of the pinned requirements; asks a public database, so not part of `test`.
+audit: $(BIN)/.installed
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	.venv/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
+
 # Let `snakemake --profile slurm` find the profile from any folder.
 profiles:
-	mkdir -p $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake
-	ln -sfn $(CURDIR)/profiles/slurm $${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake/slurm
+	mkdir -p "$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"
+	ln -sfn "$(CURDIR)/profiles/slurm" "$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake/slurm"
 
 clean:
 	rm -rf .venv results/demo .snakemake

@@ -27,7 +27,10 @@ Method = Literal[
     "supervised",
     "imagenet",
 ]
-Scenario = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+"""A part of a path, and a word of a command."""
+
+Scenario = Name
 UNTRAINED = ("random", "supervised", "imagenet")
 """Methods that pretrain nothing: their backbones are the seeded initialisation, or ImageNet's."""
 
@@ -448,14 +451,16 @@ class Explain(Strict):
 class Config(Strict):
     """The whole configuration of one scale."""
 
-    scale: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
-    results: str = "results"
+    scale: Name
+    results: Annotated[str, Field(pattern=r"^[^-{}\n][^{}\n]*$")] = Field(
+        "results", description="folder of all products; Snakemake would read braces as a pattern"
+    )
     methods: tuple[Method, ...]
     seeds: tuple[Annotated[int, Field(ge=0)], ...]
     experiments: tuple[str, ...] = Field(description="tables and figures of experiments.yaml")
     scenarios: dict[Scenario, ScenarioSettings]
-    datasets: dict[str, DatasetSettings]
-    transfer: dict[str, Transfer]
+    datasets: dict[Name, DatasetSettings]
+    transfer: dict[Name, Transfer]
     transfer_together: bool = Field(
         False, description="evaluate a backbone's transfer runs in one process (small nets)"
     )

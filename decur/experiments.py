@@ -4,6 +4,7 @@ An experiment has rows (a method and variant) and panels (a dataset, and what is
 their product is its cells. Experiments share runs: what two of them need exists once.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -205,6 +206,8 @@ def load_experiments(path: Path | str) -> dict[str, Experiment]:
     for name, tree in yaml.load(path.read_text(), Loader=LOADER).items():
         if name.startswith("."):
             continue
+        if not re.fullmatch("[a-z0-9][a-z0-9-]*", name):
+            raise DecurError(f"{path}: '{name}': a name is of a-z, 0-9 and -")
         try:
             experiments[name] = Experiment.model_validate(tree)
         except ValidationError as error:

@@ -24,7 +24,7 @@ def requeue_own_job() -> str:
     job = own_job()
     if job is None:
         raise DecurError("requeue: this is no SLURM job; run the command again to go on")
-    _ask("scontrol", "requeue", job)
+    ask("scontrol", "requeue", job)
     return job
 
 
@@ -35,7 +35,7 @@ def is_alive(job: str) -> bool:
         DecurError: SLURM does not answer.
     """
     try:
-        states = _ask("squeue", "--noheader", "--states=all", "--format=%T", "--jobs", job)
+        states = ask("squeue", "--noheader", "--states=all", "--format=%T", "--jobs", job)
     except DecurError as error:
         if "Invalid job id" in str(error):
             return False
@@ -49,7 +49,7 @@ def end_job(job: str, patience: float = 600) -> None:
     Raises:
         DecurError: it is still there after `patience` seconds, or is not ours to cancel.
     """
-    _ask("scancel", job)
+    ask("scancel", job)
     give_up = time.monotonic() + patience
     while is_alive(job):
         if time.monotonic() > give_up:
@@ -57,7 +57,7 @@ def end_job(job: str, patience: float = 600) -> None:
         time.sleep(POLL)
 
 
-def _ask(*command: str) -> str:
+def ask(*command: str) -> str:
     """What a SLURM command prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from decur.distributed import is_main
 from decur.errors import DecurError
 from decur.loader import bring_back
+from decur.progress import progress_bar
 
 
 class Taken(NamedTuple):
@@ -40,7 +40,9 @@ class Progress:
     ) -> None:
         self.out, self._pairs, self._images = out, pairs, images
         self._log = StepLog(out, start)
-        self._bar = tqdm(total=total, initial=start, desc=title, disable=not is_main())
+        if is_main():
+            print(f"{title}: from step {start} to {total}", flush=True)
+        self._bar = progress_bar(title, total, initial=start, disable=not is_main())
         self._taken: deque[Taken] = deque()
         self._started = time.perf_counter()
         self.stopping = False

@@ -1,8 +1,12 @@
 # Config, paths and the runs that the experiments ask for; nothing here computes.
 import hashlib
+import os
 import re
 import signal
 import sys
+from pathlib import Path
+
+from snakemake.sourcecache import LocalSourceFile
 
 from decur.claim import claim, holder, is_gone, release
 from decur.config import (
@@ -24,7 +28,22 @@ from decur.experiments import (
 from decur.paths import Cell, Paths, Run
 from decur.tables.write import outputs, sources
 
-EXPERIMENTS_FILE = str(HOME / "config" / "experiments.yaml")
+
+def own_file(path):
+    """A file of this repository, which is fetched where another workflow uses this one from afar."""
+    source = workflow.current_basedir.join(f"../{path}")
+    if isinstance(source, LocalSourceFile):
+        return os.path.normpath(source)
+    return workflow.source_path(f"../{path}")
+
+
+# Without a config file, the demo.
+if "scale" not in config:
+
+    configfile: own_file("config/demo.yaml")
+
+
+EXPERIMENTS_FILE = own_file("config/experiments.yaml")
 
 try:
     CONFIG = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
@@ -84,10 +103,9 @@ wildcard_constraints:
     run="[^/]+/[^/]+/[^/]+/seed-[0-9]+",
 
 
-# The package of this interpreter, whichever environment a job starts in.
-shell.prefix(
-    f"set -euo pipefail; export PATH={str(Path(sys.executable).parent)!r}:$PATH; "
-)
+# The package of this interpreter, whichever environment a job starts in; a bug's traceback in its log.
+BIN = str(Path(sys.executable).parent)
+shell.prefix("set -euo pipefail; export DECUR_TRACEBACK=1 PATH={BIN:q}:$PATH; ")
 
 
 def digest(tree):

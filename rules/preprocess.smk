@@ -21,7 +21,7 @@ rule preprocess_piece:
     params:
         settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
         raw=subpath(input[0], parent=True),
-        folder=PATHS.shards("{dataset}"),
+        folder=lambda w, output: output[0].rpartition(".pieces/")[0],
     shell:
         "decur preprocess {wildcards.dataset} --settings {params.settings:q}"
         " --raw {params.raw:q} --out {params.folder:q} --piece {wildcards.piece}"

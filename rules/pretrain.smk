@@ -6,7 +6,8 @@
 rule pretrain:
     input:
         lambda w: PATHS.card(SETTINGS[w.run].dataset),
-        lambda w: SETTINGS[w.run].imagenet or [],
+        # Absolute, since what the user gives has no part in the prefix of a module.
+        lambda w: [os.path.abspath(file) for file in [SETTINGS[w.run].imagenet] if file],
     output:
         PATHS.weights("{run}"),
     log:

@@ -74,7 +74,7 @@ for name, experiment in EXPERIMENTS.items():
             title=experiment.title,
             caption=experiment.caption,
         shell:
-            "decur tables {params.results:q} --only {params.name} 2> {log:q} >&2"
+            "decur tables {params.results:q} --only {params.name:q} 2> {log:q} >&2"
 
 
 rule tables:

@@ -6,6 +6,8 @@ TRANSFER = (
     " --weights {input.weights:q} --shards {params.shards:q} --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
 )
 
+RUN_TO_METRICS = 5  # <data set>/<modalities>/<protocol>/<labels>/metrics.json
+
 if CONFIG.transfer_together:
 
     for number, (cells, runs) in enumerate(transfer_sets().items(), start=1):
@@ -34,7 +36,7 @@ if CONFIG.transfer_together:
             params:
                 settings=lambda w, cells=cells: transfer_json(w.run, cells),
                 shards=lambda w, input: Path(input.shards[0]).parents[1],
-                folder=PATHS.transfer("{run}"),
+                folder=subpath(output[0], ancestor=RUN_TO_METRICS),
                 cells=[str(cell) for cell in cells],
             shell:
                 TRANSFER
@@ -63,7 +65,7 @@ else:
                 w.run, [Cell.parse(f"{w.dataset}/{w.measured}")]
             ),
             shards=subpath(input.shards, ancestor=2),
-            folder=PATHS.transfer("{run}"),
+            folder=subpath(output[0], ancestor=RUN_TO_METRICS),
             cells="{dataset}/{measured}",
         shell:
             TRANSFER

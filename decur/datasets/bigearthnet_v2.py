@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.bigearthnet import CORINE, read_pair
+from decur.datasets.raster import below
 from decur.datasets.sentinel import OPTICAL, SAR
 from decur.errors import DecurError
 from decur.shards import Sample
@@ -69,20 +70,20 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
     Raises:
         DecurError: the metadata are missing, damaged, or not BigEarthNet v2.0's.
     """
-    records = []
-    for row in _metadata(root / METADATA).itertuples():
+    records, metadata = [], root / METADATA
+    for row in _metadata(metadata).itertuples():
         if any(getattr(row, flag, False) for flag in FLAGS):
             continue
         paths = {
-            "sar": root / "BigEarthNet-S1" / row.s1_name.rsplit("_", 3)[0] / row.s1_name,
-            "optical": root / "BigEarthNet-S2" / row.patch_id.rsplit("_", 2)[0] / row.patch_id,
+            "sar": below(root / "BigEarthNet-S1", _in_tile(row.s1_name, 3), metadata),
+            "optical": below(root / "BigEarthNet-S2", _in_tile(row.patch_id, 2), metadata),
         }
         missing = [path for path in paths.values() if not path.is_dir()]
         records.append(
             Record(
                 row.patch_id,
                 SPLITS[row.split],
-                {**paths, "metadata": root / METADATA},
+                {**paths, "metadata": metadata},
                 place=row.country,
                 labels=tuple(row.labels),
                 fault=f"{missing[0]}: not found, but {METADATA} names it" if missing else "",
@@ -99,6 +100,11 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
             a label is unknown.
     """
     return read_pair(record, settings, _label_vector(record))
+
+
+def _in_tile(patch: str, parts: int) -> str:
+    """A patch in the folder of its tile, whose name lacks the last parts of the patch's."""
+    return f"{patch.rsplit('_', parts)[0]}/{patch}"
 
 
 def _label_vector(record: Record) -> NDArray[np.uint8]:

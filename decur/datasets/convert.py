@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from decur import datasets
 from decur.config import DatasetSettings, Piece
 from decur.datasets import Record, raster
 from decur.errors import DecurError
 from decur.job import Job
+from decur.progress import progress_bar
 from decur.provenance import provenance
 from decur.shards import Modality, Sample
 from decur.shards.finish import QUARANTINE, VERSION, begin, finish
@@ -188,7 +188,7 @@ def _make_all(
     name: str,
 ) -> list[Part]:
     """The parts of numbered shards, in order."""
-    progress = partial(tqdm, total=sum(len(records) for _, records in shards), desc=name)
+    progress = partial(progress_bar, name, sum(len(records) for _, records in shards))
     if workers == 1:
         parts = []
         with progress() as bar:

@@ -1,5 +1,6 @@
 """Image files as arrays, with one clear line for a file that is missing or damaged."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from decur.errors import DecurError
+
+MOST_PIXELS = 10**8
+"""No image of any dataset is near; a damaged or hostile header may promise more than fits."""
+
+# Pillow only warns of somewhat too large an image; here it is an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+FORMATS = ("JPEG", "PNG", "JPEG2000")
+"""What Pillow may decode. It knows others, of which one starts a program on what it reads."""
 
 
 def read_image(path: Path, mode: str | None = None) -> NDArray[Any]:
@@ -22,11 +32,14 @@ def read_image(path: Path, mode: str | None = None) -> NDArray[Any]:
         (H, W) or (H, W, bands), uint8 or uint16.
 
     Raises:
-        DecurError: the file is missing, truncated or no image.
+        DecurError: the file is missing, truncated, no image, or larger than any can be.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            check_pixels(path, *image.size)
             return np.array(image if mode is None else image.convert(mode))
+    except DecurError:
+        raise
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise _unreadable(path, error) from error
 
@@ -43,6 +56,12 @@ def read_depth(path: Path) -> NDArray[np.uint16]:
             f"{path}: depth is {depth.dtype} {depth.shape}, expected one band of 16 bits"
         )
     return depth
+
+
+def check_pixels(path: Path, width: int, height: int, bands: int = 1) -> None:
+    """Raise a DecurError for an image that is larger than any can be, before it is decoded."""
+    if width * height * bands > MOST_PIXELS:
+        raise DecurError(f"{path}: {width} x {height} pixels cannot be; fetch the file again")
 
 
 def check_labels(labels: NDArray[Any], classes: int, path: Path) -> None:

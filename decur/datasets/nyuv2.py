@@ -4,6 +4,7 @@ Either the official `nyu_depth_v2_labeled.mat` with `classMapping40.mat`, or a f
 `{color,depth,label40}/0001.png` (depth 16-bit millimetres); both with the official `splits.mat`.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
-from decur.datasets.images import check_labels, read_depth, read_image
+from decur.datasets.images import MOST_PIXELS, check_labels, read_depth, read_image
 from decur.datasets.raster import link, list_names
 from decur.datasets.rgbd import (
     CLASSES,
@@ -34,6 +35,8 @@ from decur.shards import Sample
 ARCHIVE = "nyu_depth_v2_labeled.mat"
 MAPPING = "classMapping40.mat"
 SPLITS = "splits.mat"
+MOST_FRAMES = 10_000
+MOST_BYTES = 100_000  # of a .mat; packed, its numbers may take a thousand times as much
 THOUSAND = np.float32(1000)  # millimetres in a metre
 
 HOST = "http://horatio.cs.nyu.edu/mit/silberman"
@@ -149,7 +152,10 @@ def arrange_samples(samples: Path, root: Path) -> None:
 
 def _count(archive: Path) -> int:
     with _open(archive) as file:
-        return len(file["images"])
+        count = len(_dataset(file, "images"))
+        if count > MOST_FRAMES:
+            raise ValueError(f"{count} frames cannot be")
+        return count
 
 
 def _frame(archive: Path, index: int) -> tuple[NDArray[Any], ...]:
@@ -158,7 +164,19 @@ def _frame(archive: Path, index: int) -> tuple[NDArray[Any], ...]:
     Only this frame is read. MATLAB stores columns first, so every array comes transposed.
     """
     with _open(archive) as file:
-        return tuple(file[key][index].T for key in ("images", "depths", "rawDepths", "labels"))
+        keys = ("images", "depths", "rawDepths", "labels")
+        return tuple(_dataset(file, key)[index].T for key in keys)
+
+
+def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
+    """An array of the archive: of a size that can be, and not stored in other files."""
+    array = file[key]
+    hidden = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
+    if hidden or array.external or array.is_virtual:
+        raise ValueError(f"'{key}' leads to another file")
+    if max(math.prod(array.shape[1:]), math.prod(array.chunks or ())) > MOST_PIXELS:
+        raise ValueError(f"'{key}' of {array.shape} cannot be")
+    return array
 
 
 @contextmanager
@@ -203,6 +221,8 @@ def _splits(path: Path) -> dict[int, str]:
 def _matlab(path: Path, key: str) -> NDArray[Any]:
     if not path.is_file():
         raise DecurError(f"{path}: not found; it comes with the dataset's toolbox")
+    if path.stat().st_size > MOST_BYTES:
+        raise DecurError(f"{path}: is larger than it can be; fetch it again")
     try:
         array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[key])[key]
     except Exception as error:  # of many kinds for a damaged file

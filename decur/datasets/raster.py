@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from rasterio.windows import Window
 
 from decur.config import DatasetSettings
 from decur.datasets import Dataset
+from decur.datasets.images import check_pixels
 from decur.errors import DecurError
 from decur.shards import Georeference
 
@@ -35,8 +36,8 @@ DTYPES = {
 }
 """Of what type a raster of each kind may be."""
 
-MOST_PIXELS = 10**8
-"""No raster of any dataset is near; a damaged header may promise more than the memory holds."""
+DRIVERS = {".tif": "GTiff", ".jp2": "JP2OpenJPEG"}
+"""How GDAL may read a file. Of other formats some name files, or addresses, to read from."""
 
 
 def read_bands(paths: Iterable[Path], kind: str) -> list[Array]:
@@ -56,7 +57,7 @@ def read_raster(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1)
     Pixels that the file declares to have no data become NaN, but for labels.
 
     Args:
-        path: any raster that GDAL reads.
+        path: a GeoTIFF or JPEG 2000 file.
         kind: of `DTYPES`.
         bands: how many bands the file must have.
         cell: which cell, 1 to `grid**2`, row by row.
@@ -89,17 +90,18 @@ def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> No
         raise DecurError(
             f"{path}: {kind} is {file.dtypes[0]}, expected {' or '.join(DTYPES[kind])}"
         )
-    size = f"{path}: {file.width} x {file.height} pixels"
-    if file.width * file.height * bands > MOST_PIXELS:
-        raise DecurError(f"{size} cannot be; fetch the file again")
+    check_pixels(path, file.width, file.height, bands)
+    for height, width in file.block_shapes:  # GDAL decodes whole blocks
+        check_pixels(path, width, height)
     if file.height % grid or file.width % grid:
-        raise DecurError(f"{size} cannot be cut into {grid} x {grid} patches")
+        size = f"{file.width} x {file.height} pixels"
+        raise DecurError(f"{path}: {size} cannot be cut into {grid} x {grid} patches")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        with rasterio.open(path) as file:
+        with rasterio.open(path, driver=DRIVERS.get(path.suffix, "GTiff")) as file:
             yield file
     except (RasterioError, CPLE_BaseError, MemoryError, UnicodeDecodeError) as error:
         # rasterio's own message only points to GDAL's, which is its cause.
@@ -143,7 +145,7 @@ def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Geore
     """Where a cell of a file lies once it is stored as a square; None if the file does not say.
 
     Args:
-        path: any raster that GDAL reads.
+        path: a GeoTIFF or JPEG 2000 file.
         pixels: side of the stored square.
         cell: which cell, 1 to `grid**2`, row by row.
         grid: how many cells the image has along each side.
@@ -193,6 +195,18 @@ def list_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DecurError(f"{folder}: no such folder; expected raw files in the official layout")
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def below(root: Path, name: str, listed: Path) -> Path:
+    """The path of what a list of the dataset names below `root`.
+
+    Raises:
+        DecurError: naming `listed`, if that leads out of `root`.
+    """
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts:
+        raise DecurError(f"{listed}: '{name}' leads out of {root}; fetch the list again")
+    return root.joinpath(*parts)
 
 
 def link(source: Path, target: Path) -> None:

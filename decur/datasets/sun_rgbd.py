@@ -10,7 +10,7 @@ from pathlib import Path
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.images import read_depth, read_image
-from decur.datasets.raster import link, list_names
+from decur.datasets.raster import below, link, list_names
 from decur.datasets.rgbd import (
     CLASSES,
     IGNORE,
@@ -148,7 +148,7 @@ def _listed(root: Path) -> list[tuple[str, Path]]:
         if not path.is_file():
             raise DecurError(f"{path}: not found; the official order needs both lists")
         lines = path.read_text().split("\n")
-        frames += [(split, root / line.strip()) for line in lines if line.strip()]
+        frames += [(split, below(root, line.strip(), path)) for line in lines if line.strip()]
     return frames
 
 

@@ -262,6 +262,8 @@ class _Transfer:
                         write_all(file, chunk)
                     digest.update(chunk)
                     position += len(chunk)
+                    if position > (total or self.part.size or position):  # or it has no end
+                        raise WrongError(f"goes on after {total or self.part.size} bytes")
                     self.progress.at(self.part.name, position)
             with writing(self.partial.parent):
                 os.fsync(file.fileno())  # a power cut must not leave a name without its bytes

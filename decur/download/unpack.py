@@ -16,15 +16,28 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from decur.datasets import Archive
 from decur.download.progress import byte_bar
 from decur.errors import DecurError
 from decur.files import write_all, writing
 
+MOST_NAME = 1 << 16  # bytes of a member's name and other attributes
+MOST_TIMES, SMALL = 50, 1 << 30
+"""What is unpacked may take so many times the archive's bytes, or so many bytes."""
+
 CHUNK = 1 << 20
 BLOCK = 1 << 16  # tarfile copies what is left of one at every header
+ATTRIBUTES = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+"""Types of header that are followed by a name or other attributes of a member."""
+
 DAMAGE = (
     EOFError,
     NotImplementedError,  # a compression that zipfile does not know
@@ -52,12 +65,13 @@ def unpack(archive: Archive, files: Sequence[Path], root: Path) -> None:
     root = root / archive.into
     name = files[0].name
     total = sum(file.stat().st_size for file in files)
+    room = _Room(files[0], max(SMALL, MOST_TIMES * total))
     with byte_bar(f"unpack {name}", total) as bar:
         try:
             if archive.kind == "tar":
-                _unpack_tar(files, archive, root, bar.update)
+                _unpack_tar(files, archive, root, room, bar.update)
             elif archive.kind == "zip":
-                _unpack_zip(files[0], archive, root, bar.update)
+                _unpack_zip(files[0], archive, root, room, bar.update)
             else:
                 with files[0].open("rb") as file:
                     _write(file, total, root / name)
@@ -70,19 +84,37 @@ def unpack(archive: Archive, files: Sequence[Path], root: Path) -> None:
             ) from error
 
 
+class _Room:
+    """How much an archive may still become: a small one can be made to fill a disk."""
+
+    def __init__(self, file: Path, size: int) -> None:
+        self._file, self._left = file, size
+
+    def take(self, name: str, size: int) -> None:
+        """Take account of a member, before it is written."""
+        self._left -= size
+        if self._left < 0:
+            raise _refused(self._file, name, f"fills over {MOST_TIMES} times the archive's size")
+
+
 def _unpack_tar(
-    files: Sequence[Path], archive: Archive, root: Path, tell: Callable[[int], object]
+    files: Sequence[Path],
+    archive: Archive,
+    root: Path,
+    room: _Room,
+    tell: Callable[[int], object],
 ) -> None:
     with gzip.GzipFile(fileobj=io.BufferedReader(_Joined(files, tell), CHUNK)) as unzipped:
         stream = _Watched(unzipped)
         # As a stream the tar is never sought backwards, which gzip could only do from its start.
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=_Header) as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile keeps them all: gigabytes for millions of files
                 target = _target(files[0], member.name, archive, root)
                 if not (member.isfile() or member.isdir()):
                     kind = "link" if member.issym() or member.islnk() else "device or other special"
                     raise _refused(files[0], member.name, f"is a {kind}")
+                room.take(member.name, member.size)
                 if member.isfile() and target is not None and not _is_there(target, member.size):
                     source = tar.extractfile(member)
                     assert source is not None  # it is a regular file
@@ -95,7 +127,9 @@ def _unpack_tar(
                 raise tarfile.ReadError(f"unreadable header at byte {tar.offset} of the tar")
 
 
-def _unpack_zip(file: Path, archive: Archive, root: Path, tell: Callable[[int], object]) -> None:
+def _unpack_zip(
+    file: Path, archive: Archive, root: Path, room: _Room, tell: Callable[[int], object]
+) -> None:
     with zipfile.ZipFile(file) as zipped:
         for member in zipped.infolist():
             tell(member.compress_size)
@@ -103,6 +137,7 @@ def _unpack_zip(file: Path, archive: Archive, root: Path, tell: Callable[[int], 
             kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the packer was no Unix
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _refused(file, member.filename, "is a link, device or other special")
+            room.take(member.filename, member.file_size)
             if member.is_dir() or target is None or _is_there(target, member.file_size):
                 continue
             with zipped.open(member) as source:
@@ -122,7 +157,7 @@ def _target(file: Path, name: str, archive: Archive, root: Path) -> Path | None:
 
 def _refused(file: Path, name: str, reason: str) -> DecurError:
     return DecurError(
-        f"{file}: member '{name}' {reason}, which no data set needs; do not trust this archive"
+        f"{file}: member {name!r} {reason}, which no data set needs; do not trust this archive"
     )
 
 
@@ -143,6 +178,20 @@ def _write(source: IO[bytes], size: int, target: Path) -> None:
     if written != size:
         raise EOFError(f"{target.name} has {written} bytes, expected {size}")
     temporary.replace(target)
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar; not one that has tarfile read gigabytes of attributes, or of holes."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:  # type: ignore[override]
+        """Parse 512 bytes."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in ATTRIBUTES and header.size > MOST_NAME:
+            raise tarfile.ReadError(f"attributes of {header.size} bytes")
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a file with holes")
+        return header
 
 
 class _Joined(io.RawIOBase):

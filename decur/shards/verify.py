@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from decur.errors import DecurError
+from decur.progress import progress_bar
 from decur.shards.finish import CARD, INDEX, card_digest, samples_checksum
 from decur.shards.part import file_facts
 from decur.shards.read import PairedShards, read_card, read_index
@@ -38,7 +38,7 @@ def verify(root: Path, *, workers: int = 1) -> list[str]:
             pairs = zip(contents.items(), found, strict=True)
             faults = [
                 f"{root / file}: is {_told(facts)}, was written as {_told(written)}"
-                for (file, written), facts in tqdm(pairs, "files", len(contents))
+                for (file, written), facts in progress_bar("files", len(contents), iterable=pairs)
                 if facts != written
             ]
             if faults:
@@ -46,7 +46,8 @@ def verify(root: Path, *, workers: int = 1) -> list[str]:
             faults = _index_faults(root, card)
             shards = PairedShards(root)
             tasks = [range(i, min(i + ROWS, len(shards))) for i in range(0, len(shards), ROWS)]
-            for wrong in tqdm(pool.map(partial(_wrong, shards), tasks), "samples", len(tasks)):
+            looks = pool.map(partial(_wrong, shards), tasks)
+            for wrong in progress_bar("samples", len(tasks), iterable=looks):
                 faults += wrong
             return faults
     except DecurError as error:

@@ -1,8 +1,12 @@
 """A page of results as Markdown."""
 
+import re
 from collections.abc import Sequence
 
 from decur.tables.pages import Cell, Page, Table
+
+TAG = re.compile("<(?!/?sup>)")
+"""What may begin a tag that is none of ours: the name of a sample comes from a raw file."""
 
 
 def as_markdown(page: Page) -> str:
@@ -19,5 +23,6 @@ def as_table(table: Table) -> str:
 
 
 def _line(cells: Sequence[Cell]) -> str:
-    texts = ("<br>".join(cell).replace("|", "\\|") for cell in cells)
+    safe = ([TAG.sub("&lt;", part) for part in cell] for cell in cells)
+    texts = ("<br>".join(parts).replace("|", "\\|") for parts in safe)
     return f"| {' | '.join(texts)} |"

@@ -70,7 +70,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(tree, dict):
             tree = tree.get(wrapper, tree)
-    if not isinstance(tree, dict) or not all(isinstance(t, Tensor) for t in tree.values()):
+    if not isinstance(tree, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tree.items()
+    ):
         raise DecurError(
             f"{path}: not a state dict of tensors by name; save the model's state dict"
         )

@@ -338,7 +338,8 @@ def test_the_size_is_asked_from_the_first_server_that_knows(server):
     assert size_on_server(part(server)) is None
 
 
-def test_the_progress_ends_at_the_total(server, tmp_path, capsys):
+def test_the_progress_ends_at_the_total(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("decur.progress.SELDOM", 0)
     server.serve(NAME, BODY, fault="wrong", times=1)
     fetch_all([part(server)], tmp_path, total=len(BODY))
     last = capsys.readouterr().err.split("\r")[-1]

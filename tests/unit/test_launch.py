@@ -104,7 +104,7 @@ def test_the_command_finds_settings_and_folders_in_the_config(tmp_path, monkeypa
         paths = type("Paths", (), {"stdout": "log"})
 
     monkeypatch.setattr("decur.submit.submit_pretrain", lambda *args: seen.extend(args) or Job())
-    run = ["sar-optical/decur/default/seed-0", "--config", str(tmp_path / "c.yaml")]
+    run = ["sar-optical/decur/default/seed-0", "--configfile", str(tmp_path / "c.yaml")]
     assert cli.main(["submit", "pretrain", *run, "--option", "qos=long", "--no-follow"]) == 0
     chosen, shards, out, allocation = seen
     assert (chosen.method, allocation.options) == ("decur", {"qos": "long"})

@@ -1,0 +1,7 @@
+"""`python -m decur.cli`."""
+
+import sys
+
+from decur.cli.main import main
+
+sys.exit(main())

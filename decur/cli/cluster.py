@@ -1,0 +1,90 @@
+"""Verbs around a cluster: what a target would cost, and a run sent without Snakemake."""
+
+import argparse
+from pathlib import Path
+
+from decur.cli.parser import Verbs
+from decur.errors import DecurError
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """The verbs of this module."""
+    verb = verbs.add(
+        "plan",
+        _plan,
+        "What snakemake would do now, and about what it would cost.",
+        "decur plan --profile slurm",
+        "decur plan pretrain_all --configfile config/mini.yaml",
+    )
+    verb.add_argument(
+        "targets", nargs="*", metavar="TARGET", help="as of snakemake (default: everything)"
+    )
+    verb.add_argument("--profile", metavar="NAME", help="as of snakemake, or a folder of profiles/")
+    verb.add_argument("--configfile", nargs="+", metavar="FILE", help="as of snakemake")
+    verb.add_argument("--config", nargs="+", metavar="KEY=VALUE", help="as of snakemake")
+
+    verb = verbs.add(
+        "submit",
+        _submit,
+        "Submit a run without Snakemake, and follow its log.",
+        "decur submit pretrain sar-optical/decur/default/seed-0 --configfile config/paper.yaml"
+        " --tasks 4 --option partition=gpu",
+        "decur submit pretrain rgb-dem/decur/default/seed-0 --configfile config/demo.yaml"
+        " --cluster local --no-gpus",
+    )
+    verb.add_argument("stage", choices=["pretrain"])
+    verb.add_argument("run", metavar="scenario/method/variant/seed-n")
+    verb.add_argument("--configfile", required=True, metavar="FILE", help="YAML file of the scale")
+    verb.add_argument("--cluster", choices=["slurm", "local"], default="slurm")
+    verb.add_argument("--nodes", type=int, default=1, metavar="N")
+    verb.add_argument(
+        "--tasks", type=int, default=1, metavar="N", help="processes a node, a GPU for each"
+    )
+    verb.add_argument("--no-gpus", action="store_true")
+    verb.add_argument("--cpus", type=int, default=8, metavar="N", help="for each process")
+    verb.add_argument("--memory-gb", type=int, default=60, metavar="N", help="for each node")
+    verb.add_argument(
+        "--minutes", type=int, default=1440, metavar="N", help="time limit of one piece of the run"
+    )
+    verb.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="for sbatch (repeatable)"
+    )
+    verb.add_argument("--no-follow", action="store_true", help="do not wait for the job")
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from decur.plan import plan
+
+    print(plan(args.targets, args.profile, args.configfile, args.config))
+
+
+def _submit(args: argparse.Namespace) -> None:
+    from decur.config import load_config, pretrain_settings
+    from decur.paths import Paths, Run
+    from decur.submit import Allocation, follow, submit_pretrain
+
+    config, run = load_config(args.configfile), Run.parse(args.run)
+    paths, settings = Paths(config.results, config.scale), pretrain_settings(config, run)
+    options = dict(_key_and_value(text) for text in args.option)
+    allocation = Allocation(
+        cluster=args.cluster,
+        nodes=args.nodes,
+        tasks=args.tasks,
+        gpus=not args.no_gpus,
+        cpus=args.cpus,
+        memory_gb=args.memory_gb,
+        minutes=args.minutes,
+        options=options,
+    )
+    shards, out = Path(paths.shards(settings.dataset)), Path(paths.pretrain(str(run)))
+    job = submit_pretrain(settings, shards, out, allocation)
+    print(f"{run}: submitted as job {job.job_id}; log: {job.paths.stdout}", flush=True)
+    if not args.no_follow:
+        follow(job)
+
+
+def _key_and_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise DecurError(f"--option {text}: expected key=value, for example partition=gpu")
+    return key, value

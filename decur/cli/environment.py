@@ -1,0 +1,57 @@
+"""Verbs about the surroundings: what is missing here, the config's schema, shell completion."""
+
+import argparse
+
+from decur.cli.parser import Verbs
+from decur.errors import DecurError
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """The verbs of this module."""
+    verb = verbs.add(
+        "doctor",
+        _doctor,
+        "Check this machine and a configuration, and say what to do.",
+        "decur doctor",
+        "decur doctor --configfile config/paper.yaml",
+    )
+    verb.add_argument("--configfile", metavar="FILE", help="YAML file of a scale, to check it too")
+
+    verbs.add(
+        "schema",
+        _schema,
+        "Print the JSON schema of the configuration.",
+        "decur schema > config/schema.json",
+    )
+
+    verb = verbs.add(
+        "completion",
+        _completion,
+        "Print the script by which a shell completes decur's commands.",
+        'eval "$(decur completion bash)"',
+        "decur completion zsh > _decur",
+    )
+    verb.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    from decur.doctor import as_table, examine
+
+    findings = examine(args.configfile)
+    print(as_table(findings))
+    if errors := [finding.subject for finding in findings if finding.state == "error"]:
+        raise DecurError(f"doctor: {', '.join(errors)}: see above what to do")
+
+
+def _schema(args: argparse.Namespace) -> None:
+    import json
+
+    from decur.config import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=1))
+
+
+def _completion(args: argparse.Namespace) -> None:
+    from decur.cli.completion import script
+
+    print(script(args.shell))

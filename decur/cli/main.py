@@ -1,0 +1,85 @@
+"""The command line as a whole, and how a command ends."""
+
+import os
+import select
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import decur
+from decur.cli import cluster, environment, results, stages, weights
+from decur.cli.parser import Parser, Verbs
+from decur.errors import DecurError
+
+TRACEBACK = "DECUR_TRACEBACK"
+"""Variable that the workflow sets for its jobs: their logs keep the traceback of a bug, which a
+second run would take days to show."""
+
+PACKAGE = str(Path(decur.__file__).parent)
+STDOUT = 1
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""Exit statuses, as shells give them: 128 and the number of the signal."""
+
+
+def command_line() -> Parser:
+    """The verbs and their arguments."""
+    parser = Parser(prog="decur", description=decur.__doc__)
+    parser.examples = (
+        "decur download geonrw --out raw/geonrw",
+        "decur plan --profile slurm",
+        "decur tables results/mini",
+    )
+    parser.add_argument("--version", action="version", version=decur.__version__)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = Verbs(parser)
+    for module in (stages, results, weights, cluster, environment):
+        module.add_verbs(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    args = command_line().parse_args(argv)
+    try:
+        args.call(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return BROKEN_PIPE
+        known = isinstance(error, DecurError | OSError)
+        if args.debug or (not known and TRACEBACK in os.environ):
+            traceback.print_exc()
+        print(f"decur: error: {_one_line(error) if known else _bug(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _one_line(error: BaseException) -> str:
+    """The message without line breaks, and without what a hostile name may tell a terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(error))
+
+
+def _bug(error: Exception) -> str:
+    """What happened, where (the last line of this package), and what to do."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
+    where = f"{Path(own[-1].filename).relative_to(Path(PACKAGE).parent)}:{own[-1].lineno}"
+    remedy = "this is a bug: run again with --debug and report the traceback"
+    if isinstance(error, ImportError):
+        remedy = "the installation is not whole: see decur doctor"
+    return f"{type(error).__name__}: {_one_line(error)} ({where}); {remedy}"
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of stdout has gone, as of `decur schema | head`; it then leads nowhere."""
+    stdout = select.poll()
+    stdout.register(STDOUT, 0)
+    gone = any(event & select.POLLERR for _, event in stdout.poll(0))
+    if gone:  # or the interpreter would fail to flush at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+    return gone

@@ -1,0 +1,95 @@
+"""Verbs on results: tables, the report, where a product is from."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from decur.cli.parser import Verbs
+from decur.errors import DecurError
+
+if TYPE_CHECKING:
+    from decur.config import Config
+    from decur.experiments import Experiment
+    from decur.paths import Paths
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """The verbs of this module."""
+    verb = verbs.add(
+        "tables",
+        _tables,
+        "Collate whatever results there are into tables and figures.",
+        "decur tables results/mini",
+        "decur tables results/mini --only table1 --only fig3a",
+    )
+    verb.add_argument("results", type=Path, metavar="DIR", help="folder of a scale's results")
+    verb.add_argument(
+        "--experiments", metavar="FILE", help="in place of the experiments.yaml among the results"
+    )
+    verb.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
+
+    verb = verbs.add(
+        "report", _report, "One page of whatever results there are.", "decur report results/mini"
+    )
+    verb.add_argument("results", type=Path, metavar="DIR", help="folder of a scale's results")
+
+    verb = verbs.add(
+        "provenance",
+        _provenance,
+        "Where a product is from, back to the archives.",
+        "decur provenance results/mini/tables/table1.csv",
+    )
+    verb.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="table, figure, metrics, weights, or folder of shards or raw files",
+    )
+
+
+def _tables(args: argparse.Namespace) -> None:
+    from decur.tables.write import write_experiment
+
+    chosen, config, paths = _scale(args.results, args.experiments)
+    for name in args.only or chosen:
+        if name not in chosen:
+            raise DecurError(
+                f"--only {name}: not among the scale's experiments: {', '.join(chosen)}"
+            )
+        write_experiment(name, chosen[name], config, paths)
+        print(args.results / "tables" / f"{name}.md")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from decur.tables.report import write_report
+
+    write_report(*_scale(args.results, None))
+    print(args.results / "report.html")
+
+
+def _provenance(args: argparse.Namespace) -> None:
+    from decur.lineage import changed, lineage, render
+
+    chain = lineage(args.file)
+    print(render(chain))
+    if found := changed(chain):
+        raise DecurError(f"{args.file}: changed since: {', '.join(found)}; run their stages again")
+
+
+def _scale(results: Path, experiments: str | None) -> "tuple[dict[str, Experiment], Config, Paths]":
+    """The experiments, configuration and paths of the scale that has its results in a folder."""
+    from decur.config import load_config
+    from decur.experiments import chosen_experiments, load_experiments
+    from decur.paths import Paths
+
+    folder = results.absolute()
+    paths = Paths(str(folder.parent), folder.name)
+    experiments = experiments or paths.experiments()
+    for path in (paths.config(), experiments):
+        if not Path(path).is_file():
+            raise DecurError(
+                f"{path}: not there; name the folder of a scale, results/<scale>, in which the "
+                "workflow has begun"
+            )
+    config = load_config(paths.config())
+    return chosen_experiments(load_experiments(experiments), config), config, paths

@@ -1,0 +1,215 @@
+"""Verbs of the stages, which the rules call: from archives to shards, weights, metrics and maps.
+
+`--settings` is the stage's own resolved settings as JSON, or a file of it.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TypeVar
+
+from decur.cli.parser import Parser, Verbs
+from decur.errors import DecurError
+
+S = TypeVar("S")
+RUN = "results/demo/pretrain/rgb-dem/decur/default/seed-0"
+
+
+def add_verbs(verbs: Verbs) -> None:
+    """The verbs of this module."""
+    verb = verbs.add(
+        "download",
+        _download,
+        "Fill a dataset's raw folder.",
+        "decur download geonrw --out raw/geonrw",
+        "decur download nyuv2 --from ~/archives --out raw/nyuv2 --threads 4",
+    )
+    verb.add_argument("dataset")
+    _add_stage(verb, settings="{}")
+    verb.add_argument(
+        "--from", dest="archives", metavar="DIR", help="folder of archives that you have already"
+    )
+
+    verb = verbs.add(
+        "preprocess",
+        _preprocess,
+        "Turn raw files into paired shards.",
+        "decur preprocess geonrw --settings '{\"pixels\": 250}' --raw raw/geonrw"
+        " --out shards/geonrw",
+    )
+    verb.add_argument("dataset")
+    _add_stage(verb)
+    verb.add_argument("--raw", required=True, type=Path, metavar="DIR", help="its raw folder")
+    verb.add_argument(
+        "--piece",
+        metavar="K-of-N",
+        help="write this part of the shards alone; once all are there, run again without it",
+    )
+
+    verb = verbs.add(
+        "verify",
+        _verify,
+        "Check every byte of a shards folder.",
+        "decur verify results/demo/shards/geonrw --threads 2",
+    )
+    verb.add_argument("path", type=Path, metavar="DIR", help="shards of a dataset")
+    _add_threads(verb)
+
+    verb = verbs.add(
+        "pretrain",
+        _pretrain,
+        "Pretrain one run, or go on with it.",
+        f"decur pretrain --settings run.json --shards results/demo/shards/geonrw --out {RUN}",
+    )
+    _add_stage(verb)
+    verb.add_argument(
+        "--shards", required=True, type=Path, metavar="DIR", help="shards of the dataset"
+    )
+    verb.add_argument(
+        "--profile", action="store_true", help="time the parts of ten steps, and train nothing"
+    )
+    verb.add_argument(
+        "--requeue",
+        action="store_true",
+        help="warned by SIGUSR1, have SLURM run this job again, which goes on from what it saved",
+    )
+
+    verb = verbs.add(
+        "transfer",
+        _transfer,
+        "Evaluate a run's backbones on labelled data.",
+        "decur transfer geonrw/rgb+dem/linear/labels-100 --settings transfer.json"
+        f" --weights {RUN}/weights.safetensors --shards results/demo/shards --out transfer",
+    )
+    verb.add_argument("cells", nargs="+", metavar="dataset/modalities/protocol/labels-n")
+    _add_stage(verb)
+    _add_weights(verb)
+    verb.add_argument(
+        "--shards", required=True, type=Path, metavar="DIR", help="folder of all datasets' shards"
+    )
+
+    verb = verbs.add(
+        "explain",
+        _explain,
+        "What the embedding dimensions of a run hold.",
+        f"decur explain alignment --settings explain.json --weights {RUN}/weights.safetensors"
+        " --shards results/demo/shards/geonrw --out alignment.csv",
+    )
+    verb.add_argument("kind", help="alignment, tsne, gradcam, saliency, spectral or share")
+    _add_stage(verb, out="FILE")
+    _add_weights(verb)
+    verb.add_argument(
+        "--shards", required=True, type=Path, metavar="DIR", help="shards of the dataset"
+    )
+
+
+def _add_stage(verb: Parser, *, settings: str | None = None, out: str = "DIR") -> None:
+    verb.add_argument(
+        "--settings",
+        required=settings is None,
+        default=settings,
+        metavar="JSON",
+        help="resolved settings, or a file of them (a rule's are in its job's command: "
+        "snakemake --printshellcmds)",
+    )
+    verb.add_argument("--out", required=True, type=Path, metavar=out, help="what is made")
+    _add_threads(verb)
+
+
+def _add_threads(verb: Parser) -> None:
+    verb.add_argument("--threads", type=int, default=1, metavar="N", help="CPU cores to use")
+
+
+def _add_weights(verb: Parser) -> None:
+    verb.add_argument(
+        "--weights", required=True, type=Path, metavar="FILE", help="weights of the run"
+    )
+
+
+def _download(args: argparse.Namespace) -> None:
+    from decur.config import DatasetSettings
+    from decur.download.raw import download
+
+    settings = _settings(DatasetSettings, args.settings)
+    if args.archives is not None:
+        settings = settings.model_copy(update={"archives": args.archives})
+    download(args.dataset, settings, args.out, workers=args.threads)
+
+
+def _preprocess(args: argparse.Namespace) -> None:
+    from decur.config import DatasetSettings, Piece
+    from decur.datasets.convert import preprocess
+
+    settings = _settings(DatasetSettings, args.settings)
+    piece = None if args.piece is None else Piece.parse(args.piece)
+    preprocess(args.dataset, settings, args.raw, args.out, workers=args.threads, piece=piece)
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from decur.shards.verify import verify
+
+    faults = verify(args.path, workers=args.threads)
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise DecurError(f"{args.path}: {len(faults)} faults; run the preprocess stage again")
+    print(f"{args.path}: every byte is as it was written")
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    from decur.config import PretrainSettings
+    from decur.launch import run_pretrain
+
+    settings = _settings(PretrainSettings, args.settings)
+    device = _device(args.threads)
+    if args.profile:
+        from decur.step_profile import profile_steps
+
+        parts = profile_steps(settings, args.shards, args.out, device=device)
+        print(parts.to_markdown(index=False, floatfmt=".1f"))
+        print(f"Trace: {args.out / 'profile.json'}")
+        return
+    run_pretrain(settings, args.shards, args.out, device=device, requeue=args.requeue)
+
+
+def _transfer(args: argparse.Namespace) -> None:
+    from decur.config import TransferSettings
+    from decur.paths import Cell
+    from decur.transfer.run import transfer
+
+    settings = _settings(TransferSettings, args.settings)
+    cells = [Cell.parse(text) for text in args.cells]
+    transfer(settings, cells, args.weights, args.shards, args.out, device=_device(args.threads))
+
+
+def _explain(args: argparse.Namespace) -> None:
+    from decur.config import EXPLAINERS
+    from decur.explain.run import explain
+
+    if args.kind not in EXPLAINERS:
+        raise DecurError(f"explain '{args.kind}': unknown; known are {', '.join(EXPLAINERS)}")
+    settings = _settings(EXPLAINERS[args.kind], args.settings)
+    device = _device(args.threads)
+    explain(args.kind, settings, args.weights, args.shards, args.out, device=device)
+
+
+def _settings(model: type[S], text: str) -> S:
+    from pydantic import ValidationError
+
+    from decur.config import first_problem
+
+    path = Path(text) if not text.lstrip().startswith("{") else None
+    if path is not None and not path.is_file():
+        raise DecurError(f"--settings: no such file {path}")
+    try:
+        json = path.read_text() if path is not None else text
+        return model.model_validate_json(json)  # type: ignore[attr-defined]
+    except ValidationError as error:
+        raise DecurError(first_problem(error, str(path or "--settings"))) from None
+
+
+def _device(threads: int) -> str:
+    """Limit torch to the job's threads; the GPU where there is one."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return "cuda" if torch.cuda.is_available() else "cpu"
