@@ -71,7 +71,7 @@ def read_raster(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1)
 
 
 def _read(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1) -> Array:
-    with _opened(path) as file:
+    with opened(path) as file:
         _check_header(path, file, kind, bands, grid)
         row, column = divmod(cell - 1, grid)
         height, width = file.height // grid, file.width // grid
@@ -97,7 +97,8 @@ def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> No
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """A raster opened by rasterio; what fails inside the block is a DecurError with its name."""
     try:
         with rasterio.open(path) as file:
             yield file
@@ -121,7 +122,7 @@ def check_same_place(paths: Iterable[Path], shift: float = 0.001) -> None:
     first: tuple[Path, Any, Any] | None = None
     with rasterio.Env(**GDAL):
         for path in paths:
-            with _opened(path) as file:
+            with opened(path) as file:
                 crs, bounds = file.crs, file.bounds
             if crs is None:
                 continue
@@ -151,7 +152,7 @@ def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Geore
     Raises:
         DecurError: the file is missing or damaged.
     """
-    with rasterio.Env(**GDAL), _opened(path) as file:
+    with rasterio.Env(**GDAL), opened(path) as file:
         crs, whole = file.crs, file.transform @ Affine.scale(file.width, file.height)
     if crs is None:
         return None
@@ -214,12 +215,14 @@ def link(source: Path, target: Path) -> None:
 def stored_modalities(dataset: Dataset, settings: DatasetSettings) -> tuple[str, ...]:
     """Names of the modalities to store: those of the settings, or the dataset's first two.
 
+    Of one's own folders all are stored.
+
     Raises:
         DecurError: the dataset has no such modality.
     """
     known = [modality.name for modality in dataset.modalities]
     if settings.modalities is None:
-        return tuple(known[:2])
+        return tuple(known if settings.folders else known[:2])
     for name in settings.modalities:
         if name not in known:
             raise DecurError(
