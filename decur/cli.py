@@ -136,6 +136,26 @@ def _explain(args: argparse.Namespace) -> None:
     explain(args.kind, settings, args.weights, args.shards, args.out, device=device)
 
 
+def _embed(args: argparse.Namespace) -> None:
+    import torch
+
+    from decur.embed import embed_files, load_encoder
+    from decur.preprocess.depth import read_intrinsics
+
+    torch.set_num_threads(args.threads)
+    encoder = load_encoder(
+        args.weights,
+        args.modality,
+        scale=args.scale,
+        intrinsics=None if args.intrinsics is None else read_intrinsics(args.intrinsics),
+        device=args.device,
+    )
+    embed_files(
+        encoder, args.inputs, args.out, stride=args.stride, whole=args.whole, batch=args.batch
+    )
+    print(args.out)
+
+
 def _tables(args: argparse.Namespace) -> None:
     from decur.tables.write import write_experiment
 
@@ -285,6 +305,28 @@ def command_line() -> argparse.ArgumentParser:
     sub.add_argument("kind", metavar="alignment|tsne|gradcam|saliency|spectral|share")
     sub.add_argument("--weights", required=True, type=Path)
     sub.add_argument("--shards", required=True, type=Path, help="shards of the dataset")
+    sub = verb("embed", _embed, "Features of your own images from pretrained weights.")
+    sub.epilog = (
+        "example: decur embed weights.safetensors scene.tif --modality optical --stride 112 "
+        "--out features.tif"
+    )
+    sub.add_argument("weights", type=Path, help="weights.safetensors of a pretraining run")
+    sub.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="rasters or images")
+    sub.add_argument(
+        "--out", required=True, type=Path, help=".tif, .parquet, .npy, or a folder of GeoTIFFs"
+    )
+    sub.add_argument("--modality", help="of which the inputs are")
+    sub.add_argument("--stride", type=int, metavar="PIXELS", help="default: windows side by side")
+    sub.add_argument("--whole", action="store_true", help="one vector a file, as of PNG and JPEG")
+    sub.add_argument(
+        "--scale", metavar="stored|reflectance|elevation|MIN,MAX", help="default: of pretraining"
+    )
+    sub.add_argument(
+        "--intrinsics", metavar="FILE", help="camera matrix: inputs are depth, to become HHA"
+    )
+    sub.add_argument("--device", metavar="cpu|cuda", help="default: the GPU where there is one")
+    sub.add_argument("--batch", type=int, default=64, help="windows or images at once")
+    sub.add_argument("--threads", type=int, default=1)
     sub = verb("tables", _tables, "Collate whatever results there are into tables and figures.")
     sub.add_argument("results", type=Path, help="folder of a scale's results")
     sub.add_argument(

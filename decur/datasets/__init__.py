@@ -7,6 +7,8 @@ Every dataset module offers the same four names:
   that are not whole with their fault;
 * `read(record, settings) -> Sample`: one sample's arrays (pure but for reading its files);
 * `arrange_samples(samples, root)`: lay the sample frames out as the official archives would be.
+
+Where a modality is not stored as it is read, `SCALE[modality]` makes raw values (C, H, W) 8 bit.
 """
 
 import importlib

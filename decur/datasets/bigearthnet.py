@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.raster import check_same_place, link, list_names, stored_modalities
-from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
+from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar, sentinel_scale
 from decur.errors import DecurError
 from decur.shards import Sample
 
@@ -32,6 +32,7 @@ UNLISTED = "unlisted"
 EXCLUDED = ("patches_with_seasonal_snow.csv", "patches_with_cloud_and_shadow.csv")
 SAR_MEAN = (-12.59, -19.22)  # VV, VH in dB (released code)
 SAR_STD = (5.04, 5.42)
+SCALE = sentinel_scale(SAR_MEAN, SAR_STD)
 
 CORINE: dict[str, tuple[str, ...]] = {
     "Urban fabric": ("Continuous urban fabric", "Discontinuous urban fabric"),

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
-from decur.datasets.bigearthnet import CORINE, read_pair
+from decur.datasets.bigearthnet import CORINE, SCALE, read_pair
 from decur.datasets.sentinel import OPTICAL, SAR
 from decur.errors import DecurError
 from decur.shards import Sample
+
+__all__ = ["DATASET", "SCALE", "arrange_samples", "read", "scan"]
 
 METADATA = "metadata.parquet"
 COLUMNS = ("patch_id", "s1_name", "labels", "split", "country")

@@ -75,6 +75,8 @@ DATASET = Dataset(
     archives=(Archive((ARCHIVE,), "tar", page="https://hf.co/datasets/torchgeo/geonrw"),),
 )
 
+SCALE = {"dem": elevation_to_uint8}
+
 logger = logging.getLogger(__name__)
 
 

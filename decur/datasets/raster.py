@@ -25,7 +25,8 @@ Array = NDArray[Any]
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 # Without this, opening a file lists its folder in search of side files.
-GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+# Its fast road for whole PNGs reads a truncated one without an error.
+GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 DTYPES = {
     "reflectance": ("uint16", "int16"),  # times 10,000; bytes have been scaled by somebody else

@@ -1,7 +1,9 @@
 """Sentinel-1 and Sentinel-2 as the SAR-optical datasets store them: one GeoTIFF a band."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,13 @@ SAR = Modality(
     "sar", ("VV", "VH"), "dB clipped to its 1-99 % range per image, mean ± 2 std of the dataset"
 )
 OPTICAL = Modality("optical", tuple(METRES), "reflectance 0..1, clipped")
+
+
+def sentinel_scale(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Callable[[NDArray[Any]], NDArray[np.uint8]]]:
+    """How raw values (C, H, W) of each sensor become 8 bit; `mean`, `std` of the dataset in dB."""
+    return {"sar": partial(sar_db_to_uint8, mean=mean, std=std), "optical": reflectance_to_uint8}
 
 
 def read_sar(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.raster import check_same_place, link, list_names, stored_modalities
-from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
+from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar, sentinel_scale
 from decur.errors import DecurError
 from decur.shards import Sample
 
@@ -93,6 +93,9 @@ GRID_OF = {"sar": "VV.tif", "optical": "B2.tif"}
 SHIFT = 0.05  # of a location's width; the sensors' grids are found up to 0.017 apart
 SAR_MEAN = (-12.54847273, -20.19237134)  # VV, VH in dB (released code)
 SAR_STD = (5.25697717, 5.91150917)
+
+
+SCALE = sentinel_scale(SAR_MEAN, SAR_STD)
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
