@@ -3,6 +3,8 @@
 Parameter names of the ResNets are torchvision's, so that weights travel without renaming.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -92,23 +94,22 @@ class VisionTransformer(Backbone):
         return maps
 
 
-def build_backbone(arch: str, in_chans: int) -> Backbone:
-    """A freshly initialised backbone by name.
+BACKBONES: dict[str, Callable[[int], Backbone]] = {
+    "tiny": TinyNet,
+    "resnet18": partial(ResNetBackbone, BasicBlock, [2, 2, 2, 2]),
+    "resnet50": partial(ResNetBackbone, Bottleneck, [3, 4, 6, 3]),
+    "vit_s16": VisionTransformer,
+    **{name: partial(MixTransformer, name) for name in DEPTHS},
+}
+"""By name what makes a backbone for a number of channels."""
 
-    tiny, resnet18, resnet50, vit_s16, mit_tiny, or mit_b0 to mit_b5.
+
+def build_backbone(arch: str, in_chans: int) -> Backbone:
+    """A freshly initialised backbone, by its name in `BACKBONES`.
 
     Raises:
         DecurError: an unknown architecture.
     """
-    if arch in DEPTHS:
-        return MixTransformer(arch, in_chans)
-    makers = {
-        "tiny": lambda: TinyNet(in_chans),
-        "resnet18": lambda: ResNetBackbone(BasicBlock, [2, 2, 2, 2], in_chans),
-        "resnet50": lambda: ResNetBackbone(Bottleneck, [3, 4, 6, 3], in_chans),
-        "vit_s16": lambda: VisionTransformer(in_chans),
-    }
-    if arch not in makers:
-        known = ", ".join([*makers, *DEPTHS])
-        raise DecurError(f"arch '{arch}': unknown; known are {known}")
-    return makers[arch]()
+    if arch not in BACKBONES:
+        raise DecurError(f"arch '{arch}': unknown; known are {', '.join(BACKBONES)}")
+    return BACKBONES[arch](in_chans)
