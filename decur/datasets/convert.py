@@ -24,7 +24,7 @@ from tqdm import tqdm
 from decur import datasets
 from decur.config import DatasetSettings, Piece
 from decur.datasets import Record, raster
-from decur.datasets.folders import with_limits
+from decur.datasets.folder_limits import with_limits
 from decur.errors import DecurError
 from decur.job import Job
 from decur.provenance import provenance

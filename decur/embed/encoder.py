@@ -29,6 +29,8 @@ Scale = Callable[[NDArray[Any]], NDArray[np.uint8]]
 """Raw values (C, H, W) as 8 bit."""
 
 HHA = "hha"
+DEPTH = ("depth",)
+"""The bands of a raw image that becomes HHA."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def load_encoder(
     if intrinsics is not None:
         if name != HHA:
             raise DecurError(f"intrinsics: are for the modality '{HHA}', not for '{name}'")
-        raw, scaling = ("depth",), partial(_hha, intrinsics=intrinsics)
+        raw, scaling = DEPTH, partial(_hha, intrinsics=intrinsics)
     elif scale is not None:
         scaling = parse_scale(scale, len(raw))
     else:

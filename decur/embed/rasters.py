@@ -16,7 +16,7 @@ from rasterio import Affine
 from rasterio.windows import Window
 
 from decur.datasets.raster import GDAL, named, opened
-from decur.embed.encoder import Encoder
+from decur.embed.encoder import HHA, Encoder
 from decur.errors import DecurError
 
 Array = NDArray[Any]
@@ -103,9 +103,10 @@ def windows_of(encoder: Encoder, path: Path, stride: int | None = None) -> Windo
 def check_bands(encoder: Encoder, path: Path, file: Any) -> None:
     """Raise a DecurError unless an open raster has the encoder's bands."""
     if file.count != len(encoder.bands):
+        hint = "; of depth give the camera's intrinsics" if encoder.modality == HHA else ""
         raise DecurError(
             f"{path}: has {file.count} bands, {encoder.modality} of {encoder.source} expects "
-            f"{len(encoder.bands)}: {', '.join(encoder.bands)}"
+            f"{len(encoder.bands)}: {', '.join(encoder.bands)}{hint}"
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from decur.datasets.raster import GDAL, named, opened
-from decur.embed.encoder import Encoder
+from decur.embed.encoder import DEPTH, Encoder
 from decur.embed.rasters import BATCH, Windows, check_bands, feature_rows, windows_of
 from decur.embed.write import (
     ImageTable,
@@ -56,6 +56,7 @@ def embed_files(
     Raises:
         DecurError: an input cannot be embedded, or not so be written.
     """
+    whole = whole or encoder.bands == DEPTH  # a camera matrix is of whole frames
     plain = [path for path in inputs if whole or path.suffix.lower() in PLAIN]
     if plain and len(plain) < len(inputs):
         raise DecurError(f"{plain[0]}: an image among rasters; embed them apart, or all `--whole`")
@@ -92,8 +93,9 @@ def _image_batches(
             chosen = paths[start : start + batch]
             images = []
             for path in chosen:  # scaled one by one, so that an error has a name
+                image = _whole(encoder, path)
                 with named(path):
-                    images.append(encoder.stored(_whole(encoder, path)))
+                    images.append(encoder.stored(image))
             yield encoder.features(images)
             bar.update(len(chosen))
 
@@ -103,7 +105,7 @@ def _whole(encoder: Encoder, path: Path) -> NDArray[Any]:
         check_bands(encoder, path, file)
         found = file.read(masked=True)
     if np.ma.getmaskarray(found).any():
-        raise DecurError("has pixels without data; embed it by windows, or fill them")
+        raise DecurError(f"{path}: has pixels without data; embed it by windows, or fill them")
     image: NDArray[Any] = found.data
     return image
 

@@ -12,7 +12,8 @@ from rasterio import Affine
 from decur import datasets
 from decur.config import DatasetSettings, parse_config
 from decur.datasets.convert import preprocess
-from decur.datasets.folders import Folders, with_limits
+from decur.datasets.folder_limits import with_limits
+from decur.datasets.folders import Folders
 from decur.download.raw import download
 from decur.errors import DecurError
 from decur.shards import PairedShards
