@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from decur.config import Augment
 from decur.errors import DecurError
 
 ASPECT = (3 / 4, 4 / 3)
@@ -157,11 +158,31 @@ PRESETS: dict[str, Augmentation] = {
         std=IMAGENET_STD,
     ),
     "hha": Augmentation(crop_scale=(0.5, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    "image": Augmentation(brightness_contrast=0.8, gray=0.2, blur=0.5),
+    "measured": Augmentation(),
 }
 """Augmentation of each kind of modality at 224 pixels; `dataclasses.replace` changes the size.
 
-Satellite optical (multispectral), SAR, aerial RGB, elevation, indoor RGB, HHA-coded depth.
+Satellite optical (multispectral), SAR, aerial RGB, elevation, indoor RGB, HHA-coded depth; of any
+other modality, images whose brightness depends on light and exposure, or measured values, which
+only crops and flips leave as they are.
 """
+
+Preset = str | Augment
+"""The name of a preset, or one with changes."""
+
+
+def augmentation(preset: Preset) -> Augmentation:
+    """The augmentation at 224 pixels that a scenario gives a modality.
+
+    Raises:
+        DecurError: no preset of that name.
+    """
+    changes = {} if isinstance(preset, str) else preset.model_dump(exclude_none=True)
+    name = preset if isinstance(preset, str) else changes.pop("like")
+    if name not in PRESETS:
+        raise DecurError(f"no augmentation '{name}'; known are {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **changes)
 
 
 def draw_boxes(

@@ -47,9 +47,11 @@ LOST_GRADIENT = ("decur", "barlow-twins", "barlow-twins-single")
 """Methods whose gradient the released code makes too small by the number of its processes. LARS
 scales that away for weights, but not for the parameters of one dimension."""
 
+ModalityName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 Count = Annotated[int, Field(ge=1)]
 Pixels = Annotated[int, Field(ge=16)]
 Positive = Annotated[float, Field(gt=0)]
+Chance = Annotated[float, Field(ge=0, le=1)]
 R = TypeVar("R", bound=BaseModel)
 Size = tuple[Count, Count]
 """Height and width in pixels."""
@@ -87,10 +89,93 @@ class ScenesSettings(Strict):
     seed: int = 0
 
 
+Limits = tuple[float, float]
+"""What becomes 0 and what becomes 255."""
+
+
+class FolderSettings(Strict):
+    """One modality of a dataset of one's own: a folder of images, all with the same bands."""
+
+    folder: str = Field(
+        description="GeoTIFF, PNG, JPEG or JPEG 2000; subfolders are part of a name"
+    )
+    bands: Annotated[tuple[str, ...], Field(min_length=1)]
+    scale: Literal["stored", "percentiles"] | Limits | tuple[Limits, ...] = Field(
+        "stored",
+        description="how values become 0..255: 8 bit as stored, the 1-99 % range of each band over "
+        "the training images, or [min, max], one of all bands or a list of one a band",
+    )
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        pairs = self.limits or ()
+        if pairs and len(pairs) != len(self.bands):
+            raise ValueError(f"scale: {len(pairs)} pairs for {len(self.bands)} bands")
+        if wrong := [pair for pair in pairs if not pair[0] < pair[1]]:
+            raise ValueError(f"scale: {list(wrong[0])} is no [min, max]")
+        return self
+
+    @property
+    def limits(self) -> tuple[Limits, ...] | None:
+        """What becomes 0 and 255 of each band; None: as stored, or not measured yet."""
+        if isinstance(self.scale, str):
+            return None
+        first = self.scale[0]
+        return self.scale if isinstance(first, tuple) else (self.scale,) * len(self.bands)  # type: ignore[return-value]
+
+
+class FoldersSettings(Strict):
+    """A dataset of one's own: folders of images with matching names, labelled or not."""
+
+    modalities: dict[ModalityName, FolderSettings]
+    masks: str | None = Field(
+        None, description="folder of label masks: one band of class indices; some may be missing"
+    )
+    labels: str | None = Field(
+        None,
+        description="CSV of `id,label`: an image's name without suffix, and its class, or several "
+        "with ';' between them",
+    )
+    classes: tuple[str, ...] = Field((), description="in the order of the masks' values")
+    ignore: Annotated[int, Field(ge=0, le=255)] = Field(255, description="mask value: not labelled")
+    cut: bool = Field(
+        False,
+        description="cut images into squares of `pixels`, what remains at the right and the bottom "
+        "left out; otherwise each is one sample, resized to `pixels`",
+    )
+    split: Annotated[float, Field(gt=0, lt=1)] | str = Field(
+        0.2,
+        description="share of the images, by a hash of their names, that is the split `test`; or a "
+        "CSV of `id,split` with the splits `train` and `test`",
+    )
+    title: str | None = None
+    licence: str = "none stated"
+    homepage: str = ""
+
+    @model_validator(mode="after")
+    def _is_a_dataset(self) -> Self:
+        if len(self.modalities) < 2:
+            raise ValueError(f"modalities: at least two are needed, got {list(self.modalities)}")
+        if "mask" in self.modalities:
+            raise ValueError("modalities: 'mask' is the name of the labels; choose another")
+        if self.masks is not None and self.labels is not None:
+            raise ValueError("give 'masks' or 'labels', not both")
+        if (self.masks is None and self.labels is None) == bool(self.classes):
+            raise ValueError("give 'classes' if and only if there are 'masks' or 'labels'")
+        if len(self.classes) > self.ignore and self.masks is not None:
+            raise ValueError(f"ignore: {self.ignore} is one of the values of the classes")
+        return self
+
+
 class DatasetSettings(Strict):
     """One dataset: where its raw files come from and how large its stored samples are."""
 
-    source: Literal["scenes", "samples", "archive"] = "archive"
+    source: Literal["scenes", "samples", "archive", "folders"] = "archive"
+    folders: FoldersSettings | None = Field(
+        None,
+        exclude_if=lambda folders: folders is None,  # the settings of others stay the same
+        description="images of one's own, for `source: folders`; the dataset's name is free",
+    )
     folder: str | None = Field(
         None, description="folder of the sample frames, or of the unpacked official archives"
     )
@@ -129,6 +214,8 @@ class DatasetSettings(Strict):
     def _scenes_have_counts(self) -> Self:
         if (self.source == "scenes") != (self.scenes is not None):
             raise ValueError("give 'scenes' (train, test, seed) if and only if source is 'scenes'")
+        if (self.source == "folders") != (self.folders is not None):
+            raise ValueError("give 'folders' if and only if source is 'folders'")
         return self
 
     @property
@@ -253,10 +340,27 @@ class Pretrain(Strict):
         return self
 
 
+class Augment(Strict):
+    """An augmentation preset with changes; what is null is as in `like`."""
+
+    like: str = Field(description="a preset; for own data `image` or `measured`")
+    crop_scale: tuple[Positive, Positive] | None = Field(
+        None, description="range of the crop's area, as a share of the image's"
+    )
+    brightness_contrast: Chance | None = None
+    gray: Chance | None = None
+    blur: Chance | None = None
+    solarize: Chance | None = None
+    hflip: Chance | None = None
+    vflip: Chance | None = None
+
+
 class ScenarioSettings(Strict):
     """A pair of modalities, each with its augmentation preset, and how it is pretrained."""
 
-    modalities: dict[str, str] = Field(description="modality: augmentation preset, in order")
+    modalities: dict[str, str | Augment] = Field(
+        description="modality: augmentation preset, in order"
+    )
     pretrain: Pretrain
 
     @model_validator(mode="after")
@@ -457,7 +561,12 @@ class Config(Strict):
     )
     methods: tuple[Method, ...]
     seeds: tuple[Annotated[int, Field(ge=0)], ...]
-    experiments: tuple[str, ...] = Field(description="tables and figures of experiments.yaml")
+    experiments: tuple[str, ...] = Field((), description="tables and figures of experiments.yaml")
+    own_experiments: dict[str, dict[str, Any]] = Field(
+        {},
+        exclude_if=lambda declared: not declared,
+        description="more tables and figures, declared as in experiments.yaml",
+    )
     scenarios: dict[Scenario, ScenarioSettings]
     datasets: dict[Name, DatasetSettings]
     transfer: dict[Name, Transfer]
@@ -476,6 +585,20 @@ class Config(Strict):
                 raise ValueError(f"{key}: no dataset '{dataset}' under 'datasets'")
         return self
 
+    @model_validator(mode="after")
+    def _own_modalities_exist(self) -> Self:
+        for name, scenario in self.scenarios.items():
+            own = self.datasets[scenario.pretrain.dataset].folders
+            if own is None:
+                continue
+            for modality in scenario.modalities:
+                if modality not in own.modalities:
+                    raise ValueError(
+                        f"scenarios.{name}.modalities: {scenario.pretrain.dataset} has no "
+                        f"'{modality}' (it has {', '.join(own.modalities)})"
+                    )
+        return self
+
 
 class PretrainSettings(Pretrain):
     """Everything a pretraining job reads; `modalities` maps a modality to its augmentation.
@@ -486,7 +609,7 @@ class PretrainSettings(Pretrain):
     scenario: Scenario
     method: Method
     seed: int
-    modalities: dict[str, str]
+    modalities: dict[str, str | Augment]
 
     def arch_of(self, modality: str) -> str:
         """The backbone of a modality."""

@@ -157,7 +157,7 @@ def download_cost(name: str, settings: DatasetSettings) -> Cost:
     if settings.scenes is not None:
         scenes = settings.scenes.train + settings.scenes.test
         return SHORT + Cost(cpu=scenes / SCENES_RATE / HOUR)
-    if settings.source == "samples" or settings.folder is not None:
+    if settings.source in ("samples", "folders") or settings.folder is not None:
         return SHORT
     if name not in DATASETS:
         return Cost(unknown=frozenset({name}))

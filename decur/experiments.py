@@ -5,11 +5,11 @@ their product is its cells. Experiments share runs: what two of them need exists
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -202,19 +202,28 @@ def load_experiments(path: Path | str) -> dict[str, Experiment]:
     path = Path(path)
     if not path.is_file():
         raise DecurError(f"{path}: no such file")
+    return _parsed(yaml.load(path.read_text(), Loader=LOADER), str(path), {})
+
+
+def _parsed(
+    trees: Mapping[str, Any], where: str, known: Mapping[str, Experiment]
+) -> dict[str, Experiment]:
+    """The experiments of a tree, whose claims may be about those known before."""
     experiments = {}
-    for name, tree in yaml.load(path.read_text(), Loader=LOADER).items():
+    for name, tree in trees.items():
         if name.startswith("."):
             continue
         if not re.fullmatch("[a-z0-9][a-z0-9-]*", name):
-            raise DecurError(f"{path}: '{name}': a name is of a-z, 0-9 and -")
+            raise DecurError(f"{where}: '{name}': a name is of a-z, 0-9 and -")
+        if name in known:
+            raise DecurError(f"{where}: '{name}' is declared already; choose another name")
         try:
             experiments[name] = Experiment.model_validate(tree)
         except ValidationError as error:
-            raise DecurError(first_problem(error, f"{path}: {name}")) from None
+            raise DecurError(first_problem(error, f"{where}: {name}")) from None
     for name, experiment in experiments.items():
         for claim, comparison in comparisons(experiment):
-            _check_names(f"{path}: {name}: {claim}", comparison, experiments)
+            _check_names(f"{where}: {name}: {claim}", comparison, {**known, **experiments})
     return experiments
 
 
@@ -246,19 +255,41 @@ def _check_names(place: str, comparison: Comparison, experiments: dict[str, Expe
 
 
 def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> dict[str, Experiment]:
-    """The experiments that the config asks for, in its order.
+    """The experiments that the config asks for, in its order, and then those that it declares.
 
     Raises:
-        DecurError: the config names an experiment that is not declared, or a gallery of
-            predictions that no transfer keeps.
+        DecurError: the config names an experiment that is not declared, declares one wrongly, or
+            asks for a gallery of predictions that no transfer keeps.
     """
+    own = _parsed(config.own_experiments, "own_experiments", experiments)
+    chosen = {}
     for name in config.experiments:
         if name not in experiments:
             raise DecurError(f"experiments: '{name}' is not declared in experiments.yaml")
-        if experiments[name].kind == "gallery":
-            _check_gallery(name, experiments[name], config)
-    chosen = {name: experiments[name] for name in config.experiments}
+        chosen[name] = experiments[name]
+    chosen |= own
+    for name, experiment in own.items():
+        _check_own(f"own_experiments: {name}", experiment, config)
+    for name, experiment in chosen.items():
+        if experiment.kind == "gallery":
+            _check_gallery(name, experiment, config)
     return {name: _with_subjects(experiment, chosen) for name, experiment in chosen.items()}
+
+
+def _check_own(place: str, experiment: Experiment, config: Config) -> None:
+    """That a config has what its own experiment names; one of all scales may name more."""
+    for panel in experiment.panels:
+        scenario = config.scenarios.get(panel.scenario)
+        if scenario is None:
+            raise DecurError(f"{place}: there is no scenario '{panel.scenario}'")
+        if panel.dataset not in config.datasets:
+            raise DecurError(f"{place}: there is no dataset '{panel.dataset}'")
+        for modality in panel.modalities.split("+"):
+            if modality not in scenario.modalities:
+                raise DecurError(f"{place}: {panel.scenario} has no modality '{modality}'")
+    for row in experiment.rows:
+        if row.method is not None and row.method not in config.methods:
+            raise DecurError(f"{place}: method '{row.method}' is not among the config's methods")
 
 
 def _with_subjects(experiment: Experiment, chosen: dict[str, Experiment]) -> Experiment:

@@ -73,7 +73,9 @@ def pretrain(
     if not is_main():
         return weights
     bands = {name: list(shards.bands(name)) for name in settings.modalities}
-    save_model(weights, model, {"provenance": origin, "bands": bands, "job": job.record()})
+    limits = {name: shards.limits(name) for name in settings.modalities}
+    metadata = {"provenance": origin, "bands": bands, "limits": limits, "job": job.record()}
+    save_model(weights, model, metadata)
     return weights
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decur.augment import PRESETS, Augmentation, Draws
+from decur.augment import Augmentation, Draws, augmentation
 from decur.config import PretrainSettings
 from decur.distributed import own_part, world_size
 from decur.errors import DecurError
@@ -20,15 +20,15 @@ from decur.shards import PairedShards
 
 
 def augmentations(settings: PretrainSettings) -> list[Augmentation]:
-    """Each modality's augmentation preset at the configured crop size."""
+    """Each modality's augmentation at the configured crop size."""
+    found = []
     for modality, preset in settings.modalities.items():
-        if preset not in PRESETS:
-            raise DecurError(
-                f"scenarios.{settings.scenario}.modalities.{modality}: no augmentation "
-                f"'{preset}'; known are {', '.join(PRESETS)}"
-            )
-    presets = settings.modalities.values()
-    return [dataclasses.replace(PRESETS[name], size=settings.crop) for name in presets]
+        try:
+            found.append(dataclasses.replace(augmentation(preset), size=settings.crop))
+        except DecurError as error:
+            where = f"scenarios.{settings.scenario}.modalities.{modality}"
+            raise DecurError(f"{where}: {error}") from None
+    return found
 
 
 def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Verbs on results: tables, the report, where a product is from."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def add_verbs(verbs: Verbs) -> None:
 def _tables(args: argparse.Namespace) -> None:
     from decur.tables.write import write_experiment
 
-    chosen, config, paths = _scale(args.results, args.experiments)
+    chosen, config, paths = _scale(args.results, args.experiments, args.only or ())
     for name in args.only or chosen:
         if name not in chosen:
             raise DecurError(
@@ -76,20 +77,27 @@ def _provenance(args: argparse.Namespace) -> None:
         raise DecurError(f"{args.file}: changed since: {', '.join(found)}; run their stages again")
 
 
-def _scale(results: Path, experiments: str | None) -> "tuple[dict[str, Experiment], Config, Paths]":
-    """The experiments, configuration and paths of the scale that has its results in a folder."""
+def _scale(
+    results: Path, experiments: str | None, only: Sequence[str] = ()
+) -> "tuple[dict[str, Experiment], Config, Paths]":
+    """The experiments, configuration and paths of the scale that has its results in a folder.
+
+    Of `experiments` that are given it may be `only` some, which the scale need not ask for.
+    """
     from decur.config import load_config
     from decur.experiments import chosen_experiments, load_experiments
     from decur.paths import Paths
 
     folder = results.absolute()
     paths = Paths(str(folder.parent), folder.name)
-    experiments = experiments or paths.experiments()
-    for path in (paths.config(), experiments):
+    source = experiments or paths.experiments()
+    for path in (paths.config(), source):
         if not Path(path).is_file():
             raise DecurError(
                 f"{path}: not there; name the folder of a scale, results/<scale>, in which the "
                 "workflow has begun"
             )
     config = load_config(paths.config())
-    return chosen_experiments(load_experiments(experiments), config), config, paths
+    if experiments and only:
+        config = config.model_copy(update={"experiments": tuple(only)})
+    return chosen_experiments(load_experiments(source), config), config, paths

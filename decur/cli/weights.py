@@ -1,4 +1,4 @@
-"""Verbs of pretrained weights: to and from other libraries."""
+"""Verbs of pretrained weights: to and from other libraries, and features of own images."""
 
 import argparse
 from pathlib import Path
@@ -40,6 +40,54 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument(
         "--like", metavar="NAME", help="the released file that one of unknown checksum is like"
     )
+
+    verb = verbs.add(
+        "embed",
+        _embed,
+        "Features of your own images from pretrained weights.",
+        "decur embed weights.safetensors scene.tif --modality optical --stride 112"
+        " --out features.tif",
+        "decur embed weights.safetensors photos/*.jpg --modality rgb --out features.parquet",
+    )
+    verb.add_argument("weights", type=Path, help="weights.safetensors of a pretraining run")
+    verb.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="rasters or images")
+    verb.add_argument(
+        "--out", required=True, type=Path, help=".tif, .parquet, .npy, or a folder of GeoTIFFs"
+    )
+    verb.add_argument("--modality", metavar="NAME", help="of which the inputs are")
+    verb.add_argument("--stride", type=int, metavar="PIXELS", help="default: windows side by side")
+    verb.add_argument("--whole", action="store_true", help="one vector a file, as of PNG and JPEG")
+    verb.add_argument(
+        "--scale", metavar="stored|reflectance|elevation|MIN,MAX", help="default: of pretraining"
+    )
+    verb.add_argument(
+        "--intrinsics", metavar="FILE", help="camera matrix: inputs are depth, to become HHA"
+    )
+    verb.add_argument("--device", metavar="cpu|cuda", help="default: the GPU where there is one")
+    verb.add_argument(
+        "--batch", type=int, default=64, metavar="N", help="windows or images at once"
+    )
+    verb.add_argument("--threads", type=int, default=1, metavar="N", help="CPU cores to use")
+
+
+def _embed(args: argparse.Namespace) -> None:
+    import torch
+
+    from decur.embed import embed_files, load_encoder
+    from decur.preprocess.depth import read_intrinsics
+
+    torch.set_num_threads(args.threads)
+    encoder = load_encoder(
+        args.weights,
+        args.modality,
+        scale=args.scale,
+        intrinsics=None if args.intrinsics is None else read_intrinsics(args.intrinsics),
+        device=args.device,
+    )
+    embed_files(
+        encoder, args.inputs, args.out, stride=args.stride, whole=args.whole, batch=args.batch
+    )
+    print(args.out)
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -10,10 +10,10 @@ Every dataset module offers the same four names:
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from decur.config import DatasetSettings
 from decur.errors import DecurError
@@ -114,13 +114,31 @@ class DatasetModule(Protocol):
         """Fill a raw folder from the folder of sample frames, by links where nothing changes."""
 
 
-def load(name: str) -> DatasetModule:
-    """The module of a dataset.
+def load(name: str, settings: DatasetSettings | None = None) -> DatasetModule:
+    """The module of a dataset; of one's own folders what the settings make of `folders.py`.
 
     Raises:
-        DecurError: no dataset of that name.
+        DecurError: no dataset of that name, or own folders under the name of a known dataset.
     """
+    if settings is not None and settings.folders is not None:
+        if name in NAMES:
+            raise DecurError(f"datasets.{name}: is a known dataset; give your folders another name")
+        from decur.datasets.folders import Folders
+
+        return Folders(name, settings.folders)
     if name not in NAMES:
-        raise DecurError(f"dataset '{name}': unknown; known are {', '.join(NAMES)}")
+        raise DecurError(
+            f"dataset '{name}': unknown; known are {', '.join(NAMES)}; for your own images give "
+            "`source: folders`"
+        )
     module: DatasetModule = importlib.import_module(f"decur.datasets.{name.replace('-', '_')}")
     return module
+
+
+def facts(name: str, card: Mapping[str, Any]) -> Dataset:
+    """The facts about the dataset of a shards folder; of one's own images its card tells them."""
+    if name in NAMES:
+        return load(name).DATASET
+    from decur.datasets.folders import described
+
+    return described(card)

@@ -21,6 +21,8 @@ from decur.datasets.sentinel import OPTICAL, SAR
 from decur.errors import DecurError
 from decur.shards import Sample
 
+__all__ = ["DATASET", "arrange_samples", "read", "scan"]
+
 METADATA = "metadata.parquet"
 COLUMNS = ("patch_id", "s1_name", "labels", "split", "country")
 SPLITS = {"train": "train", "validation": "val", "test": "test"}

@@ -23,6 +23,7 @@ import pandas as pd
 from decur import datasets
 from decur.config import DatasetSettings, Piece
 from decur.datasets import Record, raster
+from decur.datasets.folder_limits import with_limits
 from decur.errors import DecurError
 from decur.job import Job
 from decur.progress import progress_bar
@@ -65,7 +66,9 @@ def preprocess(
     manifest = raw / "manifest.json"
     if not manifest.is_file():
         raise DecurError(f"{manifest}: not found; run the download stage for {name} first")
-    module = datasets.load(name)
+    if settings.folders is not None:
+        settings = with_limits(name, settings, raw)
+    module = datasets.load(name, settings)
     card = {
         "dataset": name,
         "title": module.DATASET.title,
@@ -102,7 +105,7 @@ def stored_modalities(name: str, settings: DatasetSettings) -> list[Modality]:
     Raises:
         DecurError: the dataset has no such modality.
     """
-    dataset = datasets.load(name).DATASET
+    dataset = datasets.load(name, settings).DATASET
     known = {modality.name: modality for modality in dataset.modalities}
     return [known[wanted] for wanted in raster.stored_modalities(dataset, settings)]
 
@@ -141,7 +144,7 @@ class Reader:
         """Read a sample; raises a DecurError if it is bad."""
         if record.fault:
             raise DecurError(record.fault)
-        module = datasets.load(self.name)
+        module = datasets.load(self.name, self.settings)
         sample = module.read(record, self.settings)
         if sample.id not in self.scenes:
             return sample
@@ -161,7 +164,7 @@ def _scenes(raw: Path) -> dict[str, dict[str, Any]]:
 def _spec(reader: Reader, records: Sequence[Record]) -> Spec:
     """What the first good sample is like, and so all others must be."""
     modalities = stored_modalities(reader.name, reader.settings)
-    ignore = datasets.load(reader.name).DATASET.ignore
+    ignore = datasets.load(reader.name, reader.settings).DATASET.ignore
     reason = "the raw folder is empty"
     for record in records:
         try:

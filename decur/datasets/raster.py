@@ -26,7 +26,8 @@ Array = NDArray[Any]
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 # Without this, opening a file lists its folder in search of side files.
-GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+# Its fast road for whole PNGs reads a truncated one without an error.
+GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 DTYPES = {
     "reflectance": ("uint16", "int16"),  # times 10,000; bytes have been scaled by somebody else
@@ -36,8 +37,8 @@ DTYPES = {
 }
 """Of what type a raster of each kind may be."""
 
-DRIVERS = {".tif": "GTiff", ".jp2": "JP2OpenJPEG"}
-"""How GDAL may read a file. Of other formats some name files, or addresses, to read from."""
+DRIVERS = {".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+"""How GDAL may read a file, else as GeoTIFF. Other formats may name files or addresses to read."""
 
 
 def read_bands(paths: Iterable[Path], kind: str) -> list[Array]:
@@ -72,7 +73,7 @@ def read_raster(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1)
 
 
 def _read(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1) -> Array:
-    with _opened(path) as file:
+    with opened(path) as file:
         _check_header(path, file, kind, bands, grid)
         row, column = divmod(cell - 1, grid)
         height, width = file.height // grid, file.width // grid
@@ -99,9 +100,10 @@ def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> No
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """A raster opened by rasterio; what fails inside the block is a DecurError with its name."""
     try:
-        with rasterio.open(path, driver=DRIVERS.get(path.suffix, "GTiff")) as file:
+        with rasterio.open(path, driver=DRIVERS.get(path.suffix.lower(), "GTiff")) as file:
             yield file
     except (RasterioError, CPLE_BaseError, MemoryError, UnicodeDecodeError) as error:
         # rasterio's own message only points to GDAL's, which is its cause.
@@ -123,7 +125,7 @@ def check_same_place(paths: Iterable[Path], shift: float = 0.001) -> None:
     first: tuple[Path, Any, Any] | None = None
     with rasterio.Env(**GDAL):
         for path in paths:
-            with _opened(path) as file:
+            with opened(path) as file:
                 crs, bounds = file.crs, file.bounds
             if crs is None:
                 continue
@@ -153,7 +155,7 @@ def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Geore
     Raises:
         DecurError: the file is missing or damaged.
     """
-    with rasterio.Env(**GDAL), _opened(path) as file:
+    with rasterio.Env(**GDAL), opened(path) as file:
         crs, whole = file.crs, file.transform @ Affine.scale(file.width, file.height)
     if crs is None:
         return None
@@ -228,12 +230,14 @@ def link(source: Path, target: Path) -> None:
 def stored_modalities(dataset: Dataset, settings: DatasetSettings) -> tuple[str, ...]:
     """Names of the modalities to store: those of the settings, or the dataset's first two.
 
+    Of one's own folders all are stored.
+
     Raises:
         DecurError: the dataset has no such modality.
     """
     known = [modality.name for modality in dataset.modalities]
     if settings.modalities is None:
-        return tuple(known[:2])
+        return tuple(known if settings.folders else known[:2])
     for name in settings.modalities:
         if name not in known:
             raise DecurError(

@@ -1,4 +1,5 @@
-"""Raw files of a dataset into its official layout: drawn scenes, sample frames, or an archive.
+"""Raw files of a dataset into its official layout: drawn scenes, sample frames, own
+folders, or an archive.
 
 A raw folder is complete once it holds `manifest.json`, which is written last.
 """
@@ -44,6 +45,8 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
         elif settings.source == "samples":
             folder = _samples_folder(name, settings)
             datasets.load(name).arrange_samples(folder, part)
+        elif settings.source == "folders":
+            datasets.load(name, settings).arrange_samples(Path.cwd(), part)
         else:
             folder = _unpacked_folder(name, settings, part)
             for entry in folder.iterdir():

@@ -1,5 +1,7 @@
 """All backbones by name: a small net for the demo, ResNets, Mix Transformers, ViT-S/16."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -67,22 +69,27 @@ class VisionTransformer(Backbone):
         return maps
 
 
-def build_backbone(arch: str, in_chans: int) -> Backbone:
-    """A freshly initialised backbone by name.
+def _resnet(arch: str, in_chans: int) -> Backbone:
+    from decur.models.resnet import build_resnet  # costs seconds, as above
 
-    tiny, resnet18, resnet50, resnet18_rda, resnet50_rda, vit_s16, mit_tiny, or mit_b0 to mit_b5.
+    return build_resnet(arch, in_chans)
+
+
+BACKBONES: dict[str, Callable[[int], Backbone]] = {
+    "tiny": TinyNet,
+    **{name: partial(_resnet, name) for name in RESNETS},
+    "vit_s16": VisionTransformer,
+    **{name: partial(MixTransformer, name) for name in DEPTHS},
+}
+"""By name what makes a backbone for a number of channels."""
+
+
+def build_backbone(arch: str, in_chans: int) -> Backbone:
+    """A freshly initialised backbone, by its name in `BACKBONES`.
 
     Raises:
         DecurError: an unknown architecture.
     """
-    if arch in DEPTHS:
-        return MixTransformer(arch, in_chans)
-    if arch in RESNETS:
-        from decur.models.resnet import build_resnet  # costs seconds, as above
-
-        return build_resnet(arch, in_chans)
-    makers = {"tiny": TinyNet, "vit_s16": VisionTransformer}
-    if arch not in makers:
-        known = ", ".join([*makers, *RESNETS, *DEPTHS])
-        raise DecurError(f"arch '{arch}': unknown; known are {known}")
-    return makers[arch](in_chans)
+    if arch not in BACKBONES:
+        raise DecurError(f"arch '{arch}': unknown; known are {', '.join(BACKBONES)}")
+    return BACKBONES[arch](in_chans)

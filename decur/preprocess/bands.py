@@ -4,6 +4,7 @@ Scaled values are truncated to whole numbers, never rounded or wrapped, as the r
 expect them.
 """
 
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -89,6 +90,24 @@ def elevation_to_uint8(x: Numbers) -> NDArray[np.uint8]:
     if floor == ceiling:
         return np.zeros(x.shape, np.uint8)
     return _stretch(x.astype(np.float32), floor, ceiling)
+
+
+def range_to_uint8(x: Numbers, limits: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
+    """Each band stretched so that its limits become 0 and 255; what lies beyond is clipped.
+
+    Args:
+        x: (C, H, W), any unit.
+        limits: C pairs of the lower and the upper limit, in the same unit.
+
+    Raises:
+        DecurError: if the numbers of bands differ, or a value is not finite.
+    """
+    if x.ndim != 3 or len(x) != len(limits):
+        raise DecurError(f"expected {len(limits)} bands (C, H, W), got shape {x.shape}")
+    _check_finite(x, "image")
+    # Differences of large values, such as kelvin or easting, are lost in single precision.
+    bands = zip(x.astype(np.float64), limits, strict=True)
+    return np.stack([_truncate((band - low) / (high - low) * 255) for band, (low, high) in bands])
 
 
 def resize(

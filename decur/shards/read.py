@@ -51,9 +51,17 @@ class PairedShards:
 
     def bands(self, modality: str) -> tuple[str, ...]:
         """Names of the modality's bands, in the order of the arrays."""
+        return tuple(self._described(modality)["bands"])
+
+    def limits(self, modality: str) -> list[list[float]] | None:
+        """What became 0 and 255 of each band, where the scaling is a straight line."""
+        found: list[list[float]] | None = self._described(modality).get("limits")
+        return found
+
+    def _described(self, modality: str) -> dict[str, Any]:
         for entry in self.card["modalities"]:
             if entry["name"] == modality:
-                return tuple(entry["bands"])
+                return dict(entry)
         known = ", ".join(entry["name"] for entry in self.card["modalities"])
         raise DecurError(f"{self.root}: no modality '{modality}' (it has {known})")
 

@@ -16,11 +16,15 @@ MASK = "mask"
 
 @dataclass(frozen=True)
 class Modality:
-    """What one array of a sample holds: its bands in order and how raw values became uint8."""
+    """What one array of a sample holds: its bands in order and how raw values became uint8.
+
+    `limits`, where the scaling is a straight line, are the values that became 0 and 255 of a band.
+    """
 
     name: str
     bands: tuple[str, ...]
     scaling: str
+    limits: tuple[tuple[float, float], ...] | None = None
 
 
 class Georeference(NamedTuple):

@@ -42,6 +42,8 @@ STYLES = {
 }
 """By method; DeCUR's common and unique dimensions apart where only they are shown."""
 
+OTHER = Style("#000000", "d", "**")
+
 ESTIMATES = {"alignment": ("#0072b2", "-"), "canonical": ("#009e73", "-.")}
 """Colour and line of the estimates of the share of common dimensions."""
 
@@ -81,7 +83,12 @@ def style(row: Row) -> Style:
     part = (row.protocol or "").removeprefix("probe-")
     if part in ("common", "unique"):
         return STYLES[f"decur {part}"]
-    return STYLES[row.method or "random"]
+    return style_of(row.method or "random")
+
+
+def style_of(method: str) -> Style:
+    """The style of a method; of one that has none, black."""
+    return STYLES.get(method, OTHER)
 
 
 def subplots(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> Images:

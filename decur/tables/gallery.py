@@ -94,7 +94,8 @@ def _block(columns: Sequence[Entry], config: Config, paths: Paths) -> Block:
     """The block of some methods, which differ in nothing else than their rows."""
     first = columns[0]
     name = first.cell.dataset
-    dataset, modalities = datasets.load(name).DATASET, tuple(first.panel.modalities.split("+"))
+    dataset = datasets.load(name, config.datasets[name]).DATASET
+    modalities = tuple(first.panel.modalities.split("+"))
     lines = []
     if Path(paths.card(name)).is_file():
         shards = PairedShards(paths.shards(name))

@@ -10,7 +10,7 @@ import pandas as pd
 from decur.config import Config, Scenario, canonical_variant
 from decur.errors import DecurError
 from decur.paths import Paths, Run
-from decur.tables.figures import STYLES, WIDTHS, Images, subplots
+from decur.tables.figures import WIDTHS, Images, style_of, subplots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def draw(found: Mapping[str, pd.DataFrame]) -> Images:
             a.set(title=name, xlabel="step")
             for number, (method, log) in enumerate(found.items()):
                 points = log.dropna(subset=[column])
-                colour, marker, _ = STYLES[method]
+                colour, marker, _ = style_of(method)
                 every = max(len(points) // 6, 1)
                 line: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
                 line |= {"markevery": (number * every // max(len(found), 1), every)}

@@ -8,7 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from decur.augment import PRESETS, beyond, crop_resize, draw_boxes, draw_scaled_boxes
+from decur.augment import (
+    Preset,
+    augmentation,
+    beyond,
+    crop_resize,
+    draw_boxes,
+    draw_scaled_boxes,
+)
 from decur.config import Cmx, Transfer
 from decur.errors import DecurError
 from decur.shards import PairedShards
@@ -47,7 +54,7 @@ class LabelledData:
     """
 
     shards: PairedShards
-    presets: dict[str, str]
+    presets: dict[str, Preset]
     settings: Transfer | Cmx
     ignore: int | None
     device: torch.device
@@ -160,17 +167,17 @@ def _centre_boxes(n: int, height: int, width: int) -> Tensor:
     return box.expand(n, 4)
 
 
-def scaled(images: Tensor, preset: str) -> Tensor:
+def scaled(images: Tensor, preset: Preset) -> Tensor:
     """8-bit values as the backbone was pretrained to see them: [0, 1], or standardised."""
     x = images / 255
-    mean, std = PRESETS[preset].mean, PRESETS[preset].std
-    if mean is None or std is None:
+    seen = augmentation(preset)
+    if seen.mean is None or seen.std is None:
         return x
-    return (x - x.new_tensor(mean).view(-1, 1, 1)) / x.new_tensor(std).view(-1, 1, 1)
+    return (x - x.new_tensor(seen.mean).view(-1, 1, 1)) / x.new_tensor(seen.std).view(-1, 1, 1)
 
 
 def whole_view(
-    shards: PairedShards, modality: str, preset: str, rows: NDArray[np.int64], size: int
+    shards: PairedShards, modality: str, preset: Preset, rows: NDArray[np.int64], size: int
 ) -> Tensor:
     """The whole image resized to `size`, scaled as in pretraining: `(N, C, size, size)`."""
     images = torch.from_numpy(shards.batch(modality, rows))

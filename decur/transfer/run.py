@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from decur import datasets
+from decur.augment import Preset
 from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.files import write_atomically
@@ -93,7 +94,7 @@ def _evaluate(
     return train_head(shared if mode == "eval" else task, recipe, mode)
 
 
-def chosen_modalities(settings: TransferSettings, cell: Cell) -> dict[str, str]:
+def chosen_modalities(settings: TransferSettings, cell: Cell) -> dict[str, Preset]:
     """The cell's modalities with their presets, in the order of the scenario.
 
     Raises:
@@ -144,7 +145,7 @@ def _task(
     """The pretrained backbones below a fresh, seeded head, and the data of the cell."""
     seed = settings.pretrain.seed
     views, _ = settings.recipes[cell.dataset].protocol(cell.protocol)
-    facts = datasets.load(cell.dataset).DATASET
+    facts = datasets.facts(cell.dataset, shards.card)
     presets = chosen_modalities(settings, cell)
     torch.manual_seed(seed)
     backbones = _backbones(settings, presets, tensors, shards)
@@ -170,7 +171,7 @@ def _probe(
     branch = list(settings.pretrain.modalities).index(name)
     model = build_model(settings.pretrain, shards)
     model.load_state_dict(tensors)
-    evaluation = datasets.load(cell.dataset).DATASET.evaluation
+    evaluation = datasets.facts(cell.dataset, shards.card).evaluation
     train_rows, test_rows = shards.rows("train"), shards.rows(evaluation)
 
     def representation(rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 
 from decur import datasets
+from decur.datasets import Dataset
 from decur.errors import DecurError
 from decur.experiments import METRICS
 from decur.paths import Cell, Paths, Run
 from decur.provenance import read_json
-from decur.weights.net_input import linear, net_input
+from decur.weights.net_input import eight_bits, linear, net_input
 
 PAPER = "https://arxiv.org/abs/2309.05300"
 HIDDEN = ("scenario", "method", "modalities", "knn", "checkpoint_steps", "monitor_steps")
@@ -75,7 +76,7 @@ def render(
     """
     origin, modality = metadata["provenance"], how["modality"]
     settings = origin["settings"]
-    facts = datasets.load(settings["dataset"]).DATASET
+    facts = _facts(settings["dataset"])
     title = f"{settings['method']} {arch} {modality} ({facts.title})"
     measured = list(measured)
     front: dict[str, Any] = {
@@ -117,9 +118,16 @@ def render(
     return "\n\n".join(parts) + "\n"
 
 
+def _facts(dataset: str) -> Dataset:
+    """Of own images nothing is known here but the name."""
+    if dataset in datasets.NAMES:
+        return datasets.load(dataset).DATASET
+    return Dataset(dataset, dataset, (), licence="none stated", homepage="own images")
+
+
 def _preprocessing() -> str:
     """`net_input` as it is here, with what it needs."""
-    source = inspect.getsource(net_input)
+    source = "\n\n".join(inspect.getsource(part) for part in (eight_bits, net_input))
     imports = [
         "import json",
         "from collections.abc import Mapping",

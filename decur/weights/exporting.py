@@ -17,9 +17,9 @@ from decur.files import write_atomically
 from decur.models.mit import DEPTHS
 from decur.provenance import write_json
 from decur.weights import card
-from decur.weights.files import branch_weights, branches_of, read_weights
+from decur.weights.files import branch_weights, modalities_of, read_weights
 from decur.weights.naming import Tensors, first_convolution, to_cmx, to_published
-from decur.weights.net_input import describe, linear
+from decur.weights.net_input import linear, recorded
 
 TIMM = {"resnet18": "resnet18", "resnet50": "resnet50", "vit_s16": "vit_small_patch16_224"}
 """Our architectures that timm has, under its names."""
@@ -103,26 +103,14 @@ def export(
 def _source(
     path: Path, tensors: Tensors, metadata: Mapping[str, Any], modality: str | None
 ) -> Source:
-    try:
-        settings = metadata["provenance"]["settings"]
-        names = list(settings["modalities"])
-    except KeyError:
-        raise DecurError(
-            f"{path}: does not say what its backbones are; give weights that `decur pretrain` or "
-            "`decur weights import` wrote"
-        ) from None
-    held = [names[branch] for branch in branches_of(tensors)]
+    held = modalities_of(path, tensors, metadata)
     if modality is None and len(held) == 1:
-        modality = held[0]
+        modality = next(iter(held))
     if modality is None or modality not in held:
         given = "" if modality is None else f" {modality}"
         raise DecurError(f"{path}: --modality{given}: give one of {', '.join(held)}")
-    how = metadata.get("preprocessing", {}).get(modality)
-    if how is None:
-        preset = settings["modalities"][modality]
-        how = describe(settings["dataset"], modality, preset, settings["crop"])
-        how["bands"] = metadata["bands"][modality]
-    branch = names.index(modality)
+    settings = metadata["provenance"]["settings"]
+    how, branch = recorded(metadata, modality), held[modality]
     arch = settings.get("archs", {}).get(modality, settings["arch"])
     stem = "_".join([arch, settings["dataset"], modality, settings["method"]])
     return Source(branch_weights(tensors, branch), arch, branch, how, stem)

@@ -85,6 +85,27 @@ def branch_weights(tensors: Mapping[str, Tensor], branch: int) -> dict[str, Tens
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
+def modalities_of(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> dict[str, int]:
+    """The modalities whose backbones a weights file holds, each with its branch.
+
+    Raises:
+        DecurError: the file does not say what its backbones are.
+    """
+    try:
+        names = list(metadata["provenance"]["settings"]["modalities"])
+        held = {names[branch]: branch for branch in branches_of(tensors)}
+        if set(held) <= set(metadata["bands"]):
+            return held
+    except (KeyError, TypeError, IndexError):
+        pass
+    raise DecurError(
+        f"{path}: does not say what its backbones are; give weights that `decur pretrain` or "
+        "`decur weights import` wrote"
+    )
+
+
 def load_backbone(
     weights: Path | str | Mapping[str, Tensor],
     *,

@@ -1,9 +1,9 @@
 """From a sensor's values to what a backbone sees, by a description that travels with the weights.
 
-`net_input` needs nothing of this package: its source is part of every model card.
+`net_input` and `eight_bits` need nothing of this package: their source is part of every model card.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from decur import datasets
-from decur.augment import PRESETS
+from decur.augment import Preset, augmentation
+from decur.config import Augment
 from decur.preprocess.bands import ELEVATION_CLIP, REFLECTANCE_UNIT, SAR_CLIP, SAR_SPREAD
 
 
-def net_input(raw: NDArray[Any], how: Mapping[str, Any]) -> torch.Tensor:
-    """One image (bands, H, W), in the units and order of `how`, as float32 (bands, size, size)."""
+def eight_bits(raw: NDArray[Any], how: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """One image (bands, H, W), in the units and order of `how`, as pretraining stored it."""
     x = raw.astype(np.float32)
     if how["scaling"] == "divide":
         x = x * 255 / how["unit"]
@@ -31,14 +32,38 @@ def net_input(raw: NDArray[Any], how: Mapping[str, Any]) -> torch.Tensor:
                 black, white = low, high
         span = np.where(white > black, white - black, np.inf).astype(np.float32)
         x = (x - black.astype(np.float32)) / span * 255
-    eight_bits = torch.from_numpy(x.clip(0, 255).astype(np.uint8))
+    return x.clip(0, 255).astype(np.uint8)
+
+
+def net_input(raw: NDArray[Any], how: Mapping[str, Any]) -> torch.Tensor:
+    """One image (bands, H, W), in the units and order of `how`, as float32 (bands, size, size)."""
+    stored = torch.from_numpy(eight_bits(raw, how))
     size = (how["size"], how["size"])
-    y = F.interpolate(eight_bits[None] / 255, size, mode="bilinear", align_corners=False)[0]
+    y = F.interpolate(stored[None] / 255, size, mode="bilinear", align_corners=False)[0]
     mean, std = (torch.tensor(how[key]).view(-1, 1, 1) for key in ("mean", "std"))
     return (y - mean) / std
 
 
-def describe(dataset: str, modality: str, preset: str, size: int) -> dict[str, Any]:
+def recorded(metadata: Mapping[str, Any], modality: str) -> dict[str, Any]:
+    """What `net_input` takes, of a modality of a weights file, by the file's metadata.
+
+    Raises:
+        KeyError: the metadata are not those of our weights files, or have no such modality.
+    """
+    if modality in metadata.get("preprocessing", {}):
+        return dict(metadata["preprocessing"][modality])
+    settings = metadata["provenance"]["settings"]
+    given, size = settings["modalities"][modality], settings["crop"]
+    preset = given if isinstance(given, str) else Augment(**given)
+    bands = tuple(metadata["bands"][modality])
+    if limits := (metadata.get("limits") or {}).get(modality):
+        return description(modality, bands, stretch(limits), preset, size)
+    if settings["dataset"] not in datasets.NAMES:
+        return description(modality, bands, AS_STORED, preset, size)
+    return {**describe(settings["dataset"], modality, preset, size), "bands": list(bands)}
+
+
+def describe(dataset: str, modality: str, preset: Preset, size: int) -> dict[str, Any]:
     """What `net_input` takes, of a modality as the shards of a dataset hold it.
 
     Raises:
@@ -50,11 +75,11 @@ def describe(dataset: str, modality: str, preset: str, size: int) -> dict[str, A
 
 
 def description(
-    modality: str, bands: tuple[str, ...], scaling: Mapping[str, Any], preset: str, size: int
+    modality: str, bands: tuple[str, ...], scaling: Mapping[str, Any], preset: Preset, size: int
 ) -> dict[str, Any]:
     """Bands, scaling to 8 bits, size and standardisation of what a backbone sees."""
     zeros, ones = [0.0] * len(bands), [1.0] * len(bands)
-    mean, std = PRESETS[preset].mean, PRESETS[preset].std
+    mean, std = augmentation(preset).mean, augmentation(preset).std
     return {
         "modality": modality,
         "bands": list(bands),
@@ -82,7 +107,28 @@ def spread(
     }
 
 
+def stretch(limits: Sequence[Sequence[float]], units: str = "as read") -> dict[str, Any]:
+    """Scaling of each band's limits to 0..255."""
+    black, white = zip(*limits, strict=True)
+    return {
+        "units": units,
+        "scaling": "stretch",
+        "percentiles": None,
+        "black": list(black),
+        "white": list(white),
+    }
+
+
 REFLECTANCE = f"reflectance times {REFLECTANCE_UNIT}"
+DIVIDED: dict[str, Any] = {"units": REFLECTANCE, "scaling": "divide", "unit": REFLECTANCE_UNIT}
+AS_STORED: dict[str, Any] = {"units": "8 bits as stored", "scaling": "none"}
+ELEVATION: dict[str, Any] = {
+    "units": "m",
+    "scaling": "stretch",
+    "percentiles": list(ELEVATION_CLIP),
+    "black": ["percentile"],
+    "white": ["percentile"],
+}
 
 
 def _scaling(module: Any, words: str) -> dict[str, Any]:
@@ -92,16 +138,10 @@ def _scaling(module: Any, words: str) -> dict[str, Any]:
     if words == sentinel.SAR.scaling:
         return spread(module.SAR_MEAN, module.SAR_STD, "dB", SAR_CLIP)
     if words == sentinel.OPTICAL.scaling:
-        return {"units": REFLECTANCE, "scaling": "divide", "unit": REFLECTANCE_UNIT}
+        return DIVIDED
     if "1-99 %" in words:
-        return {
-            "units": "m",
-            "scaling": "stretch",
-            "percentiles": list(ELEVATION_CLIP),
-            "black": ["percentile"],
-            "white": ["percentile"],
-        }
-    return {"units": f"8 bits: {words}", "scaling": "none"}
+        return ELEVATION
+    return {**AS_STORED, "units": f"8 bits: {words}"}
 
 
 def linear(how: Mapping[str, Any]) -> dict[str, list[float]] | None:

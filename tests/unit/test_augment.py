@@ -17,6 +17,7 @@ from decur.augment import (
 from decur.errors import DecurError
 
 CHANNELS = {"optical": 13, "sar": 2, "rgb": 3, "dem": 1, "rgb-indoor": 3, "hha": 3}
+CHANNELS |= {"image": 3, "measured": 2}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -85,6 +86,8 @@ def test_presets_do_what_the_paper_says():
         "dem": {"hflip", "vflip"},
         "rgb-indoor": photometric | {"hflip"},
         "hha": {"hflip"},
+        "image": photometric | {"hflip"},  # of own data, of which the paper knows nothing
+        "measured": {"hflip"},
     }
     assert {kind: preset.crop_scale[0] for kind, preset in PRESETS.items()} == {
         "optical": 0.2,
@@ -93,6 +96,8 @@ def test_presets_do_what_the_paper_says():
         "dem": 0.2,
         "rgb-indoor": 0.5,
         "hha": 0.5,
+        "image": 0.2,
+        "measured": 0.2,
     }
     assert all(preset.size == 224 for preset in PRESETS.values())
 

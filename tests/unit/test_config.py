@@ -44,6 +44,67 @@ def test_every_scale_is_valid_and_its_experiments_are_declared(scale):
         assert transfer_settings(config, run, cells).run == str(run)
 
 
+OWN = {
+    "title": "Mine",
+    "caption": "All.",
+    "rows": [{"label": "DeCUR", "method": "decur"}],
+    "panels": [
+        {
+            "label": "all",
+            "scenario": "rgb-dem",
+            "dataset": "geonrw",
+            "modalities": "rgb+dem",
+            "protocols": ["linear"],
+            "metrics": ["miou"],
+        }
+    ],
+}
+
+
+def with_own(tree, name="mine", row=(), panel=()):
+    one = OWN | {"rows": [OWN["rows"][0] | dict(row)], "panels": [OWN["panels"][0] | dict(panel)]}
+    return parse_config(tree | {"experiments": ["table2"], "own_experiments": {name: one}})
+
+
+def test_a_config_declares_experiments_of_its_own_beside_those_it_names(tree):
+    config = with_own(tree)
+    chosen = chosen_experiments(load_experiments(CONFIG / "experiments.yaml"), config)
+    assert list(chosen) == ["table2", "mine"]
+    assert transfer_runs([chosen["mine"]], config)
+    assert parse_config(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "table1"}, "'table1' is declared already"),
+        ({"panel": {"scenario": "rgb-nothing"}}, "mine: there is no scenario 'rgb-nothing'"),
+        ({"panel": {"dataset": "nothing"}}, "mine: there is no dataset 'nothing'"),
+        ({"panel": {"modalities": "rgb+x"}}, "mine: rgb-dem has no modality 'x'"),
+        ({"row": {"method": "vicreg"}}, "method 'vicreg' is not among the config's methods"),
+        ({"row": {"colour": 1}}, "own_experiments: mine: unknown key 'rows.0.colour'"),
+    ],
+)
+def test_a_wrong_own_experiment_is_one_line(tree, changes, message):
+    with pytest.raises(DecurError, match=message):
+        chosen_experiments(load_experiments(CONFIG / "experiments.yaml"), with_own(tree, **changes))
+
+
+def test_a_scenario_may_change_an_augmentation_preset(tree):
+    from decur.augment import PRESETS
+    from decur.views import augmentations
+
+    changed = {"like": "measured", "vflip": 0.5, "crop_scale": [0.5, 1]}
+    tree["scenarios"]["rgb-dem"]["modalities"] = {"rgb": "image", "dem": changed}
+    run = Run("rgb-dem", "decur")
+    image, measured = augmentations(pretrain_settings(parse_config(tree), run))
+    assert image.gray == PRESETS["image"].gray > 0 == measured.gray
+    assert (measured.vflip, measured.crop_scale, measured.size) == (0.5, (0.5, 1), 32)
+    tree["scenarios"]["rgb-dem"]["modalities"]["dem"] = "heat"
+    with pytest.raises(DecurError, match=r"rgb-dem\.modalities\.dem: no augmentation 'heat'"):
+        augmentations(pretrain_settings(parse_config(tree), run))
+
+
 def test_the_committed_schema_is_made_from_the_model():
     assert json.loads((CONFIG / "schema.json").read_text()) == Config.model_json_schema()
 

@@ -336,7 +336,7 @@ def test_common_and_unique_halves_are_equally_wide():
 def as_dataset(monkeypatch, classes, ignore=None):
     """Make the fixture's shards a dataset of such classes."""
     facts = Dataset("pairs", "Pairs", (), "none", "none", classes=tuple(classes), ignore=ignore)
-    monkeypatch.setattr(datasets, "load", lambda name: SimpleNamespace(DATASET=facts))
+    monkeypatch.setattr(datasets, "facts", lambda name, card: facts)
 
 
 @pytest.fixture

@@ -1,0 +1,349 @@
+"""Images of one's own: a folder a modality, with matching names, and labels or none.
+
+Layout: `<modality>/<name>.<suffix>`, links to the user's folders; beside them, if there are any,
+`mask/<name>.<suffix>`, `labels.csv` and `split.csv`. The name may have folders in it. An image is a
+sample, or with `cut` as many as squares of `pixels` fit into it.
+"""
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio.windows import Window
+
+from decur.config import DatasetSettings, FolderSettings, FoldersSettings
+from decur.datasets import Dataset, Record
+from decur.datasets.images import MOST_PIXELS
+from decur.datasets.raster import (
+    GDAL,
+    check_same_place,
+    link,
+    named,
+    opened,
+    stored_modalities,
+)
+from decur.datasets.rgbd import spread_colours
+from decur.errors import DecurError
+from decur.preprocess.bands import range_to_uint8, resize
+from decur.shards import MASK, Georeference, Modality, Sample
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")
+LABELS, SPLIT = "labels.csv", "split.csv"
+SPLITS = ("train", "test")
+
+
+class Folders:
+    """The dataset module that the settings of own folders make."""
+
+    def __init__(self, name: str, own: FoldersSettings) -> None:
+        self._own = own
+        self.DATASET = Dataset(
+            name=name,
+            title=own.title or name,
+            modalities=tuple(_modality(m, folder) for m, folder in own.modalities.items()),
+            licence=own.licence,
+            homepage=own.homepage,
+            classes=own.classes,
+            colours=spread_colours(len(own.classes)),
+            ignore=None if own.masks is None else own.ignore,
+        )
+
+    def scan(self, root: Path, settings: DatasetSettings) -> Sequence[Record]:
+        """Images by name; one without a partner, a split or a valid label has a fault.
+
+        Raises:
+            DecurError: a folder without images, two images of one name, no name that all folders
+                have, or a CSV that is none.
+        """
+        own = self._own
+        images = {name: _images(root / name) for name in own.modalities}
+        _check_common(root, images)
+        masks = {} if own.masks is None else _images(root / MASK)
+        labels = {} if own.labels is None else _read_csv(root / LABELS, "label")
+        splits = _read_csv(root / SPLIT, "split") if isinstance(own.split, str) else None
+        names = sorted(set.union(*map(set, images.values())))
+        for found, what in ((masks, MASK), (labels, LABELS)):
+            if found and not set(found) & set(names):
+                raise DecurError(f"{root / what}: names none of the images, such as '{names[0]}'")
+        records = []
+        for name in names:
+            paths = {m: found[name] for m, found in images.items() if name in found}
+            chosen = _classes_of(labels.get(name))
+            split = _hashed_split(name, own.split) if splits is None else splits.get(name, "")
+            fault = (
+                _partner_fault(root, name, paths, images)
+                or _split_fault(root, name, split)
+                or _label_fault(root, name, chosen, own.classes)
+            )
+            if name in masks:
+                paths[MASK] = masks[name]
+            record = Record(name, split, paths, place=name, labels=chosen, fault=fault)
+            records += _cut(record, settings.side) if own.cut and not fault else [record]
+        return records
+
+    def read(self, record: Record, settings: DatasetSettings) -> Sample:
+        """One image of each modality, or one square of it, with its labels.
+
+        Raises:
+            DecurError: a file is damaged, not of its bands, size or place, has pixels without data,
+                or a mask has a value that is no class.
+        """
+        own, paths = self._own, record.paths
+        side = settings.side if own.cut else None
+        wanted = [m for m in self.DATASET.modalities if m.name in self._stored(settings)]
+        first = paths[wanted[0].name]
+        size = _size(first)
+        raw = {m.name: _read(paths[m.name], len(m.bands), size, record.patch, side) for m in wanted}
+        check_same_place(paths.values())
+        scaled = {m.name: _scaled(raw[m.name], m, paths[m.name]) for m in wanted}
+        mask = None
+        if own.masks is not None:
+            shape = next(iter(raw.values())).shape[1:]
+            mask = np.full(shape, own.ignore, np.uint8)
+            if MASK in paths:
+                labels = _read(paths[MASK], 1, size, record.patch, side, labels=True)[0]
+                mask = _mask(labels, len(own.classes), own.ignore, paths[MASK])
+            mask = resize(mask, settings.pixels, "nearest")
+        return Sample(
+            id=record.id,
+            split=record.split,
+            arrays={name: resize(x, settings.pixels)[None] for name, x in scaled.items()},
+            labels=_label_vector(record.labels, own.classes),
+            mask=mask,
+            place=record.place,
+            source=str(first),
+            georeference=_georeference(first, record.patch, side, settings.pixels),
+        )
+
+    def arrange_samples(self, samples: Path, root: Path) -> None:
+        """Link the folders and lists, whose paths are relative to `samples`.
+
+        Raises:
+            DecurError: one is not there.
+        """
+        own, where = self._own, f"datasets.{self.DATASET.name}.folders"
+        wanted: dict[str, tuple[str | None, Path]] = {
+            f"modalities.{m}.folder": (folder.folder, root / m)
+            for m, folder in own.modalities.items()
+        }
+        wanted |= {"masks": (own.masks, root / MASK), "labels": (own.labels, root / LABELS)}
+        wanted["split"] = (own.split if isinstance(own.split, str) else None, root / SPLIT)
+        for key, (given, target) in wanted.items():
+            if given is None:
+                continue
+            source = samples / given
+            if not (source.is_file() if target.suffix else source.is_dir()):
+                raise DecurError(f"{where}.{key}: {source.absolute()} does not exist")
+            link(source, target)
+
+    def _stored(self, settings: DatasetSettings) -> tuple[str, ...]:
+        return stored_modalities(self.DATASET, settings)
+
+
+def described(card: Mapping[str, Any]) -> Dataset:
+    """The facts about own images, as the card of their shards tells them."""
+    classes = tuple(card.get("classes", ()))
+    return Dataset(
+        name=card["dataset"],
+        title=card["title"],
+        modalities=tuple(
+            Modality(m["name"], tuple(m["bands"]), m["scaling"]) for m in card["modalities"]
+        ),
+        licence=card["licence"],
+        homepage=card["homepage"],
+        classes=classes,
+        colours=spread_colours(len(classes)),
+        ignore=card["ignore"],
+    )
+
+
+def _modality(name: str, folder: FolderSettings) -> Modality:
+    limits = folder.limits
+    if limits is None:
+        stored = "8 bit as stored"
+        text = stored if folder.scale == "stored" else "1-99 % of the training images to 0..255"
+    else:
+        text = ", ".join(f"{low:g} to {high:g}" for low, high in limits) + " as 0..255"
+    return Modality(name, folder.bands, text, limits)
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """Images below a folder by name: path in the folder, without suffix."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise DecurError(f"{path}: has the name of {found[name]}; remove one of them")
+        found[name] = path
+    if not found:
+        raise DecurError(f"{folder}: no image in it ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _check_common(root: Path, images: Mapping[str, Mapping[str, Path]]) -> None:
+    if not set.intersection(*map(set, images.values())):
+        examples = ", ".join(f"'{min(found)}' in {root / m}" for m, found in images.items())
+        raise DecurError(
+            f"{root}: no name is in all folders ({examples}); images of a pair need the same name, "
+            "whatever their suffix"
+        )
+
+
+def _partner_fault(
+    root: Path, name: str, paths: Mapping[str, Path], images: Mapping[str, Mapping[str, Path]]
+) -> str:
+    for modality, found in images.items():
+        if name not in found:
+            there = next(iter(paths.values()))
+            return f"{root / modality / name}: no image of this name, but {there} is there"
+    return ""
+
+
+def _split_fault(root: Path, name: str, split: str) -> str:
+    if split in SPLITS:
+        return ""
+    if not split:
+        return f"{root / SPLIT}: has no line of '{name}'"
+    return f"{root / SPLIT}: split '{split}' of '{name}' is none of {', '.join(SPLITS)}"
+
+
+def _label_fault(root: Path, name: str, labels: Sequence[str], classes: Sequence[str]) -> str:
+    for label in labels:
+        if label not in classes:
+            known = ", ".join(classes)
+            return f"{root / LABELS}: label '{label}' of '{name}' is none of the classes {known}"
+    return ""
+
+
+def _hashed_split(name: str, share: float | str) -> str:
+    digest = hashlib.sha256(name.encode()).digest()
+    return "test" if int.from_bytes(digest[:4]) / 2**32 < float(share) else "train"
+
+
+def _read_csv(path: Path, column: str) -> dict[str, str]:
+    """A column by `id`.
+
+    Raises:
+        DecurError: the file has no such columns, or an id twice.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        if not {"id", column} <= set(rows.fieldnames or ()):
+            raise DecurError(f"{path}: needs the columns id,{column}, has {rows.fieldnames}")
+        found: dict[str, str] = {}
+        for row in rows:
+            if row["id"] in found:
+                raise DecurError(f"{path}: id '{row['id']}' comes more than once")
+            found[row["id"]] = (row[column] or "").strip()
+    return found
+
+
+def _classes_of(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(";") if part.strip())
+
+
+def _label_vector(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.uint8] | None:
+    return np.isin(classes, labels).astype(np.uint8) if labels else None
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Height and width of an image."""
+    with rasterio.Env(**GDAL), opened(path) as file:
+        return file.height, file.width
+
+
+def _cut(record: Record, side: int) -> list[Record]:
+    """A record a square, numbered from 1, row by row; the record with a fault if there is none."""
+    path = next(iter(record.paths.values()))
+    try:
+        height, width = _size(path)
+    except DecurError as error:
+        return [replace(record, fault=str(error))]
+    rows, columns = height // side, width // side
+    if not rows * columns:
+        fault = f"{path}: {width} x {height} pixels are less than a square of {side}"
+        return [replace(record, fault=fault)]
+    return [
+        replace(record, id=f"{record.id}_{row}-{column}", patch=1 + row * columns + column)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+def _window(width: int, patch: int, side: int | None) -> Window | None:
+    """The square of a number; None: the whole image."""
+    if side is None:
+        return None
+    row, column = divmod(patch - 1, width // side)
+    return Window(column * side, row * side, side, side)
+
+
+def _read(
+    path: Path,
+    bands: int,
+    size: tuple[int, int],
+    patch: int,
+    side: int | None,
+    *,
+    labels: bool = False,
+) -> NDArray[Any]:
+    """Bands (C, H, W) of an image, or of a square of it; NaN where an image has no data."""
+    with rasterio.Env(**GDAL), opened(path) as file:
+        if file.count != bands:
+            raise DecurError(f"{path}: has {file.count} bands, expected {bands}")
+        if (file.height, file.width) != size:
+            raise DecurError(
+                f"{path}: {file.width} x {file.height} pixels, its partner has {size[1]} x "
+                f"{size[0]}; resample one of them"
+            )
+        if side is None and file.width * file.height * bands > MOST_PIXELS:
+            raise DecurError(f"{path}: {file.width} x {file.height} pixels; set `cut: true`")
+        image: NDArray[Any] = file.read(window=_window(file.width, patch, side))
+        if file.nodata is None or labels:
+            return image
+        empty = image == file.nodata
+        return np.where(empty, np.nan, image) if empty.any() else image
+
+
+def _scaled(image: NDArray[Any], modality: Modality, path: Path) -> NDArray[np.uint8]:
+    with named(path):
+        if modality.limits is not None:
+            return range_to_uint8(image, modality.limits)
+        if np.issubdtype(image.dtype, np.floating) and np.isnan(image).any():
+            raise DecurError("has pixels without data; fill them or leave the image out")
+        if image.dtype != np.uint8:
+            raise DecurError(
+                f"is {image.dtype}, not 8 bit; give a `scale`: percentiles or [min, max]"
+            )
+        return image
+
+
+def _mask(labels: NDArray[Any], classes: int, ignore: int, path: Path) -> NDArray[np.uint8]:
+    wrong = labels[~np.isin(labels, [*range(classes), ignore])]
+    if wrong.size:
+        raise DecurError(f"{path}: label {wrong[0]} is neither 0..{classes - 1} nor {ignore}")
+    return labels.astype(np.uint8)
+
+
+def _georeference(
+    path: Path, patch: int, side: int | None, pixels: int | tuple[int, int]
+) -> Georeference | None:
+    """Where the stored sample lies; None if its file does not say."""
+    with rasterio.Env(**GDAL), opened(path) as file:
+        if file.crs is None:
+            return None
+        window = _window(file.width, patch, side) or Window(0, 0, file.width, file.height)
+        crs, whole = file.crs.to_string(), file.transform
+    height, width = (pixels, pixels) if isinstance(pixels, int) else pixels
+    corner = whole @ Affine.translation(window.col_off, window.row_off)
+    stored = corner @ Affine.scale(window.width / width, window.height / height)
+    return Georeference(crs, tuple(stored)[:6])

@@ -1,0 +1,169 @@
+"""The backbone of one modality, with all that makes raw values what it was pretrained to see."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from decur.errors import DecurError
+from decur.models.backbone import Backbone
+from decur.preprocess.bands import resize
+from decur.preprocess.hha import depth_to_hha
+from decur.weights.files import branch_weights, load_backbone, modalities_of, read_weights
+from decur.weights.net_input import (
+    AS_STORED,
+    DIVIDED,
+    ELEVATION,
+    eight_bits,
+    recorded,
+    stretch,
+)
+
+HHA = "hha"
+DEPTH = ("depth",)
+"""The bands of a raw image that becomes HHA."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Raw images of one modality in, features out.
+
+    `bands` are those of a raw image, in order; `window` is the side in pixels at which the backbone
+    was trained to see images; `how` is what `eight_bits` and `net_input` take. With `intrinsics`, a
+    (3, 3) camera matrix, a raw image is depth that becomes HHA.
+    """
+
+    backbone: Backbone
+    modality: str
+    bands: tuple[str, ...]
+    window: int
+    how: Mapping[str, Any]
+    intrinsics: NDArray[np.float64] | None
+    source: str
+    device: torch.device
+
+    def __call__(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Features (n, d) of n raw images (C, H, W), each scaled, then resized to the window.
+
+        Raises:
+            DecurError: an image that the scaling does not take, such as one with NaN.
+        """
+        return self.features([self.stored(image) for image in images])
+
+    def stored(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        """A raw image as in the shards of pretraining: 8 bit, (bands, window, window)."""
+        if not np.isfinite(image).all():
+            raise DecurError("has values that are no numbers; fill them, or declare them as nodata")
+        if self.intrinsics is not None:
+            return resize(_hha(image, self.intrinsics), self.window)
+        if self.how["scaling"] == "none" and image.dtype != np.uint8:
+            raise DecurError(
+                f"is {image.dtype}, and the backbone was pretrained on 8 bit as stored; give a "
+                "scale, such as <min>,<max>"
+            )
+        return resize(eight_bits(image, self.how), self.window)
+
+    def features(self, stored: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Features (n, d) of images as `stored`."""
+        images = torch.from_numpy(np.stack(stored)).to(self.device) / 255
+        mean, std = (images.new_tensor(self.how[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        with torch.inference_mode():
+            features = self.backbone((images - mean) / std)
+        found: NDArray[np.float32] = features.float().cpu().numpy()
+        return found
+
+
+def load_encoder(
+    weights: Path | str,
+    modality: str | None = None,
+    *,
+    scale: str | None = None,
+    intrinsics: NDArray[np.float64] | None = None,
+    device: str | None = None,
+) -> Encoder:
+    """The encoder of a modality from the weights of a pretraining run.
+
+    Args:
+        weights: `weights.safetensors` of a run.
+        modality: whose backbone; None where the file has one alone.
+        scale: in place of that of pretraining: `stored`, `reflectance`, `elevation` (1-99 % of each
+            window) or `<min>,<max>`.
+        intrinsics: (3, 3) camera matrix in pixels: images are depth in millimetres (integers) or
+            metres (float), and become HHA.
+        device: None: the GPU where there is one.
+
+    Raises:
+        DecurError: no readable weights of ours, no such modality, scale or device.
+    """
+    path = Path(weights)
+    tensors, metadata = read_weights(path)
+    held = modalities_of(path, tensors, metadata)
+    name = _chosen(path, list(held), modality)
+    settings, how = metadata["provenance"]["settings"], recorded(metadata, name)
+    backbone = load_backbone(
+        branch_weights(tensors, held[name]),
+        arch=settings.get("archs", {}).get(name, settings["arch"]),
+        in_chans=len(how["bands"]),
+    )
+    if intrinsics is not None and name != HHA:
+        raise DecurError(f"intrinsics: are for the modality '{HHA}', not for '{name}'")
+    if scale is not None:
+        how = {**how, **parse_scale(scale, len(how["bands"]))}
+    where = _device(device)
+    return Encoder(
+        backbone.eval().to(where),
+        name,
+        tuple(how["bands"]) if intrinsics is None else DEPTH,
+        how["size"],
+        how,
+        intrinsics,
+        str(path),
+        where,
+    )
+
+
+def parse_scale(text: str, bands: int) -> dict[str, Any]:
+    """The scaling that a word names, of so many bands; see `load_encoder`.
+
+    Raises:
+        DecurError: it names none.
+    """
+    named = {"stored": AS_STORED, "reflectance": DIVIDED, "elevation": ELEVATION}
+    if text in named:
+        return named[text]
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = 0
+    if not low < high:
+        raise DecurError(f"scale '{text}': expected {', '.join(named)} or <min>,<max>")
+    return stretch([(low, high)] * bands)
+
+
+def _hha(x: NDArray[Any], intrinsics: NDArray[np.float64]) -> NDArray[np.uint8]:
+    millimetres = np.issubdtype(x.dtype, np.integer)
+    metres = x[0].astype(np.float32) / (1000 if millimetres else 1)
+    return depth_to_hha(metres, intrinsics).transpose(2, 0, 1)
+
+
+def _chosen(path: Path, known: Sequence[str], modality: str | None) -> str:
+    if modality is None and len(known) == 1:
+        return known[0]
+    if modality not in known:
+        asked = "" if modality is None else f", not '{modality}'"
+        raise DecurError(f"{path}: has the modalities {' and '.join(known)}{asked}; choose one")
+    return str(modality)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DecurError(f"device '{name}': cannot be used ({reason})") from None
+    return device
