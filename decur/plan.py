@@ -18,7 +18,6 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from decur import costs
-from decur.cli import command_line
 from decur.config import (
     EXPLAINERS,
     DatasetSettings,
@@ -61,6 +60,7 @@ class Job:
 
 
 def plan(
+    parser: argparse.ArgumentParser,
     targets: Sequence[str],
     profile: str | None = None,
     configfiles: Sequence[str] | None = None,
@@ -68,21 +68,23 @@ def plan(
 ) -> str:
     """The Markdown table of what a target would cost; arguments are Snakemake's.
 
+    `parser` is that of `decur`'s command line, which the jobs' shell commands call.
+
     Raises:
         DecurError: Snakemake cannot say what it would do; its own words follow.
     """
     options = [] if profile is None else ["--profile", _profile(profile)]
     for key, values in (("--configfile", configfiles), ("--config", config)):
         options += [key, *values] if values else []
-    jobs = read_jobs(_dry_run([*targets, *options]))
+    jobs = read_jobs(parser, _dry_run([*targets, *options]))
     return as_table(jobs) if jobs else "Nothing to be done: all that the target asks for is there."
 
 
-def read_jobs(printed: str) -> list[Job]:
+def read_jobs(parser: argparse.ArgumentParser, printed: str) -> list[Job]:
     """The jobs of a dry run that printed their shell commands; targets have none."""
     pattern = r"^Shell command: (?!None$)(.*? 2> [^\n]*)$"
     commands = re.findall(pattern, printed, flags=re.MULTILINE | re.DOTALL)
-    return [_job(shlex.split(command)) for command in commands]
+    return [_job(parser, shlex.split(command)) for command in commands]
 
 
 def as_table(jobs: Sequence[Job]) -> str:
@@ -137,13 +139,13 @@ def _dry_run(arguments: Sequence[str]) -> str:
     return done.stdout
 
 
-def _job(words: Sequence[str]) -> Job:
+def _job(parser: argparse.ArgumentParser, words: Sequence[str]) -> Job:
     log = words[words.index("2>") + 1]
     stage = log.rpartition("/logs/")[2].split("/")[0]
     args = None
     if "decur" in words:
         start, end = words.index("decur") + 1, min(words.index(sign) for sign in _redirects(words))
-        args = command_line().parse_args(words[start:end])
+        args = parser.parse_args(words[start:end])
     return Job(re.sub(r"^transfer-\d+$", "transfer", stage), log, args)
 
 

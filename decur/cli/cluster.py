@@ -53,9 +53,10 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
+    from decur.cli.main import command_line
     from decur.plan import plan
 
-    print(plan(args.targets, args.profile, args.configfile, args.config))
+    print(plan(command_line(), args.targets, args.profile, args.configfile, args.config))
 
 
 def _submit(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from decur import costs
-from decur.cli import main
+from decur.cli import command_line, main
 from decur.config import (
     EXPLAINERS,
     DatasetSettings,
@@ -137,7 +137,9 @@ def test_jobs_are_read_from_a_dry_run_with_their_pieces():
     pieces = [shell("preprocess", f"{command} --piece {n}-of-2", f"x/{n}") for n in (1, 2)]
     target = "rule all:\n    jobid: 0\nShell command: None\n"
     table = shell("tables", "printf '%s' '{\n \"a\": 1\n}' > c")
-    jobs = read_jobs("".join([*pieces, shell("preprocess", command), table, target]))
+    jobs = read_jobs(
+        command_line(), "".join([*pieces, shell("preprocess", command), table, target])
+    )
     assert [job.stage for job in jobs] == ["preprocess"] * 3 + ["tables"]
     found = estimate(jobs)["preprocess"]
     size = 124_528 * 250 * 250 * 5
@@ -154,7 +156,7 @@ def test_costs_add_up():
 def test_what_is_done_already_does_not_count(tmp_path, monkeypatch):
     monkeypatch.chdir(HOME)
     config = {"configfiles": [str(TINY)], "config": [f"results={tmp_path}"]}
-    before = plan(["pretrain_all"], **config)
+    before = plan(command_line(), ["pretrain_all"], **config)
     assert "| download | 2 |" in before and "| preprocess | 2 |" in before
     paths = Paths(str(tmp_path), "tiny")
     for path in (Path(paths.manifest("geonrw")), Path(paths.card("geonrw"))):
@@ -163,7 +165,7 @@ def test_what_is_done_already_does_not_count(tmp_path, monkeypatch):
     benchmark = Path(paths.benchmark("download", "ssl4eo-s12"))
     benchmark.parent.mkdir(parents=True)
     benchmark.write_text("s\tcpu_time\n9\t7200\n")
-    after = plan(["pretrain_all"], **config)
+    after = plan(command_line(), ["pretrain_all"], **config)
     assert "| download | 1 | 2.00 |" in after and "| preprocess | 1 |" in after
     assert "Not in it" not in after
 

@@ -1,0 +1,95 @@
+"""The typed configuration: one strict model, from which the JSON schema is made.
+
+Defaults are the paper's (section 4 and appendix B). A key that no part of the model knows is an
+error, and so is an impossible value; both are named in one line. A stage receives its own resolved
+settings and nothing else, so what a job can read is exactly what makes it run again.
+"""
+
+from decur.config.basis import Strict, first_problem
+from decur.config.data import (
+    DatasetSettings,
+    FolderSettings,
+    FoldersSettings,
+    Piece,
+    ScenesSettings,
+)
+from decur.config.evaluation import (
+    Alignment,
+    Cmx,
+    Explain,
+    GradCam,
+    Recipe,
+    Saliency,
+    Share,
+    Sliding,
+    Spectral,
+    Transfer,
+    Tsne,
+)
+from decur.config.pretraining import (
+    CONTRASTIVE,
+    OFFICIAL_RANKS,
+    UNTRAINED,
+    Augment,
+    KnnSettings,
+    Method,
+    Scenario,
+    ScenarioSettings,
+)
+from decur.config.runs import (
+    EXPLAINERS,
+    ExplainSettings,
+    PretrainSettings,
+    TransferSettings,
+    apply_variant,
+    canonical_variant,
+    explain_settings,
+    imagenet_file,
+    pretrain_settings,
+    starts_from_imagenet,
+    transfer_settings,
+)
+from decur.config.scale import Config, load_config, parse_config
+
+__all__ = [
+    "CONTRASTIVE",
+    "EXPLAINERS",
+    "OFFICIAL_RANKS",
+    "UNTRAINED",
+    "Alignment",
+    "Augment",
+    "Cmx",
+    "Config",
+    "DatasetSettings",
+    "Explain",
+    "ExplainSettings",
+    "FolderSettings",
+    "FoldersSettings",
+    "GradCam",
+    "KnnSettings",
+    "Method",
+    "Piece",
+    "PretrainSettings",
+    "Recipe",
+    "Saliency",
+    "Scenario",
+    "ScenarioSettings",
+    "ScenesSettings",
+    "Share",
+    "Sliding",
+    "Spectral",
+    "Strict",
+    "Transfer",
+    "TransferSettings",
+    "Tsne",
+    "apply_variant",
+    "canonical_variant",
+    "explain_settings",
+    "first_problem",
+    "imagenet_file",
+    "load_config",
+    "parse_config",
+    "pretrain_settings",
+    "starts_from_imagenet",
+    "transfer_settings",
+]

@@ -1,0 +1,196 @@
+"""What a job of one run reads: its stage's own settings, with its variant resolved."""
+
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from decur.config.basis import Strict, first_problem
+from decur.config.evaluation import Alignment, GradCam, Saliency, Share, Spectral, Transfer, Tsne
+from decur.config.pretraining import (
+    FROM_IMAGENET,
+    LOST_GRADIENT,
+    OFFICIAL_RANKS,
+    Augment,
+    Method,
+    Pretrain,
+    Scenario,
+)
+from decur.config.scale import Config
+from decur.errors import DecurError
+from decur.paths import Cell, Run
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class PretrainSettings(Pretrain):
+    """Everything a pretraining job reads; `modalities` maps a modality to its augmentation.
+
+    `imagenet` is the file that this very run starts from, null where it starts at random.
+    """
+
+    scenario: Scenario
+    method: Method
+    seed: int
+    modalities: dict[str, str | Augment]
+
+    def arch_of(self, modality: str) -> str:
+        """The backbone of a modality."""
+        return self.archs.get(modality, self.arch)
+
+
+class TransferSettings(Strict):
+    """Everything a transfer job reads: how the backbone was made, and the recipe by dataset."""
+
+    run: str
+    pretrain: PretrainSettings
+    recipes: dict[str, Transfer]
+
+
+class ExplainSettings(Strict, Generic[R]):
+    """Everything that an explainer reads: how the run was made, and its own recipe."""
+
+    run: str
+    pretrain: PretrainSettings
+    recipe: R
+
+
+EXPLAINERS: dict[str, type[ExplainSettings[Any]]] = {
+    "alignment": ExplainSettings[Alignment],
+    "tsne": ExplainSettings[Tsne],
+    "gradcam": ExplainSettings[GradCam],
+    "saliency": ExplainSettings[Saliency],
+    "spectral": ExplainSettings[Spectral],
+    "share": ExplainSettings[Share],
+}
+"""By name the settings of each explainer: a module of `decur.explain` and one of
+`decur.tables.explained`."""
+
+
+def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
+    """The settings of a variant such as `dim-512_common-75`.
+
+    Parts: `dim-<K>` (keeps the share of common dimensions), `hidden-<width>` (of the projector's
+    hidden layers; without it K), `common-<percent>` (100: without decoupling), `no-intra`,
+    `no-projector` (the loss acts on the features), `official` (the released code's weighting,
+    shared projector and settings of the baselines), `data-<dataset>`, `from-imagenet` (the
+    backbones start from ImageNet weights), `large` (`arch_large`, if any).
+    ImageNet files that the run does not start from are left out of the result.
+
+    Raises:
+        DecurError: a part that is none of these, or no file of the ImageNet weights to start from.
+    """
+    changes: dict[str, Any] = {"imagenet": None, "arch_large": None, "imagenet_large": None}
+    share = settings.dim_common / settings.dim
+    for part in [] if variant == "default" else variant.split("_"):
+        key, _, value = part.partition("-")
+        if key == "dim" and value.isdigit():
+            changes["dim"] = int(value)
+        elif key == "hidden" and value.isdigit():
+            changes["projector_hidden"] = int(value)
+        elif key == "common" and _is_percent(value):
+            share = float(value) / 100
+        elif part == "no-intra":
+            changes["intra"] = False
+        elif part == "no-projector":
+            changes["projector_layers"] = 0
+        elif part == "official":
+            changes |= {"weighting": "official", "projector": "shared", "baselines": "official"}
+            if settings.optimizer == "lars" and settings.method in LOST_GRADIENT:
+                changes["lr_1d"] = settings.lr_1d / OFFICIAL_RANKS
+            if settings.arch.startswith("mit"):
+                changes["head_dim"] = 2048
+        elif key == "data" and value:
+            changes["dataset"] = value
+        elif part == "large":
+            changes["arch"] = settings.arch_large or settings.arch
+            changes["archs"] = {} if settings.arch_large else settings.archs
+        elif part != FROM_IMAGENET:
+            raise DecurError(f"variant '{variant}': cannot read '{part}'")
+    if starts_from_imagenet(settings.method, variant):
+        changes["imagenet"] = _needed_imagenet_file(settings, variant)
+    changes["dim_common"] = round(share * changes.get("dim", settings.dim))
+    return settings.model_copy(update=changes)
+
+
+def canonical_variant(config: Config, scenario: Scenario, variant: str) -> str:
+    """The variant without the parts that are the scenario's default anyway.
+
+    To start from ImageNet weights never is, and which file that takes only the whole variant tells.
+    """
+    parts = [] if variant == "default" else variant.split("_")
+
+    def settings(part: str) -> PretrainSettings:
+        return pretrain_settings(config, Run(scenario, "decur", part))
+
+    default = settings("default")
+    changing = [part for part in parts if part == FROM_IMAGENET or settings(part) != default]
+    return "_".join(changing) or "default"
+
+
+def starts_from_imagenet(method: str, variant: str) -> bool:
+    """Whether a run's backbones start from a file of ImageNet weights."""
+    return method == "imagenet" or FROM_IMAGENET in variant.split("_")
+
+
+def imagenet_file(pretrain: Pretrain, variant: str) -> str | None:
+    """The file of ImageNet weights of the variant's backbone; None where the config has none."""
+    large = pretrain.arch_large is not None and "large" in variant.split("_")
+    return pretrain.imagenet_large if large else pretrain.imagenet
+
+
+def _needed_imagenet_file(settings: PretrainSettings, variant: str) -> str:
+    file = imagenet_file(settings, variant)
+    if file is None:
+        raise DecurError(
+            f"scenarios.{settings.scenario}.pretrain: method '{settings.method}', variant "
+            f"'{variant}' starts from ImageNet weights, and there is no file of them; give "
+            "`imagenet` (for `arch_large`: `imagenet_large`)"
+        )
+    return file
+
+
+def _is_percent(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit() and float(text) <= 100
+
+
+def pretrain_settings(config: Config, run: Run) -> PretrainSettings:
+    """What the pretraining job of a run reads: scenario, method, variant and seed resolved.
+
+    Raises:
+        DecurError: the config has no such scenario or method.
+    """
+    if run.scenario not in config.scenarios:
+        raise DecurError(f"run '{run}': scenario '{run.scenario}' is not in the config")
+    scenario = config.scenarios[run.scenario]
+    try:
+        base = PretrainSettings(
+            **scenario.pretrain.model_dump(),
+            scenario=run.scenario,
+            method=run.method,  # type: ignore[arg-type]
+            seed=run.seed,
+            modalities=scenario.modalities,
+        )
+    except ValidationError as error:
+        raise DecurError(first_problem(error, f"run '{run}'")) from None
+    return apply_variant(base, run.variant)
+
+
+def transfer_settings(config: Config, run: Run, cells: list[Cell]) -> TransferSettings:
+    """What the transfer job of a run reads, for the datasets of `cells`."""
+    pretrain = pretrain_settings(config, run)
+    for cell in cells:
+        if cell.protocol.startswith("probe"):
+            continue
+        if cell.dataset not in config.transfer:
+            raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}")
+        if cell.protocol == "cmx" and config.transfer[cell.dataset].cmx is None:
+            raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}.cmx")
+    recipes = {c.dataset: config.transfer[c.dataset] for c in cells if c.dataset in config.transfer}
+    return TransferSettings(run=str(run), pretrain=pretrain, recipes=recipes)
+
+
+def explain_settings(config: Config, run: Run, kind: str) -> ExplainSettings[Any]:
+    """What the job of an explainer reads for a run."""
+    return EXPLAINERS[kind](
+        run=str(run), pretrain=pretrain_settings(config, run), recipe=getattr(config.explain, kind)
+    )
