@@ -18,7 +18,8 @@ from decur.errors import DecurError
 from decur.models.two_branch import TwoBranch
 from decur.preprocess.bands import elevation_to_uint8, reflectance_to_uint8, sar_db_to_uint8
 from decur.preprocess.hha import depth_to_hha
-from decur.weights import save_model
+from decur.weights import read_weights, save_model
+from decur.weights.files import save_weights
 from tests.pages import blocks
 
 WINDOW = 32
@@ -80,6 +81,28 @@ def test_a_windows_features_are_those_of_the_backbone_on_its_pixels(own):
         np.testing.assert_allclose(
             grid.features[row, column], by_hand(model, 1, stored), rtol=1e-4, atol=1e-6
         )
+
+
+def test_an_imported_backbone_sees_what_its_file_says(own):
+    """Its own scaling, mean and deviation, and its one modality without being told."""
+    tensors, metadata = read_weights(Path("weights.safetensors"))
+    kept = {name: t for name, t in tensors.items() if name.startswith("backbones.1.")}
+    how = {
+        "bands": ["kelvin"],
+        **{"scaling": "stretch", "percentiles": None, "black": [260.0], "white": [320.0]},
+        **{"size": WINDOW, "mean": [0.4], "std": [0.2]},
+    }
+    save_weights(
+        Path("imported.safetensors"), kept, {**metadata, "preprocessing": {"thermal": how}}
+    )
+    model, scene = own
+    encoder = load_encoder("imported.safetensors")
+    stored = ((scene[:, :WINDOW, :WINDOW] - np.float32(260)) / 60 * 255).astype(np.uint8)
+    with torch.inference_mode():
+        seen = (torch.from_numpy(stored)[None] / 255 - 0.4) / 0.2
+        expected = model.backbones[1](seen)[0].numpy()
+    found = embed_raster(encoder, "scene.tif").features[0, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_raster_is_read_a_batch_of_windows_at_a_time(own, monkeypatch):
