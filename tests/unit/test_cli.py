@@ -189,7 +189,9 @@ def test_another_broken_pipe_is_an_error(monkeypatch, capsys):
 
 def test_ctrl_c_is_one_word():
     code = (
-        "import sys, time; from decur.cli import environment, main\n"
+        "import signal, sys, time; from decur.cli import environment, main\n"
+        # Shells start what runs in the background deaf to it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "environment._schema = lambda args: (print('on', flush=True), time.sleep(60))\n"
         "sys.exit(main(['schema']))"
     )
