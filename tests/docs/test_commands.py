@@ -16,16 +16,18 @@ import pytest
 import yaml
 
 from decur.cli import command_line
+from tests.unit.released_files import joint, save_checkpoint, their_net
 from tests.workflow.conftest import HOME, TINY
 
 FIRST = ("README.md", "docs/tutorial.md")
 PAGES = [
     *FIRST,
     *(f"docs/{n}.md" for n in ("data", "pretraining", "transfer", "explainability", "tables")),
+    "docs/weights.md",
     "docs/cluster.md",
 ]
 EVERY_PAGE = sorted(str(p.relative_to(HOME)) for p in (*HOME.glob("*.md"), *HOME.glob("docs/*.md")))
-FENCE = re.compile(r"^```sh\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(sh|python)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:decur|make) [^`]+)`")
 
 
@@ -47,6 +49,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tree = small_demo() | {"scale": scale}
         (folder / f"config/{scale}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     (folder / ".venv").symlink_to(sys.prefix)
+    nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
+    save_checkpoint(folder / "rn50_ssl4eo-s12_joint_decur_ep100.pth", joint(nets, 512))
     return folder
 
 
@@ -64,15 +68,21 @@ def tried(command: str) -> str:
     return command
 
 
+def as_shell(language: str, block: str) -> str:
+    if language == "python":
+        return f"python - <<'END'\n{block}END"
+    lines = block.replace("\\\n", " ").splitlines()
+    return "\n".join(tried(line.split("  #")[0]) for line in lines)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_run(checkout: Path, page: str) -> None:
     """In the order of the pages: what one makes, the next may use."""
     blocks = FENCE.findall((HOME / page).read_text())
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     if page in FIRST:
-        assert lines
-    script = "\n".join(["set -e", *(tried(line.split("  #")[0]) for line in lines)])
+        assert blocks
+    script = "\n".join(["set -e", *(as_shell(*block) for block in blocks)])
     environment = os.environ | {
         "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
         "XDG_CONFIG_HOME": str(checkout.parent / "xdg"),
