@@ -30,6 +30,7 @@ check: $(BIN)/.installed
 	$(BIN)/mypy
 
 docs: $(BIN)/.installed
+	rm -rf docs/_api
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "Documentation: $(CURDIR)/docs/_build/html/index.html"
 

@@ -4,6 +4,6 @@ The workflow's rules call these verbs. Each module here adds a group of them, by
 imports wait until a verb runs, so that help is quick.
 """
 
-from decur.cli.main import command_line, main
+from decur.cli.run import command_line, main
 
 __all__ = ["command_line", "main"]

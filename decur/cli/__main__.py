@@ -2,6 +2,7 @@
 
 import sys
 
-from decur.cli.main import main
+from decur.cli.run import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -53,7 +53,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from decur.cli.main import command_line
+    from decur.cli.run import command_line
     from decur.plan import plan
 
     print(plan(command_line(), args.targets, args.profile, args.configfile, args.config))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import shtab
 
-from decur.cli.main import command_line
+from decur.cli.run import command_line
 from decur.config import EXPLAINERS
 from decur.datasets import NAMES
 

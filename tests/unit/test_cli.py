@@ -14,8 +14,8 @@ import pytest
 
 import decur
 from decur.cli import command_line, main
-from decur.cli.main import TRACEBACK
 from decur.cli.parser import Parser, Verbs
+from decur.cli.run import TRACEBACK
 from decur.config import EXPLAINERS
 from decur.errors import DecurError
 
@@ -151,7 +151,7 @@ def test_a_bug_is_one_line_that_says_so(monkeypatch, capsys):
     assert main(["schema"]) == 1
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert told.startswith("decur: error: KeyError: 'missing' (decur/cli/main.py:")
+    assert told.startswith("decur: error: KeyError: 'missing' (decur/cli/run.py:")
     assert told.endswith("; this is a bug: run again with --debug and report the traceback\n")
 
 
