@@ -18,9 +18,9 @@ demo: $(BIN)/.installed
 	@cat results/demo/tables/*.md
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
-# The long ones first, three at a time: those of SLURM, where there is one, mostly wait for it.
+# In this order, the longest first, three at a time: those of SLURM, where there is one, mostly wait for it.
 test: $(BIN)/.installed check
-	$(BIN)/pytest --numprocesses 3 --dist loadfile \
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
 		tests/slurm tests/workflow tests/docs tests/packaging tests/unit
 
 check: $(BIN)/.installed
