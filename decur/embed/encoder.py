@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from decur.errors import DecurError
 from decur.models.backbone import Backbone
-from decur.preprocess.bands import resize
 from decur.preprocess.hha import depth_to_hha
 from decur.weights.files import branch_weights, load_backbone, modalities_of, read_weights
 from decur.weights.net_input import (
@@ -20,6 +19,7 @@ from decur.weights.net_input import (
     ELEVATION,
     eight_bits,
     recorded,
+    seen,
     stretch,
 )
 
@@ -55,24 +55,23 @@ class Encoder:
         return self.features([self.stored(image) for image in images])
 
     def stored(self, image: NDArray[Any]) -> NDArray[np.uint8]:
-        """A raw image as in the shards of pretraining: 8 bit, (bands, window, window)."""
+        """A raw image in 8 bits, scaled as the images of pretraining were; its size stays."""
         if not np.isfinite(image).all():
             raise DecurError("has values that are no numbers; fill them, or declare them as nodata")
         if self.intrinsics is not None:
-            return resize(_hha(image, self.intrinsics), self.window)
+            return _hha(image, self.intrinsics)
         if self.how["scaling"] == "none" and image.dtype != np.uint8:
             raise DecurError(
                 f"is {image.dtype}, and the backbone was pretrained on 8 bit as stored; give a "
                 "scale, such as <min>,<max>"
             )
-        return resize(eight_bits(image, self.how), self.window)
+        return eight_bits(image, self.how)
 
     def features(self, stored: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Features (n, d) of images as `stored`."""
-        images = torch.from_numpy(np.stack(stored)).to(self.device) / 255
-        mean, std = (images.new_tensor(self.how[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        """Features (n, d) of images as `stored`, of any sizes."""
+        images = torch.stack([seen(image, self.how) for image in stored]).to(self.device)
         with torch.inference_mode():
-            features = self.backbone((images - mean) / std)
+            features = self.backbone(images)
         found: NDArray[np.float32] = features.float().cpu().numpy()
         return found
 

@@ -14,7 +14,7 @@ from decur.errors import DecurError
 from decur.experiments import METRICS
 from decur.paths import Cell, Paths, Run
 from decur.provenance import read_json
-from decur.weights.net_input import eight_bits, linear, net_input
+from decur.weights.net_input import eight_bits, linear, net_input, seen
 
 PAPER = "https://arxiv.org/abs/2309.05300"
 HIDDEN = ("scenario", "method", "modalities", "knn", "checkpoint_steps", "monitor_steps")
@@ -127,7 +127,7 @@ def _facts(dataset: str) -> Dataset:
 
 def _preprocessing() -> str:
     """`net_input` as it is here, with what it needs."""
-    source = "\n\n".join(inspect.getsource(part) for part in (eight_bits, net_input))
+    source = "\n\n".join(inspect.getsource(part) for part in (eight_bits, seen, net_input))
     imports = [
         "import json",
         "from collections.abc import Mapping",

@@ -1,6 +1,6 @@
 """From a sensor's values to what a backbone sees, by a description that travels with the weights.
 
-`net_input` and `eight_bits` need nothing of this package: their source is part of every model card.
+`net_input` and what it calls need nothing of this package: their source is in every model card.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,9 +37,13 @@ def eight_bits(raw: NDArray[Any], how: Mapping[str, Any]) -> NDArray[np.uint8]:
 
 def net_input(raw: NDArray[Any], how: Mapping[str, Any]) -> torch.Tensor:
     """One image (bands, H, W), in the units and order of `how`, as float32 (bands, size, size)."""
-    stored = torch.from_numpy(eight_bits(raw, how))
-    size = (how["size"], how["size"])
-    y = F.interpolate(stored[None] / 255, size, mode="bilinear", align_corners=False)[0]
+    return seen(eight_bits(raw, how), how)
+
+
+def seen(stored: NDArray[np.uint8], how: Mapping[str, Any]) -> torch.Tensor:
+    """One image (bands, H, W) of 8 bits as float32 (bands, size, size), standardised."""
+    x, size = torch.from_numpy(stored)[None] / 255, (how["size"], how["size"])
+    y = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)[0]
     mean, std = (torch.tensor(how[key]).view(-1, 1, 1) for key in ("mean", "std"))
     return (y - mean) / std
 
@@ -85,7 +89,7 @@ def description(
         "bands": list(bands),
         **scaling,
         "size": size,
-        "resize": "bilinear, half-pixel centres, no antialiasing",
+        "resize": "bilinear, half-pixel centres, antialiased",
         "mean": zeros if mean is None else list(mean),
         "std": ones if std is None else list(std),
     }

@@ -20,6 +20,7 @@ from decur.preprocess.bands import elevation_to_uint8, reflectance_to_uint8, sar
 from decur.preprocess.hha import depth_to_hha
 from decur.weights import read_weights, save_model
 from decur.weights.files import save_weights
+from decur.weights.net_input import net_input
 from tests.pages import blocks
 
 WINDOW = 32
@@ -81,6 +82,16 @@ def test_a_windows_features_are_those_of_the_backbone_on_its_pixels(own):
         np.testing.assert_allclose(
             grid.features[row, column], by_hand(model, 1, stored), rtol=1e-4, atol=1e-6
         )
+
+
+def test_a_whole_image_of_any_size_is_seen_as_model_cards_say(own):
+    model, _ = own
+    photo = np.random.default_rng(0).integers(0, 256, (70, 101, 3), np.uint8)
+    Image.fromarray(photo).save("photo.png")
+    encoder = load_encoder("weights.safetensors", "photo")
+    with torch.inference_mode():
+        expected = model.backbones[0](net_input(photo.transpose(2, 0, 1), encoder.how)[None])
+    np.testing.assert_allclose(embed_images(encoder, ["photo.png"]), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_imported_backbone_sees_what_its_file_says(own):
