@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,10 +57,11 @@ def snakemake(folder: Path, *arguments: object) -> list[str]:
     return [*map(str, [*base, "--directory", folder, *arguments])]
 
 
-def run(folder: Path, *arguments: object) -> str:
+def run(folder: Path, *arguments: object, env: Mapping[str, str] | None = None) -> str:
     """Run the workflow to its end; returns what it printed."""
+    words = snakemake(folder, *arguments)
     done = subprocess.run(
-        snakemake(folder, *arguments), capture_output=True, text=True, cwd=folder, timeout=1500
+        words, capture_output=True, text=True, cwd=folder, env=env, timeout=1500, check=False
     )
     text = done.stdout + done.stderr
     if done.returncode:

@@ -1,0 +1,184 @@
+"""Runs on the throw-away SLURM, and the faults that befall them."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import torch
+import yaml
+
+from decur.claim import Owner, holder
+from decur.weights import read_weights
+from tests.slurm.conftest import HERE, output, profile, snakemake, wait_for
+
+CONFIG = HERE / "faults.yaml"
+INTERVAL = 10
+"""Steps between two checkpoints of `faults.yaml`."""
+SEEDS = range(5)
+
+
+def small(folder: Path, **changes: object) -> Path:
+    """A config in the folder with one run of `faults.yaml`, whose pretraining has the changes."""
+    tree = yaml.safe_load(CONFIG.read_text()) | {"seeds": [0]}
+    tree["scenarios"]["sar-optical"]["pretrain"] |= changes
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return path
+
+
+class Workflow:
+    """The runs of `faults.yaml` in a folder, and the Snakemake that has them done."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results" / "faults"
+        folder.mkdir(exist_ok=True)
+        one_task = profile(folder / "profile")
+        self.arguments = ("--profile", one_task, "--configfile", CONFIG, "--retries", 4)
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Snakemake in the background; what it prints is appended to `snakemake.log`."""
+        with (self.folder / "snakemake.log").open("ab") as log:
+            return subprocess.Popen(snakemake(self.folder, *self.arguments), stdout=log, stderr=log)
+
+    def path(self, seed: int) -> Path:
+        return self.results / f"pretrain/sar-optical/decur/default/seed-{seed}"
+
+    def steps(self, seed: int) -> int:
+        """How many steps are logged."""
+        log = self.path(seed) / "log.jsonl"
+        return log.read_bytes().count(b"\n") if log.is_file() else 0
+
+    def owner(self, seed: int) -> Owner | None:
+        """The process that works on the run, and its SLURM job; None if none does."""
+        return holder(self.path(seed) / "owner.json")
+
+    def at_work(self) -> dict[int, Owner]:
+        """Who works on which run."""
+        owners = {seed: self.owner(seed) for seed in SEEDS}
+        return {seed: owner for seed, owner in owners.items() if owner is not None}
+
+    def training(self, seed: int) -> Owner:
+        """Who works on the run, once that is well under way."""
+        wait_for(lambda: self.steps(seed) > 3 * INTERVAL)
+        return wait_for(lambda: self.owner(seed))
+
+    def redone(self, seed: int, ended: Owner) -> int:
+        """How many steps another does again when it goes on with the run, which is then held."""
+        log = self.results / f"logs/pretrain/sar-optical/decur/default/seed-{seed}.log"
+        most = self.steps(seed)
+
+        def successor() -> Owner | None:
+            nonlocal most
+            owner = self.owner(seed)
+            if owner in (None, ended):
+                most = max(most, self.steps(seed))
+                return None
+            return owner
+
+        job = str(wait_for(successor).slurm_job)
+        resumed = wait_for(lambda: re.search(r"resuming at step (\d+)", log.read_text()))
+        hold(job)
+        return max(most - int(resumed[1]), 0)
+
+    def weights(self, seed: int) -> dict[str, torch.Tensor]:
+        return read_weights(self.path(seed) / "weights.safetensors")[0]
+
+    def tables(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.results / "tables").iterdir()}
+
+
+def state(job: str) -> str:
+    return output("squeue", "--noheader", "--states=all", "--format=%T", "--jobs", job).strip()
+
+
+def node(job: str) -> str:
+    return output("squeue", "--noheader", "--format=%N", "--jobs", job).strip()
+
+
+def hasten(job: str) -> None:
+    """SLURM holds a requeued job for two minutes; this one need not wait."""
+    wait_for(lambda: state(job) == "PENDING")
+    output("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+def kill(pattern: str) -> None:
+    """SIGKILL for the latest process whose command has the pattern."""
+    os.kill(int(output("pgrep", "--newest", "--full", pattern)), signal.SIGKILL)
+
+
+def warn(job: str) -> None:
+    output("scancel", "--signal=USR1", job)
+    hasten(job)
+
+
+def requeue(job: str) -> None:
+    output("scontrol", "requeue", job)
+    hasten(job)
+
+
+def ranks(job: str) -> list[psutil.Process]:
+    """The processes of a job that train."""
+    found = psutil.process_iter(["cmdline", "environ"])
+    training = [p for p in found if (p.info["cmdline"] or ())[2:4] == ["pretrain", "--requeue"]]
+    return [p for p in training if (p.info["environ"] or {}).get("SLURM_JOB_ID") == job]
+
+
+def hold(job: str) -> None:
+    """The run stands still, so that it is not over before the next fault."""
+    for rank in ranks(job):
+        rank.suspend()
+
+
+def let_go(job: str) -> None:
+    for rank in ranks(job):
+        rank.resume()
+
+
+def kill_rank(job: str) -> None:
+    ranks(job)[-1].kill()
+
+
+def kill_batch_step(job: str) -> None:
+    kill(f"job{int(job):05d}/slurm_script")
+
+
+def run_out_of_time(job: str) -> None:
+    """SLURM warns a minute before the limit; it looks at the limits now and then."""
+    output("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    hold(job)
+    time.sleep(25)
+    let_go(job)
+    hasten(job)
+
+
+def cut_power(node: str, folder: Path) -> None:
+    """All that runs on a node is gone at once."""
+    jobs = output("squeue", "--noheader", "--format=%i", "--nodelist", node).split()
+    steps = tuple(f"slurmstepd: [{job}." for job in jobs)
+    psutil.Process(int((folder / f"slurmd-{node}.pid").read_text())).kill()
+    everything = [*psutil.process_iter(["cmdline", "environ"])]
+    # What would still report to SLURM dies before what it watches.
+    for process in everything:
+        if " ".join(process.info["cmdline"] or ()).startswith(steps):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    for process in everything:
+        if (process.info["environ"] or {}).get("SLURM_JOB_ID") in jobs:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+OF_ONE_RUN: dict[str, Callable[[str], None]] = {
+    "`scancel --signal=USR1`": warn,
+    "`scontrol requeue`": requeue,
+    "`kill -9` of a rank": kill_rank,
+    "`kill -9` of the batch step": kill_batch_step,
+    "time limit": run_out_of_time,
+}
