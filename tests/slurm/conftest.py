@@ -69,7 +69,7 @@ def run(folder: Path, *arguments: object, env: Mapping[str, str] | None = None) 
     return text
 
 
-def wait_for(find: Callable[[], Found | None], seconds: float = 240) -> Found:
+def wait_for(find: Callable[[], Found | None], seconds: float = 600) -> Found:
     """What `find` finds at last; the test fails if that takes too long."""
     give_up = time.monotonic() + seconds
     while not (found := find()):

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 
 from decur.claim import Owner, holder
 from decur.weights import read_weights
-from tests.slurm.conftest import HERE, output, profile, snakemake, wait_for
+from tests.slurm.conftest import HERE, output, snakemake, wait_for
 
 CONFIG = HERE / "faults.yaml"
 INTERVAL = 10
@@ -35,17 +34,20 @@ def small(folder: Path, **changes: object) -> Path:
 class Workflow:
     """The runs of `faults.yaml` in a folder, and the Snakemake that has them done."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: object) -> None:
         self.folder = folder
         self.results = folder / "results" / "faults"
-        folder.mkdir(exist_ok=True)
-        one_task = profile(folder / "profile")
-        self.arguments = ("--profile", one_task, "--configfile", CONFIG, "--retries", 4)
+        self.command = snakemake(folder, *arguments)
 
-    def start(self) -> "subprocess.Popen[bytes]":
+    def start(self) -> None:
         """Snakemake in the background; what it prints is appended to `snakemake.log`."""
         with (self.folder / "snakemake.log").open("ab") as log:
-            return subprocess.Popen(snakemake(self.folder, *self.arguments), stdout=log, stderr=log)
+            self.snakemake = subprocess.Popen(self.command, stdout=log, stderr=log)
+
+    def close(self) -> None:
+        """The end of Snakemake, at once."""
+        self.snakemake.kill()
+        self.snakemake.wait()
 
     def path(self, seed: int) -> Path:
         return self.results / f"pretrain/sar-optical/decur/default/seed-{seed}"
@@ -149,11 +151,17 @@ def kill_batch_step(job: str) -> None:
     kill(f"job{int(job):05d}/slurm_script")
 
 
+def warned(process: psutil.Process) -> bool:
+    """Whether a process that is held has been sent SIGUSR1."""
+    pending = re.findall(r"Pnd:\t(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+    return any(int(signals, 16) & 1 << signal.SIGUSR1 - 1 for signals in pending)
+
+
 def run_out_of_time(job: str) -> None:
     """SLURM warns a minute before the limit; it looks at the limits now and then."""
-    output("scontrol", "update", f"JobId={job}", "TimeLimit=1")
     hold(job)
-    time.sleep(25)
+    output("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    wait_for(lambda: all(map(warned, ranks(job))))
     let_go(job)
     hasten(job)
 
