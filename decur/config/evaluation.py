@@ -166,7 +166,7 @@ class Spectral(Strict):
 
     samples: Count | Literal["all"] = 200
     steps: Annotated[int, Field(ge=2)] = Field(
-        default=50, description="points of the path integral"
+        default=200, description="points of the path integral; 50 in the released code"
     )
 
 

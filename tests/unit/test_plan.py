@@ -202,7 +202,7 @@ def test_explainers_cost_by_what_they_look_at():
     # Forward alone is a third of what an image costs; integrated gradients also go back.
     assert seen["saliency"] == pytest.approx(2 * 700 / 3)
     assert seen["gradcam"] == pytest.approx(2 * 4 / 3)
-    assert seen["spectral"] == pytest.approx(2 * 200 * 50 * 2)
+    assert seen["spectral"] == pytest.approx(2 * 200 * 200 * 2)
     alone = explaining("spectral", counts, method="clip").gpu
     assert alone == pytest.approx(explaining("spectral", counts).gpu / 2)
     assert explaining("saliency", {"train": 700}).gpu == explaining("saliency", counts).gpu
