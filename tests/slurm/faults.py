@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -158,9 +159,14 @@ def warned(process: psutil.Process) -> bool:
 
 
 def run_out_of_time(job: str) -> None:
-    """SLURM warns a minute before the limit; it looks at the limits now and then."""
+    """SLURM warns a minute before the limit, at its next look at the limits, half a minute apart.
+
+    With less than a minute left, it would warn and kill at the same look.
+    """
     hold(job)
-    output("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    began = output("squeue", "--noheader", "--format=%S", "--jobs", job).strip()
+    minutes = (datetime.now() - datetime.fromisoformat(began)) // timedelta(minutes=1)
+    output("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 2}")
     wait_for(lambda: all(map(warned, ranks(job))))
     let_go(job)
     hasten(job)
