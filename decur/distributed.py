@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
+from zlib import crc32
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from decur.errors import DecurError
+
+PORTS = range(20_000, 32_768)
+"""Where ranks may meet: below the ports that Linux gives to outgoing connections."""
 
 
 def init_process_group() -> None:
@@ -55,12 +59,16 @@ def _export_launcher_environment() -> None:
     """Translate srun's or submitit's variables into torchrun's."""
     os.environ.setdefault("SUBMITIT_EXECUTOR", "slurm")  # submitit's helper asks for it
     try:
+        from submitit import JobEnvironment
         from submitit.helpers import TorchDistributedEnvironment
     except ImportError as error:
         raise DecurError(
             "several tasks of srun need submitit to find one another: pip install submitit"
         ) from error
-    TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+    environment = TorchDistributedEnvironment()
+    # submitit's own choice may be the port of somebody's connection.
+    environment.master_port = PORTS[crc32(JobEnvironment().job_id.encode()) % len(PORTS)]
+    environment.export(set_cuda_visible_devices=False)
 
 
 @contextmanager

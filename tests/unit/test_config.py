@@ -150,8 +150,8 @@ def test_variants_change_what_they_say(tree):
     def settings(variant):
         return pretrain_settings(config, Run("rgb-dem", "decur", variant))
 
-    assert (settings("default").dim, settings("default").dim_common) == (256, 192)
-    assert settings("common-50").dim_common == 128
+    assert (settings("default").dim, settings("default").dim_common) == (128, 96)
+    assert settings("common-50").dim_common == 64
     assert (settings("dim-512").dim, settings("dim-512").dim_common) == (512, 384)
     assert settings("dim-512_common-25").dim_common == 128
     wide = settings("dim-512_hidden-64_common-25")
@@ -171,7 +171,7 @@ def test_variants_change_what_they_say(tree):
 def test_a_variant_that_is_the_default_is_no_run_of_its_own(tree):
     config = parse_config(tree)
     assert canonical_variant(config, "rgb-dem", "common-75") == "default"
-    assert canonical_variant(config, "rgb-dem", "dim-256_common-50") == "common-50"
+    assert canonical_variant(config, "rgb-dem", "dim-128_common-50") == "common-50"
 
 
 RGB_DEPTH = {"arch": "mit_b2", "imagenet": "b2.pth"}

@@ -138,3 +138,23 @@ def test_without_a_process_group_everything_is_the_identity(monkeypatch):
     assert distributed.all_gather_rows(z) is z
     assert distributed.own_dimensions(z) is z
     assert distributed.all_reduce_sum(z) is z
+
+
+def port_of(monkeypatch: pytest.MonkeyPatch, job: str, rank: str) -> int:
+    """Where a task of one of submitit's local jobs of two expects the others."""
+    task = {
+        "SUBMITIT_EXECUTOR": "local",
+        "SUBMITIT_LOCAL_JOB_ID": job,
+        "SUBMITIT_LOCAL_NTASKS": "2",
+    }
+    task |= {f"SUBMITIT_LOCAL_{key}": rank for key in ("GLOBALID", "LOCALID")}
+    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"], **task})
+    distributed._export_launcher_environment()
+    assert os.environ["RANK"] == rank
+    return int(os.environ["MASTER_PORT"])
+
+
+def test_the_ranks_of_a_job_meet_at_a_port_that_no_connection_is_given(monkeypatch):
+    ports = [port_of(monkeypatch, job, rank) for job in ("7", "8_1") for rank in "01"]
+    assert ports[0] == ports[1] != ports[2] == ports[3]
+    assert all(20_000 <= port < 32_768 for port in ports)
