@@ -68,7 +68,8 @@ def two_nodes_train_what_one_process_does(folder: Path) -> None:
 
 
 def the_demo_runs_through_slurm(folder: Path) -> None:
-    run(folder, "--profile", PROFILE, "--configfile", HOME / "config" / "demo.yaml")
+    one_task = profile(folder / "profile")
+    run(folder, "--profile", one_task, "--configfile", HOME / "config" / "demo.yaml")
     tables = {p.stem: p.read_text() for p in (folder / "results/demo/tables").glob("*.md")}
     assert tables.keys() >= {"table1", "table2", "table3", "factors"}
     assert not any("Incomplete" in text for text in tables.values())
