@@ -1,41 +1,92 @@
-"""Checkpoints that survive a crash: written whole or not at all, the newest readable one wins."""
+"""Checkpoints that survive a crash: written whole or not at all, the newest readable one wins.
 
+A folder holds the checkpoints of one identity, that is of one run's settings and data. Those of
+others, left from before a change, are set aside in a subfolder named by theirs.
+"""
+
+import pickle
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from decur.files import write_atomically
+from decur.files import read_patiently, write_atomically
 
 KEEP = 2
+DAMAGED = "damaged"
+
+DAMAGE = (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
+"""What torch raises at a file that is no whole checkpoint."""
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write `checkpoint-<step>.pt` and drop all but the last two."""
+    """Write `checkpoint-<step>.pt` and drop all but the last two of the same identity up to it."""
     path = folder / f"checkpoint-{step:08d}.pt"
     write_atomically(path, lambda temporary: torch.save(state, temporary))
-    for old in _checkpoints(folder)[:-KEEP]:
-        old.unlink()
+    earlier = [other for other in _checkpoints(folder) if other.name < path.name]
+    for old in earlier[: 1 - KEEP]:
+        if _identity(old) == state["identity"]:
+            old.unlink()
     return path
 
 
 def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
-    """The newest undamaged checkpoint of the same run, or None.
+    """Return the newest undamaged checkpoint of the same run, or None.
 
-    `identity` names settings and data; a checkpoint of another identity is left over from before a
-    change and must not be continued.
+    `identity` names settings and data. Checkpoints of another identity must not be continued; they
+    are set aside, as are damaged ones, so that those to come do not meet them. Only one process may
+    call this on a folder at a time.
+
+    Raises:
+        DecurError: the file system does not give a checkpoint, which may be whole.
     """
+    for path in _checkpoints(folder):
+        try:
+            own = _identity(path)
+        except DAMAGE as error:
+            _set_aside(path, DAMAGED, f"is damaged ({type(error).__name__})")
+        else:
+            if own != identity:
+                _set_aside(path, _short(own), "is of other settings or data")
+    for path in _checkpoints(folder / _short(identity)):  # settings were changed, and changed back
+        if not (folder / path.name).exists():
+            path.replace(folder / path.name)
     for path in reversed(_checkpoints(folder)):
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            print(f"{path}: damaged ({type(error).__name__}); trying the one before", flush=True)
-            continue
-        if state.get("identity") == identity:
-            return state
-        print(f"{path}: is of other settings or data; not continued", flush=True)
+            return read_patiently(path, _load)
+        except DAMAGE as error:
+            _set_aside(path, DAMAGED, f"is damaged ({type(error).__name__})")
     return None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    # A file object, whose read errors are OSError; given a path, torch takes them for damage.
+    with path.open("rb") as file:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def _identity(path: Path) -> str:
+    """The identity in a checkpoint, of which no tensor is read.
+
+    Raises:
+        DecurError: the file system does not give it.
+    """
+    with torch.serialization.skip_data():
+        return str(read_patiently(path, _load)["identity"])
+
+
+def _short(identity: str) -> str:
+    """A folder's name for an identity, which is a digest; of any other text its harmless part."""
+    return re.sub(r"[^0-9A-Za-z]", "", identity)[:16] or "unnamed"
+
+
+def _set_aside(path: Path, name: str, reason: str) -> None:
+    target = path.parent / name / path.name
+    target.parent.mkdir(exist_ok=True)
+    path.replace(target)
+    print(f"{path}: {reason}; not continued, and moved to {target}", flush=True)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

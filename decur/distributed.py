@@ -10,10 +10,11 @@ Without a process group everything is the identity.
 """
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import torch
@@ -22,19 +23,24 @@ from torch import Tensor
 
 from decur.errors import DecurError
 
+T = TypeVar("T")
+
 PORTS = range(20_000, 32_768)
 """Where ranks may meet: below the ports that Linux gives to outgoing connections."""
+
+INTERFACE = "GLOO_SOCKET_IFNAME"
+"""Variable that names the network interface on which Gloo listens."""
 
 
 def init_process_group() -> None:
     """Join the process group of whatever started several tasks: torchrun, srun or submitit.
 
-    Do nothing where one process runs alone. NCCL where there is a GPU (one a rank, chosen by
-    ``LOCAL_RANK``), Gloo otherwise.
+    Do nothing where one process runs alone. Use NCCL where there are GPUs, one per rank (see
+    `own_gpu`), and Gloo otherwise.
 
     Raises:
-        DecurError: srun started several tasks, and submitit, which reads its environment, is
-            missing.
+        DecurError: this rank has no GPU although others have; the ranks cannot connect; or srun
+            started several tasks, and submitit, which reads its environment, is missing.
     """
     if _in_group():
         return
@@ -42,11 +48,71 @@ def init_process_group() -> None:
         _export_launcher_environment()
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("nccl")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(own_gpu())
     else:
-        dist.init_process_group("gloo")
+        _check_own_name()
+    try:
+        dist.init_process_group(backend)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        remedy = "check that all nodes reach MASTER_ADDR"
+        if backend == "gloo":
+            remedy += f", and name the network interface between them in {INTERFACE}"
+        raise DecurError(
+            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} cannot join the others by "
+            f"{backend} ({reason}); {remedy}"
+        ) from error
+
+
+def own_gpu() -> int:
+    """Choose the GPU of this rank among those that it sees.
+
+    A launcher may show each rank its own GPU alone, which then has number 0 whatever the local
+    rank, or show all GPUs of the node to all its ranks.
+
+    Raises:
+        DecurError: the node has more ranks than visible GPUs.
+    """
+    visible = torch.cuda.device_count()
+    if visible == 1:
+        return 0
+    if "LOCAL_RANK" not in os.environ:
+        return int(os.environ.get("RANK", "0")) % visible
+    local = int(os.environ["LOCAL_RANK"])
+    if local >= visible:
+        raise DecurError(
+            f"local rank {local} on {socket.gethostname()}: only {visible} GPUs are visible "
+            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}); start "
+            "one process per GPU"
+        )
+    return local
+
+
+def _check_own_name() -> None:
+    """Refuse what would hang: Gloo listens where the own name leads, which must not be loopback.
+
+    Debian's /etc/hosts gives a machine's own name the address 127.0.1.1. That is enough where all
+    ranks are on this machine.
+    """
+    if os.environ.get(INTERFACE):
+        return
+    own, master = _address(socket.gethostname()), _address(os.environ.get("MASTER_ADDR", ""))
+    if own.startswith("127.") and master and not master.startswith("127."):
+        raise DecurError(
+            f"{socket.gethostname()}: its own name leads to {own}, where other nodes cannot reach "
+            f"it; set {INTERFACE} to the network interface between the nodes (for example "
+            f"{INTERFACE}=eth0; `ip address` lists them)"
+        )
+
+
+def _address(host: str) -> str:
+    """The IPv4 address of a host, or an empty text where it has none."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        return ""
 
 
 def _is_one_of_many_tasks() -> bool:
@@ -97,6 +163,31 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def on_main(make: Callable[[], T]) -> T:
+    """Call `make` on the main process alone, and return what it returned on every rank.
+
+    For what ranks must agree on and a file system may show them differently. Tensors within dicts,
+    lists and tuples arrive on the CPU; they travel one by one, so that no copy of all is made.
+
+    Raises:
+        DecurError: `make` raised one, here or on the main process.
+    """
+    if world_size() == 1:
+        return make()
+    tensors: list[Tensor] = []
+    outcome: list[Any] = [None]
+    if is_main():
+        try:
+            outcome = [_without_tensors(make(), tensors)]
+        except DecurError as error:
+            outcome = [error]
+    dist.broadcast_object_list(outcome)
+    if isinstance(outcome[0], DecurError):
+        raise outcome[0]
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return _with_tensors(outcome[0], iter(tensors), device)
+
+
 def own_part(n: int) -> slice:
     """The rows of a whole batch of `n` that this rank works on."""
     size = n // world_size()
@@ -141,6 +232,39 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 def _in_group() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+class _Hole(NamedTuple):
+    """The place of a tensor in a tree that travels without it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def _without_tensors(tree: Any, tensors: list[Tensor]) -> Any:
+    """Copy a tree with a hole for each tensor, which is appended to `tensors`."""
+    if isinstance(tree, Tensor):
+        tensors.append(tree)
+        return _Hole(tuple(tree.shape), tree.dtype)
+    if isinstance(tree, dict):
+        return {key: _without_tensors(value, tensors) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_without_tensors(value, tensors) for value in tree)
+    return tree
+
+
+def _with_tensors(tree: Any, given: Iterator[Tensor], device: str) -> Any:
+    """Fill the holes of a tree with the main process's tensors, which has them as `given`."""
+    if isinstance(tree, _Hole):
+        tensor = next(given) if is_main() else torch.empty(tree.shape, dtype=tree.dtype)
+        travelling = tensor.to(device).contiguous()
+        dist.broadcast(travelling, 0)
+        return travelling.cpu()
+    if isinstance(tree, dict):
+        return {key: _with_tensors(value, given, device) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_with_tensors(value, given, device) for value in tree)
+    return tree
 
 
 def _summed(x: Tensor) -> Tensor:

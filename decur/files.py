@@ -1,8 +1,15 @@
 """Files that are written whole or not at all, full disks that say so, and files read once."""
 
+import errno
 import functools
+import glob
+import hashlib
 import os
+import re
 import shutil
+import socket
+import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +18,15 @@ from typing import Any, BinaryIO, TypeVar
 from decur.errors import DecurError
 
 T = TypeVar("T")
+
+PAUSES = (1.0, 5.0, 15.0)
+"""Seconds between two attempts to read a file that a file system fails to give."""
+
+FINAL = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EMFILE)
+"""Errors that waiting does not mend."""
+
+DAY = 86_400
+TEMPORARY = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]+)\.decur$")
 
 
 @contextmanager
@@ -35,30 +51,129 @@ def write_all(file: BinaryIO, data: Any) -> None:
         rest = rest[file.write(rest) :]
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary_path)`, then put the flushed file in place in one step."""
+def write_atomically(
+    path: Path, write: Callable[[Path], object], *, before: Callable[[Path], object] | None = None
+) -> None:
+    """Call `write(temporary_path)`, then put the flushed file in place in one step.
+
+    The file gets the permissions that the umask gives, whatever `write` chose. `before` is called
+    with the whole temporary file just before it takes its place. Temporary files that killed
+    writers of the same file left behind are removed first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    remove_left_over(path)
+    temporary = temporary_of(path)
     try:
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         write(temporary)
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:
+            temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        if before is not None:
+            before(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_folder_atomically(folder: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary_folder)`, then put that in the place of all that `folder` held."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+def temporary_of(path: Path) -> Path:
+    """Name the temporary file in which this process writes `path`."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.decur")
+
+
+def remove_left_over(path: Path) -> None:
+    """Remove the temporary files and folders that killed writers of `path` left behind.
+
+    Those of processes that still run are kept. Of other machines that cannot be known; theirs are
+    removed when they have not changed for a day.
+    """
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*.decur"):
+        if _is_left_over(other):
+            remove(other)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove all temporary files in a folder in which nobody else writes, whoever left them."""
+    for path in folder.glob(".*.decur"):
+        if TEMPORARY.search(path.name):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that it holds; links are not followed.
+
+    Another process may do the same at the same time.
+    """
+    while path.is_dir() and not path.is_symlink():
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            continue
+    path.unlink(missing_ok=True)
+
+
+def _is_left_over(path: Path) -> bool:
+    found = TEMPORARY.search(path.name)
+    if found is None:
+        return False
+    if found["machine"] == _machine():
+        return not _is_running(int(found["pid"]))
     try:
-        with writing(folder):
-            temporary.mkdir(parents=True)
-            write(temporary)
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        return time.time() - path.stat().st_mtime > DAY
+    except OSError:  # removed meanwhile
+        return False
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Eight digits for where a process number is valid: a boot of a machine, a PID namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        place = boot + str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux
+        place = socket.gethostname()
+    return hashlib.sha256(place.encode()).hexdigest()[:8]
+
+
+def read_patiently(path: Path, read: Callable[[Path], T]) -> T:
+    """Return `read(path)`; try again where the file system fails for a moment.
+
+    An I/O error says nothing about the content, so it must not pass for damage.
+
+    Raises:
+        DecurError: the file system keeps failing. Whatever else `read` raises is passed on, as are
+            errors that libraries raise as OSError without an error number.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return read(path)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            if pause is None or error.errno in FINAL:
+                raise DecurError(
+                    f"{path}: cannot be read ({error.strerror}); {_remedy(error)}"
+                ) from error
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (`ulimit -n`) and run again"
+    return "that is no damage of its content: check the file system and run again"
 
 
 def read_once(read: Callable[[Path], T]) -> Callable[[Path], T]:

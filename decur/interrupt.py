@@ -33,10 +33,14 @@ class Request:
 
 
 @contextmanager
-def stop_request() -> Iterator[Request]:
-    """Within the block, the signals are noted and do not end the process."""
-    request = Request()
-    before = {number: signal.signal(number, request.note) for number in SIGNALS}
+def stop_request(*signals: signal.Signals) -> Iterator[Request]:
+    """Within the block, the signals (by default `SIGNALS`) are noted and do not end the process.
+
+    A block within another one has its request: what came before the inner block is not lost.
+    """
+    outer = getattr(signal.getsignal(WARNING), "__self__", None)
+    request = outer if isinstance(outer, Request) else Request()
+    before = {number: signal.signal(number, request.note) for number in signals or SIGNALS}
     try:
         yield request
     finally:

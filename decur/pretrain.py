@@ -17,7 +17,7 @@ from torch.profiler import record_function
 from decur.checkpoint import load_checkpoint, save_checkpoint
 from decur.config import UNTRAINED, PretrainSettings
 from decur.cuda_graph import GraphedStep
-from decur.distributed import count_ranks, is_main, rank, world_size
+from decur.distributed import count_ranks, is_main, on_main, rank, world_size
 from decur.errors import DecurError
 from decur.interrupt import WARNING, StoppedError, stop_request
 from decur.job import Job
@@ -29,12 +29,14 @@ from decur.models.recompute import recompute_backbones
 from decur.models.two_branch import TwoBranch
 from decur.monitor import signs
 from decur.optim import build_optimizer, cosine_factor, set_lr
+from decur.ownership import check_ours
 from decur.provenance import file_checksum, provenance
 from decur.shards import PairedShards
 from decur.step_log import Progress
 from decur.transfer.knn import knn_of_backbones
 from decur.views import augment_batch, batches, read_batch, training_rows
 from decur.weights import save_model
+from decur.weights.files import is_weights
 from decur.weights.imagenet import load_imagenet
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm")
@@ -52,9 +54,12 @@ def pretrain(
     bit for bit on a CPU.
 
     Raises:
-        DecurError: unusable settings or data, or a loss that is not finite.
+        DecurError: unusable settings or data, a loss that is not finite, or a file that is not ours
+            where the weights or the log go.
     """
     job = Job(device, world_size())
+    weights = out / "weights.safetensors"
+    on_main(lambda: check_ours(weights, is_weights))
     shards = PairedShards(shards_root)
     model = build_model(settings, shards)
     inputs = {settings.dataset: shards.card["checksum"]}
@@ -69,7 +74,6 @@ def pretrain(
         name = hashlib.sha256(identity.encode()).hexdigest()
         for _ in train_steps(model, settings, shards, out, name, job):
             pass
-    weights = out / "weights.safetensors"
     if not is_main():
         return weights
     bands = {name: list(shards.bands(name)) for name in settings.modalities}
@@ -184,14 +188,18 @@ def _optimizer(model: TwoBranch, settings: PretrainSettings) -> torch.optim.Opti
 def _resume(
     folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, job: Job
 ) -> int:
-    """Take up the last checkpoint, if there is one; returns the number of steps done."""
-    state = load_checkpoint(folder, identity)
+    """Go on from the last checkpoint, if there is one; returns the number of steps done.
+
+    The first rank alone looks for it: a file system may show each rank another listing.
+    """
+    state = on_main(lambda: load_checkpoint(folder, identity))
     if state is None:
         return 0
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     job.go_on_from(state["times"])
-    print(f"resuming at step {state['step']} from {folder}", flush=True)
+    if is_main():
+        print(f"resuming at step {state['step']} from {folder}", flush=True)
     return int(state["step"])
 
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 import decur
 from decur.errors import DecurError
-from decur.files import read_once, write_atomically
+from decur.files import read_once
+from decur.ownership import names_origin, write_ours
 
 
 def provenance(
@@ -106,6 +107,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file whole or not at all, in the place of nothing or of one of ours.
+
+    Raises:
+        DecurError: the file exists and is not ours.
+    """
     text = json.dumps(tree, indent=1) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    ours = names_origin if "provenance" in tree else None
+    write_ours(path, lambda temporary: temporary.write_text(text), ours)

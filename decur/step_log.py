@@ -16,6 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 from decur.distributed import is_main
 from decur.errors import DecurError
 from decur.loader import bring_back
+from decur.log_file import is_log, read_log
+from decur.ownership import write_ours
 from decur.progress import progress_bar
 
 
@@ -104,12 +106,9 @@ class StepLog:
         if not is_main():
             return
         path = folder / "log.jsonl"
-        kept = []
-        if step and path.is_file():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] < step]
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in kept))
+        kept = [line for line in read_log(path) if line["step"] < step]
+        text = "".join(f"{json.dumps(line)}\n" for line in kept)
+        write_ours(path, lambda temporary: temporary.write_text(text), is_log)
         self._file = path.open("a")
         if "WANDB_PROJECT" in os.environ:
             self._wandb = _follow_tensorboard(folder)

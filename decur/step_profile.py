@@ -15,9 +15,9 @@ from torch.profiler import ProfilerActivity, record_function
 
 from decur.config import PretrainSettings
 from decur.errors import DecurError
-from decur.files import write_atomically
 from decur.job import Job
 from decur.methods import build_model
+from decur.ownership import check_ours, write_ours
 from decur.pretrain import train_steps
 from decur.shards import PairedShards
 
@@ -59,8 +59,10 @@ def profile_steps(
         after the other, so on a GPU the step as run is at most their sum.
 
     Raises:
-        DecurError: the run has too few steps.
+        DecurError: the run has too few steps, or `out/profile.json` is not ours.
     """
+    trace = out / "profile.json"
+    check_ours(trace, _is_trace)
     settings = settings.model_copy(update={"cuda_graph": False})  # which has no parts
     shards = PairedShards(shards_root)
     model = build_model(settings, shards).to(device)
@@ -84,10 +86,16 @@ def profile_steps(
         run.close()  # type: ignore[attr-defined]
     if len(rows) <= WARM_UP:
         raise DecurError(f"--profile needs more than {WARM_UP} steps, the run has {len(rows)}")
-    write_atomically(out / "profile.json", lambda path: profiler.export_chrome_trace(str(path)))
+    write_ours(trace, lambda path: profiler.export_chrome_trace(str(path)), _is_trace)
     measured = rows[WARM_UP:]
     parts = {name: 1000 * median(row.get(name, 0.0) for row in measured) for name in measured[0]}
     total = sum(parts.values())
     return pd.DataFrame(
         [{"part": name, "ms": ms, "share": 100 * ms / total} for name, ms in parts.items()]
     )
+
+
+def _is_trace(path: Path) -> bool:
+    """Tell whether a file is a trace of torch's profiler, by its first lines."""
+    with path.open("rb") as file:
+        return b'"schemaVersion"' in file.read(1000)

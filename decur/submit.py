@@ -10,7 +10,7 @@ from typing import IO, Any, Literal
 
 from decur.config import PretrainSettings
 from decur.errors import DecurError
-from decur.interrupt import WARNING
+from decur.interrupt import WARNING, stop_request
 
 os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", WARNING.name.removeprefix("SIG"))
 
@@ -76,14 +76,16 @@ def submit_pretrain(
 
 def _job(settings: str, shards: str, out: str) -> None:
     """What every task of the job does."""
-    import torch
+    # From the start: submitit's own handler would end the job without running it again.
+    with stop_request(WARNING):
+        import torch
 
-    from decur.launch import run_pretrain
+        from decur.launch import run_pretrain
 
-    parsed = PretrainSettings.model_validate_json(settings)
-    torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    run_pretrain(parsed, Path(shards), Path(out), device=device, requeue=True)
+        parsed = PretrainSettings.model_validate_json(settings)
+        torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        run_pretrain(parsed, Path(shards), Path(out), device=device, requeue=True)
 
 
 def follow(job: Any, stream: IO[str] = sys.stdout) -> None:

@@ -156,6 +156,14 @@ def _verify(args: argparse.Namespace) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> None:
+    from decur.interrupt import WARNING, stop_request
+
+    # The warning of a time limit may come while torch is loaded and ranks wait for one another.
+    with stop_request(WARNING):
+        _pretrain_warned(args)
+
+
+def _pretrain_warned(args: argparse.Namespace) -> None:
     from decur.config import PretrainSettings
     from decur.launch import run_pretrain
 

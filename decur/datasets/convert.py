@@ -29,7 +29,7 @@ from decur.job import Job
 from decur.progress import progress_bar
 from decur.provenance import provenance
 from decur.shards import Modality, Sample
-from decur.shards.finish import QUARANTINE, VERSION, begin, finish
+from decur.shards.finish import QUARANTINE, VERSION, begin, finish, own_folder
 from decur.shards.part import Fault, Part, Shard, load_part, save_part
 from decur.shards.sample import Spec
 from decur.shards.writer import SHARD_BYTES
@@ -60,9 +60,11 @@ def preprocess(
 
     Raises:
         DecurError: the raw folder is missing, a sample is bad, there is no good one, the disk is
-            full, or a worker process died.
+            full, a worker process died, or `out` holds anything that is not ours.
     """
     job = Job()
+    shards_folder = own_folder(out)
+    shards_folder.check()
     manifest = raw / "manifest.json"
     if not manifest.is_file():
         raise DecurError(f"{manifest}: not found; run the download stage for {name} first")
@@ -85,7 +87,8 @@ def preprocess(
     size = max(1, min(SHARD_BYTES // spec.sample_bytes, -(-len(records) // FEWEST_SHARDS)))
     shards = [records[i : i + size] for i in range(0, len(records), size)]
     make = partial(_make_shard, reader, out, spec, _origin(card))
-    begin(out)
+    begin(out, keep=True)
+    shards_folder.clear()  # which makes room for the new ones
     if piece is not None:
         own = list(enumerate(shards))[piece.number - 1 :: piece.of]
         _make_all(make, own, workers, name)

@@ -1,7 +1,8 @@
-"""A dataset's archives: fetched or found, checked, and unpacked beside the raw folder.
+"""A dataset's archives: fetched or found, checked, and unpacked in a stage of the raw folder.
 
-Archives stay in `<raw>.archives`. They are unpacked into `<raw>.<identity>.part`, which outlives a
-kill: the next run finishes it if the archives are still the same, and throws it away if not.
+Archives stay in `<raw>.archives`. The stage that they are unpacked in has the name of their
+identity and outlives a kill: the next run finishes it if the archives are still the same, and
+removes it if not.
 """
 
 import dataclasses
@@ -17,25 +18,26 @@ from decur.datasets import Archive, Dataset, Part
 from decur.download.fetch import FetchError, Stored, fetch_all, size_on_server
 from decur.download.unpack import unpack
 from decur.errors import DecurError
+from decur.ownership import HIDDEN, OwnFolder
 
 
 def unpack_archives(
-    dataset: Dataset, settings: DatasetSettings, out: Path
+    dataset: Dataset, settings: DatasetSettings, raw: OwnFolder
 ) -> tuple[Path, list[Stored]]:
     """Bring, check and unpack all archives of a dataset.
 
     Args:
         dataset: the dataset; its `archives` say what is needed.
         settings: mirror, checksums, folder of archives that are there already.
-        out: the raw folder to be; everything is kept beside it.
+        raw: the raw folder to be; archives are kept beside it.
 
     Returns:
-        The folder with the raw files, and the archives that they are from.
+        The stage with the raw files, and the archives that they are from.
 
     Raises:
         DecurError: an archive cannot be had or is damaged, or the disk is too small.
     """
-    key = f"datasets.{dataset.name}"
+    key, out = f"datasets.{dataset.name}", raw.path
     archives = _resolve(dataset, settings, key)
     given = None if settings.archives is None else Path(settings.archives).absolute()
     if given is not None and not given.is_dir():
@@ -50,7 +52,7 @@ def unpack_archives(
     except FetchError as error:
         raise DecurError(f"{error}; {_by_hand(error.name, dataset, archives)}") from None
     paths = {part.name: file.path for part, file in zip(parts, stored, strict=True)}
-    unpacked = _unpacking_folder(out, archives, stored)
+    unpacked = raw.stage(_identity(archives, stored), keep=True)
     for archive in archives:
         unpack(archive, [paths[part.name] for part in archive.parts], unpacked)
     return unpacked, stored
@@ -116,7 +118,7 @@ def _check_space(
     fetched = sum(
         size or 0 for name, size in sizes.items() if given is None or not (given / name).is_file()
     )
-    unpacked = sum(_bytes_below(part) for part in out.parent.glob(f"{out.name}.*.part"))
+    unpacked = _bytes_below(out / HIDDEN)
     needed = max(fetched - present, 0) + max(archives - unpacked, 0)
     out.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(out.parent).free
@@ -138,17 +140,11 @@ def _by_hand(name: str, dataset: Dataset, archives: Sequence[Archive]) -> str:
     )
 
 
-def _unpacking_folder(out: Path, archives: Sequence[Archive], stored: Sequence[Stored]) -> Path:
-    """Folder to unpack into: begun by a run with the same archives, or new."""
+def _identity(archives: Sequence[Archive], stored: Sequence[Stored]) -> str:
+    """Name what is unpacked from archives: other archives, or other places, give another name."""
     places = [(archive.kind, archive.into, archive.strip) for archive in archives]
-    identity = repr((places, [file.checksum for file in stored]))
-    name = f"{out.name}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}.part"
-    for other in out.parent.glob(f"{out.name}.*.part"):
-        if other.name != name:
-            shutil.rmtree(other)
-    folder = out.with_name(name)
-    folder.mkdir(exist_ok=True)
-    return folder
+    text = repr((places, [file.checksum for file in stored]))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _bytes_below(folder: Path) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,7 @@ import decur
 from decur.datasets import Part
 from decur.download.progress import Progress, StoppedError
 from decur.errors import DecurError
-from decur.files import write_all, writing
-from decur.provenance import write_json
+from decur.files import write_all, write_atomically, writing
 
 CHUNK = 1 << 20
 AT_ONCE = 4
@@ -158,14 +158,12 @@ def fetch(part: Part, folder: Path, progress: Progress) -> Stored:
 
     Raises:
         FetchError: none does.
+        DecurError: a file of its name is there that is not right; it may be the user's own.
         StoppedError: another part has failed.
     """
     target = folder / part.name
     if target.is_file():
-        try:
-            return check(part, target, progress)
-        except DecurError:  # damaged since, or the checksum in force has changed
-            target.unlink()
+        return check(part, target, progress)
     reasons = []
     for url in part.urls:
         try:
@@ -253,7 +251,8 @@ class _Transfer:
         position = start
         with self.partial.open("ab" if start else "wb", buffering=0) as file:
             if not start:  # after the bytes of another version are gone, before the first of this
-                write_json(self.side, {"url": self.url, "version": _version(response)})
+                origin = json.dumps({"url": self.url, "version": _version(response)})
+                write_atomically(self.side, partial(Path.write_text, data=origin))
             if position != total:
                 # Whatever has come, as the server stores it: `iter_content` would lose what came
                 # before a break, and unpack a .gz that a server declares as a packed transfer.

@@ -1,12 +1,11 @@
-"""Raw files of a dataset into its official layout: drawn scenes, sample frames, own
-folders, or an archive.
+"""Fill a dataset's raw folder, in its official layout: drawn scenes, sample frames, own folders, or
+an archive.
 
-A raw folder is complete once it holds `manifest.json`, which is written last.
+A raw folder is complete once it holds `manifest.json`, which comes last.
 """
 
 import hashlib
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from decur.download.archives import unpack_archives
 from decur.download.fetch import Stored
 from decur.errors import DecurError
 from decur.job import Job
+from decur.ownership import OwnFolder
 from decur.provenance import provenance, write_json
 
 MANIFEST = "manifest.json"
@@ -28,55 +28,73 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
     """Fill the raw folder `out` anew.
 
     Raises:
-        DecurError: the source folder is not given or not there, or an archive cannot be had whole.
+        DecurError: the source folder is not given or not there, an archive cannot be had whole, or
+            `out` holds anything that is not ours.
     """
     job = Job()
+    raw = OwnFolder(out, MANIFEST)
+    raw.check()
+    _check_apart(name, settings, out)
     if settings.source == "archive" and settings.folder is None:
-        filled, archives = unpack_archives(datasets.load(name).DATASET, settings, out)
-        _finish(name, settings, filled, out, job, archives=archives)
+        staged, archives = unpack_archives(datasets.load(name).DATASET, settings, raw)
+        _finish(name, settings, raw, staged, job, archives=archives)
         return
     folder = None
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    if settings.source == "samples":
+        folder = _samples_folder(name, settings)
+    elif settings.source == "archive":
+        folder = _unpacked_folder(name, settings, out)
+    staged = raw.stage()
     try:
         if settings.source == "scenes":
-            write_scenes(name, part, settings, workers=workers)
+            write_scenes(name, staged, settings, workers=workers)
+        elif folder is None:
+            datasets.load(name, settings).arrange_samples(Path.cwd(), staged)
         elif settings.source == "samples":
-            folder = _samples_folder(name, settings)
-            datasets.load(name).arrange_samples(folder, part)
-        elif settings.source == "folders":
-            datasets.load(name, settings).arrange_samples(Path.cwd(), part)
+            datasets.load(name).arrange_samples(folder, staged)
         else:
-            folder = _unpacked_folder(name, settings, part)
             for entry in folder.iterdir():
-                (part / entry.name).symlink_to(entry)
-        _finish(name, settings, part, out, job, folder=folder)
+                (staged / entry.name).symlink_to(entry)
+        _finish(name, settings, raw, staged, job, folder=folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        raw.discard()
+
+
+def _check_apart(name: str, settings: DatasetSettings, out: Path) -> None:
+    """Refuse a source that lies in the raw folder, whose content is to be replaced.
+
+    Raises:
+        DecurError: naming the source.
+    """
+    for key in ("folder", "archives"):
+        given = getattr(settings, key)
+        if given is not None and Path(given).resolve().is_relative_to(out.resolve()):
+            raise DecurError(
+                f"datasets.{name}.{key}: {given} lies in {out}, whose content is replaced; choose "
+                "another --out"
+            )
 
 
 def _finish(
     name: str,
     settings: DatasetSettings,
-    filled: Path,
-    out: Path,
+    raw: OwnFolder,
+    staged: Path,
     job: Job,
     *,
     archives: Sequence[Stored] = (),
     folder: Path | None = None,
 ) -> None:
-    """Make a filled folder the raw folder: its manifest goes first and comes last.
+    """Make what is staged the content of the raw folder, with its manifest.
 
     `archives` or a `folder` are what it was filled from, if not with scenes.
     """
-    listing = [(str(p.relative_to(filled)), p.stat().st_size) for p in _files(filled)]
+    (staged / MANIFEST).unlink(missing_ok=True)  # of a run that was killed in these last steps
+    listing = [(str(p.relative_to(staged)), p.stat().st_size) for p in _files(staged)]
     if not listing:
         raise DecurError(f"datasets.{name}: its source has no file")
     size = sum(bytes_ for _, bytes_ in listing)
-    (out / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(out, ignore_errors=True)
-    filled.rename(out)
+    names = [entry.name for entry in sorted(staged.iterdir())]
     inputs = {"files and sizes": hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}
     inputs |= {file.path.name: file.checksum for file in archives}
     chosen = settings.model_dump(mode="json", exclude_unset=True)
@@ -97,7 +115,8 @@ def _finish(
         "provenance": provenance(chosen, inputs, PACKAGES),
         "job": job.record(),
     }
-    write_json(out / MANIFEST, manifest)
+    write_json(staged / MANIFEST, manifest)
+    raw.put_in_place(staged, names)
     print(f"{name}: {len(listing)} files, {size / 1e6:.1f} MB", flush=True)
 
 

@@ -15,6 +15,7 @@ from decur.embed.rasters import BATCH, Windows, check_bands, feature_rows, windo
 from decur.embed.write import (
     ImageTable,
     WindowTable,
+    check_output,
     write_array,
     write_geotiff,
     write_parquet,
@@ -51,10 +52,11 @@ def embed_files(
 
     `.parquet` takes any number of either; `.npy` the grid (rows, columns, d) of one raster, or
     (n, d) of images; `.tif` one raster; without a suffix `out` becomes a folder of a GeoTIFF a
-    raster. An older file is replaced once the new one is whole.
+    raster. Features that an earlier call wrote are replaced once the new ones are whole.
 
     Raises:
-        DecurError: an input cannot be embedded, or not so be written.
+        DecurError: an input cannot be embedded, or not so be written, or a file that is not ours
+            has the name of an output.
     """
     whole = whole or encoder.bands == DEPTH  # a camera matrix is of whole frames
     plain = [path for path in inputs if whole or path.suffix.lower() in PLAIN]
@@ -65,6 +67,9 @@ def embed_files(
     kind = out.suffix.lower()
     if kind not in ("", ".tif", ".parquet", ".npy"):
         raise DecurError(f"--out {out}: expected .tif, .parquet, .npy or a folder")
+    outputs = [out] if kind else [out / f"{path.stem}.tif" for path in inputs]
+    for output in outputs:
+        check_output(output)
     with writing(out.parent):
         if plain:
             _write_images(encoder, plain, out, kind, batch)

@@ -1,11 +1,10 @@
 """Features as files, written row by row and whole or not at all."""
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +15,16 @@ from rasterio.windows import Window
 
 from decur.embed.encoder import Encoder
 from decur.embed.rasters import Windows
-from decur.files import write_atomically
+from decur.files import remove_left_over, temporary_of, write_all
+from decur.ownership import check_ours, is_recorded, write_ours
 from decur.provenance import file_checksum
 
 Floats = NDArray[np.float32]
 BLOCK = 64
 """Cells of a GeoTIFF's tile, a multiple of 16 as the format wants."""
+
+TAG = "decur"
+"""Name of the entry in a GeoTIFF or Parquet file that holds the origin of its features."""
 
 
 def origin(encoder: Encoder) -> dict[str, Any]:
@@ -30,23 +33,50 @@ def origin(encoder: Encoder) -> dict[str, Any]:
     return {"weights": checksum, "modality": encoder.modality, "window": encoder.window}
 
 
+def check_output(path: Path) -> None:
+    """Refuse to replace a file that does not hold features of ours.
+
+    Raises:
+        DecurError: it exists and is not ours.
+    """
+    check_ours(path, OURS[path.suffix.lower()])
+
+
+def _is_our_geotiff(path: Path) -> bool:
+    try:
+        with rasterio.open(path) as file:
+            return TAG in file.tags()
+    except (rasterio.errors.RasterioError, OSError):
+        return False
+
+
+def _is_our_parquet(path: Path) -> bool:
+    try:
+        return TAG.encode() in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
+
+
+OURS = {".tif": _is_our_geotiff, ".parquet": _is_our_parquet, ".npy": is_recorded}
+"""What recognises a file of ours, by its suffix; `.npy` has no place for an origin."""
+
+
 def write_array(path: Path, parts: Iterable[Floats], shape: tuple[int, ...]) -> None:
     """Write a `.npy` file of a shape, whose first axis the parts fill one after the other."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
 
     def write(temporary: Path) -> None:
-        _fill(temporary, parts, shape)
+        with temporary.open("wb", buffering=0) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            _append(file, parts)
 
-    write_atomically(path, write)
+    write_ours(path, write)
 
 
-def _fill(path: Path, parts: Iterable[Floats], shape: tuple[int, ...]) -> Floats:
-    array: Floats = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    done = 0
+def _append(file: BinaryIO, parts: Iterable[Floats]) -> None:
+    """Plain writes, since the pages of a memory map would count as memory of the job."""
     for part in parts:
-        array[done : done + len(part)] = part
-        done += len(part)
-    array.flush()  # type: ignore[attr-defined]
-    return array
+        write_all(file, np.ascontiguousarray(part, dtype="<f4"))
 
 
 def write_geotiff(path: Path, rows: Iterable[Floats], windows: Windows, encoder: Encoder) -> None:
@@ -73,16 +103,24 @@ def write_geotiff(path: Path, rows: Iterable[Floats], windows: Windows, encoder:
 
     def write(temporary: Path) -> None:
         # Rows come window by window and tiles go band by band: what is between lies on disk.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            parts = (row[None] for row in rows)
-            grid = _fill(Path(folder) / "grid.npy", parts, (height, width, dims))
-            with rasterio.open(temporary, "w", **profile) as file:
-                file.update_tags(decur=json.dumps(origin(encoder)))
-                for top in range(0, height, BLOCK):
-                    part = grid[top : top + BLOCK].transpose(2, 0, 1)
-                    file.write(part, window=Window(0, top, width, part.shape[1]))
+        between = path.with_name(f"{path.name}.grid")
+        remove_left_over(between)
+        grid = temporary_of(between)
+        try:
+            with grid.open("w+b") as cells:
+                _append(cells, rows)
+                cells.seek(0)
+                with rasterio.open(temporary, "w", **profile) as file:
+                    file.update_tags(**{TAG: json.dumps(origin(encoder))})
+                    for top in range(0, height, BLOCK):
+                        cell_count = min(BLOCK, height - top) * width
+                        part = np.fromfile(cells, "<f4", cell_count * dims)
+                        part = part.reshape(-1, width, dims).transpose(2, 0, 1)
+                        file.write(part, window=Window(0, top, width, part.shape[1]))
+        finally:
+            grid.unlink(missing_ok=True)
 
-    write_atomically(path, write)
+    write_ours(path, write, _is_our_geotiff)
 
 
 @dataclass(frozen=True)
@@ -136,7 +174,7 @@ def write_parquet(
     """Write a line an image or window, with its features in the column `features`."""
     vector = pa.list_(pa.float32(), encoder.backbone.feature_dim)
     schema = pa.schema([*table.fields, pa.field("features", vector)])
-    schema = schema.with_metadata({"decur": json.dumps(origin(encoder))})
+    schema = schema.with_metadata({TAG: json.dumps(origin(encoder))})
 
     def write(temporary: Path) -> None:
         lines = table.lines()
@@ -149,4 +187,4 @@ def write_parquet(
                 columns = [*known.columns, features]
                 file.write_table(pa.Table.from_arrays(columns, schema=schema))
 
-    write_atomically(path, write)
+    write_ours(path, write, _is_our_parquet)

@@ -16,7 +16,8 @@ import pandas as pd
 from decur.config import ExplainSettings
 from decur.explain.subject import load_subject
 from decur.job import Job
-from decur.provenance import file_checksum, provenance, write_json
+from decur.ownership import check_listed, write_with_record
+from decur.provenance import file_checksum, provenance
 
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm")
 
@@ -43,17 +44,19 @@ def explain(
     Where that is from, and the explainer's facts, are in a JSON of the same name beside it.
 
     Raises:
-        DecurError: weights, shards and settings do not fit, or there are too few samples.
+        DecurError: weights, shards and settings do not fit, there are too few samples, or `out` or
+            the JSON exists and is not ours.
     """
     job = Job(device)
+    record = out.with_suffix(".json")
+    check_listed(record, [out])
     explainer = importlib.import_module(f"decur.explain.{kind}")
     subject, metadata = load_subject(settings, weights, shards, device)
     found = explainer.explain(subject, settings.recipe)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    found.frame.to_csv(out, index=False, float_format="%.6g")
     dataset = settings.pretrain.dataset
     inputs = {dataset: subject.shards.card["checksum"], weights.name: file_checksum(weights)}
     origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES))
     origin["pretrained"] = metadata.get("provenance", {})
-    record = {"files": {out.name: file_checksum(out)}, "facts": found.facts, "provenance": origin}
-    write_json(out.with_suffix(".json"), {**record, "job": job.record()})
+    facts = {"facts": found.facts, "provenance": origin, "job": job.record()}
+    table = found.frame.to_csv(index=False, float_format="%.6g")
+    write_with_record(record, facts, {out: table.encode()})

@@ -27,6 +27,8 @@ def synchronise_batch_norm(model: nn.Module) -> nn.Module:
 def _forward(norm: _BatchNorm, x: Tensor) -> Tensor:
     if not norm.training:
         return type(norm).forward(norm, x)
+    given = x.dtype
+    x = x.to(torch.promote_types(given, torch.float32))  # statistics as torch computes them
     dims = [d for d in range(x.ndim) if d != 1]
     shape = [1, -1, *[1] * (x.ndim - 2)]
     count = world_size() * x.numel() // x.shape[1]
@@ -36,7 +38,9 @@ def _forward(norm: _BatchNorm, x: Tensor) -> Tensor:
     with torch.no_grad():
         _update(norm, mean, variance, count)
     y = centred * (variance + norm.eps).rsqrt().view(shape)
-    return y * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else y
+    if norm.affine:
+        y = y * norm.weight.view(shape) + norm.bias.view(shape)
+    return y.to(given)
 
 
 def _update(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:

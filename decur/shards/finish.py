@@ -1,10 +1,9 @@
-"""Shards that are all whole become a folder: the index, the list of faults, and last the card."""
+"""Make whole shards a folder, with the index, the list of faults and last the card."""
 
 import csv
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decur.errors import DecurError
-from decur.files import writing
-from decur.shards.part import LEVELS, PARTS, Fault, Part, file_facts
+from decur.files import remove, writing
+from decur.ownership import OwnFolder
+from decur.shards.part import LEVELS, PARTS, STAGE, Fault, Part, file_facts
 from decur.shards.sample import Spec
 
 VERSION = 2
@@ -26,15 +26,33 @@ CARD, INDEX, QUARANTINE = "card.json", "index.parquet", "quarantine.csv"
 PERCENTILES = (1, 50, 99)
 
 
-def begin(root: Path) -> None:
-    """Prepare a folder to be filled; without its card it is not read meanwhile."""
-    with writing(root):
-        (root / PARTS).mkdir(parents=True, exist_ok=True)
-        (root / CARD).unlink(missing_ok=True)
+def own_folder(root: Path) -> OwnFolder:
+    """Give the shards folder `root` as a folder of ours, complete once it holds its card."""
+    return OwnFolder(root, CARD, _is_card)
+
+
+def _is_card(path: Path) -> bool:
+    try:
+        card = json.loads(path.read_text())
+        return bool(card["card_sha256"] == card_digest(card))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def begin(root: Path, *, keep: bool) -> None:
+    """Prepare a folder to be filled, with the shards that a killed run left whole if `keep`.
+
+    Raises:
+        DecurError: the folder holds anything that is not ours, or cannot be written.
+    """
+    folder = own_folder(root)
+    if not keep:
+        remove(root / PARTS)
+    folder.stage(STAGE, keep=True)
 
 
 def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any]) -> None:
-    """Write index, quarantine list and card of a folder that holds the parts' files.
+    """Make the shards in the stage the content of a folder, with index, quarantine list and card.
 
     Raises:
         DecurError: there is no sample at all, or the folder cannot be written.
@@ -45,15 +63,12 @@ def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any
         raise DecurError(f"{root}: no sample was found; check the raw folder's layout")
     index = pd.DataFrame(rows)
     contents = {file: facts for part in parts for file, facts in part.contents.items()}
+    folder = own_folder(root)
+    stage = folder.stage(STAGE, keep=True)
     with writing(root):
-        index.to_parquet(root / PARTS / INDEX, index=False)
-        (root / PARTS / QUARANTINE).write_text(_as_csv(faults))
-        for file in (INDEX, QUARANTINE):
-            (root / PARTS / file).replace(root / file)
-            contents[file] = file_facts(root / file)
-        for path in root.glob("*-[0-9][0-9][0-9][0-9][0-9].npy"):
-            if path.name not in contents:  # left by other settings
-                path.unlink()
+        index.to_parquet(stage / INDEX, index=False)
+        (stage / QUARANTINE).write_text(_as_csv(faults))
+        contents |= {file: file_facts(stage / file) for file in (INDEX, QUARANTINE)}
         whole = {
             **card,
             "layout": VERSION,
@@ -75,9 +90,8 @@ def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any
             "checksum": samples_checksum(index),
         }
         whole["card_sha256"] = card_digest(whole)
-        (root / PARTS / CARD).write_text(json.dumps(whole, indent=1))
-        (root / PARTS / CARD).replace(root / CARD)
-        shutil.rmtree(root / PARTS)
+        (stage / CARD).write_text(json.dumps(whole, indent=1))
+    folder.put_in_place(stage, list(contents))
 
 
 def statistics(histograms: NDArray[np.int64]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""One shard: a file a modality that grows by a row a sample, and what is known of it when whole.
+"""One shard: a file per modality that grows by one row per sample, and what is known of it.
 
-A shard is written below `parts/` and moved into its folder when whole; a small JSON, written last
-of all, then says so. What a killed job leaves is therefore either whole or never read.
+Shards are written in a hidden stage of their folder. A small JSON, written last, shows that a shard
+is whole, so what a killed job leaves is either whole or never read.
 """
 
 import json
@@ -16,10 +16,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from decur.files import write_all, writing
+from decur.files import remove_left_over, temporary_of, write_all, write_atomically, writing
+from decur.ownership import HIDDEN
 from decur.shards.sample import Sample, Spec, checksum
 
-PARTS = "parts"
+STAGE = "parts"
+PARTS = Path(HIDDEN) / STAGE
+"""Where shards lie below their folder until all are whole."""
+
 LEVELS = 256
 
 
@@ -137,13 +141,13 @@ class Shard:
         )
 
     def close(self) -> None:
-        """Move the whole files into the folder; a shard of no sample has none."""
+        """Give the whole files their names; a shard of no sample has none."""
         with writing(self._root):
             for name, array in self._arrays.items():
-                file = f"{name}-{self._number:05d}.npy"
-                self.part.contents[file] = array.close()
-                self.part.files[name] = file
-                array.path.replace(self._root / file)
+                path = self._path(name)
+                self.part.contents[path.name] = array.close()
+                self.part.files[name] = path.name
+                array.path.replace(path)
 
     def discard(self) -> None:
         """Remove what was written."""
@@ -151,11 +155,15 @@ class Shard:
             array.discard()
 
     def _open(self) -> None:
-        # The process number keeps apart what an older, still running job may write.
-        stem = f"{self._number:05d}.npy.{os.getpid()}"
         (self._root / PARTS).mkdir(parents=True, exist_ok=True)
         for name, shape in self._spec.shapes.items():
-            self._arrays[name] = ArrayFile(self._root / PARTS / f"{name}-{stem}", shape)
+            path = self._path(name)
+            remove_left_over(path)
+            # The process number keeps apart what an older, still running job may write.
+            self._arrays[name] = ArrayFile(temporary_of(path), shape)
+
+    def _path(self, name: str) -> Path:
+        return self._root / PARTS / f"{name}-{self._number:05d}.npy"
 
 
 def _place_columns(sample: Sample) -> dict[str, Any]:
@@ -183,15 +191,12 @@ def _contents(file: Any) -> dict[str, Any]:
 
 
 def save_part(root: Path, number: int, identity: str, part: Part) -> None:
-    """Say that a shard is whole; `identity` names all that it was made from."""
+    """Note that a shard is whole; `identity` names all that it was made from."""
     tree = {"identity": identity, **asdict(part)}
     tree["histograms"] = {name: counts.tolist() for name, counts in part.histograms.items()}
-    path = _marker(root, number)
+    text = json.dumps(tree)
     with writing(root):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(tree))
-        temporary.replace(path)
+        write_atomically(_marker(root, number), lambda temporary: temporary.write_text(text))
 
 
 def load_part(root: Path, number: int, identity: str) -> Part | None:
@@ -201,7 +206,7 @@ def load_part(root: Path, number: int, identity: str) -> Part | None:
         if tree["identity"] != identity:
             return None
         for file, facts in tree["contents"].items():
-            if file_facts(root / file) != facts:
+            if file_facts(root / PARTS / file) != facts:
                 return None
     except (OSError, ValueError, KeyError):
         return None

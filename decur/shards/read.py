@@ -1,5 +1,6 @@
-"""Reading shards: the index as a table, whole batches as arrays."""
+"""Read shards: the index as a table, whole batches as arrays."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decur.errors import DecurError
+from decur.files import read_patiently
+from decur.shards.array_file import ArrayReader
 from decur.shards.finish import CARD, INDEX, VERSION
 from decur.shards.sample import MASK, Georeference
 
@@ -24,10 +27,10 @@ class PairedShards:
         self.root = Path(root)
         self.card = read_card(self.root)
         self.index = read_index(self.root)
-        self._arrays: dict[str, list[NDArray[np.uint8]]] = {}
+        self._arrays: dict[str, list[ArrayReader]] = {}
         self._starts: dict[str, NDArray[np.int64]] = {}
         for name, files in self.card["files"].items():
-            arrays = [self._open(file) for file in files]
+            arrays = [ArrayReader(self.root / file) for file in files]
             lengths = [len(a) for a in arrays]
             if sum(lengths) != len(self.index):
                 raise DecurError(
@@ -39,15 +42,6 @@ class PairedShards:
 
     def __len__(self) -> int:
         return len(self.index)
-
-    def _open(self, file: str) -> NDArray[np.uint8]:
-        try:
-            array: NDArray[np.uint8] = np.load(self.root / file, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise DecurError(
-                f"{self.root / file}: unreadable ({error}); run the preprocess stage again"
-            ) from error
-        return array
 
     def bands(self, modality: str) -> tuple[str, ...]:
         """Names of the modality's bands, in the order of the arrays."""
@@ -94,11 +88,13 @@ class PairedShards:
         return self._gather(MASK, np.asarray(rows), None)
 
     def arrays(self, row: int) -> dict[str, NDArray[np.uint8]]:
-        """Every array of one sample, all seasons and its mask among them, not copied."""
+        """Every array of one sample, all seasons and its mask among them."""
         found = {}
         for name, starts in self._starts.items():
             shard = int(np.searchsorted(starts, row, side="right")) - 1
-            found[name] = self._arrays[name][shard][row - starts[shard]]
+            array = self._arrays[name][shard]
+            found[name] = np.empty(array.shape[1:], dtype=np.uint8)
+            array.read_into(found[name], row - int(starts[shard]))
         return found
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -119,14 +115,13 @@ class PairedShards:
         self, name: str, rows: NDArray[np.int64], seasons: NDArray[np.int64] | None
     ) -> NDArray[np.uint8]:
         starts, arrays = self._starts[name], self._arrays[name]
-        shard = np.searchsorted(starts, rows, side="right") - 1
+        shards = np.searchsorted(starts, rows, side="right") - 1
+        inside = (rows - starts[shards]).tolist()
         shape = arrays[0].shape[1:] if seasons is None else arrays[0].shape[2:]
         out = np.empty((len(rows), *shape), dtype=np.uint8)
-        for number in np.unique(shard):
-            at = np.flatnonzero(shard == number)
-            inside = rows[at] - starts[number]
-            key = inside if seasons is None else (inside, seasons[at])
-            out[at] = arrays[number][key]
+        for i, shard in enumerate(shards):
+            season = () if seasons is None else (int(seasons[i]),)
+            arrays[shard].read_into(out[i], inside[i], *season)
         return out
 
 
@@ -140,7 +135,7 @@ def read_card(root: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DecurError(f"{path}: not found; run the preprocess stage for this dataset first")
     try:
-        card: dict[str, Any] = json.loads(path.read_text())
+        card: dict[str, Any] = json.loads(read_patiently(path, Path.read_text))
         version = card["layout"]
     except (KeyError, TypeError, ValueError) as error:
         raise DecurError(
@@ -154,10 +149,17 @@ def read_card(root: Path) -> dict[str, Any]:
 
 
 def read_index(root: Path) -> pd.DataFrame:
-    """The index of a folder, one row a sample; raises a DecurError if it is damaged."""
+    """The index of a folder, one row per sample.
+
+    Raises:
+        DecurError: it is damaged or missing, or the file system does not give it.
+    """
     path = root / INDEX
     try:
-        return pd.read_parquet(path)
+        if not path.is_file():
+            raise ValueError("not found")
+        content = io.BytesIO(read_patiently(path, Path.read_bytes))
+        return pd.read_parquet(content)
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         reason = " ".join(str(error).split())
         raise DecurError(

@@ -1,14 +1,13 @@
 """Shards of samples that come one by one, in one process."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from decur.errors import DecurError
-from decur.shards.finish import begin, finish
-from decur.shards.part import Part, Shard
+from decur.shards.finish import begin, finish, own_folder
+from decur.shards.part import STAGE, Part, Shard
 from decur.shards.sample import Modality, Sample, Spec
 
 SHARD_BYTES = 4 * 2**30
@@ -17,13 +16,14 @@ SHARD_BYTES = 4 * 2**30
 
 
 class ShardWriter:
-    """Writes samples into a new shards folder, which replaces `root` only when complete.
+    """Write samples into a shards folder; they replace what was made before when complete.
 
     Use as a context manager; `card` is free-form description (title, licence, classes, origin),
     of which `ignore` is read: a mask of that value alone counts as no label.
 
     Raises:
-        DecurError: a duplicate id, or an array that is not of the first sample's shape and dtype.
+        DecurError: a duplicate id, an array that is not of the first sample's shape and dtype, or
+            a folder that holds anything that is not ours.
     """
 
     def __init__(
@@ -32,15 +32,13 @@ class ShardWriter:
         self.root = Path(root)
         self.modalities = tuple(modalities)
         self.card = dict(card or {})
-        self._new = self.root.with_name(self.root.name + ".part")
         self._ids: set[str] = set()
         self._parts: list[Part] = []
         self._spec = Spec(self.modalities, {})
         self._shard: Shard | None = None
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._new, ignore_errors=True)
-        begin(self._new)
+        begin(self.root, keep=False)
         return self
 
     def __exit__(
@@ -52,13 +50,11 @@ class ShardWriter:
         try:
             if kind is None:
                 self._close()
-                finish(self._new, self._parts, self._spec, self.card)
-                shutil.rmtree(self.root, ignore_errors=True)
-                self._new.rename(self.root)
+                finish(self.root, self._parts, self._spec, self.card)
         finally:
             if self._shard is not None:
                 self._shard.discard()
-            shutil.rmtree(self._new, ignore_errors=True)
+            own_folder(self.root).discard(STAGE)
 
     def add(self, sample: Sample) -> None:
         """Append one sample; its arrays are written at once."""
@@ -67,7 +63,7 @@ class ShardWriter:
         if not self._ids:
             self._spec = Spec.of(sample, self.modalities, self.card.get("ignore"))
         if self._shard is None:
-            self._shard = Shard(self._new, len(self._parts), self._spec)
+            self._shard = Shard(self.root, len(self._parts), self._spec)
         self._shard.add(sample)
         self._ids.add(sample.id)
         if len(self._shard.part.rows) * self._spec.sample_bytes >= SHARD_BYTES:

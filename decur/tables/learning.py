@@ -1,6 +1,5 @@
 """Learning curves of pretraining, from the logs that lie beside the weights."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ import pandas as pd
 
 from decur.config import Config, Scenario, canonical_variant
 from decur.errors import DecurError
+from decur.log_file import parsed
 from decur.paths import Paths, Run
 from decur.tables.figures import WIDTHS, Images, style_of, subplots
 
@@ -55,9 +55,10 @@ def read_log(path: Path) -> pd.DataFrame:
     looked = [line for line in lines if '"rank' in line]
     kept = {line for some in (lines, looked) for line in some[:: max(len(some) // POINTS, 1)]}
     try:
-        steps = pd.DataFrame([json.loads(line) for line in kept]).sort_values("step")
-        loss = steps["loss"] / json.loads(lines[0])["loss"]
-    except (ValueError, KeyError):
+        rows = [row for row in map(parsed, kept) if row is not None]
+        steps = pd.DataFrame(rows).sort_values("step")
+        loss = steps["loss"] / steps["loss"].iloc[0]
+    except KeyError:
         raise DecurError(f"{path}: is no log of a run; delete it to do without") from None
     return pd.DataFrame(
         {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from decur.config import Config, Scenario
 from decur.experiments import Experiment, scenario_name
-from decur.files import write_atomically
+from decur.ownership import write_ours
 from decur.paths import Paths
 from decur.tables.markdown import as_table
 from decur.tables.pages import grid, warning
@@ -24,6 +24,8 @@ STAGES = {"ablations": "Ablations", "explain": "Explainability", "claims": "Clai
 SEVERAL = "Several scenarios"
 TYPES = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "tex": "text/x-tex"}
 """Of what is put into the page whole."""
+
+GENERATOR = '<meta name="generator" content="decur">'
 
 SCALE = 0.45
 """Pixels of the page by pixels of a figure."""
@@ -58,7 +60,11 @@ class Cost:
 
 
 def write_report(experiments: Mapping[str, Experiment], config: Config, paths: Paths) -> None:
-    """Write the report of whatever results there are."""
+    """Write the report of whatever results there are.
+
+    Raises:
+        DecurError: the report's file exists and is not ours.
+    """
     sections = [
         ("What was run", what_was_run(config)),
         *((name, "\n".join(parts)) for name, parts in _results(experiments, config, paths)),
@@ -66,7 +72,11 @@ def write_report(experiments: Mapping[str, Experiment], config: Config, paths: P
     ]
     title = f"DeCUR: results of the scale {config.scale}"
     text = page(title, sections)
-    write_atomically(Path(paths.report()), lambda temporary: temporary.write_text(text))
+    write_ours(Path(paths.report()), lambda temporary: temporary.write_text(text), _is_report)
+
+
+def _is_report(path: Path) -> bool:
+    return GENERATOR in path.read_text(errors="replace")[:1000]
 
 
 def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
@@ -76,7 +86,8 @@ def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
         name = html.escape(heading)
         links.append(f'<li><a href="#section-{number}">{name}</a></li>')
         body.append(f'<h2 id="section-{number}">{number}. {name}</h2>\n{content}')
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    named = f"{GENERATOR}<title>{html.escape(title)}</title>"
+    head = f'<meta charset="utf-8">{named}<style>{STYLE}</style>'
     contents = f"<nav><ul>{''.join(links)}</ul></nav>"
     main = "\n".join([f"<h1>{html.escape(title)}</h1>", contents, *body])
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{main}\n</body></html>\n'

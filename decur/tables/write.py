@@ -1,14 +1,13 @@
 """The files of an experiment: which there are, what they are made from, and their writing."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from decur.config import Config
 from decur.experiments import Experiment
-from decur.files import write_atomically
+from decur.ownership import check_listed, write_with_record
 from decur.paths import Paths
-from decur.provenance import file_checksum, fingerprint, provenance, write_json
+from decur.provenance import fingerprint, provenance
 from decur.tables.kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
@@ -43,18 +42,18 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     """Write the outputs of an experiment; the same results give the same bytes.
 
     Raises:
-        DecurError: a result file is damaged.
+        DecurError: a result file is damaged, or a file to be written exists and is not ours.
     """
+    made = {kind: Path(path) for kind, path in outputs(name, experiment, paths).items()}
+    record = made.pop("json")
+    check_listed(record, made.values())
     result = KINDS[experiment.kind].result(experiment, config, paths)
-    made = outputs(name, experiment, paths)
     csv = result.frame.to_csv(index=False, float_format=result.float_format)
-    _write(made["csv"], csv.encode())
-    _write(made["md"], as_markdown(result.page).encode())
-    _write(made["tex"], as_latex(result.page).encode())
+    texts = {"csv": csv, "md": as_markdown(result.page), "tex": as_latex(result.page)}
+    contents = {made[kind]: text.encode() for kind, text in texts.items()}
     if "figure" in made:
-        for shown, image in result.draw().items():
-            _write(made[shown], image)
-    write_json(Path(made["json"]), _origin(name, experiment, config, paths))
+        contents |= {made[shown]: image for shown, image in result.draw().items()}
+    write_with_record(record, _origin(name, experiment, config, paths), contents)
 
 
 def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> dict[str, Any]:
@@ -64,8 +63,6 @@ def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> 
         return str(Path(path).relative_to(paths.root))
 
     found = [path for path in sources(experiment, config, paths) if Path(path).is_file()]
-    folder = Path(paths.table(name, "json")).parent
-    made = [path for kind, path in outputs(name, experiment, paths).items() if kind != "json"]
     settings = {
         "name": name,
         "scale": config.scale,
@@ -74,12 +71,4 @@ def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> 
         "experiment": experiment.model_dump(mode="json"),
     }
     inputs = {inside(path): fingerprint(Path(path)) for path in found}
-    return {
-        "files": {os.path.relpath(p, folder): file_checksum(Path(p)) for p in made},
-        "provenance": provenance(settings, inputs, PACKAGES),
-    }
-
-
-def _write(path: str, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    write_atomically(Path(path), lambda temporary: temporary.write_bytes(content))
+    return {"provenance": provenance(settings, inputs, PACKAGES)}

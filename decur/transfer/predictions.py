@@ -5,7 +5,6 @@ Class maps are GeoTIFFs where the samples lie somewhere on the ground, else pale
 """
 
 import csv
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -19,7 +18,7 @@ from rasterio import Affine
 
 from decur.datasets import Dataset
 from decur.errors import DecurError
-from decur.files import write_folder_atomically
+from decur.ownership import remove_entry, write_folder_ours
 from decur.shards import Georeference, PairedShards
 
 if TYPE_CHECKING:  # who only reads predictions needs no torch
@@ -65,15 +64,15 @@ class Predictions:
         self._found.update(zip(rows[at].tolist(), said.cpu().numpy(), strict=True))
 
     def write(self, folder: Path) -> None:
-        """Put the predictions in the place of all that the folder held; without any, remove it.
+        """Put the predictions in the place of earlier ones; without any, remove the folder.
 
         Raises:
-            DecurError: the folder cannot be written.
+            DecurError: the folder is not ours, or cannot be written.
         """
         if self._found:
-            write_folder_atomically(folder, self._write)
+            write_folder_ours(folder, self._write)
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_entry(folder)
 
     def _write(self, folder: Path) -> None:
         rows = sorted(self._found)

@@ -14,13 +14,13 @@ from decur import datasets
 from decur.augment import Preset
 from decur.config import TransferSettings
 from decur.errors import DecurError
-from decur.files import write_atomically
 from decur.job import Job
 from decur.methods import build_model, dims_common
 from decur.models.backbones import Backbone
 from decur.models.cmx import CMX
 from decur.models.heads import FCN, LateFusion
 from decur.models.two_branch import TwoBranch
+from decur.ownership import check_ours, names_origin, write_ours
 from decur.paths import Cell
 from decur.provenance import file_checksum, provenance, write_json
 from decur.shards import PairedShards
@@ -32,6 +32,7 @@ from decur.transfer.probe import factor_levels, features, probe_factors, split_d
 from decur.weights import branch_weights, load_backbone, read_weights
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm", "scikit-learn")
+METRICS, LABELS, PREDICTIONS = "metrics.json", "labels.txt", "predictions"
 
 
 def transfer(
@@ -48,14 +49,22 @@ def transfer(
     Writes `out/<cell>/metrics.json`: metrics in percent, and where they came from; beside it, where
     labels were used, `labels.txt`: the ids of the training samples whose labels were seen, and
     `predictions/`, where the recipe asks for them.
+
+    Raises:
+        DecurError: weights, shards and settings do not fit, or something to be written exists and
+            is not ours.
     """
+    for cell in cells:
+        check_ours(out / str(cell) / METRICS, names_origin)
+        check_ours(out / str(cell) / LABELS)
+        check_ours(out / str(cell) / PREDICTIONS)
     tensors, metadata = read_weights(weights)
     weights_checksum = file_checksum(weights)
     for dataset, group in groupby(sorted(cells), key=lambda cell: cell.dataset):
         data, frozen = PairedShards(shards / dataset), FrozenFeatures()
         for cell in group:
             job = Job(device)
-            path = out / str(cell) / "metrics.json"
+            path = out / str(cell) / METRICS
             if cell.protocol.startswith("probe"):
                 found = _probe(settings, cell, tensors, data)
             else:
@@ -63,8 +72,8 @@ def transfer(
                 wanted = settings.recipes[dataset].predictions
                 keep = Predictions(data, task.facts, wanted)
                 found = _evaluate(settings, cell, replace(task, keep=keep), frozen)
-                keep.write(path.with_name("predictions"))
-                _write_lines(path.with_name("labels.txt"), data.index["id"].iloc[task.rows])
+                keep.write(path.with_name(PREDICTIONS))
+                _write_lines(path.with_name(LABELS), data.index["id"].iloc[task.rows])
             inputs = {dataset: data.card["checksum"], weights.name: weights_checksum}
             origin = provenance(settings, inputs, PACKAGES)
             origin["pretrained"] = metadata.get("provenance", {})
@@ -127,7 +136,7 @@ def _backbones(
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_ours(path, lambda temporary: temporary.write_text(text))
 
 
 def _labelled_rows(cell: Cell, shards: PairedShards, seed: int) -> NDArray[np.int64]:

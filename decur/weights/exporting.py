@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ import torch
 from safetensors.torch import save
 
 from decur.errors import DecurError
-from decur.files import write_atomically
 from decur.models.mit import DEPTHS
-from decur.provenance import write_json
+from decur.ownership import write_with_record
 from decur.weights import card
 from decur.weights.files import branch_weights, modalities_of, read_weights
 from decur.weights.naming import Tensors, first_convolution, to_cmx, to_published
@@ -71,8 +69,8 @@ def export(
     imported from, else `other`. Returns the files written.
 
     Raises:
-        DecurError: the weights are missing or damaged or have no such modality, or the format does
-            not have their architecture.
+        DecurError: the weights are missing or damaged or have no such modality, the format does
+            not have their architecture, or a file to be written exists and is not ours.
     """
     if format not in FORMATS:
         raise DecurError(f"--format {format}: unknown; known are {', '.join(FORMATS)}")
@@ -94,10 +92,10 @@ def export(
         licence=licence or metadata.get("released", {}).get("licence", "other"),
         library=FORMATS[format].library,
     )
-    for name, data in {**content, "README.md": text.encode()}.items():
-        write_atomically(out / name, partial(Path.write_bytes, data=data))
-    write_json(out / "preprocessing.json", {**source.how, "linear": linear(source.how)})
-    return [out / name for name in (*content, "README.md", "preprocessing.json")]
+    content |= {"README.md": text.encode()}
+    record, how = out / "preprocessing.json", {**source.how, "linear": linear(source.how)}
+    write_with_record(record, how, {out / name: data for name, data in content.items()})
+    return [*(out / name for name in content), record]
 
 
 def _source(

@@ -12,21 +12,38 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from decur.errors import DecurError
-from decur.files import write_atomically
 from decur.models.backbones import Backbone, build_backbone
 from decur.models.two_branch import TwoBranch
+from decur.ownership import write_ours
 
 
 def save_model(path: Path, model: TwoBranch, metadata: Mapping[str, Any]) -> None:
-    """Write both backbones and the projector(s) with JSON metadata in the header."""
+    """Write both backbones and the projector(s) with JSON metadata in the header.
+
+    Raises:
+        DecurError: the file exists and is not ours.
+    """
     save_weights(path, model.state_dict(), metadata)
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors by name, as safetensors with JSON metadata in the header."""
+    """Write tensors by name, as safetensors with JSON metadata in the header.
+
+    Raises:
+        DecurError: the file exists and is not ours.
+    """
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     header = {key: json.dumps(value) for key, value in metadata.items()}
-    write_atomically(path, lambda temporary: save_file(whole, temporary, metadata=header))
+    write_ours(path, lambda temporary: save_file(whole, temporary, metadata=header), is_weights)
+
+
+def is_weights(path: Path) -> bool:
+    """Tell whether a file is one of weights that this package wrote."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return "provenance" in (file.metadata() or {})
+    except (safetensors.SafetensorError, OSError):
+        return False
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

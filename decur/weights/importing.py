@@ -16,8 +16,9 @@ from torch import Tensor
 from decur import datasets
 from decur.errors import DecurError
 from decur.models.backbones import build_backbone
+from decur.ownership import check_ours
 from decur.provenance import file_checksum, provenance
-from decur.weights.files import read_tensors, save_weights
+from decur.weights.files import is_weights, read_tensors, save_weights
 from decur.weights.naming import (
     Parts,
     Tensors,
@@ -63,8 +64,10 @@ def import_weights(path: Path, out: Path, like: str | None = None) -> Imported:
 
     Raises:
         DecurError: the file is missing, damaged or holds code; it has a released file's name but
-            not its checksum; or it is none of the released kinds.
+            not its checksum; it is none of the released kinds; or `out` exists and is not ours.
     """
+    target = out if out.suffix == ".safetensors" else out / "weights.safetensors"
+    check_ours(target, is_weights)
     parts = released_parts(read_tensors(path))
     digest = file_checksum(path)
     published = of_checksum(digest.removeprefix("sha256:"))
@@ -93,7 +96,6 @@ def import_weights(path: Path, out: Path, like: str | None = None) -> Imported:
         "licence": LICENCE if published else "other",
         "notes": notes,
     }
-    target = out if out.suffix == ".safetensors" else out / "weights.safetensors"
     save_weights(target, {key: t.clone() for key, t in tensors.items()}, metadata)
     what = f"{archs[0]}, {entry.scenario}, {' and '.join(names)}"
     return Imported(target, what, tuple(notes))

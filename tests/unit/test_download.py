@@ -69,8 +69,9 @@ def without_official_urls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """Every file of a raw folder but what its manifest says of this run."""
-    files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    """Every file of a raw folder but the records of what is ours, and of this run."""
+    found = {str(p.relative_to(root)): p for p in root.rglob("*") if p.is_file()}
+    files = {name: p.read_bytes() for name, p in found.items() if not name.startswith(".decur/")}
     manifest = json.loads(files.pop("manifest.json"))
     del manifest["provenance"]["settings"], manifest["job"]
     return files | {"manifest.json": json.dumps(manifest).encode()}
@@ -212,7 +213,7 @@ def test_a_disk_too_small_is_found_before_the_first_byte(server, packed, tmp_pat
 
 def test_other_archives_do_not_mix_with_what_an_older_run_unpacked(packed, tmp_path):
     raw = tmp_path / "raw" / "geonrw"
-    old = tmp_path / "raw" / "geonrw.0123456789ab.part"
+    old = raw / ".decur" / "0123456789ab"
     (old / "city0").mkdir(parents=True)
     (old / "city0" / "old").write_bytes(b"old")
     download("geonrw", settings(packed, archives=str(packed)), raw)
@@ -243,6 +244,7 @@ def test_missing_folders_and_lists_are_named(packed, tmp_path):
 
 def test_a_raw_folder_inside_the_folder_that_it_links_to_is_refused(tmp_path):
     inside = tmp_path / "data" / "results" / "raw"
+    (tmp_path / "data").mkdir()
     with pytest.raises(DecurError, match=r"geonrw.folder: .*data holds .*link to itself"):
         download("geonrw", DatasetSettings(folder=str(tmp_path / "data")), inside)
     assert not inside.exists()
@@ -261,11 +263,11 @@ def test_every_official_archive_can_be_fetched_and_joined():
     assert [part.name[-2:] for part in optical.parts] == [f"a{c}" for c in "abcdefghijkl"]
 
 
-@pytest.mark.parametrize("step", ["rmtree", "write_json"])
+@pytest.mark.parametrize("step", ["download.raw.write_json", "ownership._record"])
 def test_stopped_at_the_last_steps_a_rerun_ends_in_the_same_raw_folder(
     packed, tmp_path, monkeypatch, step
 ):
-    """While the older raw folder goes, and before the manifest of the new one comes."""
+    """Before the new files take the place of the older ones, and while they do."""
     chosen = settings(packed, archives=str(packed))
     raw = tmp_path / "raw" / "geonrw"
     download("geonrw", chosen, raw)
@@ -275,15 +277,9 @@ def test_stopped_at_the_last_steps_a_rerun_ends_in_the_same_raw_folder(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "decur.download.raw.shutil.rmtree"
-            if step == "rmtree"
-            else f"decur.download.raw.{step}",
-            stop,
-        )
+        patch.setattr(f"decur.{step}", stop)
         with pytest.raises(KeyboardInterrupt):
             download("geonrw", chosen, raw)
-    assert not (raw / "manifest.json").exists()
     download("geonrw", chosen, raw)
     assert tree(raw) == before
 

@@ -308,10 +308,12 @@ def test_what_is_there_is_checked_and_not_fetched(server, tmp_path):
     assert server.requests == []
 
 
-def test_what_is_there_but_wrong_is_fetched_again(server, tmp_path):
+def test_what_is_there_but_wrong_may_be_the_users_and_is_left_alone(server, tmp_path):
     server.serve(NAME, BODY)
     (tmp_path / NAME).write_bytes(OTHER)
-    assert get(tmp_path, part(server)) == [BODY]
+    with pytest.raises(DecurError, match=r"expected sha256.*; fetch it again, or remove it"):
+        get(tmp_path, part(server))
+    assert (tmp_path / NAME).read_bytes() == OTHER
 
 
 def test_a_given_file_is_used_where_it_lies(server, tmp_path):

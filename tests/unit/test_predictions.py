@@ -106,18 +106,28 @@ def test_maps_of_samples_on_the_ground_are_geotiffs_whatever_their_ids(placed, t
 
 def test_an_earlier_runs_files_go_and_a_later_evaluation_replaces_an_earlier(placed, tmp_path):
     folder = tmp_path / "predictions"
-    folder.mkdir()
-    (folder / "left.png").write_text("")
+    gather(placed, random_logits(5, 3, 20, 20), "all").write(folder)
+    assert len(list(folder.iterdir())) > 3
     keep = gather(placed, random_logits(5, 3, 20, 20), 2)
     keep.add(placed.rows("test"), torch.eye(3)[2].view(1, 3, 1, 1).expand(5, 3, 20, 20))
     keep.write(folder)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert len(first) == 3 and "left.png" not in first
+    assert len(first) == 3
     assert (read_map(folder, placed.index["id"][4], PLACE) == 2).all()
     keep.write(folder)
     assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
     Predictions(placed, PAIRS, "none").write(folder)
     assert not [path for path in tmp_path.iterdir() if "predictions" in path.name]
+
+
+@pytest.mark.parametrize("wanted", ["none", 2])
+def test_a_folder_with_somebody_elses_file_is_refused(placed, tmp_path, wanted):
+    folder = tmp_path / "predictions"
+    gather(placed, random_logits(5, 3, 20, 20), 2).write(folder)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(DecurError, match=r"predictions: exists and was not written by decur"):
+        gather(placed, random_logits(5, 3, 20, 20), wanted).write(folder)
+    assert (folder / "notes.txt").read_text() == "mine"
 
 
 def test_a_failed_write_leaves_what_was_there(placed, tmp_path, monkeypatch):
@@ -149,10 +159,10 @@ def test_evaluation_hands_every_batch_over_with_its_rows(shards_root, tmp_path):
     rows = data.shards.rows("test")
     keep = Predictions(data.shards, PAIRS, 3)
     evaluate(model, data, rows, keep=keep)
-    keep.write(tmp_path)
+    keep.write(tmp_path / "predictions")
     for row in evenly_spaced(rows, 3):
         logits = model(data.inputs(np.array([row]), None)[0])
-        read = read_map(tmp_path, data.shards.index["id"][row], None)
+        read = read_map(tmp_path / "predictions", data.shards.index["id"][row], None)
         np.testing.assert_array_equal(read, logits[0].argmax(dim=0).numpy())
 
 

@@ -101,7 +101,7 @@ def test_pieces_written_at_once_end_in_the_shards_of_one_job(raw, tmp_path, coun
         job.join(120)
         assert job.exitcode == 0
     assert not (out / "card.json").exists()
-    written = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npy")}
+    written = {path.name: path.stat().st_mtime_ns for path in out.glob(".decur/parts/*.npy")}
     assert len(written) == 48
     run(raw, out, SETTINGS.model_copy(update={"pieces": count}))
     assert files_of(out) == files_of(one)
@@ -127,16 +127,16 @@ def test_killed_at_random_moments_and_run_again_the_shards_are_identical(tmp_pat
     moments = random.Random(0)
     for _ in range(4):
         job = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-        while not list(killed.glob("parts/*")) and job.poll() is None:
+        while not list(killed.glob(".decur/parts/*")) and job.poll() is None:
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.3))
         os.killpg(job.pid, signal.SIGKILL)
         assert job.wait() == -signal.SIGKILL
         assert not (killed / "card.json").exists()
-    kept = {path: path.stat().st_mtime_ns for path in killed.glob("*.npy")}
+    kept = {p.name: p.stat().st_mtime_ns for p in killed.glob(".decur/parts/[!.]*.npy")}
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert files_of(killed) == files_of(whole)
-    assert any(path.stat().st_mtime_ns == then for path, then in kept.items())
+    assert any((killed / name).stat().st_mtime_ns == then for name, then in kept.items())
 
 
 @pytest.mark.parametrize("last", [*range(1, 16, 3), 64, 65, 66, 67])
@@ -167,7 +167,7 @@ def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
     raw = make_raw(tmp_path / "raw", 12)
     command = [sys.executable, "-c", SLOWLY, str(raw), str(tmp_path / "out")]
     job = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob("out/parts/*.npy.*")):
+    while not list(tmp_path.glob("out/.decur/parts/.*.npy.*")):
         time.sleep(0.01)
     job.kill()
     job.wait()
@@ -189,8 +189,7 @@ def test_a_shard_that_was_damaged_while_the_job_was_down_is_made_again(raw, tmp_
     with monkeypatch.context() as patch, pytest.raises(DecurError, match="stopped"):
         patch.setattr(convert, "finish", stop)
         run(raw, out)
-    path = out / "rgb-00003.npy"
-    flip_bit(path, -1)
+    flip_bit(out / ".decur" / "parts" / "rgb-00003.npy", -1)
     assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))
 
 
@@ -231,7 +230,8 @@ def test_a_full_disk_names_the_folder_and_leaves_nothing_that_looks_whole(
             run(raw, out)
     with pytest.raises(DecurError, match="run the preprocess stage"):
         PairedShards(out)
-    assert len(list(out.glob("parts/*"))) == len(list(out.glob("rgb-*.npy"))) == 4
+    parts = out / ".decur" / "parts"
+    assert len(list(parts.glob("*.json"))) == len(list(parts.glob("rgb-*.npy"))) == 4
     assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))
 
 

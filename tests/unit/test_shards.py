@@ -70,7 +70,7 @@ def test_the_card_tells_what_the_arrays_are(shards_root):
     assert card["dtype"] == "uint8" and card["counts"] == {"test": 24, "train": 48}
     assert [m["bands"] for m in card["modalities"]] == [["VV", "VH"], ["R", "G", "B"]]
     assert card["modalities"][0]["shape"] == [2, 2, 20, 20]
-    written = {path.name for path in shards_root.iterdir()} - {"card.json"}
+    written = {path.name for path in shards_root.glob("[!.]*")} - {"card.json"}
     assert set(card["contents"]) == written
 
 
