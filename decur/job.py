@@ -1,14 +1,12 @@
 """The job that makes a product: all that differs from one run of it to the next."""
 
-import os
 import socket
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-SLURM = {"slurm_job": "SLURM_JOB_ID", "slurm_restarts": "SLURM_RESTART_COUNT"}
-"""What is recorded of SLURM, and the variables that tell it."""
+from decur.slurm import own_job, restarts
 
 
 class Job:
@@ -36,8 +34,16 @@ class Job:
             "host": socket.gethostname(),
             "device": _device_name(self._device),
             "gpus": 0 if self._device == "cpu" else self._processes,
-            **{key: os.environ[name] for key, name in SLURM.items() if name in os.environ},
+            **_slurm(),
         }
+
+
+def _slurm() -> dict[str, str]:
+    """The id of the SLURM job, and how often it was run again if it was; none outside of one."""
+    job, again = own_job(), restarts()
+    if job is None:
+        return {}
+    return {"slurm_job": job, **({"slurm_restarts": str(again)} if again else {})}
 
 
 def _device_name(device: str) -> str:
