@@ -1,19 +1,42 @@
+import errno
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections import Counter
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from decur import claim as claims
-from decur.claim import Owner, claim, holder, is_gone, release, taken_over, this_process
+from decur.claim import (
+    Owner,
+    claim,
+    holder,
+    is_gone,
+    release,
+    taken_over,
+    this_process,
+    user_name,
+)
 from decur.errors import DecurError
+
+RIVALS, ROUNDS = 8, 20
+COMPETITION = Path(__file__).with_name("competition.py")
 
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "DECUR_")):
+            monkeypatch.delenv(name)
     return tmp_path / "run" / "owner.json"
 
 
@@ -66,11 +89,254 @@ def test_a_process_of_another_machine_may_be_at_work(path):
         claim(path)
 
 
-def test_a_damaged_claim_is_none(path):
+@pytest.mark.parametrize("content", ["", '{"host":', "[]", '{"host": "here", "pid": "1"}'])
+def test_a_claim_that_cannot_be_read_is_not_ours_to_remove(path, monkeypatch, content):
+    monkeypatch.setattr(claims, "PATIENCE", 0.1)
     path.parent.mkdir()
-    path.write_text('{"host":')
+    path.write_text(content)
     assert holder(path) is None
+    with pytest.raises(DecurError, match=r"owner\.json: no claim that can be read; .* delete"):
+        claim(path)
+    assert path.read_text() == content
+
+
+def test_a_folder_in_the_place_of_a_claim_is_named(path):
+    path.mkdir(parents=True)
+    with pytest.raises(DecurError, match=r"owner\.json: the claim cannot be read .*directory"):
+        claim(path)
+
+
+def test_a_claim_that_is_being_written_is_waited_for(path):
+    path.parent.mkdir()
+    path.write_text("")
+    ended = replace(this_process(), begun="1")
+    threading.Timer(0.3, held_by, (path, ended)).start()
     claim(path)
+    assert holder(path) == this_process()
+
+
+def test_the_claim_of_an_earlier_version_is_read(path):
+    fields = {"host": "elsewhere", "pid": 1, "begun": "5", "user": "somebody", "slurm_job": "7"}
+    path.parent.mkdir()
+    path.write_text(json.dumps(fields))
+    owner = holder(path)
+    assert owner == Owner(**fields)
+    assert (owner.boot, owner.restarts, owner.alone) == (None, None, False)
+    fields |= {"host": this_process().host, "pid": os.getpid(), "slurm_job": None}
+    assert is_gone(Owner(**fields))
+    assert is_gone(Owner(**(fields | {"begun": this_process().begun}))) is False
+
+
+def test_the_claim_of_a_later_version_is_read(path):
+    path.parent.mkdir()
+    path.write_text(json.dumps(asdict(this_process()) | {"colour": "blue"}))
+    assert holder(path) == this_process()
+
+
+TEXTS = st.none() | st.text()
+
+
+@given(
+    st.builds(
+        Owner,
+        host=st.text(),
+        pid=st.integers(1, 2**31 - 1),
+        begun=st.text(),
+        user=st.text(),
+        slurm_job=TEXTS,
+        machine=TEXTS,
+        boot=TEXTS,
+        pid_namespace=TEXTS,
+        restarts=st.none() | st.integers(),
+        alone=st.booleans(),
+    )
+)
+def test_every_owner_is_read_as_written(owner):
+    assert claims._parsed(json.dumps(asdict(owner))) == owner
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda values: st.lists(values) | st.dictionaries(st.text(), values),
+)
+NAMES = st.sampled_from([*asdict(Owner("", 1, "", ""))])
+
+
+@given(st.text() | st.dictionaries(NAMES | st.text(), VALUES).map(json.dumps))
+def test_no_content_is_a_bug(content):
+    owner = claims._parsed(content)
+    assert owner is None or (isinstance(owner.host, str) and owner.pid > 0)
+
+
+def test_after_a_boot_whoever_worked_before_is_gone():
+    here = this_process()
+    if not (here.machine and here.boot):
+        pytest.skip("no machine id")
+    owner = replace(here, boot="another", pid=1)
+    assert is_gone(owner)
+    assert is_gone(replace(owner, machine="another")) is None
+    assert is_gone(replace(owner, machine="")) is None
+    assert is_gone(replace(owner, host="another")) is None
+
+
+def test_a_number_of_another_namespace_means_nothing_here():
+    owner = replace(this_process(), pid=2**22 + 1, begun="5")
+    assert is_gone(owner)
+    assert is_gone(replace(owner, pid_namespace="pid:[1]")) is None
+    assert is_gone(replace(owner, machine="another")) is None
+
+
+def test_a_process_that_proc_hides_is_not_gone(monkeypatch):
+    def denied(path):
+        raise PermissionError(errno.EACCES, "denied", str(path))
+
+    monkeypatch.setattr(claims.Path, "read_text", denied)
+    assert claims._begun(os.getpid()) == ""
+    assert claims._begun(2**22 + 1) is None
+    monkeypatch.setattr(os, "kill", lambda pid, number: denied(pid))
+    assert claims._begun(2**22 + 1) == ""  # it is another user's
+
+
+def test_a_zombie_is_gone(path):
+    with another_process() as other:
+        owner = replace(this_process(), pid=other.pid, begun=claims._begun(other.pid))
+        assert is_gone(owner) is False
+        os.kill(other.pid, signal.SIGKILL)
+        give_up = time.monotonic() + 10
+        while not is_gone(owner):
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        assert other.returncode is None
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("no username set")])
+def test_a_user_without_a_name_has_a_number(monkeypatch, error):
+    def unknown():
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    assert user_name() == str(os.getuid()) == this_process().user
+
+
+@pytest.fixture
+def without_links(monkeypatch):
+    def refuse(*args):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+def test_without_hard_links_a_claim_is_exclusive_too(path, without_links):
+    claim(path)
+    assert holder(path) == this_process()
+    assert not claims._create(path, "other")
+    assert [*path.parent.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("links", ["with", "without"])
+def test_a_claim_that_cannot_be_written_is_one_error_and_no_file(path, monkeypatch, request, links):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if links == "without":
+        request.getfixturevalue("without_links")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DecurError, match=r"owner\.json: the claim cannot be written \(No space"):
+        claim(path)
+    assert [*path.parent.iterdir()] == []
+
+
+def competition(*arguments, prefix=()):
+    """A program that competes for a claim; see competition.py."""
+    command = [*prefix, sys.executable, "-B", COMPETITION, *map(str, arguments)]
+    return subprocess.Popen([*map(str, command)])
+
+
+def outcomes(folder):
+    return {
+        number: Counter(p.read_text().split(":")[0] for p in folder.glob(f"{number}/outcome-*"))
+        for number in range(ROUNDS)
+    }
+
+
+def held_rounds(folder, rivals):
+    """Let the rivals claim a folder per round at the same moment; they hold what they have got."""
+    for number in range(ROUNDS):
+        (folder / f"go-{number}").touch()
+        give_up = time.monotonic() + 60
+        while len([*(folder / str(number)).glob("outcome-*")]) < len(rivals):
+            assert time.monotonic() < give_up
+            time.sleep(0.005)
+    (folder / "end").touch()
+    assert [rival.wait(timeout=60) for rival in rivals] == [0] * len(rivals)
+
+
+def prepare(folder, stale):
+    ended = replace(this_process(), pid=2**22 + 1, begun="5")
+    for number in range(ROUNDS):
+        (folder / str(number)).mkdir()
+        if stale:
+            held_by(folder / str(number) / "owner.json", ended)
+
+
+@pytest.mark.parametrize("links", ["link", "no-link"])
+@pytest.mark.parametrize("stale", [False, True], ids=["free", "stale"])
+def test_of_many_at_once_one_claims(path, tmp_path, stale, links):
+    prepare(tmp_path, stale)
+    rivals = [competition("rounds", tmp_path, ROUNDS, links) for _ in range(RIVALS)]
+    held_rounds(tmp_path, rivals)
+    one = Counter(won=1, refused=RIVALS - 1)
+    assert outcomes(tmp_path) == dict.fromkeys(range(ROUNDS), one)
+    left = {p.name for p in tmp_path.glob("*/*") if not p.name.startswith("outcome-")}
+    assert left == {"owner.json"}
+
+
+def test_whoever_is_killed_at_any_time_one_at_a_time_works(path, tmp_path):
+    """Nobody is ever at work beside another, and the next one always gets its turn."""
+    assert competition("killed", tmp_path, 5).wait(timeout=120) == 0
+    at_work, turns, cut = None, 0, 0
+    for line in (tmp_path / "log").read_text().splitlines():
+        pid, what = line.split()
+        if what == "in":
+            assert at_work is None, line
+            at_work, turns = pid, turns + 1
+        elif what == "out":
+            assert at_work == pid
+            at_work = None
+        elif at_work == pid:  # killed
+            at_work, cut = None, cut + 1
+    assert turns > 50
+    assert cut > 5
+    claim(tmp_path / "owner.json")
+
+
+@pytest.fixture
+def namespace():
+    command = ("unshare", "--pid", "--fork", "--mount-proc")
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command, "true"], check=False).returncode
+    ):
+        pytest.skip("needs unshare, and root")
+    return command
+
+
+def test_of_many_in_several_namespaces_one_claims(path, tmp_path, namespace):
+    """A stale claim of one namespace may be taken over there alone."""
+    prepare(tmp_path, stale=False)
+    prefixes = [(), namespace] * (RIVALS // 2)
+    rivals = [competition("rounds", tmp_path, ROUNDS, "link", prefix=p) for p in prefixes]
+    held_rounds(tmp_path, rivals)
+    one = Counter(won=1, refused=RIVALS - 1)
+    assert outcomes(tmp_path) == dict.fromkeys(range(ROUNDS), one)
+
+
+def test_a_stale_claim_of_another_namespace_may_be_at_work(path, namespace):
+    code = "import sys, pathlib; from decur.claim import claim; claim(pathlib.Path(sys.argv[1]))"
+    subprocess.run([*namespace, sys.executable, "-c", code, path], check=True)
+    assert holder(path).host == this_process().host
+    with pytest.raises(DecurError, match="cannot be told from here; if it is not, delete"):
+        claim(path)
 
 
 @pytest.fixture
@@ -93,19 +359,60 @@ def cluster(tmp_path, monkeypatch):
     return tmp_path
 
 
+LEFT_OVER = Owner("n1", 1, "5", "me", slurm_job="7", alone=True)
+
+
+def within(monkeypatch, job, *, alone=True, restarts="0"):
+    """This process is part of a job that was submitted for one run `alone`, or not."""
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setenv("DECUR_JOB", job if alone else "")
+    monkeypatch.setenv("DECUR_RESTARTS", restarts)
+
+
 def test_a_job_ends_a_left_over_one_and_waits_for_it(path, cluster, monkeypatch, capsys):
-    held_by(path, Owner("n1", 1, "5", "me", slurm_job="7"))
-    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    held_by(path, LEFT_OVER)
+    within(monkeypatch, "8")
     with taken_over(path):
         assert holder(path) == this_process()
         assert holder(path).slurm_job == "8"
+        assert holder(path).alone
     assert (cluster / "calls").read_text() == "scancel 7\n"
     assert "ending SLURM job 7" in capsys.readouterr().out
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("owner", "alone"),
+    [
+        (replace(LEFT_OVER, alone=False), True),  # perhaps an interactive one, with other work
+        (LEFT_OVER, False),  # it may be one of a Snakemake that lives
+    ],
+)
+def test_no_job_with_other_work_in_it_is_ended(path, cluster, monkeypatch, owner, alone):
+    held_by(path, owner)
+    within(monkeypatch, "8", alone=alone)
+    with (
+        pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1 is at work here; wait"),
+        taken_over(path),
+    ):
+        pass
+    assert not (cluster / "calls").exists()
+
+
+def test_an_allocation_that_outlives_the_process_does_not_count(path, cluster, monkeypatch):
+    ended = replace(this_process(), pid=2**22 + 1, begun="5", slurm_job="7")
+    held_by(path, ended)
+    with taken_over(path):
+        assert holder(path) == this_process()
+    within(monkeypatch, "7", alone=False)
+    held_by(path, ended)
+    with taken_over(path):
+        assert holder(path) == this_process()
+    assert not (cluster / "calls").exists()
+
+
 def test_who_is_in_no_job_does_not_end_one(path, cluster):
-    held_by(path, Owner("n1", 1, "5", "me", slurm_job="7"))
+    held_by(path, LEFT_OVER)
     with (
         pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1 is at work here"),
         taken_over(path),
@@ -117,10 +424,22 @@ def test_who_is_in_no_job_does_not_end_one(path, cluster):
 
 
 def test_a_requeued_job_is_its_own_successor(path, cluster, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    held_by(path, Owner("another-node", 1, "5", "me", slurm_job="7"))
+    within(monkeypatch, "7", restarts="1")
+    held_by(path, replace(LEFT_OVER, host="another-node", restarts=0))
     with taken_over(path):
         assert holder(path) == this_process()
+    assert not (cluster / "calls").exists()
+
+
+@pytest.mark.parametrize("restarts", [1, None])
+def test_another_node_of_our_own_job_may_be_at_work(path, cluster, monkeypatch, restarts):
+    within(monkeypatch, "7", restarts="1")
+    held_by(path, replace(LEFT_OVER, host="another-node", restarts=restarts))
+    with (
+        pytest.raises(DecurError, match="me on another-node, and whether that is still at work"),
+        taken_over(path),
+    ):
+        pass
     assert not (cluster / "calls").exists()
 
 
