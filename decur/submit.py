@@ -11,6 +11,7 @@ from typing import IO, Any, Literal
 from decur.config import PretrainSettings
 from decur.errors import DecurError
 from decur.interrupt import WARNING, stop_request
+from decur.slurm import mark_own_job
 
 os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", WARNING.name.removeprefix("SIG"))
 
@@ -82,6 +83,9 @@ def _job(settings: str, shards: str, out: str) -> None:
 
         from decur.launch import run_pretrain
 
+        # A local one may run in an allocation that has other work in it.
+        if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+            mark_own_job()
         parsed = PretrainSettings.model_validate_json(settings)
         torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
         device = "cuda" if torch.cuda.is_available() else "cpu"

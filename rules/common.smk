@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from snakemake.sourcecache import LocalSourceFile
@@ -26,6 +27,7 @@ from decur.experiments import (
     transfer_runs,
 )
 from decur.paths import Cell, Paths, Run
+from decur.slurm import mark_own_job
 from decur.tables.write import outputs, sources
 
 
@@ -60,6 +62,20 @@ PATHS = Paths(CONFIG.results, CONFIG.scale)
 # SLURM warns every process of a job step. The job itself answers, by saving what it has done; the
 # Snakemake around it must live until then.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def sent_for_one_job():
+    """Whether SLURM's executor submitted this SLURM job, for a single job and not for a group."""
+    if not {"slurm-jobstep", "--target-jobs"} <= {*sys.argv}:
+        return False
+    rest = sys.argv[sys.argv.index("--target-jobs") + 1 :]
+    return len(list(takewhile(lambda word: not word.startswith("--"), rest))) == 1
+
+
+# A later job of the same run may end this one, if it is left over. The calls of Snakemake within this
+# one, and their commands, inherit the mark.
+if sent_for_one_job():
+    mark_own_job()
 
 # profiles/default, which Snakemake reads beside any other profile, gives the cores of this machine. They
 # must not bind what a job takes of another.

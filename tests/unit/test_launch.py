@@ -7,12 +7,12 @@ import torch
 import yaml
 
 from decur import cli, launch
-from decur.claim import Owner
+from decur.claim import Owner, this_process
 from decur.errors import DecurError
 from decur.interrupt import StoppedError
 from decur.launch import run_pretrain
 from decur.pretrain import pretrain
-from decur.submit import Allocation, _copy_from, follow, submit_pretrain
+from decur.submit import Allocation, _copy_from, _job, follow, submit_pretrain
 from tests.unit.test_claim import cluster, held_by
 from tests.unit.test_pretrain import settings, tensors
 
@@ -46,7 +46,8 @@ def stopped(monkeypatch, tmp_path):
 def test_a_job_whose_time_runs_out_asks_to_be_run_again(
     cluster, stopped, monkeypatch, warned, requeue, job, asked
 ):
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "DECUR_JOB"):
+        monkeypatch.delenv(name, raising=False)
     if job:
         monkeypatch.setenv("SLURM_JOB_ID", job)
     stopped(warned)
@@ -81,6 +82,26 @@ def test_a_submitted_run_that_fails_says_why(tmp_path):
     job = submit_pretrain(settings(), tmp_path / "nothing", tmp_path / "run", allocation)
     with pytest.raises(DecurError, match=r"job \d+ failed: .*preprocess"):
         follow(job, io.StringIO())
+
+
+@pytest.mark.parametrize(("executor", "alone"), [("slurm", True), ("local", False)])
+def test_a_submitted_job_is_alone_but_not_a_process_in_an_allocation(
+    monkeypatch, tmp_path, executor, alone
+):
+    seen = []
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("DECUR_JOB", "")
+    monkeypatch.setenv("DECUR_RESTARTS", "")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
+    monkeypatch.setattr(launch, "run_pretrain", lambda *args, **kw: seen.append(this_process()))
+    threads = torch.get_num_threads()
+    try:
+        _job(settings().model_dump_json(), str(tmp_path), str(tmp_path))
+    finally:
+        torch.set_num_threads(threads)
+    assert [owner.alone for owner in seen] == [alone]
 
 
 def test_a_log_that_begins_anew_is_read_from_its_start(tmp_path):
