@@ -5,18 +5,26 @@ One file, since its tests share the cluster and a file's tests run in one proces
 
 import json
 import os
+import re
+import shlex
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
 
+from decur.config import parse_config, pretrain_settings
+from decur.paths import Run
 from tests.slurm.conftest import HERE, HOME, PROFILE, output, profile, run, wait_for
 from tests.slurm.faults import (
     CONFIG,
@@ -34,6 +42,7 @@ from tests.slurm.faults import (
 )
 
 TINY = HERE.parent / "workflow" / "tiny.yaml"
+SEED_0 = "sar-optical/decur/default/seed-0"
 RUN = "results/tiny/pretrain/sar-optical/decur/default/seed-0"
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -80,6 +89,7 @@ def a_lost_rank_ends_all_within_a_minute_and_the_run_goes_on(folder: Path) -> No
     with closing(Workflow(folder / "run", *words)) as workflow:
         workflow.start()
         owner = workflow.training(0)
+        assert owner.alone
         job = str(owner.slurm_job)
         lost = [p for p in ranks(job) if p.environ()["SLURM_PROCID"] == "1"]
         began = time.monotonic()
@@ -118,12 +128,142 @@ def a_refused_submission_is_tried_again(folder: Path) -> None:
     assert "Socket timed out" in printed
 
 
+def one_task_of_an_array_requeues_alone(folder: Path) -> None:
+    """The last one, whose plain id is that of the array."""
+    code = "from decur.slurm import requeue_own_job; print(requeue_own_job())"
+    script = folder / "task"
+    script.write_text(
+        f"#!/bin/sh\necho start >> {folder}/starts-$SLURM_ARRAY_TASK_ID\n"
+        '[ "$SLURM_JOB_ID" = "$SLURM_ARRAY_JOB_ID" ] && [ -z "$SLURM_RESTART_COUNT" ] &&\n'
+        f"  {sys.executable} -c '{code}' > {folder}/requeued\nsleep 600\n"
+    )
+    words = ("--parsable", "--array=1-3", "--mem=50", f"--chdir={folder}", "--output=/dev/null")
+    array = output("sbatch", *words, script).strip()
+    try:
+        last = f"{array}_3"
+        wait_for(lambda: "RESTARTS=1" in job_record(last).upper(), seconds=100)
+        hasten(last)
+        wait_for(lambda: state(last) == "RUNNING", seconds=60)
+        starts = wait_for(lambda: len((folder / "starts-3").read_text().splitlines()) == 2)
+        assert starts
+        assert (folder / "requeued").read_text().strip() == last
+        for other in (f"{array}_1", f"{array}_2"):
+            assert state(other) == "RUNNING"
+            assert "Restarts=0" in job_record(other)
+            assert (folder / f"starts-{other[-1]}").read_text() == "start\n"
+    finally:
+        output("scancel", array)
+
+
+def job_record(job: str) -> str:
+    return output("scontrol", "show", "job", job)
+
+
+def an_interactive_allocation_survives(folder: Path) -> None:
+    """The workflow finds `decur pretrain` at work in it, and ends with one line."""
+    config = small(folder, epochs=100)
+    settings = pretrain_settings(
+        parse_config(yaml.safe_load(config.read_text()), "config"), Run.parse(SEED_0)
+    )
+    shards, out = (
+        folder / "run" / "results" / "faults" / part
+        for part in ("shards/ssl4eo-s12", f"pretrain/{SEED_0}")
+    )
+    command = (Path(sys.executable).parent / "decur", "pretrain", "--shards", shards, "--out", out)
+    words = shlex.join(map(str, [*command, "--settings", settings.model_dump_json()]))
+    by_hand = f"(while sleep 0.2; do date > {folder}/other; done) & {words}; wait"
+    allocation = subprocess.Popen(
+        ["salloc", "--mem=2000", "sh", "-c", f"cd {folder}; echo $SLURM_JOB_ID > job; {by_hand}"],
+        start_new_session=True,
+    )
+    try:
+        workflow = Workflow(
+            folder / "run",
+            *("--profile", profile(folder / "profile"), "--configfile", config, "--retries", 0),
+            *("--", "pretrain_all"),
+        )
+        owner = workflow.training(0)
+        assert not owner.alone
+        at_work = psutil.Process(owner.pid)
+        at_work.suspend()
+        done = subprocess.run(workflow.command, capture_output=True, text=True, check=False)
+        assert done.returncode
+        refusals = re.findall(r"^decur: error.*", done.stderr, flags=re.MULTILINE)
+        assert refusals
+        assert all(f"{owner} is at work here; wait for it or end it" in line for line in refusals)
+        job = (folder / "job").read_text().strip()
+        assert owner.slurm_job == job
+        assert state(job) == "RUNNING"
+        assert at_work.is_running()
+        assert workflow.owner(0) == owner
+        (folder / "other").unlink()
+        wait_for(lambda: (folder / "other").exists(), seconds=10)
+    finally:
+        os.killpg(allocation.pid, signal.SIGKILL)
+        allocation.wait()
+        output("scancel", (folder / "job").read_text().strip())
+
+
+def each_rank_has_the_gpu_that_it_was_given(folder: Path) -> None:
+    """Several tasks on a node, each of which sees one GPU."""
+    ranks = started_ranks(
+        folder, tasks=2, launch="srun --kill-on-bad-exit --ntasks=2 --ntasks-per-gpu=1"
+    )
+    assert [rank["index"] for rank in ranks] == [0, 0]
+    assert sorted(rank["visible"] for rank in ranks) == ["0", "1"]
+
+
+def the_profile_starts_a_rank_for_every_gpu(folder: Path) -> None:
+    """All of a node see all of its GPUs, in the profile for the paper's scale."""
+    profile = yaml.safe_load((HOME / "profiles" / "slurm" / "config.yaml").read_text())
+    pretrain = profile["set-resources"]["pretrain"]
+    threads, tasks = profile["set-threads"]["pretrain"], pretrain["tasks"]
+    assert f"--ntasks={tasks} --cpus-per-task={threads}" in pretrain["launch"]
+    # The nodes here have no more cores than one of those tasks is to have.
+    launch = pretrain["launch"].replace(f"--cpus-per-task={threads}", "--cpus-per-task=1")
+    ranks = started_ranks(folder, tasks=tasks, launch=launch)
+    assert [rank["index"] for rank in ranks] == [0, 1, 2, 3]
+    assert {rank["visible"] for rank in ranks} == {"0,1,2,3"}
+
+
+def started_ranks(folder: Path, *, tasks: int, launch: str) -> list[dict[str, Any]]:
+    """What the ranks of a pretraining choose on one node, where CUDA is pretended.
+
+    They end once all have joined the process group.
+    """
+    pretended = folder / "pretended"
+    pretended.mkdir()
+    shutil.copy(HERE / "pretended_cuda.py", pretended / "sitecustomize.py")
+    resources = {"nodes": 1, "gpu": tasks, "gpu_model": "a100", "tasks": tasks, "tasks_per_gpu": 1}
+    node = profile(folder / "profile", **resources, mpi="srun", launch=launch)
+    words = (
+        "--profile",
+        node,
+        "--configfile",
+        small(folder),
+        "--set-threads",
+        "pretrain=1",
+        "--retries",
+        0,
+    )
+    path = os.pathsep.join([str(pretended), os.environ.get("PYTHONPATH", str(HOME))])
+    run(folder / "run", *words, "--", "pretrain_all", env=os.environ | {"PYTHONPATH": path})
+    found = [json.loads((pretended / f"rank-{rank}.json").read_text()) for rank in range(tasks)]
+    assert len([*pretended.glob("rank-*.json")]) == tasks
+    assert [rank["local_rank"] for rank in found] == [*range(tasks)]
+    return found
+
+
 STORIES = (
     the_demo_runs_through_slurm,
     two_nodes_train_what_one_process_does,
     a_lost_rank_ends_all_within_a_minute_and_the_run_goes_on,
     a_job_killed_for_memory_is_sent_again_with_more,
     a_refused_submission_is_tried_again,
+    one_task_of_an_array_requeues_alone,
+    an_interactive_allocation_survives,
+    each_rank_has_the_gpu_that_it_was_given,
+    the_profile_starts_a_rank_for_every_gpu,
 )
 
 
