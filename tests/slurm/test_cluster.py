@@ -236,16 +236,8 @@ def started_ranks(folder: Path, *, tasks: int, launch: str) -> list[dict[str, An
     shutil.copy(HERE / "pretended_cuda.py", pretended / "sitecustomize.py")
     resources = {"nodes": 1, "gpu": tasks, "gpu_model": "a100", "tasks": tasks, "tasks_per_gpu": 1}
     node = profile(folder / "profile", **resources, mpi="srun", launch=launch)
-    words = (
-        "--profile",
-        node,
-        "--configfile",
-        small(folder),
-        "--set-threads",
-        "pretrain=1",
-        "--retries",
-        0,
-    )
+    words = ("--profile", node, "--configfile", small(folder), "--retries", 0)
+    words += ("--set-threads", "pretrain=1")
     path = os.pathsep.join([str(pretended), os.environ.get("PYTHONPATH", str(HOME))])
     run(folder / "run", *words, "--", "pretrain_all", env=os.environ | {"PYTHONPATH": path})
     found = [json.loads((pretended / f"rank-{rank}.json").read_text()) for rank in range(tasks)]

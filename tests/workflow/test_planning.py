@@ -40,7 +40,8 @@ def test_the_slurm_profile_asks_for_four_a100_and_a_task_on_each_a_pretraining(t
     assert blocks
     assert all("gpu=4, gpu_model=a100" in block for block in blocks)
     assert all("tasks=4, tasks_per_gpu=1, mpi=srun" in block for block in blocks)
-    assert all("srun --kill-on-bad-exit decur pretrain --requeue" in block for block in blocks)
+    launch = "srun --kill-on-bad-exit --ntasks=4 --cpus-per-task=8 decur pretrain --requeue"
+    assert all(launch in block for block in blocks)
     assert all("slurm_extra=--signal=USR1@300" in block for block in blocks)
 
 
