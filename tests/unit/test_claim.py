@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decur import claim as claims
@@ -136,6 +136,7 @@ def test_the_claim_of_a_later_version_is_read(path):
 TEXTS = st.none() | st.text()
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Owner,
@@ -162,6 +163,7 @@ VALUES = st.recursive(
 NAMES = st.sampled_from([*asdict(Owner("", 1, "", ""))])
 
 
+@settings(deadline=None)
 @given(st.text() | st.dictionaries(NAMES | st.text(), VALUES).map(json.dumps))
 def test_no_content_is_a_bug(content):
     owner = claims._parsed(content)
