@@ -127,15 +127,22 @@ def _add_weights(verb: Parser) -> None:
 
 def _download(args: argparse.Namespace) -> None:
     from decur.config import DatasetSettings
-    from decur.download.raw import download
+    from decur.workers import prepare_workers
 
     settings = _settings(DatasetSettings, args.settings)
+    if settings.source == "scenes":
+        prepare_workers(args.threads)
+    from decur.download.raw import download
+
     if args.archives is not None:
         settings = settings.model_copy(update={"archives": args.archives})
     download(args.dataset, settings, args.out, workers=args.threads)
 
 
 def _preprocess(args: argparse.Namespace) -> None:
+    from decur.workers import prepare_workers
+
+    prepare_workers(args.threads)  # they import meanwhile, which takes as long as here
     from decur.config import DatasetSettings, Piece
     from decur.datasets.convert import preprocess
 

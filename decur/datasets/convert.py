@@ -7,12 +7,8 @@ is the same byte for byte whatever the number of workers, and whatever was kille
 import dataclasses
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +29,7 @@ from decur.shards.finish import QUARANTINE, VERSION, begin, finish, own_folder
 from decur.shards.part import Fault, Part, Shard, load_part, save_part
 from decur.shards.sample import Spec
 from decur.shards.writer import SHARD_BYTES
+from decur.workers import prepare_workers, worker_pool
 
 PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow", "pandas", "pyarrow")
 
@@ -58,10 +55,15 @@ def preprocess(
     Shards that an earlier, killed run of the same settings and data left whole are kept. A bad
     sample ends all or is listed in `quarantine.csv`, as `settings.bad_samples` says.
 
+    Each worker process imports the script that calls this function. A script that asks for several
+    workers must be a file, and call it below `if __name__ == "__main__":`.
+
     Raises:
         DecurError: the raw folder is missing, a sample is bad, there is no good one, the disk is
-            full, a worker process died, or `out` holds anything that is not ours.
+            full, a worker process died, the script lacks the line above, or `out` holds anything
+            that is not ours.
     """
+    prepare_workers(workers)
     job = Job()
     shards_folder = own_folder(out)
     shards_folder.check()
@@ -202,34 +204,12 @@ def _make_all(
                 parts.append(make(number, records))
                 bar.update(len(records))
         return parts
-    with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
-        # The bar has a thread of its own, and comes after the processes are forked.
+    with worker_pool(workers, name) as pool, progress() as bar:
         made = {pool.submit(make, *item): len(item[1]) for item in shards}
-        try:
-            with progress() as bar:
-                for future in as_completed(made):
-                    future.result()
-                    bar.update(made[future])
-        except BrokenProcessPool:
-            raise DecurError(
-                f"{name}: a worker process died, perhaps killed for its memory; run again with "
-                "fewer threads or more memory: shards that are whole are kept"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for future in as_completed(made):
+            future.result()
+            bar.update(made[future])
         return [future.result() for future in made]
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the main process is killed and cannot tell it to."""
-
-    def wait() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _make_shard(

@@ -8,7 +8,6 @@ of each can be measured. `decur.datasets.scene_render` says what the levels are.
 import csv
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -20,6 +19,7 @@ from decur.config import DatasetSettings
 from decur.datasets.scene_files import LAYOUTS, Scene
 from decur.datasets.scene_render import LEVELS, Factors, render
 from decur.errors import DecurError
+from decur.workers import worker_pool
 
 SCENARIOS = {
     "ssl4eo-s12": "sar-optical",
@@ -37,8 +37,12 @@ def write_scenes(dataset: str, root: Path, settings: DatasetSettings, workers: i
     A scene depends on the dataset, the seed and its number only, not on the number of workers.
     GeoNRW's counts are rounded up to whole tiles of 16.
 
+    Each worker process imports the script that calls this function. A script that asks for several
+    workers must be a file, and call it below `if __name__ == "__main__":`.
+
     Raises:
-        DecurError: there are no scenes for this dataset, or their numbers are not set.
+        DecurError: there are no scenes for this dataset, their numbers are not set, or a worker
+            process died.
     """
     if dataset not in SCENARIOS:
         raise DecurError(f"datasets.{dataset}.source: no scenes; known are {', '.join(SCENARIOS)}")
@@ -52,7 +56,7 @@ def write_scenes(dataset: str, root: Path, settings: DatasetSettings, workers: i
         rows = [write(unit) for unit in units]
     else:
         chunk = 1 + len(units) // (8 * workers)
-        with ProcessPoolExecutor(workers) as pool:
+        with worker_pool(workers, dataset) as pool:
             rows = list(pool.map(write, units, chunksize=chunk))
     table = [row for unit in rows for row in unit]
     ids = {split: [row[0] for row in table if row[1] == split] for split in ("train", "test")}

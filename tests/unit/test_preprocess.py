@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from decur import workers
 from decur.cli import main
 from decur.config import DatasetSettings, Piece
 from decur.datasets import convert, geonrw
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreference
 
 SETTINGS = DatasetSettings(pixels=16)
 SKIP = SETTINGS.model_copy(update={"bad_samples": "skip"})
-FORK = multiprocessing.get_context("fork")
+PROCESSES = multiprocessing.get_context(workers.METHOD)
 
 SLOWLY = """
 import sys, time
@@ -42,8 +44,9 @@ def slow(*args):
     time.sleep(0.01)
     return read(*args)
 geonrw.read = slow
-raw, out = map(Path, sys.argv[1:])
-convert.preprocess("geonrw", DatasetSettings(pixels=16), raw, out, workers=2)
+if __name__ == "__main__":
+    raw, out = map(Path, sys.argv[1:])
+    convert.preprocess("geonrw", DatasetSettings(pixels=16), raw, out, workers=2)
 """
 
 
@@ -62,6 +65,13 @@ def raw(tmp_path: Path) -> Path:
 def run(raw: Path, out: Path, settings: DatasetSettings = SETTINGS, workers: int = 1) -> Path:
     preprocess("geonrw", settings, raw, out, workers=workers)
     return out
+
+
+def slow_script(folder: Path) -> list[str]:
+    """A command that preprocesses with two workers, which take their time; add raw and out."""
+    script = folder / "slowly.py"
+    script.write_text(SLOWLY)
+    return [sys.executable, str(script)]
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -90,7 +100,7 @@ def test_pieces_written_at_once_end_in_the_shards_of_one_job(raw, tmp_path, coun
     one, out = run(raw, tmp_path / "a" / "x"), tmp_path / "b" / "x"
     pieces = [Piece(number, count) for number in range(1, count + 1)]
     jobs = [
-        FORK.Process(
+        PROCESSES.Process(
             target=preprocess, args=("geonrw", SETTINGS, raw, out), kwargs={"piece": piece}
         )
         for piece in pieces
@@ -123,7 +133,7 @@ def test_a_wrong_piece_ends_in_one_line(raw, tmp_path, capsys, text):
 def test_killed_at_random_moments_and_run_again_the_shards_are_identical(tmp_path):
     raw = make_raw(tmp_path / "raw", 12)
     whole, killed = run(raw, tmp_path / "whole"), tmp_path / "killed"
-    command = [sys.executable, "-c", SLOWLY, str(raw), str(killed)]
+    command = [*slow_script(tmp_path), str(raw), str(killed)]
     moments = random.Random(0)
     for _ in range(4):
         job = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
@@ -139,9 +149,8 @@ def test_killed_at_random_moments_and_run_again_the_shards_are_identical(tmp_pat
     assert any((killed / name).stat().st_mtime_ns == then for name, then in kept.items())
 
 
-@pytest.mark.parametrize("last", [*range(1, 16, 3), 64, 65, 66, 67])
-def test_killed_before_any_of_its_renames_and_run_again_the_shards_are_identical(tmp_path, last):
-    raw, out = make_raw(tmp_path / "raw", 1), tmp_path / "out"
+def run_until_a_rename(raw: Path, out: Path, last: int) -> None:
+    """Preprocess, and die by SIGKILL before the rename number `last`."""
     replace, count = Path.replace, 0
 
     def kill_at_the_last(path: Path, target: Path) -> None:
@@ -151,11 +160,14 @@ def test_killed_before_any_of_its_renames_and_run_again_the_shards_are_identical
             os.kill(os.getpid(), signal.SIGKILL)
         replace(path, target)
 
-    def die() -> None:
-        Path.replace = kill_at_the_last  # type: ignore[method-assign,assignment]
-        run(raw, out)
+    Path.replace = kill_at_the_last  # type: ignore[method-assign,assignment]
+    run(raw, out)
 
-    job = FORK.Process(target=die)
+
+@pytest.mark.parametrize("last", [*range(1, 16, 3), 64, 65, 66, 67])
+def test_killed_before_any_of_its_renames_and_run_again_the_shards_are_identical(tmp_path, last):
+    raw, out = make_raw(tmp_path / "raw", 1), tmp_path / "out"
+    job = PROCESSES.Process(target=run_until_a_rename, args=(raw, out, last))
     job.start()
     job.join(60)
     assert job.exitcode == -signal.SIGKILL
@@ -165,7 +177,7 @@ def test_killed_before_any_of_its_renames_and_run_again_the_shards_are_identical
 
 def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
     raw = make_raw(tmp_path / "raw", 12)
-    command = [sys.executable, "-c", SLOWLY, str(raw), str(tmp_path / "out")]
+    command = [*slow_script(tmp_path), str(raw), str(tmp_path / "out")]
     job = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob("out/.decur/parts/.*.npy.*")):
         time.sleep(0.01)
@@ -199,16 +211,54 @@ def test_shards_of_other_settings_are_not_kept(raw, tmp_path):
     assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))
 
 
-def test_a_worker_that_is_killed_ends_in_one_line(raw, tmp_path, monkeypatch):
-    def die(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    first = geonrw.read
-    monkeypatch.setattr(geonrw, "read", lambda r, s: die() if r.patch == 7 else first(r, s))
-    with pytest.raises(DecurError, match="a worker process died") as raised:
+
+def test_a_worker_that_is_killed_ends_in_one_line(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(convert, "_make_shard", die)  # found by its name in the workers, too
+    with pytest.raises(DecurError, match="geonrw: a worker process died") as raised:
         run(raw, tmp_path / "out", workers=2)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out" / "card.json").exists()
+
+
+@pytest.mark.parametrize("threads", ["1", "4", "ALL_CPUS"])
+def test_workers_do_not_wait_for_threads_of_gdal_that_they_lack(raw, tmp_path, threads):
+    command = [sys.executable, "-m", "decur.cli", "preprocess", "geonrw", "--threads", "2"]
+    command += ["--settings", '{"pixels": 16}', "--raw", str(raw), "--out", str(tmp_path / "out")]
+    environment = os.environ | {"GDAL_NUM_THREADS": threads}
+    subprocess.run(command, env=environment, timeout=60, check=True)
+    assert files_of(tmp_path / "out") == files_of(run(raw, tmp_path / "one" / "out"))
+
+
+def test_folders_where_the_user_works_are_no_modules_of_the_workers(raw, tmp_path):
+    for name in ("decur", "pandas", "random"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported')")
+    command = [*slow_script(tmp_path), str(raw), str(tmp_path / "out")]
+    script = Path(command[1]).rename(tmp_path / "raw" / "slowly.py")
+    subprocess.run([sys.executable, str(script), *command[2:]], cwd=tmp_path, check=True)
+
+
+def test_a_script_that_its_workers_would_run_again_ends_in_one_line(raw, tmp_path):
+    command = [*slow_script(tmp_path), str(raw), str(tmp_path / "out")]
+    script = tmp_path / "slowly.py"
+    script.write_text(SLOWLY.replace('if __name__ == "__main__":', "if True:"))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "put the call below `if __name__ == '__main__':`" in done.stderr
+    assert "a worker process died; if it printed no reason above" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out" / "card.json").exists()
+
+
+def test_no_pool_of_processes_is_made_but_by_the_one_helper():
+    package = Path(workers.__file__).parent
+    makers = re.compile(r"ProcessPoolExecutor\(|[^.\w]Pool\(|\bProcess\(|get_context\(|os\.fork\(")
+    found = {
+        str(p.relative_to(package)) for p in package.rglob("*.py") if makers.search(p.read_text())
+    }
+    assert found == {"workers.py"}
 
 
 def test_a_full_disk_names_the_folder_and_leaves_nothing_that_looks_whole(
