@@ -16,6 +16,10 @@ RUN pip install --no-cache-dir --requirement /opt/decur/requirements.lock
 COPY . /opt/decur
 RUN pip install --no-cache-dir --no-deps /opt/decur
 
+# A name and a home for whatever number `--user` gives: Snakemake does not start without a home.
+RUN mkdir --mode=1777 /home/decur
+ENV HOME=/home/decur USER=decur LOGNAME=decur
+
 WORKDIR /work
 ENTRYPOINT ["decur"]
 CMD ["--help"]

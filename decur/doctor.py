@@ -27,6 +27,7 @@ from decur.errors import DecurError
 from decur.paths import Paths
 from decur.shards.read import read_card
 from decur.slurm import ask
+from decur.user import STAND_IN
 
 GB = 1e9
 LEAST_MEMORY = 4 * GB
@@ -173,6 +174,16 @@ def profile() -> Finding:
     return Finding("profile", "warning", f"no {path}", remedy)
 
 
+def home() -> Finding:
+    """Whether the user has a home folder and caches that can be written."""
+    folder = os.environ.get(STAND_IN)
+    if folder is None:
+        return Finding("home", "ok", str(Path.home()))
+    found = f"no home folder or cache that can be written; {folder} stands in for it"
+    remedy = "before snakemake, `export HOME=FOLDER` with a folder that you can write"
+    return Finding("home", "warning", found, remedy)
+
+
 def memory() -> Finding:
     """Memory that is free."""
     if not MEMORY.is_file():
@@ -281,6 +292,7 @@ CHECKS = (
     communication,
     slurm,
     profile,
+    home,
     memory,
     shared_memory,
 )

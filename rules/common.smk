@@ -29,6 +29,10 @@ from decur.experiments import (
 from decur.paths import Cell, Paths, Run
 from decur.slurm import mark_own_job
 from decur.tables.write import outputs, sources
+from decur.user import provide_user
+
+# Snakemake asks for the user's name when it begins, and jobs inherit what is set here.
+provide_user()
 
 
 def own_file(path):

@@ -11,6 +11,7 @@ import decur
 from decur.cli import cluster, environment, results, stages, weights
 from decur.cli.parser import Parser, Verbs
 from decur.errors import DecurError
+from decur.user import provide_user
 
 TRACEBACK = "DECUR_TRACEBACK"
 """Variable that the workflow sets for its jobs: their logs keep the traceback of a bug, which a
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     args = command_line().parse_args(argv)
     try:
+        provide_user()
         args.call(args)
         sys.stdout.flush()
     except KeyboardInterrupt:

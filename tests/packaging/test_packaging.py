@@ -123,3 +123,31 @@ def test_images_are_built_from_the_pinned_requirements(path):
     text = (HOME / path).read_text()
     assert "--requirement /opt/decur/requirements.lock" in text
     assert "--no-deps /opt/decur" in text
+
+
+def test_users_of_the_image_have_a_name_and_a_home_that_they_can_write():
+    """`docker run --user 12345`: a number that the image has no name for."""
+    lines = (HOME / "Dockerfile").read_text().splitlines()
+    (settings,) = (dict(re.findall(r"(\w+)=(\S+)", line)) for line in lines if line[:4] == "ENV ")
+    assert settings["USER"] and settings["LOGNAME"]
+    assert f"RUN mkdir --mode=1777 {settings['HOME']}" in lines
+
+
+@pytest.mark.parametrize("given", [{}, {"HOME": "/nonexistent"}, {"HOME": "", "USER": "me"}])
+def test_users_of_apptainer_have_a_name_and_a_home_that_they_can_write(given):
+    text = (HOME / "containers" / "decur.def").read_text()
+    script = text.partition("%environment\n")[2].partition("\n%")[0]
+    script += '\necho "$HOME $USER $LOGNAME"'
+    command = ["sh", "-euc", script]
+    found = subprocess.run(command, env=given, capture_output=True, text=True, check=True).stdout
+    home, user, name = found.split()
+    assert Path(home).is_dir() and os.access(home, os.W_OK)
+    assert user == name == given.get("USER", "decur")
+
+
+def test_a_home_that_apptainer_mounts_is_kept(tmp_path):
+    text = (HOME / "containers" / "decur.def").read_text()
+    script = text.partition("%environment\n")[2].partition("\n%")[0] + '\necho "$HOME"'
+    given = {"HOME": str(tmp_path)}
+    found = subprocess.run(["sh", "-euc", script], env=given, capture_output=True, text=True)
+    assert found.stdout == f"{tmp_path}\n"

@@ -1,0 +1,70 @@
+"""A name, a home folder and caches for a user that has none, as in a container.
+
+Packages ask for them and fail, or print warnings, or make a folder named `~`. So the command line
+and the Snakefile provide them before anything else.
+"""
+
+import getpass
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+STAND_IN = "DECUR_STAND_IN"
+"""Variable that holds the folder that stands in for a home folder; jobs inherit it."""
+
+
+def provide_user() -> None:
+    """Set `LOGNAME`, `HOME` and the folders of caches where the present ones cannot be used.
+
+    Raises:
+        FileNotFoundError: there is no folder for temporary files either.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # KeyError until Python 3.12
+        os.environ["LOGNAME"] = str(os.getuid())  # which SLURM's commands take for a name, too
+    if home_folder() is None:
+        os.environ["HOME"] = str(_stand_in())
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    usual = {"XDG_CACHE_HOME": Path.home() / ".cache", "MPLCONFIGDIR": settings / "matplotlib"}
+    for variable, folder in usual.items():
+        if not _can_write(Path(os.environ.get(variable) or folder)):
+            os.environ[variable] = str(_stand_in() / folder.name)
+
+
+def home_folder() -> Path | None:
+    """The user's home folder; None without one, also where another folder stands in for it."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home if home.is_dir() and str(home) != os.environ.get(STAND_IN) else None
+
+
+def _stand_in() -> Path:
+    """A folder for temporary files that only this user can read and write."""
+    if given := os.environ.get(STAND_IN):
+        return Path(given)
+    folder = Path(tempfile.gettempdir()) / f"decur-{os.getuid()}"
+    with suppress(OSError):  # it is there already, and perhaps somebody else's
+        folder.mkdir(mode=0o700)
+    if not _is_private(folder):
+        folder = Path(tempfile.mkdtemp(prefix="decur-"))
+    os.environ[STAND_IN] = str(folder)
+    return folder
+
+
+def _is_private(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether files can be written into a folder, which may have to be made first."""
+    there = next((f for f in (folder, *folder.absolute().parents) if f.exists()), None)
+    return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
