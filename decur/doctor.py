@@ -21,13 +21,14 @@ from packaging.requirements import Requirement
 from tabulate import tabulate
 
 from decur import costs
-from decur.config import Config, DatasetSettings, load_config
+from decur.config import Config, DatasetSettings, FoldersSettings, load_config
 from decur.download.raw import SAMPLES_VARIABLE
 from decur.errors import DecurError
 from decur.paths import Paths
 from decur.shards.read import read_card
 from decur.slurm import ask
 from decur.user import STAND_IN
+from decur.user_paths import expand_environment
 
 GB = 1e9
 LEAST_MEMORY = 4 * GB
@@ -245,6 +246,10 @@ def disk(config: Config, root: Path) -> Finding:
 
 def sources(config: Config) -> Iterator[Finding]:
     """Folders and files that the config names, if they are not there."""
+    try:
+        expand_environment(SAMPLES_VARIABLE)
+    except DecurError as error:
+        yield Finding(f"${SAMPLES_VARIABLE}", "error", str(error), "correct the variable")
     named = {}
     for name, settings in config.datasets.items():
         for key in ("folder", "archives", "checksums"):
@@ -253,6 +258,8 @@ def sources(config: Config) -> Iterator[Finding]:
             named[f"datasets.{name}.folder (${SAMPLES_VARIABLE})"] = os.environ.get(
                 SAMPLES_VARIABLE, "(not set)"
             )
+        if settings.folders is not None:
+            named |= _own_paths(f"datasets.{name}.folders", settings.folders)
     for name, scenario in config.scenarios.items():
         for key in ("imagenet", "imagenet_large"):
             named[f"scenarios.{name}.pretrain.{key}"] = getattr(scenario.pretrain, key)
@@ -307,6 +314,16 @@ def _careful(check: Callable[[], Finding], subject: str | None = None) -> Findin
         found = f"{type(error).__name__}: {error}"
         remedy = "repair the installation: pip install --force-reinstall"
         return Finding(subject or check.__name__, "error", found, remedy)
+
+
+def _own_paths(key: str, own: FoldersSettings) -> dict[str, str | None]:
+    """The paths of a dataset of one's own by their keys."""
+    named: dict[str, str | None] = {
+        f"{key}.modalities.{name}.folder": modality.folder
+        for name, modality in own.modalities.items()
+    }
+    named |= {f"{key}.masks": own.masks, f"{key}.labels": own.labels}
+    return named | {f"{key}.split": own.split if isinstance(own.split, str) else None}
 
 
 def _requirements(package: str, extra: str) -> list[Requirement]:

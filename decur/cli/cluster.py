@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from decur.cli.parser import Verbs
+from decur.cli.parser import Verbs, user_path_text
 from decur.errors import DecurError
+from decur.user_paths import expand_named
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -17,10 +18,16 @@ def add_verbs(verbs: Verbs) -> None:
         "decur plan pretrain_all --configfile config/mini.yaml",
     )
     verb.add_argument(
-        "targets", nargs="*", metavar="TARGET", help="as of snakemake (default: everything)"
+        "targets",
+        nargs="*",
+        type=user_path_text,
+        metavar="TARGET",
+        help="as of snakemake (default: everything)",
     )
     verb.add_argument("--profile", metavar="NAME", help="as of snakemake, or a folder of profiles/")
-    verb.add_argument("--configfile", nargs="+", metavar="FILE", help="as of snakemake")
+    verb.add_argument(
+        "--configfile", nargs="+", type=user_path_text, metavar="FILE", help="as of snakemake"
+    )
     verb.add_argument("--config", nargs="+", metavar="KEY=VALUE", help="as of snakemake")
 
     verb = verbs.add(
@@ -34,7 +41,13 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument("stage", choices=["pretrain"])
     verb.add_argument("run", metavar="scenario/method/variant/seed-n")
-    verb.add_argument("--configfile", required=True, metavar="FILE", help="YAML file of the scale")
+    verb.add_argument(
+        "--configfile",
+        required=True,
+        type=user_path_text,
+        metavar="FILE",
+        help="YAML file of the scale",
+    )
     verb.add_argument("--cluster", choices=["slurm", "local"], default="slurm")
     verb.add_argument("--nodes", type=int, default=1, metavar="N")
     verb.add_argument(
@@ -56,7 +69,8 @@ def _plan(args: argparse.Namespace) -> None:
     from decur.cli.run import command_line
     from decur.plan import plan
 
-    print(plan(command_line(), args.targets, args.profile, args.configfile, args.config))
+    profile = None if args.profile is None else expand_named("--profile", args.profile)
+    print(plan(command_line(), args.targets, profile, args.configfile, args.config))
 
 
 def _submit(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from decur.cli.parser import Verbs
+from decur.cli.parser import Verbs, user_path_text
 from decur.errors import DecurError
 
 
@@ -15,7 +15,12 @@ def add_verbs(verbs: Verbs) -> None:
         "decur doctor",
         "decur doctor --configfile config/paper.yaml",
     )
-    verb.add_argument("--configfile", metavar="FILE", help="YAML file of a scale, to check it too")
+    verb.add_argument(
+        "--configfile",
+        type=user_path_text,
+        metavar="FILE",
+        help="YAML file of a scale, to check it too",
+    )
 
     verbs.add(
         "schema",

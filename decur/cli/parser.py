@@ -2,7 +2,28 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
+
+from decur.errors import DecurError
+from decur.user_paths import expand
+
+
+def user_path(text: str) -> Path:
+    """The type of an argument that is a path; `~` and variables in it are replaced.
+
+    Raises:
+        argparse.ArgumentTypeError: a variable or a home folder is not known.
+    """
+    return Path(user_path_text(text))
+
+
+def user_path_text(text: str) -> str:
+    """As `user_path`, but a string, for arguments that may also be names."""
+    try:
+        return expand(text)
+    except DecurError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from decur.cli.parser import Verbs
+from decur.cli.parser import Verbs, user_path, user_path_text
 from decur.errors import DecurError
 
 if TYPE_CHECKING:
@@ -23,16 +23,19 @@ def add_verbs(verbs: Verbs) -> None:
         "decur tables results/mini",
         "decur tables results/mini --only table1 --only fig3a",
     )
-    verb.add_argument("results", type=Path, metavar="DIR", help="folder of a scale's results")
+    verb.add_argument("results", type=user_path, metavar="DIR", help="folder of a scale's results")
     verb.add_argument(
-        "--experiments", metavar="FILE", help="in place of the experiments.yaml among the results"
+        "--experiments",
+        type=user_path_text,
+        metavar="FILE",
+        help="in place of the experiments.yaml among the results",
     )
     verb.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
 
     verb = verbs.add(
         "report", _report, "One page of whatever results there are.", "decur report results/mini"
     )
-    verb.add_argument("results", type=Path, metavar="DIR", help="folder of a scale's results")
+    verb.add_argument("results", type=user_path, metavar="DIR", help="folder of a scale's results")
 
     verb = verbs.add(
         "provenance",
@@ -42,7 +45,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument(
         "file",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="table, figure, metrics, weights, or folder of shards or raw files",
     )

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TypeVar
 
-from decur.cli.parser import Parser, Verbs
+from decur.cli.parser import Parser, Verbs, user_path, user_path_text
 from decur.errors import DecurError
 
 S = TypeVar("S")
@@ -26,7 +26,11 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("dataset")
     _add_stage(verb, settings="{}")
     verb.add_argument(
-        "--from", dest="archives", metavar="DIR", help="folder of archives that you have already"
+        "--from",
+        dest="archives",
+        type=user_path_text,
+        metavar="DIR",
+        help="folder of archives that you have already",
     )
 
     verb = verbs.add(
@@ -38,7 +42,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument("dataset")
     _add_stage(verb)
-    verb.add_argument("--raw", required=True, type=Path, metavar="DIR", help="its raw folder")
+    verb.add_argument("--raw", required=True, type=user_path, metavar="DIR", help="its raw folder")
     verb.add_argument(
         "--piece",
         metavar="K-of-N",
@@ -51,7 +55,7 @@ def add_verbs(verbs: Verbs) -> None:
         "Check every byte of a shards folder.",
         "decur verify results/demo/shards/geonrw --threads 2",
     )
-    verb.add_argument("path", type=Path, metavar="DIR", help="shards of a dataset")
+    verb.add_argument("path", type=user_path, metavar="DIR", help="shards of a dataset")
     _add_threads(verb)
 
     verb = verbs.add(
@@ -62,7 +66,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     _add_stage(verb)
     verb.add_argument(
-        "--shards", required=True, type=Path, metavar="DIR", help="shards of the dataset"
+        "--shards", required=True, type=user_path, metavar="DIR", help="shards of the dataset"
     )
     verb.add_argument(
         "--profile", action="store_true", help="time the parts of ten steps, and train nothing"
@@ -84,7 +88,11 @@ def add_verbs(verbs: Verbs) -> None:
     _add_stage(verb)
     _add_weights(verb)
     verb.add_argument(
-        "--shards", required=True, type=Path, metavar="DIR", help="folder of all datasets' shards"
+        "--shards",
+        required=True,
+        type=user_path,
+        metavar="DIR",
+        help="folder of all datasets' shards",
     )
 
     verb = verbs.add(
@@ -98,7 +106,7 @@ def add_verbs(verbs: Verbs) -> None:
     _add_stage(verb, out="FILE")
     _add_weights(verb)
     verb.add_argument(
-        "--shards", required=True, type=Path, metavar="DIR", help="shards of the dataset"
+        "--shards", required=True, type=user_path, metavar="DIR", help="shards of the dataset"
     )
 
 
@@ -107,12 +115,17 @@ def _add_stage(verb: Parser, *, settings: str | None = None, out: str = "DIR") -
         "--settings",
         required=settings is None,
         default=settings,
+        type=_json_or_path,
         metavar="JSON",
         help="resolved settings, or a file of them (a rule's are in its job's command: "
         "snakemake --printshellcmds)",
     )
-    verb.add_argument("--out", required=True, type=Path, metavar=out, help="what is made")
+    verb.add_argument("--out", required=True, type=user_path, metavar=out, help="what is made")
     _add_threads(verb)
+
+
+def _json_or_path(text: str) -> str:
+    return text if text.lstrip().startswith("{") else user_path_text(text)
 
 
 def _add_threads(verb: Parser) -> None:
@@ -121,7 +134,7 @@ def _add_threads(verb: Parser) -> None:
 
 def _add_weights(verb: Parser) -> None:
     verb.add_argument(
-        "--weights", required=True, type=Path, metavar="FILE", help="weights of the run"
+        "--weights", required=True, type=user_path, metavar="FILE", help="weights of the run"
     )
 
 
@@ -132,8 +145,11 @@ def _download(args: argparse.Namespace) -> None:
     settings = _settings(DatasetSettings, args.settings)
     if settings.source == "scenes":
         prepare_workers(args.threads)
-    from decur.download.raw import download
+    from decur.download.raw import SAMPLES_VARIABLE, download
+    from decur.user_paths import expand_environment
 
+    if settings.source == "samples":
+        expand_environment(SAMPLES_VARIABLE)
     if args.archives is not None:
         settings = settings.model_copy(update={"archives": args.archives})
     download(args.dataset, settings, args.out, workers=args.threads)

@@ -1,9 +1,8 @@
 """Verbs of pretrained weights: to and from other libraries, and features of own images."""
 
 import argparse
-from pathlib import Path
 
-from decur.cli.parser import Verbs
+from decur.cli.parser import Verbs, user_path, user_path_text
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -16,7 +15,7 @@ def add_verbs(verbs: Verbs) -> None:
         "decur weights export results/demo/pretrain/sar-optical/decur/default/seed-0"
         " --modality sar --format safetensors --out sar-backbone",
     )
-    verb.add_argument("run", type=Path, help="folder of a pretraining run, or a weights file")
+    verb.add_argument("run", type=user_path, help="folder of a pretraining run, or a weights file")
     verb.add_argument("--modality", metavar="NAME", help="which backbone, where there are two")
     verb.add_argument(
         "--format",
@@ -24,7 +23,7 @@ def add_verbs(verbs: Verbs) -> None:
         choices=["torchvision", "timm", "torchgeo", "safetensors", "cmx"],
         help="what is to read it",
     )
-    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="what is made")
+    verb.add_argument("--out", required=True, type=user_path, metavar="DIR", help="what is made")
     verb.add_argument("--licence", metavar="ID", help="of the weights, as hubs name it")
 
     verb = group.add(
@@ -33,9 +32,9 @@ def add_verbs(verbs: Verbs) -> None:
         "Read a file of weights that the paper's authors released.",
         "decur weights import rn50_geonrw_joint_decur_ep100.pth --out geonrw",
     )
-    verb.add_argument("file", type=Path)
+    verb.add_argument("file", type=user_path)
     verb.add_argument(
-        "--out", required=True, type=Path, help="a .safetensors file, or a folder for one"
+        "--out", required=True, type=user_path, help="a .safetensors file, or a folder for one"
     )
     verb.add_argument(
         "--like", metavar="NAME", help="the released file that one of unknown checksum is like"
@@ -49,10 +48,12 @@ def add_verbs(verbs: Verbs) -> None:
         " --out features.tif",
         "decur embed weights.safetensors photos/*.jpg --modality rgb --out features.parquet",
     )
-    verb.add_argument("weights", type=Path, help="weights.safetensors of a pretraining run")
-    verb.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="rasters or images")
+    verb.add_argument("weights", type=user_path, help="weights.safetensors of a pretraining run")
     verb.add_argument(
-        "--out", required=True, type=Path, help=".tif, .parquet, .npy, or a folder of GeoTIFFs"
+        "inputs", nargs="+", type=user_path, metavar="INPUT", help="rasters or images"
+    )
+    verb.add_argument(
+        "--out", required=True, type=user_path, help=".tif, .parquet, .npy, or a folder of GeoTIFFs"
     )
     verb.add_argument("--modality", metavar="NAME", help="of which the inputs are")
     verb.add_argument("--stride", type=int, metavar="PIXELS", help="default: windows side by side")
@@ -61,7 +62,10 @@ def add_verbs(verbs: Verbs) -> None:
         "--scale", metavar="stored|reflectance|elevation|MIN,MAX", help="default: of pretraining"
     )
     verb.add_argument(
-        "--intrinsics", metavar="FILE", help="camera matrix: inputs are depth, to become HHA"
+        "--intrinsics",
+        type=user_path_text,
+        metavar="FILE",
+        help="camera matrix: inputs are depth, to become HHA",
     )
     verb.add_argument("--device", metavar="cpu|cuda", help="default: the GPU where there is one")
     verb.add_argument(

@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from decur.user_paths import expand
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 """A part of a path, and a word of a command."""
@@ -25,6 +27,10 @@ Chance = Annotated[float, Field(ge=0, le=1)]
 
 Size = tuple[Count, Count]
 """Height and width in pixels."""
+
+
+UserPath = Annotated[str, AfterValidator(expand)]
+"""A path that a user gives; `~` and variables in it are replaced."""
 
 
 class Strict(BaseModel):

@@ -3,15 +3,17 @@
 import re
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from decur.config.basis import (
     Count,
     ModalityName,
     Pixels,
     Strict,
+    UserPath,
 )
 from decur.errors import DecurError
+from decur.user_paths import expand
 
 
 class Piece(NamedTuple):
@@ -47,7 +49,7 @@ Limits = tuple[float, float]
 class FolderSettings(Strict):
     """One modality of a dataset of one's own: a folder of images, all with the same bands."""
 
-    folder: str = Field(
+    folder: UserPath = Field(
         description="GeoTIFF, PNG, JPEG or JPEG 2000; subfolders are part of a name"
     )
     bands: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -79,10 +81,10 @@ class FoldersSettings(Strict):
     """A dataset of one's own: folders of images with matching names, labelled or not."""
 
     modalities: dict[ModalityName, FolderSettings]
-    masks: str | None = Field(
+    masks: UserPath | None = Field(
         None, description="folder of label masks: one band of class indices; some may be missing"
     )
-    labels: str | None = Field(
+    labels: UserPath | None = Field(
         None,
         description="CSV of `id,label`: an image's name without suffix, and its class, or several "
         "with ';' between them",
@@ -102,6 +104,11 @@ class FoldersSettings(Strict):
     title: str | None = None
     licence: str = "none stated"
     homepage: str = ""
+
+    @field_validator("split")
+    @classmethod
+    def _split_is_a_share_or_a_path(cls, split: float | str) -> float | str:
+        return expand(split) if isinstance(split, str) else split
 
     @model_validator(mode="after")
     def _is_a_dataset(self) -> Self:
@@ -127,16 +134,16 @@ class DatasetSettings(Strict):
         exclude_if=lambda folders: folders is None,  # the settings of others stay the same
         description="images of one's own, for `source: folders`; the dataset's name is free",
     )
-    folder: str | None = Field(
+    folder: UserPath | None = Field(
         None, description="folder of the sample frames, or of the unpacked official archives"
     )
-    archives: str | None = Field(
+    archives: UserPath | None = Field(
         None, description="folder of archives that are there already or were fetched by hand"
     )
     mirror: str | None = Field(
         None, description="URL of a folder in which archives are looked for first"
     )
-    checksums: str | None = Field(
+    checksums: UserPath | None = Field(
         None, description="list by sha256sum in place of the official checksums of the archives"
     )
     scenes: ScenesSettings | None = None

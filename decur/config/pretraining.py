@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.basis import Chance, Count, Name, Positive, Strict
+from decur.config.basis import Chance, Count, Name, Positive, Strict, UserPath
 
 Method = Literal[
     "decur",
@@ -69,7 +69,7 @@ class Pretrain(Strict):
         description="backbones of single modalities in place of `arch`, such as "
         "`{optical: resnet50_rda}`",
     )
-    imagenet: str | None = Field(
+    imagenet: UserPath | None = Field(
         None,
         description="file of ImageNet weights of `arch`, as published (.pth or .safetensors), for "
         "the method `imagenet` and the variant `from-imagenet`",
@@ -79,7 +79,9 @@ class Pretrain(Strict):
         description="backbone of the variant `large` (Table 3 takes a larger Mix Transformer for "
         "NYUv2); null: the variant changes nothing",
     )
-    imagenet_large: str | None = Field(None, description="file of ImageNet weights of `arch_large`")
+    imagenet_large: UserPath | None = Field(
+        None, description="file of ImageNet weights of `arch_large`"
+    )
     crop: Count = 224
     epochs: Count = 100
     batch_size: Annotated[int, Field(ge=2)] = 256

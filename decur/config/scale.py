@@ -1,11 +1,12 @@
 """The whole configuration of a scale, read from YAML."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from decur.config.basis import (
     Name,
@@ -16,14 +17,28 @@ from decur.config.data import DatasetSettings
 from decur.config.evaluation import Explain, Transfer
 from decur.config.pretraining import Method, Scenario, ScenarioSettings
 from decur.errors import DecurError
+from decur.user_paths import expand
+
+
+def _results_folder(text: str) -> str:
+    folder = expand(text)
+    if not re.fullmatch(r"[^-{}\n][^{}\n]*", folder):
+        raise DecurError(
+            f"the folder {folder!r} begins with '-', is empty, or has braces or a line break, "
+            "which Snakemake cannot read; choose another"
+        )
+    return folder
 
 
 class Config(Strict):
     """The whole configuration of one scale."""
 
     scale: Name
-    results: Annotated[str, Field(pattern=r"^[^-{}\n][^{}\n]*$")] = Field(
-        "results", description="folder of all products; Snakemake would read braces as a pattern"
+    results: Annotated[str, AfterValidator(_results_folder)] = Field(
+        "results",
+        description="folder of all products; Snakemake would read braces as a pattern, but for "
+        "those of a variable",
+        json_schema_extra={"pattern": r"^(\$\{\w+\}|[^-{}\n])(\$\{\w+\}|[^{}\n])*$"},
     )
     methods: tuple[Method, ...]
     seeds: tuple[Annotated[int, Field(ge=0)], ...]
