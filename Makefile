@@ -40,10 +40,15 @@ audit: $(BIN)/.installed
 	.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	.venv/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
-# Let `snakemake --profile slurm` find the profile from any folder.
+# Let `snakemake --profile slurm` find the profile from any folder; what else is there stays.
 profiles:
-	mkdir -p "$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"
-	ln -sfn "$(CURDIR)/profiles/slurm" "$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake/slurm"
+	@link="$${XDG_CONFIG_HOME:-$${HOME:?is not set: set it to a folder}/.config}/snakemake/slurm"; \
+	[ "$$(readlink "$$link")" = "$(CURDIR)/profiles/slurm" ] && exit 0; \
+	if [ -e "$$link" ] || [ -L "$$link" ]; then \
+		echo "$$link is not a link to this profile: move it, or use --profile profiles/slurm" >&2; \
+		exit 1; \
+	fi; \
+	mkdir -p "$${link%/*}" && ln -s "$(CURDIR)/profiles/slurm" "$$link"
 
 clean:
 	rm -rf .venv results/demo .snakemake
