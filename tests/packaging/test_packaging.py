@@ -134,14 +134,16 @@ def test_users_of_the_image_have_a_name_and_a_home_that_they_can_write():
 
 
 @pytest.mark.parametrize("given", [{}, {"HOME": "/nonexistent"}, {"HOME": "", "USER": "me"}])
-def test_users_of_apptainer_have_a_name_and_a_home_that_they_can_write(given):
+def test_users_of_apptainer_have_a_name_and_a_home_that_they_can_write(tmp_path, given):
     text = (HOME / "containers" / "decur.def").read_text()
     script = text.partition("%environment\n")[2].partition("\n%")[0]
     script += '\necho "$HOME $USER $LOGNAME"'
     command = ["sh", "-euc", script]
-    found = subprocess.run(command, env=given, capture_output=True, text=True, check=True).stdout
-    home, user, name = found.split()
-    assert Path(home).is_dir() and os.access(home, os.W_OK)
+    given = given | {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    for _ in range(2):
+        done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+        home, user, name = done.stdout.split()
+        assert home == f"{tmp_path}/decur-{os.getuid()}" and Path(home).is_dir()
     assert user == name == given.get("USER", "decur")
 
 

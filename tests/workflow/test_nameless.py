@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ def as_nobody(folder, home, *words):
     """Run a command as a user without a name in a folder that is theirs; `home` may be None."""
     numbers = f"--reuid={NUMBER}", f"--regid={NUMBER}", "--clear-groups"
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"}
+    variables["TMPDIR"] = str(folder / "tmp")
     if home is not None:
         variables["HOME"] = str(home)
     return subprocess.run(
@@ -30,18 +33,20 @@ def as_nobody(folder, home, *words):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A folder of that user's."""
-    path = tmp_path / "theirs"
-    path.mkdir()
-    try:
-        os.chown(path, NUMBER, NUMBER)
-        tried = as_nobody(path, None, sys.executable, "-c", "import decur")
-    except OSError as error:
-        pytest.skip(f"needs root and setpriv ({error})")
-    if tried.returncode:
-        pytest.skip(f"needs leave to become another user ({tried.stderr})")
-    return path
+def folder():
+    """A folder of that user's, not below those of tests, which only root may enter."""
+    with tempfile.TemporaryDirectory(prefix="decur-test-") as name:
+        path = Path(name)
+        (path / "tmp").mkdir()
+        try:
+            os.chown(path, NUMBER, NUMBER)
+            os.chown(path / "tmp", NUMBER, NUMBER)
+            tried = as_nobody(path, None, sys.executable, "-c", "import decur")
+        except OSError as error:
+            pytest.skip(f"needs root and setpriv ({error})")
+        if tried.returncode:
+            pytest.skip(f"needs leave to become another user ({tried.stderr})")
+        yield path
 
 
 def test_the_workflow_needs_no_name_of_its_user(folder):
@@ -59,4 +64,4 @@ def test_a_stage_needs_neither_name_nor_home_and_makes_no_folder_of_that_name(fo
     )
     done = as_nobody(folder, home, sys.executable, "-c", draw)
     assert done.stdout.endswith(f"{NUMBER}\n") and done.stderr == ""
-    assert [path.name for path in folder.iterdir()] == ["a.png"]
+    assert {path.name for path in folder.iterdir()} == {"a.png", "tmp"}
