@@ -6,6 +6,7 @@ others, left from before a change, are set aside in a subfolder named by theirs.
 
 import pickle
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,19 @@ DAMAGE = (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.Unpick
 """What torch raises at a file that is no whole checkpoint."""
 
 
+class DamagedError(Exception):
+    """A file is no whole checkpoint."""
+
+
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Write `checkpoint-<step>.pt` and drop all but the last two of the same identity up to it."""
     path = folder / f"checkpoint-{step:08d}.pt"
     write_atomically(path, lambda temporary: torch.save(state, temporary))
     earlier = [other for other in _checkpoints(folder) if other.name < path.name]
     for old in earlier[: 1 - KEEP]:
-        if _identity(old) == state["identity"]:
-            old.unlink()
+        with suppress(DamagedError):
+            if _identity(old) == state["identity"]:
+                old.unlink()
     return path
 
 
@@ -44,8 +50,8 @@ def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
     for path in _checkpoints(folder):
         try:
             own = _identity(path)
-        except DAMAGE as error:
-            _set_aside(path, DAMAGED, f"is damaged ({type(error).__name__})")
+        except DamagedError as error:
+            _set_aside(path, DAMAGED, f"is damaged ({error})")
         else:
             if own != identity:
                 _set_aside(path, _short(own), "is of other settings or data")
@@ -55,15 +61,19 @@ def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
     for path in reversed(_checkpoints(folder)):
         try:
             return read_patiently(path, _load)
-        except DAMAGE as error:
-            _set_aside(path, DAMAGED, f"is damaged ({type(error).__name__})")
+        except DamagedError as error:
+            _set_aside(path, DAMAGED, f"is damaged ({error})")
     return None
 
 
 def _load(path: Path) -> dict[str, Any]:
     # A file object, whose read errors are OSError; given a path, torch takes them for damage.
     with path.open("rb") as file:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+            state["identity"]
+        except DAMAGE as error:
+            raise DamagedError(type(error).__name__) from error
     return state
 
 
@@ -71,6 +81,7 @@ def _identity(path: Path) -> str:
     """The identity in a checkpoint, of which no tensor is read.
 
     Raises:
+        DamagedError: it is not whole.
         DecurError: the file system does not give it.
     """
     with torch.serialization.skip_data():

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from decur.errors import DecurError
+from decur.files import is_running
 from decur.slurm import end_job, is_alive, is_marked, own_job, restarts
 
 PATIENCE = 3.0
@@ -304,17 +305,7 @@ def _begun(pid: int) -> str | None:
             return None if state in "ZX" else rest[18]
     except (OSError, ValueError, IndexError):
         pass  # not Linux, or a /proc that hides the processes of other users
-    return "" if _exists(pid) else None
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    return "" if is_running(pid) else None
 
 
 def _line_of(path: str) -> str:

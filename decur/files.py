@@ -119,14 +119,15 @@ def _is_left_over(path: Path) -> bool:
     if found is None:
         return False
     if found["machine"] == _machine():
-        return not _is_running(int(found["pid"]))
+        return not is_running(int(found["pid"]))
     try:
         return time.time() - path.stat().st_mtime > DAY
     except OSError:  # removed meanwhile
         return False
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Tell whether a process of this number runs here, whoever's it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

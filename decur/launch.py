@@ -7,8 +7,9 @@ from pathlib import Path
 from decur.claim import taken_over
 from decur.config import PretrainSettings
 from decur.distributed import is_main, process_group
+from decur.files import remove_temporaries
 from decur.interrupt import StoppedError
-from decur.pretrain import pretrain
+from decur.pretrain import CHECKPOINTS, pretrain
 from decur.slurm import own_job, requeue_own_job
 
 CLAIM = "owner.json"
@@ -28,6 +29,9 @@ def run_pretrain(
         StoppedError: it was asked to stop, and has saved; also where it will be run again.
     """
     with process_group(), taken_over(out / CLAIM) if is_main() else nullcontext():
+        if is_main():
+            for folder in (out, out / CHECKPOINTS):
+                remove_temporaries(folder)  # of a run that was killed, on whatever machine
         try:
             pretrain(settings, shards, out, device=device)
         except StoppedError as stopped:

@@ -40,6 +40,7 @@ from decur.weights.files import is_weights
 from decur.weights.imagenet import load_imagenet
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm")
+CHECKPOINTS = "checkpoints"
 
 Part = Callable[[str], AbstractContextManager[object]]
 """Marks the part of a step that a block is: for a profiler, or to be timed."""
@@ -223,7 +224,7 @@ def train_steps(
     """
     rows = training_rows(shards, settings)
     optimizer = _optimizer(model, settings)
-    checkpoints = out / "checkpoints"
+    checkpoints = out / CHECKPOINTS
     start = _resume(checkpoints, identity, model, optimizer, job)
     per_epoch = len(rows) // settings.batch_size
     total = settings.epochs * per_epoch

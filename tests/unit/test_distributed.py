@@ -1,13 +1,19 @@
 import os
+import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from decur import distributed
+from decur.errors import DecurError
 from decur.losses.barlow_twins import barlow_twins_loss
 from decur.losses.clip import clip_loss
 from decur.losses.correlation import standardise
@@ -102,13 +108,17 @@ def measure(model: nn.Module, x: Tensor, name: str) -> dict[str, Tensor]:
     }
 
 
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
 @pytest.fixture(scope="module", params=[2, 4])
 def ranks(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    torch.multiprocessing.spawn(work, (request.param, port, str(folder)), nprocs=request.param)
+    arguments = (request.param, free_port(), str(folder))
+    torch.multiprocessing.spawn(work, arguments, nprocs=request.param)
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
@@ -158,3 +168,165 @@ def test_the_ranks_of_a_job_meet_at_a_port_that_no_connection_is_given(monkeypat
     ports = [port_of(monkeypatch, job, rank) for job in ("7", "8_1") for rank in "01"]
     assert ports[0] == ports[1] != ports[2] == ports[3]
     assert all(20_000 <= port < 32_768 for port in ports)
+
+
+STATE = {
+    "step": 3,
+    "tensors": [torch.arange(6.0).view(2, 3), torch.tensor(7, dtype=torch.int64)],
+    "inner": {"half": torch.ones(2, dtype=torch.bfloat16), "pair": (1, torch.zeros(0))},
+    "none": None,
+}
+
+
+def decide(rank: int, port: int, folder: str) -> None:
+    """What each rank gets of what the main one alone finds, or fails at."""
+    torch.set_num_threads(1)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(address, RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
+
+    def fail() -> None:
+        raise DecurError("a disk fails")
+
+    with distributed.process_group():
+        given = distributed.on_main(lambda: STATE if rank == 0 else pytest.fail("is not asked"))
+        torch.save(given, Path(folder) / f"{rank}.pt")
+        with pytest.raises(DecurError, match="a disk fails"):
+            distributed.on_main(fail)
+        assert distributed.on_main(lambda: None) is None
+
+
+def test_every_rank_gets_what_the_main_one_finds_or_its_error(tmp_path):
+    torch.multiprocessing.spawn(decide, (free_port(), str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        given = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(given, STATE, rtol=0, atol=0)
+
+
+def test_alone_a_decision_is_ones_own():
+    assert distributed.on_main(lambda: STATE) is STATE
+
+
+@settings(deadline=None)
+@given(ranks=st.integers(1, 16), gpus=st.integers(1, 16), shown=st.sampled_from(["own", "all"]))
+def test_every_rank_of_a_node_takes_a_gpu_of_its_own(ranks, gpus, shown):
+    """Of the GPUs that it sees: its own one alone, or all of the node."""
+    taken = []
+    for rank in range(ranks):
+        visible = [str(rank % gpus)] if shown == "own" else [str(i) for i in range(gpus)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LOCAL_RANK", str(rank))
+            patch.setenv("CUDA_VISIBLE_DEVICES", ",".join(visible))
+            patch.setattr(torch.cuda, "device_count", lambda visible=visible: len(visible))
+            if rank >= len(visible) > 1:
+                message = rf"local rank {rank} on .*: only {len(visible)} GPUs are visible \(CUDA_"
+                with pytest.raises(DecurError, match=message):
+                    distributed.own_gpu()
+                continue
+            taken.append(visible[distributed.own_gpu()])
+    if ranks <= gpus:
+        assert len(set(taken)) == ranks
+
+
+@pytest.mark.parametrize(
+    ("environment", "gpus", "chosen"),
+    [
+        ({"RANK": "3", "LOCAL_RANK": "3", "CUDA_VISIBLE_DEVICES": "3"}, 1, 0),  # srun, one each
+        ({"RANK": "7", "LOCAL_RANK": "3"}, 4, 3),  # torchrun, two nodes
+        ({"RANK": "5"}, 4, 1),  # a launcher that names no local rank
+        ({"RANK": "2", "LOCAL_RANK": "2", "CUDA_VISIBLE_DEVICES": "MIG-a"}, 1, 0),
+    ],
+)
+def test_the_process_group_uses_the_gpu_that_the_rank_was_given(
+    monkeypatch, environment, gpus, chosen
+):
+    asked = []
+    for name in ("LOCAL_RANK", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**environment, "WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", asked.append)
+    distributed.init_process_group()
+    assert asked == [chosen, "nccl"]
+
+
+def test_a_failed_meeting_of_ranks_names_the_interface_to_choose(monkeypatch):
+    def fail(backend: str) -> None:
+        raise RuntimeError("Gloo connectFullMesh failed with\n [pair.cc:152] refused")
+
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.distributed, "init_process_group", fail)
+    with pytest.raises(DecurError, match=r"^rank 1 of 2 .*\(Gloo.*refused\).*GLOO_SOCKET_IFNAME"):
+        distributed.init_process_group()
+
+
+NODES = """
+for i in 1 2; do
+    ip netns add $TAG$i; ip -n $TAG$i link set lo up
+done
+ip link add ${TAG}a netns ${TAG}1 type veth peer name ${TAG}b netns ${TAG}2
+ip -n ${TAG}1 addr add 10.77.0.1/24 dev ${TAG}a; ip -n ${TAG}1 link set ${TAG}a up
+ip -n ${TAG}2 addr add 10.77.0.2/24 dev ${TAG}b; ip -n ${TAG}2 link set ${TAG}b up
+"""
+
+RANK = """
+mount --bind $HOSTS /etc/hosts
+hostname $NAME
+exec $PYTHON -c "
+from decur import distributed
+with distributed.process_group():
+    print(distributed.rank(), flush=True)
+"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("ip", "unshare"))), reason="needs root and ip"
+)
+def test_nodes_whose_own_name_is_loopback_are_told_the_variable(tmp_path):
+    """Two nodes as network namespaces, each with Debian's line for its own name."""
+    tag = f"d{os.getpid()}-"[-9:]
+    environment = os.environ | {"TAG": tag, "PYTHON": sys.executable}
+    made = subprocess.run(["sh", "-ec", NODES], env=environment, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no network namespaces: {made.stderr}")
+    try:
+        for interface in ("", "set"):
+            ranks = []
+            for number, other in ((1, 2), (2, 1)):
+                hosts = tmp_path / f"hosts{number}"
+                hosts.write_text(
+                    f"127.0.0.1 localhost\n127.0.1.1 n{number}\n10.77.0.{other} n{other}\n"
+                )
+                task = {"RANK": str(number - 1), "WORLD_SIZE": "2", "MASTER_PORT": "23456"}
+                task |= {"MASTER_ADDR": "n1", "NAME": f"n{number}", "HOSTS": str(hosts)}
+                if interface:
+                    task["GLOO_SOCKET_IFNAME"] = f"{tag}{'ab'[number - 1]}"
+                inside = ["ip", "netns", "exec", f"{tag}{number}", "unshare", "--uts", "--mount"]
+                ranks.append(
+                    subprocess.Popen(
+                        [*inside, "sh", "-ec", RANK],
+                        env=environment | task,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                        cwd=Path(__file__).parents[2],
+                    )
+                )
+            if interface:
+                printed = [rank.communicate(timeout=60) for rank in ranks]
+                assert [out for out, _ in printed] == ["0\n", "1\n"], printed
+            else:
+                _, error = ranks[1].communicate(timeout=60)
+                assert ranks[1].returncode != 0
+                assert "n2: its own name leads to 127.0.1.1" in error
+                assert "set GLOO_SOCKET_IFNAME" in error
+                ranks[0].kill()
+                ranks[0].communicate()
+    finally:
+        for number in (1, 2):
+            subprocess.run(["ip", "netns", "delete", f"{tag}{number}"], check=False)
