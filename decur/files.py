@@ -22,11 +22,18 @@ T = TypeVar("T")
 PAUSES = (1.0, 5.0, 15.0)
 """Seconds between two attempts to read a file that a file system fails to give."""
 
-FINAL = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EMFILE)
+FINAL = (
+    *(errno.ENOENT, errno.EACCES, errno.EPERM),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EMFILE),
+)
 """Errors that waiting does not mend."""
 
 DAY = 86_400
 TEMPORARY = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]+)\.decur$")
+
+
+class UnreadableError(DecurError):
+    """The file system does not give a file, whose content may be whole."""
 
 
 @contextmanager
@@ -154,8 +161,8 @@ def read_patiently(path: Path, read: Callable[[Path], T]) -> T:
     An I/O error says nothing about the content, so it must not pass for damage.
 
     Raises:
-        DecurError: the file system keeps failing. Whatever else `read` raises is passed on, as are
-            errors that libraries raise as OSError without an error number.
+        UnreadableError: the file system keeps failing. Whatever else `read` raises is passed on, as
+            are errors that libraries raise as OSError without an error number.
     """
     for pause in (*PAUSES, None):
         try:
@@ -164,11 +171,32 @@ def read_patiently(path: Path, read: Callable[[Path], T]) -> T:
             if error.errno is None:
                 raise
             if pause is None or error.errno in FINAL:
-                raise DecurError(
+                raise UnreadableError(
                     f"{path}: cannot be read ({error.strerror}); {_remedy(error)}"
                 ) from error
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def check_readable(path: Path) -> None:
+    """Find out whether the file system gives a file that could not be used; a missing one passes.
+
+    Raises:
+        UnreadableError: it does not, so the file may be whole.
+    """
+    try:
+        read_patiently(path, _read_through)
+    except UnreadableError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+
+
+def _read_through(path: Path) -> None:
+    if path.is_dir():
+        return
+    with path.open("rb") as file:
+        while file.read(1 << 20):
+            pass
 
 
 def _remedy(error: OSError) -> str:

@@ -21,6 +21,7 @@ from decur.config import DatasetSettings, Piece
 from decur.datasets import Record, raster
 from decur.datasets.folder_limits import with_limits
 from decur.errors import DecurError
+from decur.files import UnreadableError, check_readable
 from decur.job import Job
 from decur.progress import progress_bar
 from decur.provenance import provenance
@@ -146,11 +147,21 @@ class Reader:
         return self.settings.bad_samples == "skip"
 
     def __call__(self, record: Record) -> Sample:
-        """Read a sample; raises a DecurError if it is bad."""
+        """Read a sample.
+
+        Raises:
+            DecurError: it is bad.
+            UnreadableError: a file of it cannot be read, which does not make it bad.
+        """
         if record.fault:
             raise DecurError(record.fault)
         module = datasets.load(self.name, self.settings)
-        sample = module.read(record, self.settings)
+        try:
+            sample = module.read(record, self.settings)
+        except DecurError:
+            for path in record.paths.values():
+                check_readable(path)
+            raise
         if sample.id not in self.scenes:
             return sample
         facts = dict(self.scenes[sample.id])
@@ -175,7 +186,7 @@ def _spec(reader: Reader, records: Sequence[Record]) -> Spec:
         try:
             return Spec.of(reader(record), modalities, ignore)
         except DecurError as error:
-            if not reader.skips:
+            if not reader.skips or isinstance(error, UnreadableError):
                 raise
             reason = str(error)
     raise DecurError(f"{reader.name}: no sample of {len(records)} is good; the last: {reason}")
@@ -226,7 +237,7 @@ def _make_shard(
                 sample = reader(record)
                 spec.stored(sample)
             except DecurError as error:
-                if not reader.skips:
+                if not reader.skips or isinstance(error, UnreadableError):
                     raise
                 shard.part.faults.append(Fault(record.id, _source(record), str(error)))
             else:

@@ -16,7 +16,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from decur.files import remove_left_over, temporary_of, write_all, write_atomically, writing
+from decur.files import (
+    read_patiently,
+    remove_left_over,
+    temporary_of,
+    write_all,
+    write_atomically,
+    writing,
+)
 from decur.ownership import HIDDEN
 from decur.shards.sample import Sample, Spec, checksum
 
@@ -180,7 +187,15 @@ def _count(array: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a file."""
+    """Size in bytes and SHA-256 of a file.
+
+    Raises:
+        UnreadableError: the file system does not give it.
+    """
+    return read_patiently(path, _facts)
+
+
+def _facts(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return _contents(file)
 

@@ -134,8 +134,9 @@ def read_card(root: Path) -> dict[str, Any]:
     path = root / CARD
     if not path.is_file():
         raise DecurError(f"{path}: not found; run the preprocess stage for this dataset first")
+    text = read_patiently(path, Path.read_text)
     try:
-        card: dict[str, Any] = json.loads(read_patiently(path, Path.read_text))
+        card: dict[str, Any] = json.loads(text)
         version = card["layout"]
     except (KeyError, TypeError, ValueError) as error:
         raise DecurError(
@@ -155,10 +156,10 @@ def read_index(root: Path) -> pd.DataFrame:
         DecurError: it is damaged or missing, or the file system does not give it.
     """
     path = root / INDEX
+    if not path.is_file():
+        raise DecurError(f"{path}: unreadable (not found); run the preprocess stage again")
+    content = io.BytesIO(read_patiently(path, Path.read_bytes))
     try:
-        if not path.is_file():
-            raise ValueError("not found")
-        content = io.BytesIO(read_patiently(path, Path.read_bytes))
         return pd.read_parquet(content)
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         reason = " ".join(str(error).split())

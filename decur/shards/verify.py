@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from decur.errors import DecurError
+from decur.files import UnreadableError
 from decur.progress import progress_bar
 from decur.shards.finish import CARD, INDEX, card_digest, samples_checksum
 from decur.shards.part import file_facts
@@ -26,6 +27,9 @@ def verify(root: Path, *, workers: int = 1) -> list[str]:
     Size and SHA-256 of every file, the card's own, and, where these are right, that index, card and
     arrays agree: counts, ids that are unique, and for every sample the checksum of what a reader
     gets. Threads are enough, since hashing lets go of Python's lock.
+
+    Raises:
+        UnreadableError: the file system does not give a file, which says nothing of its content.
     """
     try:
         card = read_card(root)
@@ -50,20 +54,19 @@ def verify(root: Path, *, workers: int = 1) -> list[str]:
             for wrong in progress_bar("samples", len(tasks), iterable=looks):
                 faults += wrong
             return faults
+    except UnreadableError:
+        raise
     except DecurError as error:
         return [str(error)]
 
 
 def _facts(path: Path) -> dict[str, Any] | None:
-    try:
-        return file_facts(path)
-    except OSError:
-        return None
+    return file_facts(path) if path.is_file() else None
 
 
 def _told(facts: dict[str, Any] | None) -> str:
     if facts is None:
-        return "missing or unreadable"
+        return "missing"
     return f"{facts['bytes']} bytes with SHA-256 {facts['sha256'][:16]}..."
 
 
