@@ -36,13 +36,27 @@ class Request:
 def stop_request(*signals: signal.Signals) -> Iterator[Request]:
     """Within the block, the signals (by default `SIGNALS`) are noted and do not end the process.
 
-    A block within another one has its request: what came before the inner block is not lost.
+    A block within another one has its request: what came before the inner block is not lost. Nor is
+    what came while the signal was blocked, as `hold_warning` does.
     """
     outer = getattr(signal.getsignal(WARNING), "__self__", None)
     request = outer if isinstance(outer, Request) else Request()
-    before = {number: signal.signal(number, request.note) for number in signals or SIGNALS}
+    numbers = signals or SIGNALS
+    before = {number: signal.signal(number, request.note) for number in numbers}
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
     try:
         yield request
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def hold_warning() -> None:
+    """Let the warning of a time limit end neither this process nor its children.
+
+    A child that notes it (see `stop_request`) also gets one that came before it could: a blocked
+    signal waits, where one that is only ignored would be lost.
+    """
+    signal.signal(WARNING, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [WARNING])

@@ -2,7 +2,6 @@
 import hashlib
 import os
 import re
-import signal
 import sys
 from itertools import takewhile
 from pathlib import Path
@@ -26,6 +25,7 @@ from decur.experiments import (
     load_experiments,
     transfer_runs,
 )
+from decur.interrupt import hold_warning
 from decur.paths import Cell, Paths, Run
 from decur.slurm import mark_own_job
 from decur.tables.write import outputs, sources
@@ -65,7 +65,7 @@ PATHS = Paths(CONFIG.results, CONFIG.scale)
 
 # SLURM warns every process of a job step. The job itself answers, by saving what it has done; the
 # Snakemake around it must live until then.
-signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+hold_warning()
 
 
 def sent_for_one_job():
