@@ -111,7 +111,7 @@ def test_whatever_the_ids_a_task_is_never_taken_for_its_array(job, array, task):
         assert own_job() == f"{array}_{task}"
 
 
-@pytest.mark.parametrize("state", [*ON, *OVER])
+@pytest.mark.parametrize("state", [*ON, *sorted(OVER)])
 def test_a_job_is_alive_unless_its_state_is_over(cluster, state):
     (cluster / "answer").write_text(f"{state}\n")
     assert is_alive("7") == (state in ON)
