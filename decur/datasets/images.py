@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from decur.errors import DecurError
+from decur.files import check_readable
 
 MOST_PIXELS = 10**8
 """No image of any dataset is near; a damaged or hostile header may promise more than fits."""
@@ -82,5 +83,6 @@ def check_labels(labels: NDArray[Any], classes: int, path: Path) -> None:
 def _unreadable(path: Path, error: Exception) -> DecurError:
     if not path.exists():
         return DecurError(f"{path}: not found; fetch the dataset again")
+    check_readable(path)
     reason = " ".join(f"{error or type(error).__name__}".split())
     return DecurError(f"{path}: truncated or damaged ({reason}); fetch the file again")

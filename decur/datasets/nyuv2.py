@@ -29,6 +29,7 @@ from decur.datasets.rgbd import (
     spread_colours,
 )
 from decur.errors import DecurError
+from decur.files import check_readable
 from decur.preprocess.depth import nyu_intrinsics
 from decur.shards import Sample
 
@@ -185,6 +186,7 @@ def _open(archive: Path) -> Iterator[h5py.File]:
         with h5py.File(archive) as file:
             yield file
     except Exception as error:  # HDF5 and h5py raise many kinds for a damaged file
+        check_readable(archive)
         reason = " ".join(str(error).split())
         raise DecurError(f"{archive}: truncated or damaged ({reason}); fetch it again") from error
 
@@ -226,6 +228,7 @@ def _matlab(path: Path, key: str) -> NDArray[Any]:
     try:
         array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[key])[key]
     except Exception as error:  # of many kinds for a damaged file
+        check_readable(path)
         reason = " ".join(str(error).split())
         raise DecurError(f"{path}: no '{key}' can be read ({reason}); fetch it again") from error
     if not np.issubdtype(array.dtype, np.integer):

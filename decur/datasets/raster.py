@@ -18,6 +18,7 @@ from decur.config import DatasetSettings
 from decur.datasets import Dataset
 from decur.datasets.images import check_pixels
 from decur.errors import DecurError
+from decur.files import check_readable
 from decur.shards import Georeference
 
 Array = NDArray[Any]
@@ -106,6 +107,7 @@ def opened(path: Path) -> Iterator[Any]:
         with rasterio.open(path, driver=DRIVERS.get(path.suffix.lower(), "GTiff")) as file:
             yield file
     except (RasterioError, CPLE_BaseError, MemoryError, UnicodeDecodeError) as error:
+        check_readable(path)
         # rasterio's own message only points to GDAL's, which is its cause.
         reason = str(error.__cause__ or error) if path.is_file() else "no such file"
         reason = " ".join(reason.split())

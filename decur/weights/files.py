@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from decur.errors import DecurError
+from decur.files import check_readable
 from decur.models.backbones import Backbone, build_backbone
 from decur.models.two_branch import TwoBranch
 from decur.ownership import write_ours
@@ -58,7 +59,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
-    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
+        check_readable(path)
         raise DecurError(f"{path}: not a readable weights file ({error})") from None
     return tensors, metadata
 
@@ -80,6 +82,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         mapped = zipfile.is_zipfile(path)  # torch's older format cannot be
         tree: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # of damaged files torch raises anything, with pages of advice
+        check_readable(path)
         raise DecurError(
             f"{path}: cannot be read as tensors alone ({type(error).__name__}; code in it is never "
             "run); fetch it again, or save its state dict anew"

@@ -17,10 +17,13 @@ from decur.cli import main
 from decur.config import DatasetSettings
 from decur.datasets import geonrw
 from decur.datasets.convert import preprocess
+from decur.datasets.images import read_image
+from decur.datasets.raster import read_band
 from decur.errors import DecurError
 from decur.files import UnreadableError
 from decur.shards import PairedShards, ShardWriter, writer
 from decur.shards.array_file import ArrayReader
+from decur.weights.files import read_tensors, read_weights
 from tests.conftest import MODALITIES, random_sample
 from tests.unit.test_preprocess import make_raw
 
@@ -173,3 +176,31 @@ print(resident() - before)
     command = [sys.executable, "-c", code, str(tmp_path / "large")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("a.tif", lambda path: read_band(path, "labels")),
+        ("a.png", read_image),
+        ("a.safetensors", read_weights),
+        ("a.pth", read_tensors),
+    ],
+)
+def test_no_file_is_called_damaged_that_the_file_system_does_not_give(
+    tmp_path, monkeypatch, name, read
+):
+    path, opened = tmp_path / name, Path.open
+    path.write_bytes(b"rubbish")
+    with pytest.raises(DecurError) as damaged:
+        read(path)
+    assert not isinstance(damaged.value, UnreadableError)
+
+    def open_failing(self: Path, *args: str, **more: object) -> object:
+        if self == path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(self, *args, **more)
+
+    monkeypatch.setattr(Path, "open", open_failing)
+    with pytest.raises(UnreadableError, match=r"a\..*: cannot be read \(Input/output error\)"):
+        read(path)
