@@ -322,15 +322,20 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     assert log(tmp_path / "whole") == log(tmp_path / "resumed")
 
 
+SHARED = {
+    "decur": settings(optimizer="adamw", lr=0.001),
+    "clip": settings(method="clip", optimizer="adamw", lr=0.001),
+    "bf16": settings(precision="bf16", optimizer="adamw", lr=0.001),
+}
+
+
 def share(rank, world, port, shards_root, out):
     torch.set_num_threads(1)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ.update(address, RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank))
     distributed.init_process_group()
-    for method in ("decur", "clip"):
-        pretrain(
-            settings(method=method, optimizer="adamw", lr=0.001), shards_root, Path(out) / method
-        )
+    for name, chosen in SHARED.items():
+        pretrain(chosen, shards_root, Path(out) / name)
     try:
         pretrain(settings(batch_size=15), shards_root, Path(out) / "odd")
     except DecurError as error:
@@ -346,14 +351,13 @@ def test_two_processes_train_what_one_does(shards_root, tmp_path):
         port = s.getsockname()[1]
     arguments = (2, port, str(shards_root), str(tmp_path))
     torch.multiprocessing.spawn(share, arguments, nprocs=2)
-    for method in ("decur", "clip"):
-        chosen = settings(method=method, optimizer="adamw", lr=0.001)
-        pretrain(chosen, shards_root, tmp_path / "one" / method)
-        alone, shared = log(tmp_path / "one" / method), log(tmp_path / method)
+    for name, chosen in SHARED.items():
+        pretrain(chosen, shards_root, tmp_path / "one" / name)
+        alone, shared = log(tmp_path / "one" / name), log(tmp_path / name)
         assert [line["step"] for line in shared] == [line["step"] for line in alone]
         first, later = ([line["loss"] for line in lines] for lines in (alone, shared))
-        np.testing.assert_allclose(later[:3], first[:3], rtol=1e-4)
-        np.testing.assert_allclose(later, first, rtol=0.02)
+        np.testing.assert_allclose(later[:3], first[:3], rtol=0.05 if name == "bf16" else 1e-4)
+        np.testing.assert_allclose(later, first, rtol=0.05 if name == "bf16" else 0.02)
     assert "15 cannot be shared by 2 processes" in (tmp_path / "odd-1").read_text()
 
 
