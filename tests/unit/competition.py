@@ -16,12 +16,22 @@ from pathlib import Path
 from decur.claim import claim, release
 from decur.errors import DecurError
 
+PATIENCE = 300
+"""Seconds after which a process gives up that was forgotten by a test that was killed."""
+
+
+def wait_for(path: Path, pause: float) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not path.exists():
+        if time.monotonic() > give_up:
+            sys.exit(f"{path} never came")
+        time.sleep(pause)
+
 
 def rounds(folder: Path, count: int) -> None:
     """Claim a folder per round, each at the same moment as the others."""
     for number in range(count):
-        while not (folder / f"go-{number}").exists():
-            time.sleep(0.0005)
+        wait_for(folder / f"go-{number}", 0.0005)
         try:
             claim(folder / str(number) / "owner.json")
             outcome = "won"
@@ -31,8 +41,7 @@ def rounds(folder: Path, count: int) -> None:
         written = folder / str(number) / f"writing-{name}"
         written.write_text(outcome)
         written.rename(written.with_name(f"outcome-{name}"))
-    while not (folder / "end").exists():
-        time.sleep(0.005)
+    wait_for(folder / "end", 0.005)
 
 
 def work(folder: Path) -> None:

@@ -96,6 +96,16 @@ def test_every_explainer_writes_a_table_and_a_record_the_same_each_time(
     assert out.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["alignment.csv", "alignment.json"])
+def test_a_file_of_somebody_else_is_never_replaced(untrained, shards_root, tmp_path, name):
+    base, weights = untrained
+    (tmp_path / name).write_text("{}")
+    chosen = explain_settings("alignment", base)
+    with pytest.raises(DecurError, match=f"{name}: exists and was not written by decur"):
+        explain("alignment", chosen, weights, shards_root, tmp_path / "alignment.csv")
+    assert (tmp_path / name).read_text() == "{}"
+
+
 def test_samples_are_those_that_the_run_was_not_trained_on(untrained, shards_root):
     base, weights = untrained
     subject, _ = load_subject(explain_settings("saliency", base), weights, shards_root)

@@ -181,6 +181,20 @@ def test_a_transfer_keeps_what_its_recipe_asks_for(shards_root, tmp_path, monkey
         assert folder.with_name("metrics.json").is_file()
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "labels.txt", "predictions/map.png"])
+def test_a_transfer_refuses_files_of_somebody_else(shards_root, tmp_path, monkeypatch, name):
+    as_dataset(monkeypatch, "abc")
+    weights = pretrain(pretrain_settings(method="random"), shards_root, tmp_path / "run")
+    cell = Cell("pairs", "sar+optical", "linear")
+    path = tmp_path / "out" / str(cell) / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    chosen = transfer_settings(recipe("segmentation", predictions=2))
+    with pytest.raises(DecurError, match="exists and was not written by decur"):
+        transfer(chosen, [cell], weights, shards_root.parent, tmp_path / "out")
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [path]
+
+
 def test_every_datasets_classes_have_a_colour_if_they_are_of_pixels():
     for name in datasets.NAMES:
         facts = datasets.load(name).DATASET

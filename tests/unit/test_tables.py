@@ -354,6 +354,25 @@ def test_equal_results_give_identical_files(paths, name):
     assert {str(p) for folder in folders for p in folder.iterdir()} == set(made.values())
 
 
+@pytest.mark.parametrize("kind", ["csv", "md", "tex", "json", "figure", "vector"])
+def test_a_file_of_somebody_else_is_never_replaced(paths, kind):
+    wanted = EXPERIMENTS["probes"]
+    put_all(paths, wanted, config())
+    path = Path(outputs("probes", wanted, paths)[kind])
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(DecurError, match=rf"{path.name}: exists and was not written by decur"):
+        write_experiment("probes", wanted, config(), paths)
+    assert [p for p in Path(paths.root).rglob("*") if p.stem == "probes"] == [path]
+    path.unlink()
+    write_experiment("probes", wanted, config(), paths)
+    if kind != "json":  # which is the record itself
+        path.write_bytes(path.read_bytes() + b" edited")
+        with pytest.raises(DecurError, match="or was changed since"):
+            write_experiment("probes", wanted, config(), paths)
+        assert path.read_bytes().endswith(b" edited")
+
+
 def test_the_csv_has_four_decimals_and_every_cell(paths):
     put_decur(paths, 80.0, 81.0)
     write_experiment("table", experiment(), config(), paths)
