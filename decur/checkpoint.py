@@ -101,5 +101,7 @@ def _set_aside(path: Path, name: str, reason: str) -> None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    found = folder.glob("checkpoint-*.pt") if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    found = read_patiently(folder, lambda folder: list(folder.glob("checkpoint-*.pt")))
     return sorted(p for p in found if re.fullmatch(r"checkpoint-\d{8}\.pt", p.name))

@@ -170,7 +170,8 @@ def on_main(make: Callable[[], T]) -> T:
     lists and tuples arrive on the CPU; they travel one by one, so that no copy of all is made.
 
     Raises:
-        DecurError: `make` raised one, here or on the main process.
+        DecurError: on the other ranks, whatever `make` raised on the main process, which raises
+            that itself.
     """
     if world_size() == 1:
         return make()
@@ -179,11 +180,12 @@ def on_main(make: Callable[[], T]) -> T:
     if is_main():
         try:
             outcome = [_without_tensors(make(), tensors)]
-        except DecurError as error:
-            outcome = [error]
+        except Exception as error:
+            dist.broadcast_object_list([_Failure(f"{error or type(error).__name__}")])
+            raise
     dist.broadcast_object_list(outcome)
-    if isinstance(outcome[0], DecurError):
-        raise outcome[0]
+    if isinstance(outcome[0], _Failure):
+        raise DecurError(outcome[0].reason)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     return _with_tensors(outcome[0], iter(tensors), device)
 
@@ -232,6 +234,12 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 
 def _in_group() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+class _Failure(NamedTuple):
+    """What the main process sends in the place of a result that it does not have."""
+
+    reason: str
 
 
 class _Hole(NamedTuple):
