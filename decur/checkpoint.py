@@ -6,7 +6,6 @@ others, left from before a change, are set aside in a subfolder named by theirs.
 
 import pickle
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,9 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     path = folder / f"checkpoint-{step:08d}.pt"
     write_atomically(path, lambda temporary: torch.save(state, temporary))
     earlier = [other for other in _checkpoints(folder) if other.name < path.name]
-    for old in earlier[: 1 - KEEP]:
-        with suppress(DamagedError):
-            if _identity(old) == state["identity"]:
-                old.unlink()
+    own = [other for other in earlier if _is_of(other, state["identity"])]
+    for old in own[: 1 - KEEP]:
+        old.unlink()
     return path
 
 
@@ -86,6 +84,13 @@ def _identity(path: Path) -> str:
     """
     with torch.serialization.skip_data():
         return str(read_patiently(path, _load)["identity"])
+
+
+def _is_of(path: Path, identity: str) -> bool:
+    try:
+        return _identity(path) == identity
+    except DamagedError:
+        return False
 
 
 def _short(identity: str) -> str:

@@ -73,6 +73,13 @@ def test_a_new_checkpoint_outlives_higher_numbers_of_other_settings(tmp_path):
     assert load_checkpoint(tmp_path, "old")["step"] == 1000
 
 
+def test_those_of_others_do_not_count_among_the_last_two(tmp_path):
+    for identity, step in (("a", 10), ("b", 15), ("a", 20), ("b", 25), ("a", 30)):
+        save_checkpoint(tmp_path, step, state(identity, step))
+    kept = {int(name[11:19]) for name in steps_below(tmp_path)}
+    assert kept == {15, 20, 25, 30}
+
+
 def test_a_run_beside_checkpoints_of_other_settings_gets_past_its_time_limit(
     shards_root, tmp_path, monkeypatch
 ):
