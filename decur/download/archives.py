@@ -119,15 +119,30 @@ def _check_space(
         size or 0 for name, size in sizes.items() if given is None or not (given / name).is_file()
     )
     unpacked = _bytes_below(out / HIDDEN)
-    needed = max(fetched - present, 0) + max(archives - unpacked, 0)
     out.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise DecurError(
-            f"{out.parent}: {needed / 1e9:.1f} GB more are needed (archives {fetched / 1e9:.1f} GB "
-            f"and at least {archives / 1e9:.1f} GB unpacked), {free / 1e9:.1f} GB are free; "
-            "set 'results' to a larger disk"
-        )
+    needed: dict[int, int] = {}
+    places: dict[int, Path] = {}
+    # A raw folder that is a link may be on another disk than the archives beside it.
+    for place, more in (
+        (out.parent, max(fetched - present, 0)),
+        (_nearest(out.resolve()), max(archives - unpacked, 0)),
+    ):
+        disk = place.stat().st_dev
+        places.setdefault(disk, place)
+        needed[disk] = needed.get(disk, 0) + more
+    for disk, place in places.items():
+        free = shutil.disk_usage(place).free
+        if needed[disk] > free:
+            raise DecurError(
+                f"{place}: {needed[disk] / 1e9:.1f} GB more are needed (archives "
+                f"{fetched / 1e9:.1f} GB and at least {archives / 1e9:.1f} GB unpacked), "
+                f"{free / 1e9:.1f} GB are free; set 'results' to a larger disk"
+            )
+
+
+def _nearest(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def _by_hand(name: str, dataset: Dataset, archives: Sequence[Archive]) -> str:

@@ -330,3 +330,25 @@ def test_killed_at_any_moment_a_rerun_ends_in_the_same_raw_folder(server, packed
     assert tree(raw) == expected, moments
     assert sorted(p.name for p in raw.parent.iterdir()) == ["geonrw", "geonrw.archives"]
     assert kills >= 5, moments
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
+def test_a_raw_folder_that_is_a_link_is_filled_on_its_own_disk(packed, tmp_path, monkeypatch):
+    asked = []
+    usage = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or usage(path))
+    raw = tmp_path / "raw" / "geonrw"
+    raw.parent.mkdir()
+    elsewhere = Path("/dev/shm") / f"decur-{os.getpid()}"
+    raw.symlink_to(elsewhere)
+    try:
+        for _ in range(2):
+            download("geonrw", settings(packed, archives=str(packed)), raw)
+        assert raw.is_symlink()
+        assert {k: v for k, v in tree(elsewhere).items() if k != "manifest.json"} == FILES
+        assert {path.stat().st_dev for path in asked} == {
+            tmp_path.stat().st_dev,
+            elsewhere.stat().st_dev,
+        }
+    finally:
+        shutil.rmtree(elsewhere, ignore_errors=True)
