@@ -210,7 +210,9 @@ def each_rank_has_the_gpu_that_it_was_given(folder: Path) -> None:
         folder, tasks=2, launch="srun --kill-on-bad-exit --ntasks=2 --ntasks-per-gpu=1"
     )
     assert [rank["index"] for rank in ranks] == [0, 0]
-    assert sorted(rank["visible"] for rank in ranks) == ["0", "1"]
+    # Which numbers they have depends on the other jobs of the node.
+    one, other = (rank["visible"] for rank in ranks)
+    assert one != other and one.isdigit() and other.isdigit()
 
 
 def the_profile_starts_a_rank_for_every_gpu(folder: Path) -> None:
@@ -223,7 +225,8 @@ def the_profile_starts_a_rank_for_every_gpu(folder: Path) -> None:
     launch = pretrain["launch"].replace(f"--cpus-per-task={threads}", "--cpus-per-task=1")
     ranks = started_ranks(folder, tasks=tasks, launch=launch)
     assert [rank["index"] for rank in ranks] == [0, 1, 2, 3]
-    assert {rank["visible"] for rank in ranks} == {"0,1,2,3"}
+    (visible,) = {rank["visible"] for rank in ranks}
+    assert len(set(visible.split(","))) == 4
 
 
 def started_ranks(folder: Path, *, tasks: int, launch: str) -> list[dict[str, Any]]:
