@@ -284,9 +284,16 @@ class OwnFolder:
 
 
 def made(folder: Path) -> set[str]:
-    """Names of the entries of a folder that are on record, whether they are still there or not."""
-    records = (folder / HIDDEN / MADE).glob("*.json")
-    return {record["name"] for record in map(_read, records) if "name" in record}
+    """Names of the entries of a folder that are on record, whether they are still there or not.
+
+    A record that somebody forged cannot lead out of the folder.
+    """
+    found = set()
+    for record in (folder / HIDDEN / MADE).glob("*.json"):
+        name = _read(record).get("name")
+        if isinstance(name, str) and name not in ("", ".", "..") and "/" not in name:
+            found.add(name)
+    return found
 
 
 def _recorded(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from decur.download.archives import unpack_archives
 from decur.download.fetch import Stored
 from decur.errors import DecurError
 from decur.job import Job
-from decur.ownership import OwnFolder
+from decur.ownership import HIDDEN, OwnFolder
 from decur.provenance import provenance, write_json
 
 MANIFEST = "manifest.json"
@@ -54,7 +54,8 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
             datasets.load(name).arrange_samples(folder, staged)
         else:
             for entry in folder.iterdir():
-                (staged / entry.name).symlink_to(entry)
+                if entry.name != HIDDEN:  # of an earlier raw folder
+                    (staged / entry.name).symlink_to(entry)
         _finish(name, settings, raw, staged, job, folder=folder)
     finally:
         raw.discard()

@@ -179,6 +179,17 @@ def test_a_folder_that_is_a_link_is_filled_where_it_leads(tmp_path):
     assert (tmp_path / "elsewhere" / "a").read_bytes() == b"6"
 
 
+@pytest.mark.parametrize("name", ["../precious", "..", "", "sub/../../precious", 7, None])
+def test_a_forged_record_leads_nowhere(tmp_path, name):
+    (tmp_path / "precious").write_text("mine")
+    fill(tmp_path / "out", {"a": b"1"})
+    forged = {"name": name, "made": [ownership.fingerprint(tmp_path / "precious")]}
+    (tmp_path / "out" / ".decur" / "made" / "0.json").write_text(json.dumps(forged))
+    fill(tmp_path / "out", {"b": b"2"})
+    OwnFolder(tmp_path / "out", "record.json").clear()
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
 def test_links_are_removed_and_what_they_lead_to_stays(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
@@ -245,6 +256,17 @@ def test_download_refuses_a_folder_of_somebody_else(tmp_path, capsys):
     (tmp_path / "raw" / "notes.txt").write_text("mine")
     assert "holds 'notes.txt'" in refused([*command, str(tmp_path / "raw")], capsys)
     assert (tmp_path / "raw" / "aachen" / "1_1_rgb.jp2").is_file()
+
+
+def test_a_raw_folder_of_ours_may_be_the_unpacked_folder_of_another(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("x")
+    for source, out in (("source", "first"), ("first", "second"), ("first", "second")):
+        chosen = json.dumps({"folder": str(tmp_path / source)})
+        out_folder = str(tmp_path / out)
+        assert main(["download", "geonrw", "--settings", chosen, "--out", out_folder]) == 0
+    assert (tmp_path / "second" / "file").read_text() == "x"
+    assert (tmp_path / "first" / "manifest.json").is_file()
 
 
 @pytest.mark.parametrize("beside", ["data.part", "data.0123456789ab.part", ".data.old"])
