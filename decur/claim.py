@@ -202,7 +202,7 @@ def _remove_stale(path: Path, content: str) -> None:
 def _read(path: Path) -> str | None:
     """Return the content of a claim; None if there is none."""
     try:
-        return path.read_text(errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -272,7 +272,7 @@ def _create_in_place(path: Path, content: str) -> bool:
 
 def _write_new(path: Path, content: str) -> None:
     """Create and flush a file; what cannot be written in full is removed."""
-    with path.open("x") as file:
+    with path.open("x", encoding="utf-8") as file:
         try:
             file.write(content)
             file.flush()
@@ -300,7 +300,9 @@ def _begun(pid: int) -> str | None:
     try:
         # Another number: /proc is of another PID namespace, and lists other processes.
         if str(Path("/proc/self").readlink()) == str(os.getpid()):
-            state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            state, *rest = (
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            )
             # A zombie has ended, and may wait for its parent to notice for ever.
             return None if state in "ZX" else rest[18]
     except (OSError, ValueError, IndexError):
@@ -311,7 +313,7 @@ def _begun(pid: int) -> str | None:
 def _line_of(path: str) -> str:
     """The line in a file of the system; "" if it cannot be read."""
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""
 

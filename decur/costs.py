@@ -146,7 +146,9 @@ def known_counts(name: str, settings: DatasetSettings) -> dict[str, int]:
 def counts_on_disk(shards: Path) -> dict[str, int]:
     """Samples by split as the card of a shards folder says; empty without one."""
     try:
-        counts: dict[str, int] = json.loads((shards / "card.json").read_text())["counts"]
+        counts: dict[str, int] = json.loads((shards / "card.json").read_text(encoding="utf-8"))[
+            "counts"
+        ]
     except (OSError, ValueError, KeyError):
         return {}
     return counts

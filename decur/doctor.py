@@ -189,7 +189,9 @@ def memory() -> Finding:
     """Memory that is free."""
     if not MEMORY.is_file():
         return Finding("memory", "ok", "not known on this system")
-    (line,) = (line for line in MEMORY.read_text().splitlines() if "MemAvailable" in line)
+    (line,) = (
+        line for line in MEMORY.read_text(encoding="utf-8").splitlines() if "MemAvailable" in line
+    )
     free = int(line.split()[1]) * 1024
     found = f"{free / GB:.1f} GB free"
     if free < LEAST_MEMORY:
@@ -366,7 +368,7 @@ def _file_system(folder: Path) -> str:
     """Type of the file system that a folder is on."""
     if not MOUNTS.is_file():
         return "a file system of unknown type"
-    mounts = [line.split()[1:3] for line in MOUNTS.read_text().splitlines()]
+    mounts = [line.split()[1:3] for line in MOUNTS.read_text(encoding="utf-8").splitlines()]
     resolved = folder.resolve()
     above = [(len(point), kind) for point, kind in mounts if resolved.is_relative_to(point)]
     return max(above, default=(0, "a file system of unknown type"))[1]

@@ -202,7 +202,7 @@ def load_experiments(path: Path | str) -> dict[str, Experiment]:
     path = Path(path)
     if not path.is_file():
         raise DecurError(f"{path}: no such file")
-    return _parsed(yaml.load(path.read_text(), Loader=LOADER), str(path), {})
+    return _parsed(yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER), str(path), {})
 
 
 def _parsed(

@@ -148,7 +148,7 @@ def is_running(pid: int) -> bool:
 def _machine() -> str:
     """Eight digits for where a process number is valid: a boot of a machine, a PID namespace."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
         place = boot + str(Path("/proc/self/ns/pid").readlink())
     except OSError:  # not Linux
         place = socket.gethostname()

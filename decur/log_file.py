@@ -11,7 +11,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text(errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line for line in map(parsed, lines) if line is not None]
 
 

@@ -114,7 +114,7 @@ def write_with_record(
 def _write_record(record: Path, tree: Mapping[str, Any], sums: Mapping[Path, Any]) -> None:
     files = {_name(path, record): found for path, found in sums.items()}
     text = json.dumps({"files": files, **tree}, indent=1) + "\n"
-    write_atomically(record, partial(Path.write_text, data=text))
+    write_atomically(record, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def check_listed(record: Path, paths: Iterable[Path]) -> None:
@@ -304,7 +304,9 @@ def _recorded(path: Path) -> list[str]:
 
 def _record(path: Path, fingerprints: Sequence[str]) -> None:
     text = json.dumps({"name": path.name, "made": list(fingerprints)})
-    write_atomically(_record_file(path), lambda temporary: temporary.write_text(text))
+    write_atomically(
+        _record_file(path), lambda temporary: temporary.write_text(text, encoding="utf-8")
+    )
 
 
 def _record_both(path: Path, new: Path) -> None:

@@ -215,7 +215,7 @@ def _measured(job: Job) -> float | None:
     path = Path(job.log.replace("/logs/", "/benchmarks/")).with_suffix(".tsv")
     if not path.is_file():
         return None
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         row = next(csv.DictReader(file, delimiter="\t"), {})
     try:
         return float(row.get("cpu_time", ""))

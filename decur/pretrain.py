@@ -263,7 +263,7 @@ def train_steps(
     with closing(progress), stop_request() as request:
         for (step, batch), take in ahead(load, batches(rows, settings, start)):
             set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
-            torch.manual_seed(hash((settings.seed, step, rank())))  # dropped paths, on resume too
+            torch.manual_seed(_seed_of(settings.seed, step))
             with part("augment"):
                 views = take()
             embeddings, terms = take_step(views)
@@ -293,6 +293,11 @@ def train_steps(
                     warned=warned,
                 )
             yield from settled
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """What a rank draws in a step (dropped paths) depends on the step alone, on resume too."""
+    return int(np.random.SeedSequence([seed, step, rank()]).generate_state(1, np.uint64)[0])
 
 
 def _is_graphed(settings: PretrainSettings, device: torch.device) -> bool:

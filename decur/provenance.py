@@ -48,13 +48,24 @@ _version = functools.cache(metadata.version)  # which reads a long file each tim
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit of the checkout the package runs from, with `-dirty` if changed; None elsewhere."""
-    folder = Path(decur.__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    """Commit of the checkout the package runs from, with `-dirty` if changed; None elsewhere.
+
+    A repository that happens to contain the environment is not such a checkout.
+    """
+    package = Path(decur.__file__).resolve().parent
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        if Path(_git(package, "rev-parse", "--show-toplevel")).resolve() != package.parent:
+            return None
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(folder: Path, *command: str) -> str:
+    """What a git command prints of the repository of a folder."""
+    words = ["git", "-C", str(folder), *command]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
 
 
@@ -114,4 +125,4 @@ def write_json(path: Path, tree: Mapping[str, Any]) -> None:
     """
     text = json.dumps(tree, indent=1) + "\n"
     ours = names_origin if "provenance" in tree else None
-    write_ours(path, lambda temporary: temporary.write_text(text), ours)
+    write_ours(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), ours)

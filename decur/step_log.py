@@ -108,8 +108,8 @@ class StepLog:
         path = folder / "log.jsonl"
         kept = [line for line in read_log(path) if line["step"] < step]
         text = "".join(f"{json.dumps(line)}\n" for line in kept)
-        write_ours(path, lambda temporary: temporary.write_text(text), is_log)
-        self._file = path.open("a")
+        write_ours(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), is_log)
+        self._file = path.open("a", encoding="utf-8")
         if "WANDB_PROJECT" in os.environ:
             self._wandb = _follow_tensorboard(folder)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)

@@ -46,13 +46,19 @@ def submit_pretrain(
     Time-out and pre-emption requeue the job, which goes on from its last checkpoint.
 
     Raises:
-        DecurError: submitit is missing, or the cluster does not take the job.
+        DecurError: submitit or SLURM is missing, or the cluster does not take the job.
     """
     try:
         import submitit
     except ImportError as error:
         raise DecurError("decur submit needs submitit: pip install submitit") from error
-    executor = submitit.AutoExecutor(out / "submitted", cluster=allocation.cluster)
+    try:
+        executor = submitit.AutoExecutor(out / "submitted", cluster=allocation.cluster)
+    except RuntimeError as error:
+        raise DecurError(
+            f"no SLURM can be found here ({error}); submit where `sbatch` is, or add "
+            "`--cluster local`"
+        ) from error
     executor.update_parameters(
         name=f"decur-{settings.method}",
         nodes=allocation.nodes,
@@ -117,7 +123,7 @@ def _copy_from(path: Path, start: int, stream: IO[str]) -> int:
     """Copy a file from a position on; returns where it ends. A requeued job begins it anew."""
     if not path.is_file():
         return 0
-    with path.open(errors="replace", newline="") as file:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         size = path.stat().st_size
         file.seek(start if size >= start else 0)
         stream.write(file.read())

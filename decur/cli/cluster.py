@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from decur.cli.parser import Verbs, user_path_text
+from decur.cli.parser import Verbs, positive, user_path_text
 from decur.errors import DecurError
 from decur.user_paths import expand_named
 
@@ -49,15 +49,19 @@ def add_verbs(verbs: Verbs) -> None:
         help="YAML file of the scale",
     )
     verb.add_argument("--cluster", choices=["slurm", "local"], default="slurm")
-    verb.add_argument("--nodes", type=int, default=1, metavar="N")
+    verb.add_argument("--nodes", type=positive, default=1, metavar="N")
     verb.add_argument(
-        "--tasks", type=int, default=1, metavar="N", help="processes a node, a GPU for each"
+        "--tasks", type=positive, default=1, metavar="N", help="processes a node, a GPU for each"
     )
     verb.add_argument("--no-gpus", action="store_true")
-    verb.add_argument("--cpus", type=int, default=8, metavar="N", help="for each process")
-    verb.add_argument("--memory-gb", type=int, default=60, metavar="N", help="for each node")
+    verb.add_argument("--cpus", type=positive, default=8, metavar="N", help="for each process")
+    verb.add_argument("--memory-gb", type=positive, default=60, metavar="N", help="for each node")
     verb.add_argument(
-        "--minutes", type=int, default=1440, metavar="N", help="time limit of one piece of the run"
+        "--minutes",
+        type=positive,
+        default=1440,
+        metavar="N",
+        help="time limit of one piece of the run",
     )
     verb.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="for sbatch (repeatable)"

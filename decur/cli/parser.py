@@ -9,6 +9,17 @@ from decur.errors import DecurError
 from decur.user_paths import expand
 
 
+def positive(text: str) -> int:
+    """The type of an argument that counts something.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is no whole number of at least 1.
+    """
+    if not text.strip().isascii() or not text.strip().isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return int(text)
+
+
 def user_path(text: str) -> Path:
     """The type of an argument that is a path; `~` and variables in it are replaced.
 

@@ -1,5 +1,6 @@
 """The command line as a whole, and how a command ends."""
 
+import io
 import os
 import select
 import sys
@@ -42,9 +43,15 @@ def command_line() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode must not end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = command_line().parse_args(argv)
     try:
         provide_user()
+        os.environ["MPLBACKEND"] = (
+            "agg"  # no verb opens a window; a notebook's may not be installed
+        )
         args.call(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -54,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return BROKEN_PIPE
         known = isinstance(error, DecurError | OSError)
-        if args.debug or (not known and TRACEBACK in os.environ):
+        if args.debug or (not isinstance(error, DecurError) and TRACEBACK in os.environ):
             traceback.print_exc()
         print(f"decur: error: {_one_line(error) if known else _bug(error)}", file=sys.stderr)
         return 1

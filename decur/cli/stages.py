@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TypeVar
 
-from decur.cli.parser import Parser, Verbs, user_path, user_path_text
+from decur.cli.parser import Parser, Verbs, positive, user_path, user_path_text
 from decur.errors import DecurError
 
 S = TypeVar("S")
@@ -129,7 +129,7 @@ def _json_or_path(text: str) -> str:
 
 
 def _add_threads(verb: Parser) -> None:
-    verb.add_argument("--threads", type=int, default=1, metavar="N", help="CPU cores to use")
+    verb.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU cores to use")
 
 
 def _add_weights(verb: Parser) -> None:
@@ -232,7 +232,7 @@ def _settings(model: type[S], text: str) -> S:
     if path is not None and not path.is_file():
         raise DecurError(f"--settings: no such file {path}")
     try:
-        json = path.read_text() if path is not None else text
+        json = path.read_text(encoding="utf-8") if path is not None else text
         return model.model_validate_json(json)  # type: ignore[attr-defined]
     except ValidationError as error:
         raise DecurError(first_problem(error, str(path or "--settings"))) from None

@@ -2,7 +2,7 @@
 
 import argparse
 
-from decur.cli.parser import Verbs, user_path, user_path_text
+from decur.cli.parser import Verbs, positive, user_path, user_path_text
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -56,7 +56,9 @@ def add_verbs(verbs: Verbs) -> None:
         "--out", required=True, type=user_path, help=".tif, .parquet, .npy, or a folder of GeoTIFFs"
     )
     verb.add_argument("--modality", metavar="NAME", help="of which the inputs are")
-    verb.add_argument("--stride", type=int, metavar="PIXELS", help="default: windows side by side")
+    verb.add_argument(
+        "--stride", type=positive, metavar="PIXELS", help="default: windows side by side"
+    )
     verb.add_argument("--whole", action="store_true", help="one vector a file, as of PNG and JPEG")
     verb.add_argument(
         "--scale", metavar="stored|reflectance|elevation|MIN,MAX", help="default: of pretraining"
@@ -69,9 +71,9 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument("--device", metavar="cpu|cuda", help="default: the GPU where there is one")
     verb.add_argument(
-        "--batch", type=int, default=64, metavar="N", help="windows or images at once"
+        "--batch", type=positive, default=64, metavar="N", help="windows or images at once"
     )
-    verb.add_argument("--threads", type=int, default=1, metavar="N", help="CPU cores to use")
+    verb.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU cores to use")
 
 
 def _embed(args: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ class ScenesSettings(Strict):
 
     train: Count
     test: Count
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 Limits = tuple[float, float]

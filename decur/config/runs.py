@@ -1,8 +1,8 @@
 """What a job of one run reads: its stage's own settings, with its variant resolved."""
 
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from decur.config.basis import Strict, first_problem
 from decur.config.evaluation import Alignment, GradCam, Saliency, Share, Spectral, Transfer, Tsne
@@ -30,7 +30,7 @@ class PretrainSettings(Pretrain):
 
     scenario: Scenario
     method: Method
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     modalities: dict[str, str | Augment]
 
     def arch_of(self, modality: str) -> str:

@@ -101,7 +101,7 @@ def load_config(source: Path | str) -> Config:
     if not path.is_file():
         raise DecurError(f"{path}: no such configuration file")
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise DecurError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):

@@ -81,7 +81,7 @@ def preprocess(
         "homepage": module.DATASET.homepage,
         "classes": module.DATASET.classes,
         "ignore": module.DATASET.ignore,
-        "raw": json.loads(manifest.read_text())["provenance"]["inputs"],
+        "raw": json.loads(manifest.read_text(encoding="utf-8"))["provenance"]["inputs"],
         "provenance": provenance(settings, {}, PACKAGES),
     }
     records = _unique(module.scan(raw, settings))

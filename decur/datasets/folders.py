@@ -5,9 +5,11 @@ Layout: `<modality>/<name>.<suffix>`, links to the user's folders; beside them, 
 sample, or with `cut` as many as squares of `pixels` fit into it.
 """
 
+import codecs
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -177,9 +179,13 @@ def _modality(name: str, folder: FolderSettings) -> Modality:
 def _images(folder: Path) -> dict[str, Path]:
     """Images below a folder by name: path in the folder, without suffix."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_files(folder, set())):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
+        if not path.exists():
+            raise DecurError(
+                f"{path}: leads to {path.readlink()}, which is not there; mend the link"
+            )
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise DecurError(f"{path}: has the name of {found[name]}; remove one of them")
@@ -187,6 +193,18 @@ def _images(folder: Path) -> dict[str, Path]:
     if not found:
         raise DecurError(f"{folder}: no image in it ({', '.join(SUFFIXES)})")
     return found
+
+
+def _files(folder: Path, above: set[Path]) -> Iterator[Path]:
+    """All files below a folder, also in folders that are links, unless these lead in a circle."""
+    own = folder.resolve()
+    if own in above:
+        raise DecurError(f"{folder}: leads to a folder that it lies in; remove the link")
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files(path, above | {own})
+        else:
+            yield path
 
 
 def _check_common(root: Path, images: Mapping[str, Mapping[str, Path]]) -> None:
@@ -229,14 +247,32 @@ def _hashed_split(name: str, share: float | str) -> str:
     return "test" if int.from_bytes(digest[:4]) / 2**32 < float(share) else "train"
 
 
+def _text(path: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with the mark at its begin that programs write.
+
+    Other encodings cannot be told from one another, so they are refused.
+    """
+    data = path.read_bytes()
+    encoding = (
+        "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    )
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DecurError(
+            f"{path}: is not in UTF-8 (byte {data[error.start]:#04x} at {error.start}); save it as "
+            "UTF-8, in a spreadsheet as 'CSV UTF-8'"
+        ) from error
+
+
 def _read_csv(path: Path, column: str) -> dict[str, str]:
     """A column by `id`.
 
     Raises:
-        DecurError: the file has no such columns, or an id twice.
+        DecurError: the file is no text in UTF-8 or UTF-16, has no such columns, or an id twice.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
+    rows = csv.DictReader(io.StringIO(_text(path), newline=""))
+    try:
         if not {"id", column} <= set(rows.fieldnames or ()):
             raise DecurError(f"{path}: needs the columns id,{column}, has {rows.fieldnames}")
         found: dict[str, str] = {}
@@ -244,6 +280,8 @@ def _read_csv(path: Path, column: str) -> dict[str, str]:
             if row["id"] in found:
                 raise DecurError(f"{path}: id '{row['id']}' comes more than once")
             found[row["id"]] = (row[column] or "").strip()
+    except csv.Error as error:
+        raise DecurError(f"{path}: no CSV ({error}); save it anew") from error
     return found
 
 

@@ -107,7 +107,7 @@ class _BigEarthNet(Layout):
         for band, image in zip(SAR.bands, scene.arrays["sar"][0], strict=True):
             _tif(folder / f"{s1}_{band}.tif", image, east, north, 10, UTM33)
         text = json.dumps(facts | {"corresponding_s2_patch": s2})
-        (folder / f"{s1}_labels_metadata.json").write_text(text)
+        (folder / f"{s1}_labels_metadata.json").write_text(text, encoding="utf-8")
 
         folder = _new(root / bigearthnet.FOLDERS["optical"] / s2)
         for band, image in optical_bands(scene, 0).items():
@@ -115,14 +115,16 @@ class _BigEarthNet(Layout):
                 name = band if band == "B8A" else f"B{int(band[1:]):02d}"
                 size = METRES[band]
                 _tif(folder / f"{s2}_{name}.tif", image, east, north, size, UTM33)
-        (folder / f"{s2}_labels_metadata.json").write_text(json.dumps(facts))
+        (folder / f"{s2}_labels_metadata.json").write_text(json.dumps(facts), encoding="utf-8")
 
     def finish(self, ids: dict[str, list[str]], root: Path) -> None:
         """The split lists; results are reported on "val", where the test scenes go."""
         folder = _new(root / "splits")
         for name, split in (("train", "train"), ("val", "test"), ("test", None)):
             lines = ids[split] if split else []
-            (folder / f"{name}.csv").write_text("".join(f"{patch}\n" for patch in lines))
+            (folder / f"{name}.csv").write_text(
+                "".join(f"{patch}\n" for patch in lines), encoding="utf-8"
+            )
 
 
 def corine_labels(factors: Factors) -> list[str]:
@@ -184,7 +186,7 @@ class _SunRgbd(Layout):
         Image.fromarray(encode_depth(depth)).save(_new(folder / "depth_bfx") / f"{name}.png")
         camera = nyu_intrinsics(depth.shape[1])
         (folder / "intrinsics.txt").write_text(
-            "\n".join(" ".join(map(repr, row)) for row in camera.tolist())
+            "\n".join(" ".join(map(repr, row)) for row in camera.tolist()), encoding="utf-8"
         )
         Image.fromarray(scene.arrays["mask"]).save(_new(root / "labels") / f"img-{name}.png")
 
@@ -194,7 +196,7 @@ class _SunRgbd(Layout):
         for split, name in sun_rgbd.LISTS.items():
             frames = [sample.removeprefix("img-") for sample in ids[split]]
             lines = [f"{self._frame(frame)}/image/{frame}.jpg\n" for frame in frames]
-            (folder / name).write_text("".join(lines))
+            (folder / name).write_text("".join(lines), encoding="utf-8")
 
     @staticmethod
     def _frame(name: str) -> str:

@@ -61,7 +61,7 @@ def write_scenes(dataset: str, root: Path, settings: DatasetSettings, workers: i
     table = [row for unit in rows for row in unit]
     ids = {split: [row[0] for row in table if row[1] == split] for split in ("train", "test")}
     layout.finish(ids, root)
-    with (root / "scenes.csv").open("w", newline="") as file:
+    with (root / "scenes.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *table])
 
 

@@ -118,7 +118,7 @@ def _void_ids(path: Path) -> frozenset[str]:
     """Seven-digit ids of locations without data: gaps in the numbers, if the archives are sound."""
     if not path.is_file():
         return frozenset()
-    ids = path.read_text().split()
+    ids = path.read_text(encoding="utf-8").split()
     if not all(number.isdigit() for number in ids):
         raise DecurError(f"{path}: is not a list of numbers; fetch it again")
     return frozenset(number.zfill(7) for number in ids)

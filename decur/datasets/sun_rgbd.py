@@ -147,7 +147,7 @@ def _listed(root: Path) -> list[tuple[str, Path]]:
     for split, path in lists.items():
         if not path.is_file():
             raise DecurError(f"{path}: not found; the official order needs both lists")
-        lines = path.read_text().split("\n")
+        lines = path.read_text(encoding="utf-8").split("\n")
         frames += [(split, below(root, line.strip(), path)) for line in lines if line.strip()]
     return frames
 

@@ -67,7 +67,7 @@ def read_checksums(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise DecurError(f"{path}: no such list of checksums; make it with sha256sum")
     checksums = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         found = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line)
         if found is None:
             raise DecurError(f"{path}:{number}: not a line of sha256sum; make the list again")

@@ -252,7 +252,7 @@ class _Transfer:
         with self.partial.open("ab" if start else "wb", buffering=0) as file:
             if not start:  # after the bytes of another version are gone, before the first of this
                 origin = json.dumps({"url": self.url, "version": _version(response)})
-                write_atomically(self.side, partial(Path.write_text, data=origin))
+                write_atomically(self.side, partial(Path.write_text, data=origin, encoding="utf-8"))
             if position != total:
                 # Whatever has come, as the server stores it: `iter_content` would lose what came
                 # before a break, and unpack a .gz that a server declares as a packed transfer.
@@ -275,7 +275,7 @@ class _Transfer:
 
     def _origin(self) -> dict[str, Any]:
         try:
-            origin = json.loads(self.side.read_text())
+            origin = json.loads(self.side.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return origin if isinstance(origin, dict) else {}

@@ -46,7 +46,7 @@ def read_intrinsics(path: str | Path) -> NDArray[np.float64]:
             positive.
     """
     try:
-        numbers = [float(word) for word in Path(path).read_text().split()]
+        numbers = [float(word) for word in Path(path).read_text(encoding="utf-8").split()]
     except OSError as error:
         raise DecurError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

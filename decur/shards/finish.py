@@ -33,7 +33,7 @@ def own_folder(root: Path) -> OwnFolder:
 
 def _is_card(path: Path) -> bool:
     try:
-        card = json.loads(path.read_text())
+        card = json.loads(path.read_text(encoding="utf-8"))
         return bool(card["card_sha256"] == card_digest(card))
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -67,7 +67,7 @@ def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any
     stage = folder.stage(STAGE, keep=True)
     with writing(root):
         index.to_parquet(stage / INDEX, index=False)
-        (stage / QUARANTINE).write_text(_as_csv(faults))
+        (stage / QUARANTINE).write_text(_as_csv(faults), encoding="utf-8")
         contents |= {file: file_facts(stage / file) for file in (INDEX, QUARANTINE)}
         whole = {
             **card,
@@ -90,7 +90,7 @@ def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any
             "checksum": samples_checksum(index),
         }
         whole["card_sha256"] = card_digest(whole)
-        (stage / CARD).write_text(json.dumps(whole, indent=1))
+        (stage / CARD).write_text(json.dumps(whole, indent=1), encoding="utf-8")
     folder.put_in_place(stage, list(contents))
 
 

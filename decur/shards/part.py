@@ -211,13 +211,15 @@ def save_part(root: Path, number: int, identity: str, part: Part) -> None:
     tree["histograms"] = {name: counts.tolist() for name, counts in part.histograms.items()}
     text = json.dumps(tree)
     with writing(root):
-        write_atomically(_marker(root, number), lambda temporary: temporary.write_text(text))
+        write_atomically(
+            _marker(root, number), lambda temporary: temporary.write_text(text, encoding="utf-8")
+        )
 
 
 def load_part(root: Path, number: int, identity: str) -> Part | None:
     """A whole shard of the same identity whose files are as they were written, or None."""
     try:
-        tree: Mapping[str, Any] = json.loads(_marker(root, number).read_text())
+        tree: Mapping[str, Any] = json.loads(_marker(root, number).read_text(encoding="utf-8"))
         if tree["identity"] != identity:
             return None
         for file, facts in tree["contents"].items():

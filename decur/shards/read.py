@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def read_card(root: Path) -> dict[str, Any]:
     path = root / CARD
     if not path.is_file():
         raise DecurError(f"{path}: not found; run the preprocess stage for this dataset first")
-    text = read_patiently(path, Path.read_text)
+    text = read_patiently(path, partial(Path.read_text, encoding="utf-8"))
     try:
         card: dict[str, Any] = json.loads(text)
         version = card["layout"]

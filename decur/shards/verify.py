@@ -33,7 +33,7 @@ def verify(root: Path, *, workers: int = 1) -> list[str]:
     """
     try:
         card = read_card(root)
-        as_written = json.dumps(card, indent=1) == (root / CARD).read_text()
+        as_written = json.dumps(card, indent=1) == (root / CARD).read_text(encoding="utf-8")
         if not as_written or card_digest(card) != card.get("card_sha256"):
             return [f"{root / CARD}: has been changed since it was written"]
         contents: dict[str, dict[str, Any]] = card["contents"]

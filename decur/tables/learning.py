@@ -51,7 +51,7 @@ def read_log(path: Path) -> pd.DataFrame:
     Raises:
         DecurError: the log is damaged.
     """
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     looked = [line for line in lines if '"rank' in line]
     kept = {line for some in (lines, looked) for line in some[:: max(len(some) // POINTS, 1)]}
     try:

@@ -19,7 +19,7 @@ def paper_numbers() -> Path:
 
 @functools.cache
 def _rows() -> list[dict[str, str]]:
-    with paper_numbers().open(newline="") as file:
+    with paper_numbers().open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -72,11 +72,15 @@ def write_report(experiments: Mapping[str, Experiment], config: Config, paths: P
     ]
     title = f"DeCUR: results of the scale {config.scale}"
     text = page(title, sections)
-    write_ours(Path(paths.report()), lambda temporary: temporary.write_text(text), _is_report)
+    write_ours(
+        Path(paths.report()),
+        lambda temporary: temporary.write_text(text, encoding="utf-8"),
+        _is_report,
+    )
 
 
 def _is_report(path: Path) -> bool:
-    return GENERATOR in path.read_text(errors="replace")[:1000]
+    return GENERATOR in path.read_text(encoding="utf-8", errors="replace")[:1000]
 
 
 def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
@@ -127,7 +131,7 @@ def shown(name: str, made: Mapping[str, str]) -> str:
     path = Path(made["md"])
     if not path.is_file():
         return f"<h3>{html.escape(name)}</h3><p>Not collated yet.</p>"
-    title, caption, scale, *rest = path.read_text().split("\n\n")
+    title, caption, scale, *rest = path.read_text(encoding="utf-8").split("\n\n")
     parts = [_html(f"##{title}"), _html(caption)]
     if "figure" in made and Path(made["figure"]).is_file():
         parts.append(_image(Path(made["figure"]).read_bytes(), title.removeprefix("# ")))
@@ -213,7 +217,7 @@ def costs(root: Path) -> list[Cost]:
     }
     for path in sorted((root / "benchmarks").rglob("*.tsv")):
         stage = path.relative_to(root / "benchmarks").parts[0].split("-")[0]
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             found.setdefault(stage, []).extend(csv.DictReader(file, delimiter="\t"))
     return [
         Cost(

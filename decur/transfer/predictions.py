@@ -140,7 +140,7 @@ def _map_path(folder: Path, sample: str, place: Georeference | None) -> Path:
 
 def _write_legend(path: Path, dataset: Dataset) -> None:
     colours = palette(dataset).tolist()
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["value", "class", "red", "green", "blue"])
         lines.writerows([i, n, *colours[i]] for i, n in enumerate(dataset.classes))

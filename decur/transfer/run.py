@@ -136,7 +136,7 @@ def _backbones(
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    write_ours(path, lambda temporary: temporary.write_text(text))
+    write_ours(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _labelled_rows(cell: Cell, shards: PairedShards, seed: int) -> NDArray[np.int64]:

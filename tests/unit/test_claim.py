@@ -189,7 +189,7 @@ def test_a_number_of_another_namespace_means_nothing_here():
 
 
 def test_a_process_that_proc_hides_is_not_gone(monkeypatch):
-    def denied(path):
+    def denied(path, **how):
         raise PermissionError(errno.EACCES, "denied", str(path))
 
     monkeypatch.setattr(claims.Path, "read_text", denied)
