@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash: written whole or not at all, the newest readable one wins.
+"""Write checkpoints atomically, and find the newest readable one of a run.
 
 A folder holds the checkpoints of one identity, that is of one run's settings and data. Those of
 others, left from before a change, are set aside in a subfolder named by theirs.

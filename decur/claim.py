@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from decur.errors import DecurError
-from decur.files import is_running
+from decur.files import boot_id, is_running, line_of, pid_namespace
 from decur.slurm import end_job, is_alive, is_marked, own_job, restarts
 
 PATIENCE = 3.0
@@ -33,8 +33,8 @@ POLL = 0.02
 class Owner:
     """A process that works in a folder.
 
-    `begun` is when it began, which tells it from a later process with the same number; "" if that
-    is unknown. The number means something only on one `machine`, since one `boot`, in one
+    `begun` is its start time, which distinguishes it from a later process with the same number; it
+    is empty if unknown. The number means something only on one `machine`, since one `boot`, in one
     `pid_namespace`. `alone`: its SLURM job was submitted for this run alone, `restarts` counts how
     often that has been requeued. Claims of earlier versions have None for what they do not record.
     """
@@ -64,9 +64,9 @@ def this_process() -> Owner:
         begun=_begun(pid) or "",
         user=user_name(),
         slurm_job=job,
-        machine=_line_of("/etc/machine-id"),
-        boot=_line_of("/proc/sys/kernel/random/boot_id"),
-        pid_namespace=_pid_namespace(),
+        machine=line_of("/etc/machine-id"),
+        boot=boot_id(),
+        pid_namespace=pid_namespace(),
         restarts=restarts() if job else None,
         alone=is_marked(),
     )
@@ -308,18 +308,3 @@ def _begun(pid: int) -> str | None:
     except (OSError, ValueError, IndexError):
         pass  # not Linux, or a /proc that hides the processes of other users
     return "" if is_running(pid) else None
-
-
-def _line_of(path: str) -> str:
-    """The line in a file of the system; "" if it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _pid_namespace() -> str:
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""

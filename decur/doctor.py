@@ -24,6 +24,7 @@ from decur import costs
 from decur.config import Config, DatasetSettings, FoldersSettings, load_config
 from decur.download.raw import SAMPLES_VARIABLE
 from decur.errors import DecurError
+from decur.files import nearest_folder
 from decur.paths import Paths
 from decur.shards.read import read_card
 from decur.slurm import ask
@@ -214,7 +215,7 @@ def shared_memory() -> Finding:
 
 def writable(root: Path) -> Finding:
     """Whether the folder of the results can be written, and on what kind of file system it is."""
-    there = _nearest(root)
+    there = nearest_folder(root)
     try:
         with tempfile.NamedTemporaryFile(dir=there):
             pass
@@ -236,7 +237,7 @@ def disk(config: Config, root: Path) -> Finding:
         (_stored(name, settings, Path(paths.manifest(name))) for name, settings in missing.items()),
         costs.Cost(),
     )
-    free = shutil.disk_usage(_nearest(root)).free / GB
+    free = shutil.disk_usage(nearest_folder(root)).free / GB
     found = f"{free:,.1f} GB free, data sets need about {wanted.stored:,.1f} GB more"
     if wanted.unknown:
         found += f" (of {', '.join(sorted(wanted.unknown))} nobody knows yet)"
@@ -319,7 +320,7 @@ def _careful(check: Callable[[], Finding], subject: str | None = None) -> Findin
 
 
 def _own_paths(key: str, own: FoldersSettings) -> dict[str, str | None]:
-    """The paths of a dataset of one's own by their keys."""
+    """Return the paths that a user's own dataset names, by configuration key."""
     named: dict[str, str | None] = {
         f"{key}.modalities.{name}.folder": modality.folder
         for name, modality in own.modalities.items()
@@ -357,11 +358,6 @@ def _nvidia_driver() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return next(iter(done.stdout.split()), None)
-
-
-def _nearest(path: Path) -> Path:
-    """The folder itself, or the nearest one above it that exists."""
-    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
 
 
 def _file_system(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, full disks that say so, and files read once."""
+"""Write files atomically, name full disks in errors, and read files in spite of I/O errors."""
 
 import errno
 import functools
@@ -147,12 +147,45 @@ def is_running(pid: int) -> bool:
 @functools.cache
 def _machine() -> str:
     """Eight digits for where a process number is valid: a boot of a machine, a PID namespace."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
-        place = boot + str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # not Linux
-        place = socket.gethostname()
+    place = boot_id() + pid_namespace() or socket.gethostname()  # neither is known beside Linux
     return hashlib.sha256(place.encode()).hexdigest()[:8]
+
+
+def boot_id() -> str:
+    """Return what identifies this machine since it was started; "" if unknown."""
+    return line_of("/proc/sys/kernel/random/boot_id")
+
+
+def pid_namespace() -> str:
+    """Return what identifies the PID namespace of this process; "" if unknown."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def line_of(path: str) -> str:
+    """Return the line in a file of the system; "" if it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the folder itself, or the nearest one above it that exists."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+
+
+def checksum(data: bytes) -> str:
+    """Return `sha256:` and the digest of some bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def file_checksum(path: Path) -> str:
+    """Return `sha256:` and the digest of a file."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def read_patiently(path: Path, read: Callable[[Path], T]) -> T:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from decur.errors import DecurError
-from decur.files import remove, remove_left_over, temporary_of, write_atomically, writing
+from decur.files import checksum, remove, remove_left_over, temporary_of, write_atomically, writing
 
 HIDDEN, MADE, OLD = ".decur", "made", "old"
 
@@ -72,7 +72,7 @@ def check_ours(path: Path, ours: IsOurs = is_recorded) -> None:
 
 
 def write_ours(path: Path, write: Callable[[Path], object], ours: IsOurs | None = None) -> None:
-    """Write a file whole or not at all, in the place of nothing or of a file of ours.
+    """Write a file atomically; replace only a file that decur wrote.
 
     Args:
         path: the file.
@@ -90,7 +90,7 @@ def write_ours(path: Path, write: Callable[[Path], object], ours: IsOurs | None 
 def write_with_record(
     record: Path, tree: Mapping[str, Any], contents: Mapping[Path, bytes]
 ) -> None:
-    """Write files and the record in JSON that lists them, in the place of nothing or of ours.
+    """Write files and the record in JSON that lists them; replace only what decur wrote.
 
     Args:
         record: the record's file. It is written before the files, with the checksums of what they
@@ -101,7 +101,7 @@ def write_with_record(
     Raises:
         DecurError: one of the files exists and is not ours.
     """
-    new = {path: _checksum(data) for path, data in contents.items()}
+    new = {path: checksum(data) for path, data in contents.items()}
     before = _listed(record)
     known = {path: sorted({new[path], *before.get(_name(path, record), ())}) for path in contents}
     _check_all(record, known)
@@ -135,7 +135,7 @@ def _check_all(record: Path, known: Mapping[Path, Sequence[str]]) -> None:
 
 
 def _is_one_of(sums: Sequence[str], path: Path) -> bool:
-    return path.is_file() and _checksum(path.read_bytes()) in sums
+    return path.is_file() and checksum(path.read_bytes()) in sums
 
 
 def _listed(record: Path) -> dict[str, list[str]]:
@@ -150,12 +150,8 @@ def _name(path: Path, record: Path) -> str:
     return os.path.relpath(path, record.parent)
 
 
-def _checksum(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
 def write_folder_ours(folder: Path, write: Callable[[Path], object]) -> None:
-    """Write a folder whole or not at all, in the place of nothing or of a folder of ours.
+    """Write a folder atomically; replace only a folder that decur wrote.
 
     Raises:
         DecurError: the folder exists and is not ours, or cannot be written.

@@ -1,7 +1,6 @@
 """Where a product came from: settings, inputs and versions, as one small dict, and checksums."""
 
 import functools
-import hashlib
 import json
 import platform
 import subprocess
@@ -14,7 +13,7 @@ from pydantic import BaseModel
 
 import decur
 from decur.errors import DecurError
-from decur.files import read_once
+from decur.files import checksum, file_checksum, read_once
 from decur.ownership import names_origin, write_ours
 
 
@@ -69,12 +68,6 @@ def _git(folder: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
-def file_checksum(path: Path) -> str:
-    """`sha256:` and the digest of a file."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
 @read_once
 def fingerprint(path: Path) -> str:
     """What names the content of a product, and so stands in the records of what is made from it.
@@ -99,7 +92,7 @@ def fingerprint(path: Path) -> str:
 def json_checksum(tree: Mapping[str, Any]) -> str:
     """`sha256:` and the digest of what a tree says, in whatever order."""
     text = json.dumps(tree, sort_keys=True)
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return checksum(text.encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -118,7 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all, in the place of nothing or of one of ours.
+    """Write a JSON file atomically; replace only one that decur wrote.
 
     Raises:
         DecurError: the file exists and is not ours.

@@ -71,7 +71,10 @@ class Verbs:
         verb.set_defaults(call=call)
         # Without a default, which would undo a --debug before the verb.
         verb.add_argument(
-            "--debug", action="store_true", default=argparse.SUPPRESS, help="as before the verb"
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback on error",
         )
         return verb
 

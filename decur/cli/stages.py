@@ -120,7 +120,7 @@ def _add_stage(verb: Parser, *, settings: str | None = None, out: str = "DIR") -
         help="resolved settings, or a file of them (a rule's are in its job's command: "
         "snakemake --printshellcmds)",
     )
-    verb.add_argument("--out", required=True, type=user_path, metavar=out, help="what is made")
+    verb.add_argument("--out", required=True, type=user_path, metavar=out, help="output path")
     _add_threads(verb)
 
 

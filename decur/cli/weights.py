@@ -23,7 +23,7 @@ def add_verbs(verbs: Verbs) -> None:
         choices=["torchvision", "timm", "torchgeo", "safetensors", "cmx"],
         help="what is to read it",
     )
-    verb.add_argument("--out", required=True, type=user_path, metavar="DIR", help="what is made")
+    verb.add_argument("--out", required=True, type=user_path, metavar="DIR", help="output path")
     verb.add_argument("--licence", metavar="ID", help="of the weights, as hubs name it")
 
     verb = group.add(

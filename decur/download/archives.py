@@ -18,6 +18,7 @@ from decur.datasets import Archive, Dataset, Part
 from decur.download.fetch import FetchError, Stored, fetch_all, size_on_server
 from decur.download.unpack import unpack
 from decur.errors import DecurError
+from decur.files import nearest_folder
 from decur.ownership import HIDDEN, OwnFolder
 
 
@@ -125,7 +126,7 @@ def _check_space(
     # A raw folder that is a link may be on another disk than the archives beside it.
     for place, more in (
         (out.parent, max(fetched - present, 0)),
-        (_nearest(out.resolve()), max(archives - unpacked, 0)),
+        (nearest_folder(out.resolve()), max(archives - unpacked, 0)),
     ):
         disk = place.stat().st_dev
         places.setdefault(disk, place)
@@ -138,11 +139,6 @@ def _check_space(
                 f"{fetched / 1e9:.1f} GB and at least {archives / 1e9:.1f} GB unpacked), "
                 f"{free / 1e9:.1f} GB are free; set 'results' to a larger disk"
             )
-
-
-def _nearest(path: Path) -> Path:
-    """The folder itself, or the nearest one above it that exists."""
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def _by_hand(name: str, dataset: Dataset, archives: Sequence[Archive]) -> str:

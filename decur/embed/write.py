@@ -44,7 +44,7 @@ def check_output(path: Path) -> None:
 
 def _is_our_geotiff(path: Path) -> bool:
     try:
-        with rasterio.open(path) as file:
+        with rasterio.open(path, driver="GTiff") as file:  # others may name files to read
             return TAG in file.tags()
     except (rasterio.errors.RasterioError, OSError):
         return False
