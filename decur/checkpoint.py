@@ -13,6 +13,9 @@ import torch
 
 from decur.files import read_patiently, write_atomically
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints, in the folder of the run."""
+
 KEEP = 2
 DAMAGED = "damaged"
 

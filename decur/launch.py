@@ -4,12 +4,13 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+from decur.checkpoint import CHECKPOINTS
 from decur.claim import taken_over
 from decur.config import PretrainSettings
 from decur.distributed import is_main, process_group
 from decur.files import remove_temporaries
 from decur.interrupt import StoppedError
-from decur.pretrain import CHECKPOINTS, pretrain
+from decur.pretrain import pretrain
 from decur.slurm import own_job, requeue_own_job
 
 CLAIM = "owner.json"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
-from decur.checkpoint import load_checkpoint, save_checkpoint
+from decur.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
 from decur.config import UNTRAINED, PretrainSettings
 from decur.cuda_graph import GraphedStep
 from decur.distributed import count_ranks, is_main, on_main, rank, world_size
@@ -40,7 +40,6 @@ from decur.weights.files import is_weights
 from decur.weights.imagenet import load_imagenet
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm")
-CHECKPOINTS = "checkpoints"
 
 Part = Callable[[str], AbstractContextManager[object]]
 """Marks the part of a step that a block is: for a profiler, or to be timed."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from decur.checkpoint import CHECKPOINTS
 from decur.distributed import is_main
 from decur.errors import DecurError
 from decur.loader import bring_back
@@ -83,7 +84,7 @@ class Progress:
             raise DecurError(
                 f"{self.out}: loss is {terms['loss']} at step {taken.step} (samples "
                 f"{taken.samples}, ...); lower the learning rate; the last good checkpoint is in "
-                f"{self.out / 'checkpoints'}"
+                f"{self.out / CHECKPOINTS}"
             )
         seconds, self._started = time.perf_counter() - self._started, time.perf_counter()
         values = {**terms, **taken.values, "pairs_per_s": self._pairs / seconds}

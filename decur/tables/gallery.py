@@ -21,7 +21,7 @@ from decur.paths import Paths
 from decur.shards import PairedShards
 from decur.tables.figures import Images, stacked
 from decur.tables.pages import Page, Table, grid, page
-from decur.transfer.predictions import evenly_spaced, kept_rows, palette, read_map
+from decur.transfer.predictions import PREDICTIONS, evenly_spaced, kept_rows, palette, read_map
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.artist import Artist
@@ -128,7 +128,7 @@ def _line(
     sample, place = str(shards.index["id"].iloc[row]), shards.georeference(row)
     predictions = []
     for path in products:  # without its metrics a transfer is not done
-        said = read_map(path.with_name("predictions"), sample, place) if path.is_file() else None
+        said = read_map(path.with_name(PREDICTIONS), sample, place) if path.is_file() else None
         of_these_shards = said is not None and said.shape == truth.shape
         predictions.append(said if of_these_shards else None)
     inputs = [picture(shards.batch(m, rows)[0], shards.bands(m)) for m in modalities]

@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # who only reads predictions needs no torch
     from torch import Tensor
 
 
+PREDICTIONS = "predictions"
+"""Folder of the predictions, beside the metrics."""
+
 Wanted = Literal["none", "all"] | int
 """How many evaluation samples, evenly spaced, whose predictions are kept."""
 

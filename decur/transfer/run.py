@@ -27,12 +27,12 @@ from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset, whole_view
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import Found, Task, nearest_neighbours, train_head
-from decur.transfer.predictions import Predictions
+from decur.transfer.predictions import PREDICTIONS, Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.weights import branch_weights, load_backbone, read_weights
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm", "scikit-learn")
-METRICS, LABELS, PREDICTIONS = "metrics.json", "labels.txt", "predictions"
+METRICS, LABELS = "metrics.json", "labels.txt"
 
 
 def transfer(

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decur import distributed, files
-from decur.checkpoint import KEEP, load_checkpoint, save_checkpoint
+from decur.checkpoint import CHECKPOINTS, KEEP, load_checkpoint, save_checkpoint
 from decur.errors import DecurError
 from decur.files import read_patiently
-from decur.pretrain import CHECKPOINTS, pretrain
+from decur.pretrain import pretrain
 from tests.unit import test_pretrain as pretraining
 
 IDENTITIES = ("a" * 64, "b" * 64, "c" * 64)
