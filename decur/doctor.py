@@ -289,7 +289,7 @@ def shards(config: Config) -> Iterator[Finding]:
         faulty = [path for path, size in sizes.items() if _size(path) != size]
         if faulty:
             found = f"{faulty[0]}: missing or of another size"
-            yield Finding(subject, "error", found, "delete card.json and preprocess again")
+            yield Finding(subject, "error", found, "delete it and card.json, and preprocess again")
         else:
             yield Finding(subject, "ok", f"{counts}; `decur verify {folder}` checks every byte")
 

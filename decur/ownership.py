@@ -66,8 +66,8 @@ def check_ours(path: Path, ours: IsOurs = is_recorded) -> None:
     """
     if os.path.lexists(path) and not ours(path):
         raise DecurError(
-            f"{path}: exists and was not written by decur, or was changed since; move it away or "
-            "choose another output"
+            f"{path}: exists and was not written by decur, or was changed since; move or delete "
+            "it, or choose another output"
         )
 
 
@@ -217,7 +217,7 @@ class OwnFolder:
             if not entry.name.startswith(".") and not ours(entry):
                 raise DecurError(
                     f"{self.path}: holds '{entry.name}', which was not written by decur or was "
-                    "changed since; move it away or choose another folder"
+                    "changed since; move or delete it, or choose another folder"
                 )
 
     def stage(self, name: str = "new", *, keep: bool = False) -> Path:

@@ -174,7 +174,10 @@ def _verify(args: argparse.Namespace) -> None:
     for fault in faults:
         print(fault)
     if faults:
-        raise DecurError(f"{args.path}: {len(faults)} faults; run the preprocess stage again")
+        raise DecurError(
+            f"{args.path}: {len(faults)} faults; delete the files named above and run the "
+            "preprocess stage again"
+        )
     print(f"{args.path}: every byte is as it was written")
 
 

@@ -85,4 +85,6 @@ def _open(path: Path) -> int:
 
 
 def _damaged(path: Path, reason: str) -> DecurError:
-    return DecurError(f"{path}: unreadable ({reason}); run the preprocess stage again")
+    return DecurError(
+        f"{path}: unreadable ({reason}); delete it and run the preprocess stage again"
+    )

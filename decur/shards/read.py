@@ -141,7 +141,8 @@ def read_card(root: Path) -> dict[str, Any]:
         version = card["layout"]
     except (KeyError, TypeError, ValueError) as error:
         raise DecurError(
-            f"{path}: no card of this version ({error!r}); run the preprocess stage again"
+            f"{path}: no card of this version ({error!r}); delete it and run the preprocess stage "
+            "again"
         ) from error
     if version != VERSION:
         raise DecurError(
@@ -165,5 +166,5 @@ def read_index(root: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
         reason = " ".join(str(error).split())
         raise DecurError(
-            f"{path}: unreadable ({reason}); run the preprocess stage again"
+            f"{path}: unreadable ({reason}); delete it and run the preprocess stage again"
         ) from error

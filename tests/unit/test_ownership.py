@@ -311,6 +311,21 @@ def test_preprocess_refuses_a_folder_of_somebody_else(tmp_path, capsys, foreign)
         assert main([*command, "--out", str(out)]) == 0
 
 
+def test_the_remedy_for_a_damaged_shard_mends_the_folder(tmp_path, capsys):
+    raw, out = make_raw(tmp_path / "raw", 1), tmp_path / "out"
+    command = ["preprocess", "geonrw", "--settings", '{"pixels": 16}', "--raw", str(raw)]
+    command += ["--out", str(out)]
+    assert main(command) == 0
+    shard = out / "rgb-00001.npy"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    line = refused(["verify", str(out)], capsys)
+    assert "delete the files named above and run the preprocess stage again" in line
+    assert "holds 'rgb-00001.npy'" in refused(command, capsys)  # it might be the user's
+    shard.unlink()
+    assert main(command) == 0
+    assert main(["verify", str(out)]) == 0
+
+
 def test_export_refuses_a_readme_of_somebody_else(shards_root, tmp_path, capsys):
     weights, out = (
         pretrain(pretrain_settings(method="random"), shards_root, tmp_path),
