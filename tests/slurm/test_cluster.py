@@ -137,13 +137,13 @@ def one_task_of_an_array_requeues_alone(folder: Path) -> None:
         '[ "$SLURM_JOB_ID" = "$SLURM_ARRAY_JOB_ID" ] && [ -z "$SLURM_RESTART_COUNT" ] &&\n'
         f"  {sys.executable} -c '{code}' > {folder}/requeued\nsleep 600\n"
     )
-    words = ("--parsable", "--array=1-3", "--mem=50", f"--chdir={folder}", "--output=/dev/null")
+    words = ("--parsable", "--array=1-3", "--mem=500", f"--chdir={folder}", "--output=/dev/null")
     array = output("sbatch", *words, script).strip()
     try:
         last = f"{array}_3"
-        wait_for(lambda: "RESTARTS=1" in job_record(last).upper(), seconds=100)
+        wait_for(lambda: "RESTARTS=1" in job_record(last).upper())
         hasten(last)
-        wait_for(lambda: state(last) == "RUNNING", seconds=60)
+        wait_for(lambda: state(last) == "RUNNING")
         starts = wait_for(lambda: len((folder / "starts-3").read_text().splitlines()) == 2)
         assert starts
         assert (folder / "requeued").read_text().strip() == last
