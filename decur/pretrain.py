@@ -76,9 +76,15 @@ def pretrain(
             pass
     if not is_main():
         return weights
-    bands = {name: list(shards.bands(name)) for name in settings.modalities}
-    limits = {name: shards.limits(name) for name in settings.modalities}
-    metadata = {"provenance": origin, "bands": bands, "limits": limits, "job": job.record()}
+    names = settings.modalities
+    metadata = {
+        "provenance": origin,
+        "bands": {name: list(shards.bands(name)) for name in names},
+        "limits": {name: shards.limits(name) for name in names},
+        "scalings": {name: shards.scaling(name) for name in names},
+        "seen": {name: shards.seen(name) for name in names},
+        "job": job.record(),
+    }
     save_model(weights, model, metadata)
     return weights
 

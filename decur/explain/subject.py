@@ -17,7 +17,7 @@ from decur.models.two_branch import TwoBranch
 from decur.shards import PairedShards
 from decur.transfer.data import whole_view
 from decur.transfer.predictions import evenly_spaced
-from decur.weights import read_weights
+from decur.weights import in_bands_of, read_weights
 
 IDENTITY = (
     "scenario",
@@ -101,8 +101,9 @@ def load_subject(
         DecurError: the weights are missing, damaged, or of another run than the settings say.
     """
     tensors, metadata = read_weights(weights)
-    pretrain, data = settings.pretrain, PairedShards(shards)
+    pretrain = settings.pretrain
     _check_run(weights, metadata, pretrain)
+    data = in_bands_of(weights, metadata, PairedShards(shards), pretrain.modalities)
     model = build_model(pretrain, data)
     try:
         model.load_state_dict(tensors)

@@ -1,7 +1,9 @@
 """Read shards: the index as a table, whole batches as arrays."""
 
+import copy
 import io
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ class PairedShards:
         self.index = read_index(self.root)
         self._arrays: dict[str, list[ArrayReader]] = {}
         self._starts: dict[str, NDArray[np.int64]] = {}
+        self._orders: dict[str, Mapping[str, int | None]] = {}
         for name, files in self.card["files"].items():
             arrays = [ArrayReader(self.root / file) for file in files]
             lengths = [len(a) for a in arrays]
@@ -44,9 +47,29 @@ class PairedShards:
     def __len__(self) -> int:
         return len(self.index)
 
+    def in_bands(self, orders: Mapping[str, Mapping[str, int | None]]) -> "PairedShards":
+        """The same samples, of which `batch` gives some modalities in other bands.
+
+        Args:
+            orders: by modality, the wanted bands in order, each with its place among the stored
+                ones; None for a band that is black.
+        """
+        other = copy.copy(self)
+        other._orders = dict(orders)
+        return other
+
     def bands(self, modality: str) -> tuple[str, ...]:
-        """Names of the modality's bands, in the order of the arrays."""
-        return tuple(self._described(modality)["bands"])
+        """Names of the modality's bands, in the order that `batch` gives them in."""
+        return tuple(self._orders.get(modality) or self._described(modality)["bands"])
+
+    def scaling(self, modality: str) -> str:
+        """How raw values became 8 bits, in words."""
+        return str(self._described(modality)["scaling"])
+
+    def seen(self, modality: str) -> dict[str, list[float]]:
+        """The range of each band's stored values in which 98 % of all pixels lie: `low`, `high`."""
+        found = self._described(modality)["percentiles"]
+        return {"low": found["1"], "high": found["99"]}
 
     def limits(self, modality: str) -> list[list[float]] | None:
         """What became 0 and 255 of each band, where the scaling is a straight line."""
@@ -80,7 +103,14 @@ class PairedShards:
         """
         self.bands(modality)
         seasons = np.zeros(len(rows), dtype=np.int64) if seasons is None else seasons
-        return self._gather(modality, np.asarray(rows), seasons)
+        stored = self._gather(modality, np.asarray(rows), seasons)
+        if modality not in self._orders:
+            return stored
+        order = list(self._orders[modality].values())
+        given = np.zeros((len(rows), len(order), *stored.shape[2:]), np.uint8)
+        there = [place for place in order if place is not None]
+        given[:, [place is not None for place in order]] = stored[:, there]
+        return given
 
     def masks(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Class indices per pixel: uint8 `(n, H, W)`."""

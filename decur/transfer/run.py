@@ -29,7 +29,7 @@ from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import Found, Task, nearest_neighbours, train_head
 from decur.transfer.predictions import PREDICTIONS, Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
-from decur.weights import branch_weights, load_backbone, read_weights
+from decur.weights import branch_weights, in_bands_of, load_backbone, read_weights
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm", "scikit-learn")
 METRICS, LABELS = "metrics.json", "labels.txt"
@@ -61,8 +61,11 @@ def transfer(
     tensors, metadata = read_weights(weights)
     weights_checksum = file_checksum(weights)
     for dataset, group in groupby(sorted(cells), key=lambda cell: cell.dataset):
-        data, frozen = PairedShards(shards / dataset), FrozenFeatures()
-        for cell in group:
+        cells_of = list(group)
+        names = {name for cell in cells_of for name in chosen_modalities(settings, cell)}
+        stored, frozen = PairedShards(shards / dataset), FrozenFeatures()
+        data = in_bands_of(weights, metadata, stored, sorted(names))
+        for cell in cells_of:
             job = Job(device)
             path = out / str(cell) / METRICS
             if cell.protocol.startswith("probe"):

@@ -8,6 +8,7 @@ from decur.weights.files import (
     read_weights,
     save_model,
 )
+from decur.weights.fitting import in_bands_of
 from decur.weights.importing import import_weights
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "export",
     "fill_backbone",
     "import_weights",
+    "in_bands_of",
     "load_backbone",
     "read_weights",
     "save_model",

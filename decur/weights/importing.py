@@ -18,6 +18,7 @@ from decur.errors import DecurError
 from decur.models.backbones import build_backbone
 from decur.ownership import check_ours
 from decur.provenance import file_checksum, provenance
+from decur.shards import Modality
 from decur.weights.files import is_weights, read_tensors, save_weights
 from decur.weights.naming import (
     Parts,
@@ -234,12 +235,20 @@ def _metadata(
         settings |= {"projector_layers": len(weights), "weighting": "official"}
         settings |= {"projector": "shared" if len(parts.projectors) == 1 else "separate"}
         settings |= {"head_dim": parts.heads[0]["weight"].shape[0] if parts.heads else 0}
-    bands = {m.name: m.bands for m in datasets.load(scenario.dataset).DATASET.modalities}
+    known = {m.name: m for m in datasets.load(scenario.dataset).DATASET.modalities}
+    bands = {name: modality.bands for name, modality in known.items()}
     return {
         "provenance": provenance(settings, {path.name: digest}, ("torch",)),
         "bands": {name: list(bands[name]) for name in names},
+        "scalings": {name: _scaling(entry, known[name]) for name in names},
         "preprocessing": {name: _preprocessing(entry, name, bands[name]) for name in names},
     }
+
+
+def _scaling(entry: Released, modality: Modality) -> str:
+    if entry.standardised and modality.name == "optical":
+        return "reflectance, mean ± 2 std of the dataset"
+    return modality.scaling
 
 
 def _preprocessing(entry: Released, modality: str, bands: tuple[str, ...]) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""Transfer, explainers and probes compare bands and scaling of shards with those of the weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from decur.config import TransferSettings
+from decur.errors import DecurError
+from decur.explain.subject import load_subject
+from decur.paths import Cell
+from decur.preprocess.band_names import band_map
+from decur.pretrain import pretrain
+from decur.provenance import read_json
+from decur.shards import Modality, PairedShards, ShardWriter
+from decur.transfer.run import transfer
+from decur.weights import in_bands_of, read_weights
+from tests.conftest import random_sample
+from tests.unit.test_explain_subject import explain_settings
+from tests.unit.test_pretrain import settings
+from tests.unit.test_transfer import recipe
+
+S2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
+COLOURS = ("blue", "green", "red")
+LIMITS = ((0.0, 100.0), (0.0, 200.0), (0.0, 300.0))
+SAR = Modality("sar", ("VV", "VH"), "dB")
+
+
+def shards(root: Path, bands=COLOURS, limits=None, order=(0, 1, 2), scaling="as it was") -> Path:
+    """72 samples, of which the optical bands are in an order."""
+    optical = Modality("optical", tuple(bands[i] for i in order), scaling, limits)
+    rng = np.random.default_rng(0)
+    card = {"dataset": root.name, "title": "Pairs", "licence": "none", "homepage": "none"}
+    card |= {"classes": ["a", "b", "c"], "ignore": None}
+    with ShardWriter(root, [SAR, optical], card) as writer:
+        for i in range(72):
+            sample = random_sample(i, "train" if i < 48 else "test")
+            image = rng.integers(0, 256, (2, len(bands), 20, 20), dtype=np.uint8)
+            arrays = {"sar": sample.arrays["sar"], "optical": image[:, list(order)]}
+            writer.add(replace(sample, arrays=arrays))
+    return root
+
+
+@pytest.fixture
+def weights(tmp_path):
+    root = shards(tmp_path / "pairs", limits=LIMITS)
+    return pretrain(settings(method="random"), root, tmp_path / "run")
+
+
+def evaluated(weights: Path, root: Path, out: Path) -> dict:
+    """Metrics of a linear classifier of both modalities."""
+    chosen = TransferSettings(
+        run="sar-optical/random/default/seed-1",
+        pretrain=settings(method="random"),
+        recipes={root.name: recipe()},
+    )
+    cell = Cell(root.name, "sar+optical", "linear")
+    transfer(chosen, [cell], weights, root.parent, out)
+    return read_json(out / str(cell) / "metrics.json")["metrics"]
+
+
+def test_bands_in_another_order_are_put_into_that_of_the_weights(weights, tmp_path):
+    turned = tuple(LIMITS[i] for i in (2, 1, 0))
+    other = shards(tmp_path / "turned", limits=turned, order=(2, 1, 0))
+    same = evaluated(weights, tmp_path / "pairs", tmp_path / "one")
+    assert evaluated(weights, other, tmp_path / "two") == same
+    chosen = in_bands_of(weights, read_weights(weights)[1], PairedShards(other), ["optical"])
+    rows, seasons = np.arange(4), np.array([0, 1, 0, 1])
+    np.testing.assert_array_equal(
+        chosen.batch("optical", rows, seasons),
+        PairedShards(tmp_path / "pairs").batch("optical", rows, seasons),
+    )
+    assert chosen.bands("optical") == COLOURS
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"bands": ("B2", "B3", "B4"), "limits": LIMITS},
+            "has the bands B2, B3, B4, expected blue",
+        ),
+        ({"limits": ((0.0, 1.0),) * 3}, "pretrained on"),
+        ({"limits": None}, "became 8 bits by: as it was"),
+        ({"limits": LIMITS, "order": (0, 1)}, "without: red"),
+    ],
+)
+def test_other_bands_or_another_scaling_are_one_line(weights, tmp_path, change, words):
+    other = shards(tmp_path / "other", **change)
+    with pytest.raises(DecurError, match=words) as raised:
+        evaluated(weights, other, tmp_path / "out")
+    assert str(other) in str(raised.value) and "\n" not in str(raised.value)
+    assert not list((tmp_path / "out").rglob("*"))
+    base = settings(method="random")
+    with pytest.raises(DecurError, match=words):
+        load_subject(explain_settings("alignment", base), weights, other)
+
+
+def test_twelve_bands_of_sentinel_2_are_thirteen_with_b10_black(tmp_path):
+    """As BigEarthNet is seen by backbones of SSL4EO-S12."""
+    twelve = tuple(band for band in S2 if band != "B10")
+    given = PairedShards(shards(tmp_path / "x", twelve, order=range(12)))
+    found = in_bands_of(tmp_path, {"bands": {"optical": list(S2)}}, given, ["optical"])
+    batch = found.batch("optical", np.arange(3))
+    assert not batch[:, 10].any()
+    np.testing.assert_array_equal(np.delete(batch, 10, 1), given.batch("optical", np.arange(3)))
+    with pytest.raises(DecurError, match="without: B9"):
+        band_map([band for band in S2 if band != "B9"], S2)
