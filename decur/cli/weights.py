@@ -64,6 +64,12 @@ def add_verbs(verbs: Verbs) -> None:
         "--scale", metavar="stored|reflectance|elevation|MIN,MAX", help="default: of pretraining"
     )
     verb.add_argument(
+        "--bands",
+        type=lambda text: tuple(text.split(",")),
+        metavar="NAME,...",
+        help="bands of the inputs, in their order, where the files do not name them",
+    )
+    verb.add_argument(
         "--intrinsics",
         type=user_path_text,
         metavar="FILE",
@@ -87,6 +93,7 @@ def _embed(args: argparse.Namespace) -> None:
         args.weights,
         args.modality,
         scale=args.scale,
+        file_bands=args.bands,
         intrinsics=None if args.intrinsics is None else read_intrinsics(args.intrinsics),
         device=args.device,
     )

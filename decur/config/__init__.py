@@ -7,6 +7,7 @@ settings and nothing else, so what a job can read is exactly what makes it run a
 
 from decur.config.basis import Strict, first_problem
 from decur.config.data import (
+    Align,
     DatasetSettings,
     FolderSettings,
     FoldersSettings,
@@ -56,6 +57,7 @@ __all__ = [
     "EXPLAINERS",
     "OFFICIAL_RANKS",
     "UNTRAINED",
+    "Align",
     "Alignment",
     "Augment",
     "Cmx",

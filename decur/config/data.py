@@ -42,6 +42,10 @@ class ScenesSettings(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+Align = Literal["refuse", "nearest", "bilinear"]
+"""What becomes of images whose pixels lie beside those of their partner."""
+
+
 Limits = tuple[float, float]
 """What becomes 0 and what becomes 255."""
 
@@ -95,6 +99,12 @@ class FoldersSettings(Strict):
         False,
         description="cut images into squares of `pixels`, what remains at the right and the bottom "
         "left out; otherwise each is one sample, resized to `pixels`",
+    )
+    align: Align = Field(
+        "refuse",
+        exclude_if=lambda align: align == "refuse",  # the settings of runs without it stay the same
+        description="images of a pair whose pixels lie more than half of one beside those of the "
+        "first modality: an error, or interpolated onto its grid (masks always by `nearest`)",
     )
     split: Annotated[float, Field(gt=0, lt=1)] | str = Field(
         0.2,

@@ -8,11 +8,16 @@ import rasterio
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings, FolderSettings
-from decur.datasets.folders import Folders
-from decur.datasets.raster import GDAL, opened
+from decur.datasets.folders import Folders, band_order
+from decur.datasets.pixels import GDAL, check_count, opened, read_values
+from decur.datasets.raster import named
 from decur.errors import DecurError
+from decur.preprocess.bands import range_to_uint8
+from decur.preprocess.plausible import beyond
 
 PERCENTILES = (1, 99)
+COLOUR = {"darker": "black", "brighter": "white"}
+
 MEASURED_IMAGES = 256
 MEASURED_SIDE = 64
 """Percentiles of the data set are those of so many images at most, evenly spaced among those to
@@ -23,36 +28,46 @@ def with_limits(name: str, settings: DatasetSettings, root: Path) -> DatasetSett
     """The settings with measured limits in the place of `scale: percentiles`.
 
     Raises:
-        DecurError: no image to measure can be read, or a band has one value alone.
+        DecurError: no image to measure can be read, a band has one value alone, or limits that the
+            settings give leave nothing of the images but black or white.
     """
     own = settings.folders
-    if own is None or all(m.scale != "percentiles" for m in own.modalities.values()):
+    if own is None or all(m.scale == "stored" for m in own.modalities.values()):
         return settings
     records = [r for r in Folders(name, own).scan(root, settings) if not r.fault]
     training = [r for r in records if r.split == "train"] or records
     modalities = dict(own.modalities)
     for modality, folder in own.modalities.items():
-        if folder.scale == "percentiles":
-            paths = list(dict.fromkeys(record.paths[modality] for record in training))
-            limits = _measured(root / modality, paths, folder)
+        if folder.scale == "stored":
+            continue
+        paths = list(dict.fromkeys(record.paths[modality] for record in training))
+        pixels = _sampled(root / modality, paths, folder)
+        if folder.limits is None:
+            limits = _measured(root / modality, pixels, folder)
             modalities[modality] = folder.model_copy(update={"scale": limits})
+        else:
+            _check(f"datasets.{name}.folders.modalities.{modality}.scale", pixels, folder.limits)
     found = own.model_copy(update={"modalities": modalities})
     return settings.model_copy(update={"folders": found})
 
 
-def _measured(
-    root: Path, paths: Sequence[Path], folder: FolderSettings
-) -> tuple[tuple[float, float], ...]:
+def _sampled(root: Path, paths: Sequence[Path], folder: FolderSettings) -> NDArray[np.float64]:
+    """Values (bands, n) from all over the images, NaN where there are none."""
     chosen = np.linspace(0, len(paths) - 1, min(len(paths), MEASURED_IMAGES)).round().astype(int)
     values = []
     for path in (paths[i] for i in chosen):
         try:
-            values.append(_thumbnail(path, len(folder.bands)))
+            values.append(_thumbnail(path, folder.bands))
         except DecurError:  # preprocessing says so, or leaves it out
             continue
     if not values:
         raise DecurError(f"{root}: no image of {len(folder.bands)} bands to measure percentiles of")
-    pixels = np.concatenate(values, axis=1)
+    return np.concatenate(values, axis=1)
+
+
+def _measured(
+    root: Path, pixels: NDArray[np.float64], folder: FolderSettings
+) -> tuple[tuple[float, float], ...]:
     limits = []
     for band, of_band in zip(folder.bands, pixels, strict=True):
         finite = of_band[np.isfinite(of_band)]
@@ -63,11 +78,28 @@ def _measured(
     return tuple(limits)
 
 
-def _thumbnail(path: Path, bands: int) -> NDArray[np.float64]:
+def _check(key: str, pixels: NDArray[np.float64], limits: Sequence[tuple[float, float]]) -> None:
+    """Limits of another unit make all images black or white."""
+    finite = [band[np.isfinite(band)] for band in pixels]
+    stored = [
+        range_to_uint8(band[None, None], [pair])[0, 0]
+        for band, pair in zip(finite, limits, strict=True)
+    ]
+    if any(band.size for band in finite) and (side := beyond(stored)):
+        values = np.concatenate(finite)
+        raise DecurError(
+            f"{key}: {list(limits[0])} makes nearly all pixels {COLOUR[side]}: the training images "
+            f"have values from {values.min():g} to {values.max():g}; give limits in their unit, or "
+            "`percentiles`"
+        )
+
+
+def _thumbnail(path: Path, bands: Sequence[str]) -> NDArray[np.float64]:
     """At most 64 x 64 pixels of an image, evenly spaced: (bands, pixels), NaN without data."""
     with rasterio.Env(**GDAL), opened(path) as file:
-        if file.count != bands:
-            raise DecurError(f"{path}: has {file.count} bands, expected {bands}")
-        shape = (bands, min(file.height, MEASURED_SIDE), min(file.width, MEASURED_SIDE))
-        image = file.read(out_shape=shape).astype(np.float64)
-        return np.where(image == file.nodata, np.nan, image).reshape(bands, -1)
+        check_count(path, file, len(bands))
+        with named(path):
+            order = band_order(file, bands)
+        shape = min(file.height, MEASURED_SIDE), min(file.width, MEASURED_SIDE)
+        values, valid = read_values(path, file, order, shape=shape)
+    return np.where(valid, values, np.nan).astype(np.float64).reshape(len(bands), -1)

@@ -20,19 +20,22 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.windows import Window
 
-from decur.config import DatasetSettings, FolderSettings, FoldersSettings
+from decur.config import Align, DatasetSettings, FolderSettings, FoldersSettings
 from decur.datasets import Dataset, Record
+from decur.datasets.grids import Area, Grid, common_area, is_same, on_grid, source_window
 from decur.datasets.images import MOST_PIXELS
-from decur.datasets.raster import (
+from decur.datasets.pixels import (
     GDAL,
-    check_same_place,
-    link,
-    named,
+    band_names,
+    check_count,
+    invalid_as_nan,
     opened,
-    stored_modalities,
+    read_values,
 )
+from decur.datasets.raster import link, named, stored_modalities
 from decur.datasets.rgbd import spread_colours
 from decur.errors import DecurError
+from decur.preprocess.band_names import positions
 from decur.preprocess.bands import range_to_uint8, resize
 from decur.shards import MASK, Georeference, Modality, Sample
 
@@ -87,7 +90,10 @@ class Folders:
             if name in masks:
                 paths[MASK] = masks[name]
             record = Record(name, split, paths, place=name, labels=chosen, fault=fault)
-            records += _cut(record, settings.side) if own.cut and not fault else [record]
+            if own.cut and not fault:
+                records += _cut(record, settings.side, own.align)
+            else:
+                records.append(record)
         return records
 
     def read(self, record: Record, settings: DatasetSettings) -> Sample:
@@ -98,19 +104,25 @@ class Folders:
                 or a mask has a value that is no class.
         """
         own, paths = self._own, record.paths
-        side = settings.side if own.cut else None
         wanted = [m for m in self.DATASET.modalities if m.name in self._stored(settings)]
         first = paths[wanted[0].name]
-        size = _size(first)
-        raw = {m.name: _read(paths[m.name], len(m.bands), size, record.patch, side) for m in wanted}
-        check_same_place(paths.values())
-        scaled = {m.name: _scaled(raw[m.name], m, paths[m.name]) for m in wanted}
+        grids, area = _grids(paths, first, own.align)
+        window = _window(area, record.patch, settings.side if own.cut else None)
+
+        def read_image(name: str, bands: Sequence[str] = (), align: Align = own.align) -> Any:
+            return _read(grids[name], bands, area, window, align)
+
+        scaled = {}
+        for m in wanted:
+            values, valid = read_image(m.name, m.bands)
+            scaled[m.name] = _scaled(invalid_as_nan(values, valid), m, paths[m.name])
         mask = None
         if own.masks is not None:
-            shape = next(iter(raw.values())).shape[1:]
-            mask = np.full(shape, own.ignore, np.uint8)
+            mask = np.full((window.height, window.width), own.ignore, np.uint8)
             if MASK in paths:
-                labels = _read(paths[MASK], 1, size, record.patch, side, labels=True)[0]
+                labels, valid = read_image(MASK, align="nearest")
+                labels = labels if valid.all() else np.where(valid, labels, np.int64(own.ignore))
+                labels = labels[0]
                 mask = _mask(labels, len(own.classes), own.ignore, paths[MASK])
             mask = resize(mask, settings.pixels, "nearest")
         return Sample(
@@ -121,7 +133,7 @@ class Folders:
             mask=mask,
             place=record.place,
             source=str(first),
-            georeference=_georeference(first, record.patch, side, settings.pixels),
+            georeference=_georeference(area, window, settings.pixels),
         )
 
     def arrange_samples(self, samples: Path, root: Path) -> None:
@@ -293,22 +305,27 @@ def _label_vector(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.u
     return np.isin(classes, labels).astype(np.uint8) if labels else None
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Height and width of an image."""
-    with rasterio.Env(**GDAL), opened(path) as file:
-        return file.height, file.width
+def _grids(paths: Mapping[str, Path], first: Path, align: Align) -> tuple[dict[str, Grid], Area]:
+    """The grid of each image, and the area that all have in common, on the grid of the first."""
+    grids = {}
+    with rasterio.Env(**GDAL):
+        for name, path in paths.items():
+            with opened(path) as file:
+                grids[name] = Grid.of(path, file)
+    ordered = sorted(grids.values(), key=lambda grid: grid.path != first)
+    return grids, common_area(ordered, align)
 
 
-def _cut(record: Record, side: int) -> list[Record]:
+def _cut(record: Record, side: int, align: Align) -> list[Record]:
     """A record a square, numbered from 1, row by row; the record with a fault if there is none."""
     path = next(iter(record.paths.values()))
     try:
-        height, width = _size(path)
+        _, area = _grids(record.paths, path, align)
     except DecurError as error:
         return [replace(record, fault=str(error))]
-    rows, columns = height // side, width // side
+    rows, columns = area.height // side, area.width // side
     if not rows * columns:
-        fault = f"{path}: {width} x {height} pixels are less than a square of {side}"
+        fault = f"{path}: {area.width} x {area.height} pixels are less than a square of {side}"
         return [replace(record, fault=fault)]
     return [
         replace(record, id=f"{record.id}_{row}-{column}", patch=1 + row * columns + column)
@@ -317,39 +334,48 @@ def _cut(record: Record, side: int) -> list[Record]:
     ]
 
 
-def _window(width: int, patch: int, side: int | None) -> Window | None:
-    """The square of a number; None: the whole image."""
+def _window(area: Area, patch: int, side: int | None) -> Window:
+    """The square of a number; without `side` all of the area."""
     if side is None:
-        return None
-    row, column = divmod(patch - 1, width // side)
+        return Window(0, 0, area.width, area.height)
+    row, column = divmod(patch - 1, area.width // side)
     return Window(column * side, row * side, side, side)
 
 
 def _read(
-    path: Path,
-    bands: int,
-    size: tuple[int, int],
-    patch: int,
-    side: int | None,
-    *,
-    labels: bool = False,
-) -> NDArray[Any]:
-    """Bands (C, H, W) of an image, or of a square of it; NaN where an image has no data."""
+    grid: Grid, bands: Sequence[str], area: Area, window: Window, align: Align
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Bands (C, H, W) of an image on a window of the common area, and which pixels are valid.
+
+    Without names of bands it is a mask of labels.
+    """
+    path, labels = grid.path, not bands
+    same = is_same(area, grid)
+    part = area.window(window) if same else source_window(area, window, grid)
     with rasterio.Env(**GDAL), opened(path) as file:
-        if file.count != bands:
-            raise DecurError(f"{path}: has {file.count} bands, expected {bands}")
-        if (file.height, file.width) != size:
-            raise DecurError(
-                f"{path}: {file.width} x {file.height} pixels, its partner has {size[1]} x "
-                f"{size[0]}; resample one of them"
-            )
-        if side is None and file.width * file.height * bands > MOST_PIXELS:
-            raise DecurError(f"{path}: {file.width} x {file.height} pixels; set `cut: true`")
-        image: NDArray[Any] = file.read(window=_window(file.width, patch, side))
-        if file.nodata is None or labels:
-            return image
-        empty = image == file.nodata
-        return np.where(empty, np.nan, image) if empty.any() else image
+        check_count(path, file, 1 if labels else len(bands), labels=labels)
+        if part.width * part.height * file.count > MOST_PIXELS:
+            raise DecurError(f"{path}: {part.width} x {part.height} pixels; set `cut: true`")
+        with named(path):
+            order = [0] if labels else band_order(file, bands)
+        values, valid = read_values(path, file, order, window=part, labels=labels)
+    if same:
+        return values, valid
+    found = on_grid(np.where(valid, values, np.nan), grid, part, area, window, align)
+    valid = np.isfinite(found)
+    if np.issubdtype(values.dtype, np.integer):
+        found = np.rint(np.where(valid, found, 0)).astype(values.dtype)
+    return found, valid
+
+
+def band_order(file: Any, bands: Sequence[str]) -> list[int]:
+    """Which bands of an open raster to read, from 0: by their names if it has these, else all.
+
+    Raises:
+        DecurError: two bands of the same name.
+    """
+    found = positions(band_names(file) or (), bands)
+    return list(range(len(bands))) if None in found else found  # type: ignore[return-value]
 
 
 def _scaled(image: NDArray[Any], modality: Modality, path: Path) -> NDArray[np.uint8]:
@@ -372,16 +398,11 @@ def _mask(labels: NDArray[Any], classes: int, ignore: int, path: Path) -> NDArra
     return labels.astype(np.uint8)
 
 
-def _georeference(
-    path: Path, patch: int, side: int | None, pixels: int | tuple[int, int]
-) -> Georeference | None:
+def _georeference(area: Area, window: Window, pixels: int | tuple[int, int]) -> Georeference | None:
     """Where the stored sample lies; None if its file does not say."""
-    with rasterio.Env(**GDAL), opened(path) as file:
-        if file.crs is None:
-            return None
-        window = _window(file.width, patch, side) or Window(0, 0, file.width, file.height)
-        crs, whole = file.crs.to_string(), file.transform
+    crs, corner = area.first.crs, area.transform(window)
+    if crs is None or corner is None:
+        return None
     height, width = (pixels, pixels) if isinstance(pixels, int) else pixels
-    corner = whole @ Affine.translation(window.col_off, window.row_off)
     stored = corner @ Affine.scale(window.width / width, window.height / height)
-    return Georeference(crs, tuple(stored)[:6])
+    return Georeference(crs.to_string(), tuple(stored)[:6])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from decur.datasets.pixels import check_no_side_file
 from decur.errors import DecurError
 from decur.files import check_readable
 
@@ -17,28 +18,44 @@ MOST_PIXELS = 10**8
 # Pillow only warns of somewhat too large an image; here it is an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
+ORIENTATION = 0x0112
+"""The EXIF tag that says how an image is to be turned before it is seen; 1: not at all."""
+
 FORMATS = ("JPEG", "PNG", "JPEG2000")
 """What Pillow may decode. It knows others, of which one starts a program on what it reads."""
 
 
-def read_image(path: Path, mode: str | None = None) -> NDArray[Any]:
+def read_image(path: Path, mode: str | None = None, *, labels: bool = False) -> NDArray[Any]:
     """Read a JPEG, PNG or JPEG 2000 file whole.
 
     Args:
         path: the file.
         mode: a Pillow mode to convert to, such as "RGB"; None keeps what the file holds: 16-bit
             depth, label indices, a fourth band.
+        labels: the values are class indices: a palette says how to paint them.
 
     Returns:
         (H, W) or (H, W, bands), uint8 or uint16.
 
     Raises:
-        DecurError: the file is missing, truncated, no image, or larger than any can be.
+        DecurError: the file is missing, truncated, no image, larger than any can be, or declares
+            what this reader does not apply: to be turned, transparent, a palette, a scale, a mask.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             check_pixels(path, *image.size)
-            return np.array(image if mode is None else image.convert(mode))
+            if (turned := image.getexif().get(ORIENTATION, 1)) > 1:
+                raise DecurError(
+                    f"{path}: is stored turned or mirrored (EXIF orientation {turned}); save it "
+                    "upright"
+                )
+            if image.mode == "P" and mode is None and not labels:
+                raise DecurError(f"{path}: holds numbers of a palette, not colours; convert it")
+            if mode is not None and image.has_transparency_data and not _opacity(image).all():
+                raise DecurError(f"{path}: has transparent pixels; fill them or leave it out")
+            found = np.array(image if mode is None else image.convert(mode))
+        check_no_side_file(path)
+        return found
     except DecurError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
@@ -78,6 +95,10 @@ def check_labels(labels: NDArray[Any], classes: int, path: Path) -> None:
     if labels.size and (labels.min() < 0 or labels.max() > classes):
         wrong = labels.max() if labels.max() > classes else labels.min()
         raise DecurError(f"{path}: label {wrong} is not one of 0..{classes}; fetch the file again")
+
+
+def _opacity(image: Image.Image) -> NDArray[np.uint8]:
+    return np.array(image.convert("RGBA").getchannel("A"))
 
 
 def _unreadable(path: Path, error: Exception) -> DecurError:

@@ -1,34 +1,24 @@
 """The file side of the datasets: rasters in, links out, errors that name the file."""
 
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio import Affine
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from decur.config import DatasetSettings
 from decur.datasets import Dataset
 from decur.datasets.images import check_pixels
+from decur.datasets.pixels import GDAL, check_count, invalid_as_nan, opened, read_values
 from decur.errors import DecurError
-from decur.files import check_readable
+from decur.preprocess.bands import REFLECTANCE_UNIT
 from decur.shards import Georeference
 
 Array = NDArray[Any]
-
-# A crop or a PNG has no place on the map and needs none.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-
-# Without this, opening a file lists its folder in search of side files.
-# Its fast road for whole PNGs reads a truncated one without an error.
-GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 
 DTYPES = {
     "reflectance": ("uint16", "int16"),  # times 10,000; bytes have been scaled by somebody else
@@ -38,8 +28,8 @@ DTYPES = {
 }
 """Of what type a raster of each kind may be."""
 
-DRIVERS = {".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-"""How GDAL may read a file, else as GeoTIFF. Other formats may name files or addresses to read."""
+UNITS = {"reflectance": REFLECTANCE_UNIT}
+"""What values are wanted in, of files whose scale makes physical values, where that is not 1."""
 
 
 def read_bands(paths: Iterable[Path], kind: str) -> list[Array]:
@@ -78,16 +68,20 @@ def _read(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1) -> Ar
         _check_header(path, file, kind, bands, grid)
         row, column = divmod(cell - 1, grid)
         height, width = file.height // grid, file.width // grid
-        array: Array = file.read(window=Window(column * width, row * height, width, height))
-        if kind == "labels" or file.nodata is None:
-            return array
-        empty = array == file.nodata
-        return np.where(empty, np.nan, array) if empty.any() else array
+        window = Window(column * width, row * height, width, height)
+        values, valid = read_values(
+            path,
+            file,
+            range(bands),
+            window=window,
+            unit=UNITS.get(kind, 1),
+            labels=kind == "labels",
+        )
+        return values if kind == "labels" else invalid_as_nan(values, valid)
 
 
 def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> None:
-    if file.count != bands:
-        raise DecurError(f"{path}: has {file.count} bands, expected {bands}")
+    check_count(path, file, bands, labels=kind == "labels")
     if file.dtypes[0] not in DTYPES[kind]:
         raise DecurError(
             f"{path}: {kind} is {file.dtypes[0]}, expected {' or '.join(DTYPES[kind])}"
@@ -100,49 +94,37 @@ def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> No
         raise DecurError(f"{path}: {size} cannot be cut into {grid} x {grid} patches")
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A raster opened by rasterio; what fails inside the block is a DecurError with its name."""
-    try:
-        with rasterio.open(path, driver=DRIVERS.get(path.suffix.lower(), "GTiff")) as file:
-            yield file
-    except (RasterioError, CPLE_BaseError, MemoryError, UnicodeDecodeError) as error:
-        check_readable(path)
-        # rasterio's own message only points to GDAL's, which is its cause.
-        reason = str(error.__cause__ or error) if path.is_file() else "no such file"
-        reason = " ".join(reason.split())
-        raise DecurError(f"{path}: cannot be read ({reason}); fetch the file again") from error
-
-
 def check_same_place(paths: Iterable[Path], shift: float = 0.001) -> None:
     """Check that files lie on the same ground, where they say where they lie.
 
     Args:
         paths: rasters of any resolution.
-        shift: how far a border may be from the first file's, as a share of its width.
+        shift: how far a border may be from the first file's, as a share of its width; half a pixel,
+            of the file that has the larger ones, is never too far.
 
     Raises:
         DecurError: another coordinate system or place than that of the first file.
     """
-    first: tuple[Path, Any, Any] | None = None
+    first: tuple[Path, Any, Any, float] | None = None
     with rasterio.Env(**GDAL):
         for path in paths:
             with opened(path) as file:
-                crs, bounds = file.crs, file.bounds
+                crs, bounds, pixel = file.crs, file.bounds, max(file.res)
             if crs is None:
                 continue
             if first is None:
-                first = path, crs, bounds
-            elif crs != first[1]:
+                first = path, crs, bounds, pixel
+                continue
+            if crs != first[1]:
                 raise DecurError(f"{path}: is in {crs}, but {first[0]} in {first[1]}")
-            else:
-                width = abs(first[2].right - first[2].left)
-                away = max(abs(a - b) for a, b in zip(bounds, first[2], strict=True))
-                if not away <= shift * width:
-                    raise DecurError(
-                        f"{path}: lies elsewhere than {first[0]}, {away / width:.1%} of its "
-                        "width away"
-                    )
+            width = abs(first[2].right - first[2].left)
+            most = max(shift * width, max(pixel, first[3]) / 2)
+            away = max(abs(a - b) for a, b in zip(bounds, first[2], strict=True))
+            if not away <= most * (1 + 1e-6):
+                raise DecurError(
+                    f"{path}: lies elsewhere than {first[0]}, {away / width:.1%} of its width "
+                    f"away, more than {most / width:.1%}; fetch both again, or leave them out"
+                )
 
 
 def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Georeference | None:

@@ -100,7 +100,7 @@ def read_labels(path: Path | None, shape: tuple[int, ...]) -> NDArray[Any]:
     """
     if path is None:
         return np.zeros(shape, dtype=np.uint8)
-    labels = read_image(path)
+    labels = read_image(path, labels=True)
     if labels.shape != shape:
         raise DecurError(f"{path}: labels are {labels.shape}, their colour image {shape}")
     return labels

@@ -154,7 +154,8 @@ def _scale_sar(x: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _scale_optical(x: NDArray[Any]) -> NDArray[np.uint8]:
     # B10 sees high cloud only and is near 0 elsewhere, so a B10 that starts at the offset has it.
-    return reflectance_to_uint8(x - OFFSET if x[DARK].min() >= OFFSET else x)
+    # As floats, since what is below the offset would become very bright as a whole number.
+    return reflectance_to_uint8(x.astype(np.float32) - OFFSET if x[DARK].min() >= OFFSET else x)
 
 
 def _scale_rgb(x: NDArray[Any]) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from decur.errors import DecurError
 from decur.models.backbone import Backbone
 from decur.preprocess.hha import depth_to_hha
+from decur.preprocess.plausible import unit_fault
 from decur.weights.files import branch_weights, load_backbone, modalities_of, read_weights
 from decur.weights.net_input import (
     AS_STORED,
@@ -34,7 +35,9 @@ class Encoder:
 
     `bands` are those of a raw image, in order; `window` is the side in pixels at which the backbone
     was trained to see images; `how` is what `eight_bits` and `net_input` take. With `intrinsics`, a
-    (3, 3) camera matrix, a raw image is depth that becomes HHA.
+    (3, 3) camera matrix, a raw image is depth that becomes HHA. `file_bands` names the bands of
+    files, in their order, whatever these say; `own_scale`: the user gave the scaling, so whatever
+    its range makes of an image is wanted.
     """
 
     backbone: Backbone
@@ -45,12 +48,15 @@ class Encoder:
     intrinsics: NDArray[np.float64] | None
     source: str
     device: torch.device
+    file_bands: tuple[str, ...] | None = None
+    own_scale: bool = False
 
     def __call__(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Features (n, d) of n raw images (C, H, W), each scaled, then resized to the window.
 
         Raises:
-            DecurError: an image that the scaling does not take, such as one with NaN.
+            DecurError: an image that the scaling does not take, such as one with NaN, or in another
+                unit.
         """
         return self.features([self.stored(image) for image in images])
 
@@ -62,9 +68,11 @@ class Encoder:
             return _hha(image, self.intrinsics)
         if self.how["scaling"] == "none" and image.dtype != np.uint8:
             raise DecurError(
-                f"is {image.dtype}, and the backbone was pretrained on 8 bit as stored; give a "
-                "scale, such as <min>,<max>"
+                f"is {image.dtype} (after scale and offset, if it declares them), and the backbone "
+                "was pretrained on 8 bit as stored; give a scale, such as <min>,<max>"
             )
+        if fault := unit_fault(image, self.how):
+            raise DecurError(fault)
         return eight_bits(image, self.how)
 
     def features(self, stored: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -81,6 +89,7 @@ def load_encoder(
     modality: str | None = None,
     *,
     scale: str | None = None,
+    file_bands: Sequence[str] | None = None,
     intrinsics: NDArray[np.float64] | None = None,
     device: str | None = None,
 ) -> Encoder:
@@ -91,6 +100,8 @@ def load_encoder(
         modality: whose backbone; None where the file has one alone.
         scale: in place of that of pretraining: `stored`, `reflectance`, `elevation` (1-99 % of each
             window) or `<min>,<max>`.
+        file_bands: names of the files' bands, in their order; None: as the files name them, or if
+            they do not, the backbone's.
         intrinsics: (3, 3) camera matrix in pixels: images are depth in millimetres (integers) or
             metres (float), and become HHA.
         device: None: the GPU where there is one.
@@ -122,6 +133,8 @@ def load_encoder(
         intrinsics,
         str(path),
         where,
+        None if file_bands is None else tuple(file_bands),
+        scale is not None,
     )
 
 

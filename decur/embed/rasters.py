@@ -4,7 +4,8 @@ Only as many windows as make a batch are in memory. Where windows do not fill th
 reach beyond its edge, where there are no data, or leave out less than half a window.
 """
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,27 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.windows import Window
 
-from decur.datasets.raster import GDAL, named, opened
+from decur.datasets.pixels import GDAL, band_names, check_declared, count_bands, opened, read_values
+from decur.datasets.raster import named
 from decur.embed.encoder import HHA, Encoder
 from decur.errors import DecurError
+from decur.preprocess.band_names import BLACK, band_map
+from decur.preprocess.plausible import image_fault, unit_fault
+from decur.weights.net_input import eight_bits
 
 Array = NDArray[Any]
 BATCH = 64
 MOST_EMPTY = 0.5
 """Of a window's pixels may have no data; they are seen as the mean of the others."""
+
+SAMPLED, SAMPLED_SIDE = 8, 64
+"""Whether a raster's values can be what the backbone expects, 8 x 8 squares of 64 pixels tell."""
+
+Read = Callable[[Window], tuple[Array, NDArray[np.bool_]]]
+"""Pixels (C, H, W) of a window, and which are valid: (H, W)."""
+
+Order = list[int | None]
+"""Which bands of a file to read, from 0; None for one that is black."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,7 @@ def windows_of(encoder: Encoder, path: Path, stride: int | None = None) -> Windo
     if not 1 <= stride <= encoder.window:
         raise DecurError(f"stride {stride}: expected 1 to {encoder.window}, the window's side")
     with rasterio.Env(**GDAL), opened(path) as file:
-        check_bands(encoder, path, file)
+        check_raster(encoder, path, file, choose_bands(encoder, path, file))
         side = encoder.window
         if min(file.height, side) * min(file.width, side) < (1 - MOST_EMPTY) * side**2:
             raise DecurError(
@@ -100,14 +114,95 @@ def windows_of(encoder: Encoder, path: Path, stride: int | None = None) -> Windo
         return Windows(file.height, file.width, encoder.window, stride, file.transform, crs)
 
 
-def check_bands(encoder: Encoder, path: Path, file: Any) -> None:
-    """Raise a DecurError unless an open raster has the encoder's bands."""
-    if file.count != len(encoder.bands):
+def choose_bands(encoder: Encoder, path: Path, file: Any) -> Order:
+    """Which bands of an open raster are the encoder's: by their names if they have any.
+
+    Raises:
+        DecurError: a band is missing that may not be black, or there are too many or too few.
+    """
+    check_declared(path, file)
+    wanted = encoder.bands
+    count = count_bands(file, len(wanted))
+    if encoder.file_bands is not None:
+        if len(encoder.file_bands) not in (count, file.count):
+            raise DecurError(
+                f"{path}: has {file.count} bands, and --bands names {len(encoder.file_bands)}"
+            )
+        with named(path):
+            return band_map(encoder.file_bands, wanted)
+    names = band_names(file)
+    whose = f"{encoder.modality} of {encoder.source}"
+    if names is not None and len(wanted) > 1:
+        try:
+            return band_map(names, wanted)
+        except DecurError as error:
+            if any(file.descriptions):
+                raise DecurError(
+                    f"{path}: {error} by {whose}; say with --bands which bands the file has, in "
+                    "their order"
+                ) from None
+    if count != len(wanted):
         hint = "; of depth give the camera's intrinsics" if encoder.modality == HHA else ""
+        if count + len(BLACK) == len(wanted) and set(BLACK) <= set(wanted):
+            rest = ",".join(band for band in wanted if band not in BLACK)
+            hint = f"; if only {', '.join(BLACK)} is missing, give --bands {rest}"
         raise DecurError(
-            f"{path}: has {file.count} bands, {encoder.modality} of {encoder.source} expects "
-            f"{len(encoder.bands)}: {', '.join(encoder.bands)}{hint}"
+            f"{path}: has {file.count} bands, {whose} expects {len(wanted)}: "
+            f"{', '.join(wanted)}{hint}"
         )
+    return list(range(count))
+
+
+def read_bands(
+    encoder: Encoder, path: Path, file: Any, order: Order, window: Window | None = None
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Pixels (C, H, W) of an open raster in the encoder's bands, and which are valid: (H, W)."""
+    there = [band for band in order if band is not None]
+    unit = encoder.how.get("unit", 1)
+    values, valid = read_values(path, file, there, window=window, unit=unit)
+    if len(there) < len(order):
+        found = np.zeros((len(order), *values.shape[1:]), values.dtype)
+        found[[i for i, band in enumerate(order) if band is not None]] = values
+        values = found
+    everywhere: NDArray[np.bool_] = np.logical_and.reduce(valid)
+    return values, everywhere
+
+
+def check_raster(encoder: Encoder, path: Path, file: Any, order: Order) -> None:
+    """Raise a DecurError if the values of an open raster can hardly be what the encoder expects."""
+    if None in order:
+        black = ", ".join(b for b, place in zip(encoder.bands, order, strict=True) if place is None)
+        print(f"decur: {path}: has no {black}, which is seen as black", file=sys.stderr)
+    if encoder.own_scale or encoder.intrinsics is not None:
+        return
+    found = []
+    for top in _starts(file.height):
+        for left in _starts(file.width):
+            side = min(SAMPLED_SIDE, file.width - left), min(SAMPLED_SIDE, file.height - top)
+            values, valid = read_bands(encoder, path, file, order, Window(left, top, *side))
+            found.append(values[:, valid])
+    pixels = np.concatenate(found, axis=1)
+    if encoder.how["scaling"] == "none" and pixels.dtype != np.uint8:
+        return  # which is an error of its own
+    if not pixels.size:
+        return
+    with named(path):
+        if fault := _fault(encoder, pixels, order):
+            raise DecurError(fault)
+
+
+def _fault(encoder: Encoder, pixels: Array, order: Order) -> str:
+    """Why pixels (C, n) from all over a raster can hardly be what the encoder expects."""
+    how, bands = encoder.how, [i for i, band in enumerate(order) if band is not None]
+    stored = eight_bits(pixels[..., None], how)[bands, :, 0]
+    if seen := how.get("seen"):
+        how = {**how, "seen": {side: [limits[i] for i in bands] for side, limits in seen.items()}}
+    return unit_fault(pixels, how) or image_fault([*pixels[bands]], [*stored], how)
+
+
+def _starts(length: int) -> list[int]:
+    last = max(0, length - SAMPLED_SIDE)
+    return sorted({*np.linspace(0, last, SAMPLED).round().astype(int).tolist()})
 
 
 def feature_rows(
@@ -116,11 +211,16 @@ def feature_rows(
     """Features (columns, d) of one row of windows after the other; raises as `embed_raster`."""
     rows, columns = windows.shape
     with rasterio.Env(**GDAL), opened(path) as file:
+        order = choose_bands(encoder, path, file)
+
+        def read(window: Window) -> tuple[Array, NDArray[np.bool_]]:
+            return read_bands(encoder, path, file, order, window)
+
         for row in range(rows):
             found = np.full((columns, encoder.backbone.feature_dim), np.nan, np.float32)
             for start in range(0, columns, batch):
                 count = min(batch, columns - start)
-                images = _images(file, windows, row, start, count)
+                images = _images(read, windows, row, start, count)
                 with named(path):
                     stored = {i: encoder.stored(x) for i, x in images.items()}
                 if stored:
@@ -128,12 +228,10 @@ def feature_rows(
             yield found
 
 
-def _images(file: Any, windows: Windows, row: int, start: int, count: int) -> dict[int, Array]:
+def _images(read: Read, windows: Windows, row: int, start: int, count: int) -> dict[int, Array]:
     """Some windows of a row by number, their gaps filled; without those that are mostly gap."""
     top, left = windows.corner(row, start)
-    block, valid = _block(
-        file, top, left, windows.side, (count - 1) * windows.stride + windows.side
-    )
+    block, valid = _block(read, windows, top, left, (count - 1) * windows.stride + windows.side)
     images = {}
     for i in range(count):
         across = slice(i * windows.stride, i * windows.stride + windows.side)
@@ -144,17 +242,15 @@ def _images(file: Any, windows: Windows, row: int, start: int, count: int) -> di
 
 
 def _block(
-    file: Any, top: int, left: int, height: int, width: int
+    read: Read, windows: Windows, top: int, left: int, width: int
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Pixels (C, height, width), and which are valid: inside the raster, with data."""
-    there = Window(left, top, min(width, file.width - left), min(height, file.height - top))
-    found = file.read(window=there, masked=True)
-    ok = ~np.ma.getmaskarray(found).any(axis=0)
-    if np.issubdtype(found.dtype, np.floating):
-        ok &= np.isfinite(found.data).all(axis=0)
-    block = np.zeros((file.count, height, width), found.dtype)
+    """Pixels (C, side, width), and which are valid: inside the raster, with data."""
+    height = windows.side
+    there = Window(left, top, min(width, windows.width - left), min(height, windows.height - top))
+    found, ok = read(there)
+    block = np.zeros((len(found), height, width), found.dtype)
     valid = np.zeros((height, width), dtype=bool)
-    block[:, : there.height, : there.width] = found.data
+    block[:, : there.height, : there.width] = found
     valid[: there.height, : there.width] = ok
     return block, valid
 

@@ -9,9 +9,18 @@ import rasterio
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from decur.datasets.raster import GDAL, named, opened
+from decur.datasets.pixels import GDAL, opened
+from decur.datasets.raster import named
 from decur.embed.encoder import DEPTH, Encoder
-from decur.embed.rasters import BATCH, Windows, check_bands, feature_rows, windows_of
+from decur.embed.rasters import (
+    BATCH,
+    Windows,
+    check_raster,
+    choose_bands,
+    feature_rows,
+    read_bands,
+    windows_of,
+)
 from decur.embed.write import (
     ImageTable,
     WindowTable,
@@ -107,11 +116,11 @@ def _image_batches(
 
 def _whole(encoder: Encoder, path: Path) -> NDArray[Any]:
     with rasterio.Env(**GDAL), opened(path) as file:
-        check_bands(encoder, path, file)
-        found = file.read(masked=True)
-    if np.ma.getmaskarray(found).any():
+        order = choose_bands(encoder, path, file)
+        check_raster(encoder, path, file, order)
+        image, valid = read_bands(encoder, path, file, order)
+    if not valid.all():
         raise DecurError(f"{path}: has pixels without data; embed it by windows, or fill them")
-    image: NDArray[Any] = found.data
     return image
 
 

@@ -51,11 +51,19 @@ def seen(stored: NDArray[np.uint8], how: Mapping[str, Any]) -> torch.Tensor:
 def recorded(metadata: Mapping[str, Any], modality: str) -> dict[str, Any]:
     """What `net_input` takes, of a modality of a weights file, by the file's metadata.
 
+    With `seen`, the range of each band in which 98 % of the pixels of pretraining were, if the file
+    has it.
+
     Raises:
         KeyError: the metadata are not those of our weights files, or have no such modality.
     """
     if modality in metadata.get("preprocessing", {}):
         return dict(metadata["preprocessing"][modality])
+    seen = (metadata.get("seen") or {}).get(modality)
+    return {**_told(metadata, modality), **({"seen": seen} if seen else {})}
+
+
+def _told(metadata: Mapping[str, Any], modality: str) -> dict[str, Any]:
     settings = metadata["provenance"]["settings"]
     given, size = settings["modalities"][modality], settings["crop"]
     preset = given if isinstance(given, str) else Augment(**given)

@@ -123,12 +123,13 @@ def test_a_raster_is_read_a_batch_of_windows_at_a_time(own, monkeypatch):
     expected = embed_raster(encoder, "scene.tif", stride=8).features
     asked = []
 
-    def counted(file, top, left, height, width):
-        asked.append(height * width)
-        return block(file, top, left, height, width)
+    def counted(encoder, path, file, order, window=None):
+        asked.append(window.height * window.width)
+        return read(encoder, path, file, order, window)
 
-    block = rasters._block
-    monkeypatch.setattr(rasters, "_block", counted)
+    read = rasters.read_bands
+    monkeypatch.setattr(rasters, "check_raster", lambda *args: None)
+    monkeypatch.setattr(rasters, "read_bands", counted)
     found = embed_raster(encoder, "scene.tif", stride=8, batch=3).features
     assert max(asked) == WINDOW * (2 * 8 + WINDOW) < scene.size / 5
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

@@ -148,6 +148,18 @@ def test_the_split_by_hash_never_changes_and_keeps_its_share(folders):
     assert all(b == "test" for a, b in zip(found, wider, strict=True) if a == "test")
 
 
+@pytest.mark.parametrize(
+    ("limits", "colour"), [([1000, 9000], "black"), ([0, 1], "white"), ([[0, 1], [-9, 9]], "white")]
+)
+def test_limits_of_another_unit_are_one_line_before_anything_is_written(folders, limits, colour):
+    heat = {"folder": "heat", "bands": ["day", "night"], "scale": limits}
+    photo = {"folder": "photo", "bands": ["r", "g", "b"]}
+    chosen = settings(modalities={"photo": photo, "heat": heat})
+    with pytest.raises(DecurError, match=f"heat.scale: .* nearly all pixels {colour}: .* values"):
+        made(chosen)
+    assert not Path("shards").exists()
+
+
 def test_labels_come_from_a_csv_and_some_images_have_none(folders):
     Path("labels.csv").write_text("id,label\np1,b\np2,c; a\n")
     shards = made(settings(masks=None, labels="labels.csv"))
@@ -184,7 +196,7 @@ def damage(name: str) -> None:
 
 FAULTS = {
     "partner": r"raw/heat/p4: no image of this name, but raw/photo/p4\.png is there",
-    "size": r"heat/p4\.tif: 40 x 40 pixels, its partner has 48 x 40",
+    "size": r"heat/p4\.tif: is 40 x 40 pixels, its partner .*p4\.png 48 x 40",
     "bands": r"heat/p4\.tif: has 1 bands, expected 2",
     "nan": r"heat/p4\.tif: .* are not finite or have no data",
     "nodata": r"heat/p4\.tif: .* are not finite or have no data",

@@ -102,7 +102,7 @@ def test_files_of_the_same_ground_may_differ_in_resolution_and_a_little_in_place
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"left": 500_002}, "lies elsewhere than .*a.tif, 3.3% of its width away"),
+        ({"left": 500_006}, "lies elsewhere than .*a.tif, 10.0% of its width away, more than 8.3%"),
         ({"pixel": 20}, "lies elsewhere"),
         ({"crs": "EPSG:32633"}, "is in EPSG:32633, but .*a.tif in EPSG:32632"),
     ],
