@@ -1,6 +1,7 @@
 """Where the data are from, and how their samples are stored."""
 
 import re
+from collections import Counter
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -45,6 +46,8 @@ class ScenesSettings(Strict):
 Align = Literal["refuse", "nearest", "bilinear"]
 """What becomes of images whose pixels lie beside those of their partner."""
 
+IGNORED = 255
+"""The mask value that means "not labelled" where nothing else is said."""
 
 Limits = tuple[float, float]
 """What becomes 0 and what becomes 255."""
@@ -86,7 +89,7 @@ class FoldersSettings(Strict):
 
     modalities: dict[ModalityName, FolderSettings]
     masks: UserPath | None = Field(
-        None, description="folder of label masks: one band of class indices; some may be missing"
+        None, description="folder of label masks: one band of class values; some may be missing"
     )
     labels: UserPath | None = Field(
         None,
@@ -94,7 +97,17 @@ class FoldersSettings(Strict):
         "with ';' between them",
     )
     classes: tuple[str, ...] = Field((), description="in the order of the masks' values")
-    ignore: Annotated[int, Field(ge=0, le=255)] = Field(255, description="mask value: not labelled")
+    mask_values: tuple[int, ...] | None = Field(
+        None,
+        exclude_if=lambda values: values is None,  # the settings of others stay the same
+        description="the value of each class in the masks, in the order of `classes` (default: 0, "
+        "1, 2, ...); [0, 255] for masks of 0 and 255",
+    )
+    ignore: int = Field(
+        255,
+        description="mask value: not labelled; the default of 255 is none if it is the value of a "
+        "class",
+    )
     cut: bool = Field(
         False,
         description="cut images into squares of `pixels`, what remains at the right and the bottom "
@@ -130,9 +143,39 @@ class FoldersSettings(Strict):
             raise ValueError("give 'masks' or 'labels', not both")
         if (self.masks is None and self.labels is None) == bool(self.classes):
             raise ValueError("give 'classes' if and only if there are 'masks' or 'labels'")
-        if len(self.classes) > self.ignore and self.masks is not None:
-            raise ValueError(f"ignore: {self.ignore} is one of the values of the classes")
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise ValueError(f"classes: '{twice[0]}' comes more than once")
+        if len(self.classes) == 1:
+            raise ValueError(
+                f"classes: '{self.classes[0]}' alone cannot be told from anything; give two or more"
+            )
+        self._check_mask_values()
         return self
+
+    def _check_mask_values(self) -> None:
+        if self.masks is None:
+            if self.mask_values is not None:
+                raise ValueError("mask_values: there are no 'masks'")
+            return
+        if len(self.classes) > IGNORED:
+            raise ValueError(f"classes: {len(self.classes)}, at most {IGNORED} can be stored")
+        values = self.class_values
+        if len(values) != len(self.classes):
+            raise ValueError(f"mask_values: {len(values)} values for {len(self.classes)} classes")
+        if len(set(values)) < len(values):
+            raise ValueError(f"mask_values: {list(values)} has a value twice")
+        if self.ignore in values and self.ignore != IGNORED:
+            raise ValueError(f"ignore: {self.ignore} is one of the values of the classes")
+
+    @property
+    def class_values(self) -> tuple[int, ...]:
+        """What stands for each class in the mask files."""
+        return tuple(range(len(self.classes))) if self.mask_values is None else self.mask_values
+
+    @property
+    def stored_ignore(self) -> int:
+        """What stands for "not labelled" in the stored masks, whose classes are 0, 1, 2, ..."""
+        return self.ignore if len(self.classes) <= self.ignore <= IGNORED else IGNORED
 
 
 class DatasetSettings(Strict):
@@ -167,6 +210,11 @@ class DatasetSettings(Strict):
     splits: Literal["official", "seco"] = Field(
         "official", description="which lists split BigEarthNet; the paper took SeCo's"
     )
+    snow_and_clouds: Literal["skip", "keep"] = Field(
+        "skip",
+        exclude_if=lambda choice: choice == "skip",  # the settings of others stay the same
+        description="what becomes of BigEarthNet's patches under snow, clouds or shadow",
+    )
     pieces: Count = Field(
         1,
         exclude=True,  # what is stored is the same, so no product names it
@@ -175,7 +223,8 @@ class DatasetSettings(Strict):
     bad_samples: Literal["stop", "skip"] = Field(
         "stop",
         description="a sample that cannot be read or is not valid ends preprocessing, or is left "
-        "out and listed in the shards' quarantine.csv",
+        "out and listed in the shards' quarantine.csv; more than 1 % of the evaluation split ends "
+        "it in any case",
     )
 
     @model_validator(mode="after")

@@ -4,13 +4,13 @@ Every dataset module offers the same four names:
 
 * `DATASET`, a `Dataset`: the data about the data;
 * `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id, those
-  that are not whole with their fault;
+  that are not whole with their fault; as `Records` where the dataset's rules leave some out;
 * `read(record, settings) -> Sample`: one sample's arrays (pure but for reading its files);
 * `arrange_samples(samples, root)`: lay the sample frames out as the official archives would be.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -97,6 +97,14 @@ class Record:
     place: str = ""
     labels: tuple[str, ...] = ()
     fault: str = ""
+
+
+class Records(list[Record]):
+    """The samples of a dataset; `left_out` counts by reason those that its rules leave out."""
+
+    def __init__(self, records: Iterable[Record], left_out: Mapping[str, int]) -> None:
+        super().__init__(records)
+        self.left_out = {reason: count for reason, count in left_out.items() if count}
 
 
 class DatasetModule(Protocol):

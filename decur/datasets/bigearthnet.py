@@ -9,7 +9,6 @@ import bz2
 import gzip
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record
+from decur.datasets import Archive, Dataset, Part, Record, Records
 from decur.datasets.raster import check_same_place, link, list_names, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
 from decur.errors import DecurError
@@ -25,11 +24,15 @@ from decur.shards import Sample
 
 FOLDERS = {"sar": "BigEarthNet-S1-v1.0", "optical": "BigEarthNet-v1.0"}
 SPLITS = ("train", "val", "test")
+PRECEDENCE = ("val", "test", "train")
+"""Which split has a patch that several lists name: results are reported on "val"."""
+
 LISTS = {"official": "{}.csv", "seco": "bigearthnet-{}.txt"}
 """Names of the split lists; SeCo's hold snow and clouds too, which the other two lists take out."""
 
 UNLISTED = "unlisted"
 EXCLUDED = ("patches_with_seasonal_snow.csv", "patches_with_cloud_and_shadow.csv")
+HIDDEN = "under snow, clouds or shadow"
 SAR_MEAN = (-12.59, -19.22)  # VV, VH in dB (released code)
 SAR_STD = (5.04, 5.42)
 
@@ -134,27 +137,31 @@ Value = TypeVar("Value", str, list[Any])
 _POSITION = {corine: k for k, joined in enumerate(CORINE.values()) for corine in joined}
 
 
-def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
+def scan(root: Path, settings: DatasetSettings) -> Records:
     """Pairs of patches, without those of the snow and cloud lists, in the splits of the settings.
 
     A patch without a partner, or whose file naming it is damaged, has a fault. One that no list
-    names is "unlisted"; where there are no official lists at all, everything is "train".
+    names is "unlisted"; where there are no official lists at all, everything is "train". One that
+    several lists name is in one split alone: that of the evaluation, else the test split.
 
     Raises:
-        DecurError: a folder is missing, or only some lists are there, or none of SeCo's.
+        DecurError: a folder is missing, or only some lists are there, or none of SeCo's, or, unless
+            these patches are kept, none of snow and clouds.
     """
-    optical = set(list_names(root / FOLDERS["optical"]))
-    split_of = _splits(root / "splits", settings.splits)
+    sar_patches, optical_patches = (list_names(root / folder) for folder in FOLDERS.values())
+    optical = set(optical_patches)
+    split_of, repeated = _splits(root / "splits", settings.splits)
     other = UNLISTED if split_of else "train"
-    excluded = {patch for name in EXCLUDED for patch in _read_list(root / "splits", name) or ()}
-    records, seen = [], set()
-    for patch in list_names(root / FOLDERS["sar"]):
+    excluded = set() if settings.snow_and_clouds == "keep" else _excluded(root / "splits")
+    records, seen, hidden = [], set(), 0
+    for patch in sar_patches:
         sar, fault = root / FOLDERS["sar"] / patch, ""
         try:
             partner = _read_json(sar, "corresponding_s2_patch", str)
         except DecurError as error:
             partner, fault = patch, str(error)
         if partner in excluded:
+            hidden += 1
             continue
         seen.add(partner)
         if not fault and partner not in optical:
@@ -173,7 +180,13 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
         path = root / FOLDERS["optical"] / patch
         fault = f"{path}: no patch in {FOLDERS['sar']} has it as its partner"
         records.append(Record(patch, split_of.get(patch, other), {"optical": path}, fault=fault))
-    return sorted(records, key=lambda record: record.id)
+    records.sort(key=lambda record: record.id)
+    left_out = {
+        HIDDEN: hidden,
+        "in a second split, which lists them too": len(repeated & seen),
+        "listed in a split, but not there": len(split_of.keys() - seen - excluded),
+    }
+    return Records(records, left_out)
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
@@ -245,13 +258,34 @@ def _read_json(patch: Path, key: str, kind: type[Value]) -> Value:
     return value
 
 
-def _splits(folder: Path, kind: str) -> dict[str, str]:
+def _excluded(folder: Path) -> set[str]:
+    """The patches under snow, clouds or shadow; both lists must be there, be it empty."""
+    patches: set[str] = set()
+    for name in EXCLUDED:
+        listed = _read_list(folder, name)
+        if listed is None:
+            raise DecurError(
+                f"{folder / name}: not found, nor packed as .gz or .bz2; get it from {ZENODO}/"
+                f"{name}.gz, or set `snow_and_clouds: keep`, which changes the results"
+            )
+        patches.update(listed)
+    return patches
+
+
+def _splits(folder: Path, kind: str) -> tuple[dict[str, str], set[str]]:
+    """The split of each patch, and which patches several splits have."""
     names = {split: LISTS[kind].format(split) for split in SPLITS}
     lists = {split: _read_list(folder, name) for split, name in names.items()}
     missing = [names[split] for split, patches in lists.items() if patches is None]
     if missing and (kind == "seco" or len(missing) < len(SPLITS)):
         raise DecurError(f"{folder / missing[0]}: not found; the split needs all three lists")
-    return {patch: split for split, patches in lists.items() for patch in patches or ()}
+    split_of: dict[str, str] = {}
+    repeated = set()
+    for split in PRECEDENCE:
+        for patch in lists[split] or ():
+            if split_of.setdefault(patch, split) != split:
+                repeated.add(patch)
+    return split_of, repeated
 
 
 def _read_list(folder: Path, name: str) -> list[str] | None:
@@ -260,7 +294,8 @@ def _read_list(folder: Path, name: str) -> list[str] | None:
         path = folder / f"{name}{suffix}"
         if path.is_file():
             with reader(path, "rt") as file:
-                return [line.split(",")[0].strip() for line in file]
+                patches = (line.split(",")[0].strip() for line in file)
+                return [patch for patch in patches if patch]
     return None
 
 

@@ -5,7 +5,6 @@ band, and `metadata.parquet`: a row a pair with its 19-class labels and split. T
 results on v2.0 are not comparable with its own.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record
-from decur.datasets.bigearthnet import CORINE, read_pair
+from decur.datasets import Archive, Dataset, Part, Record, Records
+from decur.datasets.bigearthnet import CORINE, HIDDEN, read_pair
 from decur.datasets.raster import below
 from decur.datasets.sentinel import OPTICAL, SAR
 from decur.errors import DecurError
@@ -64,17 +63,19 @@ DATASET = Dataset(
 )
 
 
-def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
+def scan(root: Path, settings: DatasetSettings) -> Records:
     """Pairs of the metadata in their splits, but for those with snow, clouds or shadow.
 
-    A pair of which a patch is not there has a fault.
+    Settings may keep these. A pair of which a patch is not there has a fault.
 
     Raises:
         DecurError: the metadata are missing, damaged, or not BigEarthNet v2.0's.
     """
-    records, metadata = [], root / METADATA
-    for row in _metadata(metadata).itertuples():
-        if any(getattr(row, flag, False) for flag in FLAGS):
+    metadata = root / METADATA
+    records, table = [], _metadata(metadata)
+    hidden = _hidden(metadata, table) if settings.snow_and_clouds == "skip" else set()
+    for row in table.itertuples():
+        if row.patch_id in hidden:
             continue
         paths = {
             "sar": below(root / "BigEarthNet-S1", _in_tile(row.s1_name, 3), metadata),
@@ -91,7 +92,8 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
                 fault=f"{missing[0]}: not found, but {METADATA} names it" if missing else "",
             )
         )
-    return sorted(records, key=lambda record: record.id)
+    records.sort(key=lambda record: record.id)
+    return Records(records, {HIDDEN: len(hidden)})
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
@@ -115,6 +117,16 @@ def _label_vector(record: Record) -> NDArray[np.uint8]:
         path = record.paths["metadata"]
         raise DecurError(f"{path}: label {unknown[0]!r} of {record.id} is none of the 19 classes")
     return np.array([name in record.labels for name in DATASET.classes], np.uint8)
+
+
+def _hidden(path: Path, table: Any) -> set[str]:
+    """The patches under snow, clouds or shadow."""
+    if absent := [flag for flag in FLAGS if flag not in table]:
+        raise DecurError(
+            f"{path}: no column '{absent[0]}'; fetch BigEarthNet v2.0's metadata from "
+            f"{METADATA_PART.urls[0]}, or set `snow_and_clouds: keep`, which changes the results"
+        )
+    return set(table["patch_id"][table[list(FLAGS)].any(axis=1)])
 
 
 def _metadata(path: Path) -> Any:

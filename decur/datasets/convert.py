@@ -7,6 +7,7 @@ is the same byte for byte whatever the number of workers, and whatever was kille
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ import pandas as pd
 
 from decur import datasets
 from decur.config import DatasetSettings, Piece
-from decur.datasets import Record, raster
+from decur.datasets import Record, Records, raster
+from decur.datasets.folder_labels import check_classes
 from decur.datasets.folder_limits import with_limits
 from decur.errors import DecurError
 from decur.files import UnreadableError, check_readable
@@ -27,12 +29,15 @@ from decur.progress import progress_bar
 from decur.provenance import provenance
 from decur.shards import Modality, Sample
 from decur.shards.finish import QUARANTINE, VERSION, begin, finish, own_folder
-from decur.shards.part import Fault, Part, Shard, load_part, save_part
-from decur.shards.sample import Spec
+from decur.shards.part import FORMAT, Fault, Part, Shard, load_part, save_part
+from decur.shards.sample import TRAIN, Spec
 from decur.shards.writer import SHARD_BYTES
 from decur.workers import prepare_workers, worker_pool
 
 PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow", "pandas", "pyarrow")
+
+MOST_LOST = 0.01
+"""Share of the evaluation split that may be bad and left out."""
 
 FEWEST_SHARDS = 16
 """A small dataset is cut into so many, to have work for every worker."""
@@ -60,9 +65,10 @@ def preprocess(
     workers must be a file, and call it below `if __name__ == "__main__":`.
 
     Raises:
-        DecurError: the raw folder is missing, a sample is bad, there is no good one, the disk is
-            full, a worker process died, the script lacks the line above, or `out` holds anything
-            that is not ours.
+        DecurError: the raw folder is missing, a sample is bad, there is no good one, more than 1 %
+            of the evaluation split are bad, labels of one's own images show not all classes, the
+            disk is full, a worker process died, the script lacks the line above, or `out` holds
+            anything that is not ours.
     """
     prepare_workers(workers)
     job = Job()
@@ -84,7 +90,11 @@ def preprocess(
         "raw": json.loads(manifest.read_text(encoding="utf-8"))["provenance"]["inputs"],
         "provenance": provenance(settings, {}, PACKAGES),
     }
-    records = _unique(module.scan(raw, settings))
+    found = module.scan(raw, settings)
+    left_out = found.left_out if isinstance(found, Records) else {}
+    for reason, count in left_out.items():
+        print(f"{name}: {count} samples left out: {reason}", flush=True)
+    records = _unique(found)
     reader = Reader(name, settings, _scenes(raw))
     spec = _spec(reader, records)
     size = max(1, min(SHARD_BYTES // spec.sample_bytes, -(-len(records) // FEWEST_SHARDS)))
@@ -98,7 +108,14 @@ def preprocess(
         print(f"{name}, piece {piece}: {len(own)} of {len(shards)} shards in {out}", flush=True)
         return
     parts = _make_all(make, list(enumerate(shards)), workers, name)
-    finish(out, parts, spec, {**card, "job": job.record()})
+    lost = _lost(reader, records, parts)
+    _check_evaluation(name, module.DATASET.evaluation, lost, parts)
+    if settings.folders is not None:
+        for line in check_classes(name, settings.folders, [r for p in parts for r in p.rows]):
+            print(line, flush=True)
+    by_split = Counter(split for split, _ in lost)
+    facts = {"left_out": left_out, "quarantined_by_split": dict(sorted(by_split.items()))}
+    finish(out, parts, spec, {**card, **facts, "job": job.record()})
     faults = sum(len(part.faults) for part in parts)
     print(f"{name}: {len(records) - faults} samples in {out}", flush=True)
     if faults:
@@ -117,16 +134,46 @@ def stored_modalities(name: str, settings: DatasetSettings) -> list[Modality]:
 
 
 def _unique(records: Sequence[Record]) -> list[Record]:
-    """The records, of which those whose id has come before get a fault."""
-    seen: set[str] = set()
+    """The records, of which one of each id may be without a fault.
+
+    It is the first that is not for training, if there is any, else the first: what is in two splits
+    is never trained on.
+    """
+    kept: dict[str, int] = {}
+    for place, record in enumerate(records):
+        first = kept.setdefault(record.id, place)
+        if records[first].split == TRAIN != record.split:
+            kept[record.id] = place
     unique = []
-    for record in records:
-        if record.id in seen:
+    for place, record in enumerate(records):
+        if place != kept[record.id]:
             fault = f"{_source(record)}: duplicate sample id '{record.id}'"
             record = dataclasses.replace(record, fault=fault)
-        seen.add(record.id)
         unique.append(record)
     return unique
+
+
+def _lost(
+    reader: "Reader", records: Sequence[Record], parts: Sequence[Part]
+) -> list[tuple[str, Fault]]:
+    """Each bad sample with its split, without those of which there is a good one of the same id."""
+    good = {row["id"] for part in parts for row in part.rows}
+    split_of = {record.id: reader.split(record) for record in records if record.id not in good}
+    faults = (fault for part in parts for fault in part.faults)
+    return [(split_of[fault.id], fault) for fault in faults if fault.id in split_of]
+
+
+def _check_evaluation(
+    name: str, split: str, lost: Sequence[tuple[str, Fault]], parts: Sequence[Part]
+) -> None:
+    """Refuse to evaluate on a split of which more than a hundredth is bad."""
+    faults = [fault for of, fault in lost if of == split]
+    whole = len(faults) + sum(row["split"] == split for part in parts for row in part.rows)
+    if len(faults) > MOST_LOST * whole:
+        raise DecurError(
+            f"{name}: {len(faults)} of {whole} samples of the evaluation split '{split}' are bad, "
+            f"more than {MOST_LOST:.0%}; the first: {faults[0].reason}"
+        )
 
 
 def _source(record: Record) -> str:
@@ -146,6 +193,13 @@ class Reader:
         """Whether bad samples are left out."""
         return self.settings.bad_samples == "skip"
 
+    def split(self, record: Record) -> str:
+        """The split of a sample."""
+        if record.id not in self.scenes:
+            return record.split
+        evaluation = datasets.load(self.name, self.settings).DATASET.evaluation
+        return evaluation if self.scenes[record.id]["split"] == "test" else TRAIN
+
     def __call__(self, record: Record) -> Sample:
         """Read a sample.
 
@@ -164,9 +218,8 @@ class Reader:
             raise
         if sample.id not in self.scenes:
             return sample
-        facts = dict(self.scenes[sample.id])
-        split = module.DATASET.evaluation if facts.pop("split") == "test" else "train"
-        return dataclasses.replace(sample, split=split, factors=facts)
+        factors = {k: v for k, v in self.scenes[sample.id].items() if k != "split"}
+        return dataclasses.replace(sample, split=self.split(record), factors=factors)
 
 
 def _scenes(raw: Path) -> dict[str, dict[str, Any]]:
@@ -197,7 +250,7 @@ def _origin(card: Mapping[str, Any]) -> str:
     origin = dict(card["provenance"])
     # A shard without a fault is the same whether faults stop or are skipped.
     origin["settings"] = {k: v for k, v in origin["settings"].items() if k != "bad_samples"}
-    return f"{VERSION} {dict(card, provenance=origin)}"
+    return f"{VERSION} {FORMAT} {dict(card, provenance=origin)}"
 
 
 def _make_all(

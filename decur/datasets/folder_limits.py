@@ -28,14 +28,21 @@ def with_limits(name: str, settings: DatasetSettings, root: Path) -> DatasetSett
     """The settings with measured limits in the place of `scale: percentiles`.
 
     Raises:
-        DecurError: no image to measure can be read, a band has one value alone, or limits that the
-            settings give leave nothing of the images but black or white.
+        DecurError: no training image, none that can be read, a band has one value alone, or limits
+            that the settings give leave nothing of the images but black or white.
     """
     own = settings.folders
     if own is None or all(m.scale == "stored" for m in own.modalities.values()):
         return settings
     records = [r for r in Folders(name, own).scan(root, settings) if not r.fault]
-    training = [r for r in records if r.split == "train"] or records
+    training = [r for r in records if r.split == "train"]
+    if not training and all(m.scale != "percentiles" for m in own.modalities.values()):
+        return settings
+    if not training:
+        raise DecurError(
+            f"datasets.{name}.folders: `scale: percentiles` is measured on training images, and "
+            "there are none; correct the split, or give `scale: [min, max]`"
+        )
     modalities = dict(own.modalities)
     for modality, folder in own.modalities.items():
         if folder.scale == "stored":

@@ -22,6 +22,7 @@ from rasterio.windows import Window
 
 from decur.config import Align, DatasetSettings, FolderSettings, FoldersSettings
 from decur.datasets import Dataset, Record
+from decur.datasets.folder_labels import class_indices, mask_faults
 from decur.datasets.grids import Area, Grid, common_area, is_same, on_grid, source_window
 from decur.datasets.images import MOST_PIXELS
 from decur.datasets.pixels import (
@@ -35,6 +36,7 @@ from decur.datasets.pixels import (
 from decur.datasets.raster import link, named, stored_modalities
 from decur.datasets.rgbd import spread_colours
 from decur.errors import DecurError
+from decur.files import UnreadableError
 from decur.preprocess.band_names import positions
 from decur.preprocess.bands import range_to_uint8, resize
 from decur.shards import MASK, Georeference, Modality, Sample
@@ -57,11 +59,13 @@ class Folders:
             homepage=own.homepage,
             classes=own.classes,
             colours=spread_colours(len(own.classes)),
-            ignore=None if own.masks is None else own.ignore,
+            ignore=None if own.masks is None else own.stored_ignore,
         )
 
     def scan(self, root: Path, settings: DatasetSettings) -> Sequence[Record]:
         """Images by name; one without a partner, a split or a valid label has a fault.
+
+        A mask or a line of a CSV without an image has a fault, too.
 
         Raises:
             DecurError: a folder without images, two images of one name, no name that all folders
@@ -72,11 +76,14 @@ class Folders:
         _check_common(root, images)
         masks = {} if own.masks is None else _images(root / MASK)
         labels = {} if own.labels is None else _read_csv(root / LABELS, "label")
-        splits = _read_csv(root / SPLIT, "split") if isinstance(own.split, str) else None
+        splits = _read_splits(root / SPLIT) if isinstance(own.split, str) else None
         names = sorted(set.union(*map(set, images.values())))
-        for found, what in ((masks, MASK), (labels, LABELS)):
-            if found and not set(found) & set(names):
+        listed: dict[str, Mapping[str, Path | str]]
+        listed = {MASK: masks, LABELS: labels, SPLIT: splits or {}}
+        for what, given in listed.items():
+            if given and not given.keys() & set(names):
                 raise DecurError(f"{root / what}: names none of the images, such as '{names[0]}'")
+        mask_fault = mask_faults(masks, own)
         records = []
         for name in names:
             paths = {m: found[name] for m, found in images.items() if name in found}
@@ -86,15 +93,13 @@ class Folders:
                 _partner_fault(root, name, paths, images)
                 or _split_fault(root, name, split)
                 or _label_fault(root, name, chosen, own.classes)
+                or mask_fault.get(name, "")
             )
             if name in masks:
                 paths[MASK] = masks[name]
             record = Record(name, split, paths, place=name, labels=chosen, fault=fault)
-            if own.cut and not fault:
-                records += _cut(record, settings.side, own.align)
-            else:
-                records.append(record)
-        return records
+            records += _cut(record, settings.side, own.align) if own.cut else [record]
+        return records + _without_image(root, names, listed)
 
     def read(self, record: Record, settings: DatasetSettings) -> Sample:
         """One image of each modality, or one square of it, with its labels.
@@ -118,12 +123,10 @@ class Folders:
             scaled[m.name] = _scaled(invalid_as_nan(values, valid), m, paths[m.name])
         mask = None
         if own.masks is not None:
-            mask = np.full((window.height, window.width), own.ignore, np.uint8)
+            mask = np.full((window.height, window.width), own.stored_ignore, np.uint8)
             if MASK in paths:
-                labels, valid = read_image(MASK, align="nearest")
-                labels = labels if valid.all() else np.where(valid, labels, np.int64(own.ignore))
-                labels = labels[0]
-                mask = _mask(labels, len(own.classes), own.ignore, paths[MASK])
+                (labels,), (valid,) = read_image(MASK, align="nearest")
+                mask[valid] = class_indices(labels[valid], own, paths[MASK])
             mask = resize(mask, settings.pixels, "nearest")
         return Sample(
             id=record.id,
@@ -238,12 +241,38 @@ def _partner_fault(
     return ""
 
 
+def _without_image(
+    root: Path, names: Sequence[str], listed: Mapping[str, Mapping[str, Path | str]]
+) -> list[Record]:
+    """A record with a fault for each name that a list or the folder of masks has in vain.
+
+    Such a name is most likely misspelt, and its image unlabelled or in no split.
+    """
+    there = set(names)
+    vain = {name: what for what, found in listed.items() for name in found if name not in there}
+    splits = listed[SPLIT]
+    return [
+        Record(
+            name,
+            str(splits.get(name, "")),
+            fault=f"{root / what}: has '{name}', but there is no image of that name; correct or "
+            "remove it",
+        )
+        for name, what in vain.items()
+    ]
+
+
 def _split_fault(root: Path, name: str, split: str) -> str:
-    if split in SPLITS:
-        return ""
-    if not split:
-        return f"{root / SPLIT}: has no line of '{name}'"
-    return f"{root / SPLIT}: split '{split}' of '{name}' is none of {', '.join(SPLITS)}"
+    return "" if split else f"{root / SPLIT}: has no line of '{name}'"
+
+
+def _read_splits(path: Path) -> dict[str, str]:
+    """The split of each name; misspelt, it would take the image out of the evaluation."""
+    found = _read_csv(path, "split")
+    for name, split in found.items():
+        if split not in SPLITS:
+            raise DecurError(f"{path}: split '{split}' of '{name}' is none of {', '.join(SPLITS)}")
+    return found
 
 
 def _label_fault(root: Path, name: str, labels: Sequence[str], classes: Sequence[str]) -> str:
@@ -281,7 +310,8 @@ def _read_csv(path: Path, column: str) -> dict[str, str]:
     """A column by `id`.
 
     Raises:
-        DecurError: the file is no text in UTF-8 or UTF-16, has no such columns, or an id twice.
+        DecurError: the file is no text in UTF-8 or UTF-16, has no such columns, a line with more,
+            or an id twice.
     """
     rows = csv.DictReader(io.StringIO(_text(path), newline=""))
     try:
@@ -291,6 +321,11 @@ def _read_csv(path: Path, column: str) -> dict[str, str]:
         for row in rows:
             if row["id"] in found:
                 raise DecurError(f"{path}: id '{row['id']}' comes more than once")
+            if None in row:
+                raise DecurError(
+                    f"{path}: the line of '{row['id']}' has more columns than the first line; part "
+                    "several labels by ';'"
+                )
             found[row["id"]] = (row[column] or "").strip()
     except csv.Error as error:
         raise DecurError(f"{path}: no CSV ({error}); save it anew") from error
@@ -317,21 +352,46 @@ def _grids(paths: Mapping[str, Path], first: Path, align: Align) -> tuple[dict[s
 
 
 def _cut(record: Record, side: int, align: Align) -> list[Record]:
-    """A record a square, numbered from 1, row by row; the record with a fault if there is none."""
-    path = next(iter(record.paths.values()))
+    """A record a square, numbered from 1, row by row; the record with a fault if there is none.
+
+    Bad images are cut, too, so that all their squares count as lost.
+    """
+    if not record.paths:
+        return [record]
+    path, fault = next(iter(record.paths.values())), record.fault
     try:
         _, area = _grids(record.paths, path, align)
+        size: tuple[int, int] | None = (area.height, area.width)
+    except UnreadableError:
+        raise
     except DecurError as error:
-        return [replace(record, fault=str(error))]
-    rows, columns = area.height // side, area.width // side
-    if not rows * columns:
-        fault = f"{path}: {area.width} x {area.height} pixels are less than a square of {side}"
+        fault, size = fault or str(error), _first_size(record)
+    if size is None:
         return [replace(record, fault=fault)]
+    height, width = size
+    rows, columns = height // side, width // side
+    if not rows * columns:
+        small = f"{path}: {width} x {height} pixels are less than a square of {side}"
+        return [replace(record, fault=fault or small)]
+    record = replace(record, fault=fault)
     return [
         replace(record, id=f"{record.id}_{row}-{column}", patch=1 + row * columns + column)
         for row in range(rows)
         for column in range(columns)
     ]
+
+
+def _first_size(record: Record) -> tuple[int, int] | None:
+    """Height and width of the first image that can be read."""
+    for path in record.paths.values():
+        try:
+            with rasterio.Env(**GDAL), opened(path) as file:
+                return file.height, file.width
+        except UnreadableError:
+            raise
+        except DecurError:
+            continue
+    return None
 
 
 def _window(area: Area, patch: int, side: int | None) -> Window:
@@ -389,13 +449,6 @@ def _scaled(image: NDArray[Any], modality: Modality, path: Path) -> NDArray[np.u
                 f"is {image.dtype}, not 8 bit; give a `scale`: percentiles or [min, max]"
             )
         return image
-
-
-def _mask(labels: NDArray[Any], classes: int, ignore: int, path: Path) -> NDArray[np.uint8]:
-    wrong = labels[~np.isin(labels, [*range(classes), ignore])]
-    if wrong.size:
-        raise DecurError(f"{path}: label {wrong[0]} is neither 0..{classes - 1} nor {ignore}")
-    return labels.astype(np.uint8)
 
 
 def _georeference(area: Area, window: Window, pixels: int | tuple[int, int]) -> Georeference | None:

@@ -4,9 +4,7 @@ A tile of 1000 x 1000 m at 1 m is cut into 4 x 4 patches (paper §4: 111k traini
 Official layout: `<city>/<E>_<N>_{rgb.jp2,dem.tif,seg.tif}`.
 """
 
-import logging
 import re
-from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record
+from decur.datasets import Archive, Dataset, Part, Record, Records
 from decur.datasets.images import check_labels, read_image
 from decur.datasets.raster import (
     check_not_blank,
@@ -75,43 +73,40 @@ DATASET = Dataset(
     archives=(Archive((ARCHIVE,), "tar", page="https://hf.co/datasets/torchgeo/geonrw"),),
 )
 
-logger = logging.getLogger(__name__)
 
-
-def scan(root: Path, settings: DatasetSettings) -> list[Record]:
+def scan(root: Path, settings: DatasetSettings) -> Records:
     """List the patches below `root`, sorted by id; the official split is by city.
 
-    Municipalities overlap at their borders, so one place may come twice; both are kept, and how
-    many there are is logged. The patches of a tile without labels, or without a wanted elevation
-    model, have a fault.
+    Municipalities overlap at their borders, so that a tile may lie in several folders. One that a
+    test city has is left out of the training cities, and counted; of cities of one split all keep
+    it. The patches of a tile without labels, or without a wanted elevation model, have a fault.
 
     Raises:
         DecurError: no tile, or one whose name is no position.
     """
     wanted = stored_modalities(DATASET, settings)
+    tiles = [(_corner(rgb), rgb) for rgb in sorted(root.glob("*/*_rgb.jp2"))]
+    held_out = {corner for corner, rgb in tiles if rgb.parent.name in TEST_CITIES}
     records: list[Record] = []
-    cities: dict[str, set[str]] = defaultdict(set)
-    for rgb in sorted(root.glob("*/*_rgb.jp2")):
-        match = TILE.fullmatch(rgb.name)
-        if match is None:
-            raise DecurError(
-                f"{rgb}: name is not <easting>_<northing>_rgb.jp2; rename or remove it"
-            )
-        city, corner = rgb.parent.name, f"{match['east']}_{match['north']}"
+    leaks = 0
+    for corner, rgb in tiles:
+        city = rgb.parent.name
+        split = "test" if city in TEST_CITIES else "train"
+        if split == "train" and corner in held_out:
+            leaks += GRID**2
+            continue
         paths = {"rgb": rgb, "seg": _partner(rgb, "seg")}
         if "dem" in wanted:
             paths["dem"] = _partner(rgb, "dem")
         fault = _missing(f"{city}/{corner}", paths)
-        split = "test" if city in TEST_CITIES else "train"
-        cities[corner].add(city)
         records += [
             Record(f"{city}_{corner}_{k}", split, paths, patch=k, place=city, fault=fault)
             for k in range(1, GRID**2 + 1)
         ]
     if not records:
         raise DecurError(f"{root}: no <city>/<E>_<N>_rgb.jp2; extract the GeoNRW archive there")
-    _log_overlap(cities)
-    return sorted(records, key=lambda record: record.id)
+    records.sort(key=lambda record: record.id)
+    return Records(records, {"of training cities, where a test city has the tile too": leaks})
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
@@ -163,6 +158,14 @@ def arrange_samples(samples: Path, root: Path) -> None:
             link(file, root / city / file.name)
 
 
+def _corner(rgb: Path) -> str:
+    """The position of a tile, by its name."""
+    match = TILE.fullmatch(rgb.name)
+    if match is None:
+        raise DecurError(f"{rgb}: name is not <easting>_<northing>_rgb.jp2; rename or remove it")
+    return f"{match['east']}_{match['north']}"
+
+
 def _partner(rgb: Path, kind: str) -> Path:
     return rgb.with_name(rgb.name.replace("_rgb.jp2", f"_{kind}.tif"))
 
@@ -175,19 +178,6 @@ def _missing(tile: str, paths: dict[str, Path]) -> str:
         if name in paths and not paths[name].is_file():
             return f"{tile}: {paths[name]} not found; {remedy}"
     return ""
-
-
-def _log_overlap(cities: dict[str, set[str]]) -> None:
-    shared = [names for names in cities.values() if len(names) > 1]
-    if shared:
-        leaks = sum(bool(names & TEST_CITIES) and bool(names - TEST_CITIES) for names in shared)
-        logger.warning(
-            "%d of %d tile positions belong to several cities (all are kept); "
-            "%d are both in train and test",
-            len(shared),
-            len(cities),
-            leaks,
-        )
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record
+from decur.datasets import Archive, Dataset, Part, Record, Records
 from decur.datasets.images import MOST_PIXELS, check_labels, read_depth, read_image
 from decur.datasets.raster import link, list_names
 from decur.datasets.rgbd import (
@@ -81,13 +81,13 @@ DATASET = Dataset(
 )
 
 
-def scan(root: Path, settings: DatasetSettings) -> list[Record]:
+def scan(root: Path, settings: DatasetSettings) -> Records:
     """List the frames below `root`, in the official split of 795 train and 654 test frames.
 
     One without its depth has a fault.
 
     Raises:
-        DecurError: neither archive nor images, or no split for a frame.
+        DecurError: neither archive nor images, or no split, or two, for a frame.
     """
     if (root / ARCHIVE).is_file():
         mapping = {"archive": root / ARCHIVE, "mapping": root / MAPPING}
@@ -106,7 +106,8 @@ def scan(root: Path, settings: DatasetSettings) -> list[Record]:
         if "color" in paths and not paths["depth"].is_file():
             fault = f"{paths['depth']}: not found, but {paths['color']} is; fetch it again"
         records.append(Record(f"{number:04d}", splits[number], paths, fault=fault))
-    return records
+    absent = splits.keys() - {number for number, _ in frames}
+    return Records(records, {"listed in a split, but not there": len(absent)})
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
@@ -215,9 +216,12 @@ def _number(path: Path) -> int:
 def _splits(path: Path) -> dict[int, str]:
     """The split of each frame number, counted from 1."""
     keys = {"train": "trainNdxs", "test": "testNdxs"}
-    return {
-        int(number): split for split, key in keys.items() for number in _matlab(path, key).ravel()
-    }
+    splits: dict[int, str] = {}
+    for split, key in keys.items():
+        for number in _matlab(path, key).ravel().tolist():
+            if splits.setdefault(number, split) != split:
+                raise DecurError(f"{path}: frame {number} is in both splits; fetch it again")
+    return splits
 
 
 def _matlab(path: Path, key: str) -> NDArray[Any]:

@@ -137,7 +137,7 @@ def read_values(
         # Beside a mask GDAL does not look at the value.
         if (nodata := file.nodatavals[number - 1]) is not None:
             good &= values != nodata
-    if np.issubdtype(stored.dtype, np.floating):
+    if np.issubdtype(stored.dtype, np.floating) and not labels:
         valid &= np.isfinite(stored)
     return _applied(file, numbers, stored, unit), valid
 

@@ -118,8 +118,13 @@ class _BigEarthNet(Layout):
         (folder / f"{s2}_labels_metadata.json").write_text(json.dumps(facts), encoding="utf-8")
 
     def finish(self, ids: dict[str, list[str]], root: Path) -> None:
-        """The split lists; results are reported on "val", where the test scenes go."""
+        """The split lists; results are reported on "val", where the test scenes go.
+
+        Those of snow and clouds are empty.
+        """
         folder = _new(root / "splits")
+        for name in bigearthnet.EXCLUDED:
+            (folder / name).touch()
         for name, split in (("train", "train"), ("val", "test"), ("test", None)):
             lines = ids[split] if split else []
             (folder / f"{name}.csv").write_text(

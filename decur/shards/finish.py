@@ -76,7 +76,7 @@ def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any
             "modalities": [
                 {
                     **asdict(m),
-                    **statistics(np.sum([part.histograms[m.name] for part in parts], axis=0)),
+                    **_training_statistics([part.histograms[m.name] for part in parts]),
                     "shape": spec.shapes[m.name],
                 }
                 for m in spec.modalities
@@ -92,6 +92,12 @@ def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any
         whole["card_sha256"] = card_digest(whole)
         (stage / CARD).write_text(json.dumps(whole, indent=1), encoding="utf-8")
     folder.put_in_place(stage, list(contents))
+
+
+def _training_statistics(histograms: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
+    """Statistics of a modality over the training samples; nothing if there are none."""
+    total = np.sum(histograms, axis=0)
+    return statistics(total) if total.any() else {}
 
 
 def statistics(histograms: NDArray[np.int64]) -> dict[str, Any]:

@@ -25,7 +25,10 @@ from decur.files import (
     writing,
 )
 from decur.ownership import HIDDEN
-from decur.shards.sample import Sample, Spec, checksum
+from decur.shards.sample import TRAIN, Sample, Spec, checksum
+
+FORMAT = 2
+"""Of what is known of a shard: those of other formats are made anew."""
 
 STAGE = "parts"
 PARTS = Path(HIDDEN) / STAGE
@@ -46,7 +49,7 @@ class Fault(NamedTuple):
 class Part:
     """What is known of a shard: index rows, faults, and by file its size and SHA-256.
 
-    `histograms[modality]` counts the values 0..255 of each band.
+    `histograms[modality]` counts the values 0..255 of each band, in the training samples alone.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -130,8 +133,9 @@ class Shard:
                 self._open()
             for name, array in arrays.items():
                 self._arrays[name].append(array)
-        for name, counts in self.part.histograms.items():
-            _count(arrays[name], counts)
+        if sample.split == TRAIN:
+            for name, counts in self.part.histograms.items():
+                _count(arrays[name], counts)
         self.part.rows.append(
             {
                 "id": sample.id,
@@ -144,6 +148,7 @@ class Shard:
                 "labelled": self._spec.is_labelled(sample),
                 **{f"factor_{name}": value for name, value in sample.factors.items()},
                 **_place_columns(sample),
+                **_mask_columns(sample),
             }
         )
 
@@ -177,6 +182,14 @@ def _place_columns(sample: Sample) -> dict[str, Any]:
     """`crs` and `transform` of a sample whose place on the ground is known; no columns else."""
     found = sample.georeference
     return {} if found is None else {"crs": found.crs, "transform": list(found.transform)}
+
+
+def _mask_columns(sample: Sample) -> dict[str, Any]:
+    """The values of a mask in ascending order; no column without one."""
+    if sample.mask is None:
+        return {}
+    counts = np.bincount(sample.mask.ravel(), minlength=LEVELS)
+    return {"mask_values": np.flatnonzero(counts).tolist()}
 
 
 def _count(array: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from decur.errors import DecurError
 
 MASK = "mask"
+TRAIN = "train"
 
 
 @dataclass(frozen=True)

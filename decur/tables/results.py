@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 from decur.config import Config
@@ -11,10 +12,14 @@ from decur.experiments import Column, Experiment, column_parts, entries
 from decur.paths import Paths
 from decur.tables.pages import Cell, Page, Table, grid, page
 from decur.tables.paper import paper_cell
-from decur.tables.scores import scores
+from decur.tables.scores import note, scores
 
 if TYPE_CHECKING:  # slow to load
     from pandas import DataFrame
+
+COLUMNS = (
+    "row x panel labels protocol metric ours_mean ours_std n wanted paper difference flag note"
+)
 
 WIDTH = 4
 """Result columns that are readable side by side; further ones go into a table below."""
@@ -24,8 +29,8 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
     """What has been measured so far, one line a cell, in percent.
 
     Columns: row, x, panel, labels, protocol, metric, ours_mean, ours_std (sample standard
-    deviation), n (seeds found), wanted (seeds asked for), paper, difference (ours - paper), and
-    flag (why the paper's number is suspect).
+    deviation), n (seeds found), wanted (seeds asked for), paper, difference (ours - paper), flag
+    (why the paper's number is suspect), and note (what the labels or samples behind ours lack).
 
     Raises:
         DecurError: a metrics file is damaged or lacks the metric.
@@ -52,10 +57,10 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
                 "paper": paper,
                 "difference": mean - paper,
                 "flag": flag,
+                "note": note(entry, paths),
             }
         )
-    names = "row x panel labels protocol metric ours_mean ours_std n wanted paper difference flag"
-    return DataFrame(lines, columns=names.split())
+    return DataFrame(lines, columns=COLUMNS.split())
 
 
 def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
@@ -67,10 +72,10 @@ def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> 
     lines: list[Any] = list(frame.itertuples())
     cells = {(c.row, (c.panel, c.labels, c.protocol, c.metric)): c for c in lines}
     columns = list(dict.fromkeys(column for _, column in cells))
-    flags = list(dict.fromkeys(flag for flag in frame["flag"] if flag))
+    texts = list(dict.fromkeys(text for text in [*frame["flag"], *frame["note"]] if text))
     corner = experiment.x_label
-    body = [_result_table(cells, group, flags, corner) for group in side_by_side(columns)]
-    return page(experiment, config, [*body, *_notes(frame, experiment, flags)])
+    body = [_result_table(cells, group, texts, corner) for group in side_by_side(columns)]
+    return page(experiment, config, [*body, *_notes(frame, experiment, texts)])
 
 
 def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
@@ -85,7 +90,7 @@ def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
 
 
 def _result_table(
-    cells: Mapping[tuple[str, Column], Any], columns: list[Column], flags: list[str], corner: str
+    cells: Mapping[tuple[str, Column], Any], columns: list[Column], texts: list[str], corner: str
 ) -> Table:
     best = {}
     for column in columns:
@@ -94,12 +99,12 @@ def _result_table(
     lines: list[list[str | Cell]] = [[corner, *(tuple(column_parts(c)) for c in columns)]]
     for row in dict.fromkeys(row for row, column in cells if column in columns):
         found = [(cells.get((row, column)), best[column]) for column in columns]
-        lines.append([row, *("" if c is None else _cell(c, top, flags) for c, top in found)])
+        lines.append([row, *("" if c is None else _cell(c, top, texts) for c, top in found)])
     return grid(lines)
 
 
-def _cell(cell: Any, best: str, flags: list[str]) -> Cell:
-    """`**81.2** ± 0.4`, and below it the paper's number, its footnote and our difference."""
+def _cell(cell: Any, best: str, texts: list[str]) -> Cell:
+    """`**81.2** ± 0.4`, and below it the paper's number and our difference; footnotes of both."""
     ours = f"{cell.ours_mean:.1f}" if cell.n else "–"
     if ours == best:
         ours = f"**{ours}**"
@@ -107,19 +112,24 @@ def _cell(cell: Any, best: str, flags: list[str]) -> Cell:
         ours += f" ± {cell.ours_std:.1f}"
     if 0 < cell.n < cell.wanted:
         ours += f" (n = {cell.n})"
+    if cell.note:
+        ours += _mark(texts.index(cell.note))
     if math.isnan(cell.paper):
         return (ours,)
-    mark = _mark(flags.index(cell.flag)) if cell.flag else ""
+    mark = _mark(texts.index(cell.flag)) if cell.flag else ""
     difference = f" ({cell.difference:+.1f})".replace("-", "−") if cell.n else ""
     return ours, f"paper {cell.paper:.1f}{mark}{difference}"
 
 
 def _mark(number: int) -> str:
-    return f"<sup>{chr(ord('a') + number)}</sup>"
+    """a, b, ..., z, aa, ab, ..."""
+    more, last = divmod(number, len(ascii_lowercase))
+    first = ascii_lowercase[more - 1] if more else ""
+    return f"<sup>{first}{ascii_lowercase[last]}</sup>"
 
 
-def _notes(frame: "DataFrame", experiment: Experiment, flags: list[str]) -> list[str]:
-    """What the cells mean, what is missing, what is special about a row or a paper's number."""
+def _notes(frame: "DataFrame", experiment: Experiment, texts: list[str]) -> list[str]:
+    """What the cells mean, what is missing, what is special about a row or a number."""
     if frame.empty:
         return []
     seeds, done, wanted = frame["wanted"].max(), frame["n"].sum(), frame["wanted"].sum()
@@ -140,6 +150,11 @@ def _notes(frame: "DataFrame", experiment: Experiment, flags: list[str]) -> list
     ]
     if fixed:
         notes.append(f"Whatever the column says, {', '.join(fixed)}.")
-    suspect = "The paper's number is suspect:"
-    notes += [f"{_mark(i)} {f.replace('SUSPECT:', suspect)}" for i, f in enumerate(flags)]
-    return notes
+    return notes + [f"{_mark(i)} {_footnote(text)}" for i, text in enumerate(texts)]
+
+
+def _footnote(text: str) -> str:
+    """A flag of the paper's numbers, or in bold a note on ours."""
+    if text.startswith("SUSPECT"):
+        return text.replace("SUSPECT:", "The paper's number is suspect:")
+    return f"**{text}**"

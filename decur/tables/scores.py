@@ -1,7 +1,9 @@
-"""What the runs measured of a cell."""
+"""What the runs measured of a cell, and what a reader must know of it."""
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,10 @@ from decur.errors import DecurError
 from decur.experiments import Entry
 from decur.files import read_once
 from decur.paths import Paths
+
+KEYS = ("metrics", "missing", "evaluated", "untrained_classes")
+MOST_NAMES = 6
+MARKS = re.compile(r"[*`<>\s]+")
 
 
 def scores(entry: Entry, paths: Paths) -> dict[int, float]:
@@ -22,6 +28,44 @@ def scores(entry: Entry, paths: Paths) -> dict[int, float]:
         for run in entry.runs
     }
     return {seed: score for seed, score in found.items() if score is not None}
+
+
+def note(entry: Entry, paths: Paths) -> str:
+    """What the labels and samples behind the entry's numbers lack; empty if they lack nothing."""
+    files = [Path(paths.metrics(str(run), str(entry.cell))) for run in entry.runs]
+    found = [_measured(path) for path in files if path.is_file()]
+    evaluated = [tree["evaluated"] for tree in found if tree.get("evaluated")]
+    if not evaluated:  # nothing yet, or by an earlier version
+        return ""
+    first, dataset = evaluated[0], entry.cell.dataset
+    lines = []
+    if first["left_out"]:
+        lines.append(
+            f"{first['left_out']} bad evaluation samples of {dataset} are left out, beside "
+            f"{first['samples']} that count."
+        )
+    if absent := first.get("absent_classes"):
+        counted = ", which the mean counts, as 0, only where they are predicted"
+        lines.append(
+            f"No evaluation label of {dataset} shows {_named(absent, first['classes'])}"
+            f"{counted if entry.metric.startswith('miou') else ''}."
+        )
+    untrained = [tree["untrained_classes"] for tree in found if tree.get("untrained_classes")]
+    if untrained:
+        seeds = "" if len(untrained) == len(found) else f" of {len(untrained)} of the seeds"
+        most = max(untrained, key=len)
+        if len(most) == first["classes"] - 1:
+            lines.append(f"The training labels{seeds} show one class alone.")
+        else:
+            lines.append(f"No training label{seeds} shows {_named(most, first['classes'])}.")
+    return " ".join(lines)
+
+
+def _named(names: Sequence[str], classes: int) -> str:
+    """So many of the classes, the first ones by name, without what marks text on a page."""
+    shown = [f"'{MARKS.sub(' ', name)}'" for name in names[:MOST_NAMES]]
+    rest = ["..."] if len(names) > MOST_NAMES else []
+    return f"{len(names)} of {classes} classes ({', '.join([*shown, *rest])})"
 
 
 def _score(path: Path, entry: Entry) -> float | None:
@@ -45,4 +89,4 @@ def _score(path: Path, entry: Entry) -> float | None:
 def _measured(path: Path) -> Any:
     """What a metrics.json says was measured, without its long record."""
     tree = json.loads(path.read_bytes())
-    return {key: tree[key] for key in ("metrics", "missing") if key in tree}
+    return {key: tree[key] for key in KEYS if key in tree}

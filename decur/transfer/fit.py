@@ -15,6 +15,7 @@ from decur import datasets
 from decur.config import Recipe
 from decur.errors import DecurError
 from decur.models.heads import TransferModel
+from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, batches, classes_shown
 from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
@@ -50,17 +51,15 @@ class Task:
 def train_head(task: Task, recipe: Recipe, frozen: Frozen | None) -> Found:
     """What goes into metrics.json: `metrics`, `per_class` by class name, `counts`.
 
-    `untrained_classes` are those that no training label shows; the metrics count them as others.
-    Metrics are of the last epoch; where the recipe asks for it, `curve` and `best` tell of
-    earlier ones, and `sweep` of the learning rates tried. Of a multimodal model, `missing` holds
-    its metrics with each modality absent in turn.
+    `untrained_classes` are those that no training label shows; the metrics count them as others;
+    `evaluated` says what the metrics are of (`labels_found`). Metrics are of the last epoch; where
+    the recipe asks for it, `curve` and `best` tell of earlier ones, and `sweep` of the learning
+    rates tried. Of a multimodal model, `missing` holds its metrics with each modality absent in
+    turn.
     """
     model, data, classes = task.model, task.data, task.facts.classes
     headline = HEADLINE[data.settings.task]
-    shown = classes_shown(data, task.rows, classes)
-    # Its answer is of no use, but a wrong label must not come out after hours of training.
-    classes_shown(data, task.test_rows, classes)
-    found: Found = {}
+    found = labels_found(task)  # a wrong label must not come out after hours of training
     if recipe.lr_sweep:
         found["sweep"] = sweep(task, recipe, frozen)
         recipe = recipe.model_copy(update={"lr": _best(found["sweep"], headline)})
@@ -83,9 +82,6 @@ def train_head(task: Task, recipe: Recipe, frozen: Frozen | None) -> Found:
     found |= {
         "metrics": scores.metrics,
         "per_class": _by_name(classes, scores.per_class),
-        "untrained_classes": [
-            name for i, name in enumerate(classes) if not shown[i] and i != task.facts.ignore
-        ],
         "counts": {"train": len(task.rows)},
         "lr": recipe.lr,
     }
@@ -95,6 +91,44 @@ def train_head(task: Task, recipe: Recipe, frozen: Frozen | None) -> Found:
         absent = evaluate_missing(model, data, task.test_rows, task.rows, task.features)
         found["missing"] = {m: {n: s.metrics for n, s in by.items()} for m, by in absent.items()}
     return found
+
+
+def labels_found(task: Task) -> Found:
+    """The classes that the labels do not show, and the evaluation samples (`samples_evaluated`).
+
+    `untrained_classes` are those that no training label shows. `evaluated` has `classes`, how many
+    a metric may count, and `absent_classes`, those that no evaluation label shows.
+
+    Raises:
+        DecurError: labels that are not of the dataset's classes, or evaluation labels that show
+            less than two: any metric over a single class says nothing.
+    """
+    classes, shards = task.facts.classes, task.data.shards
+    trained, evaluated = (
+        classes_shown(task.data, rows, classes) for rows in (task.rows, task.test_rows)
+    )
+    counted = [i for i in range(len(classes)) if i != task.facts.ignore]
+    there = [classes[i] for i in counted if evaluated[i]]
+    if len(there) < 2:
+        shown = f"one class alone, '{there[0]}'" if there else "no class"
+        raise DecurError(
+            f"{shards.root}: the labels of the split '{task.facts.evaluation}' show {shown}, and a "
+            "metric over that says nothing; correct the labels or choose another split"
+        )
+    return {
+        "untrained_classes": [classes[i] for i in counted if not trained[i]],
+        "evaluated": samples_evaluated(shards, task.facts, len(task.test_rows))
+        | {
+            "classes": len(counted),
+            "absent_classes": [classes[i] for i in counted if not evaluated[i]],
+        },
+    }
+
+
+def samples_evaluated(shards: PairedShards, facts: datasets.Dataset, count: int) -> Found:
+    """How many `samples` are evaluated, and how many of their split were bad and `left_out`."""
+    left_out = shards.card.get("quarantined_by_split", {}).get(facts.evaluation, 0)
+    return {"samples": count, "left_out": left_out}
 
 
 def sweep(task: Task, recipe: Recipe, frozen: Frozen | None) -> list[dict[str, float]]:
@@ -153,8 +187,13 @@ def nearest_neighbours(task: Task) -> Found:
     """Votes of the labelled samples nearest to each evaluation sample, nothing trained.
 
     Mean average precision of multi-labels; of masks, how often the class of most pixels is right.
+    Beside the metrics stands what the labels show (`labels_found`).
+
+    Raises:
+        DecurError: labels that are not of the dataset's classes, or evaluation samples of a single
+            class.
     """
-    data = task.data
+    data, found = task.data, labels_found(task)
     train, test = (_pooled_features(task, rows) for rows in (task.rows, task.test_rows))
     if data.settings.task == "classification":
         targets = [data.targets(rows) for rows in (task.rows, task.test_rows)]
@@ -164,8 +203,13 @@ def nearest_neighbours(task: Task) -> Found:
             classes_of(data.shards, MASK, rows).to(data.device)
             for rows in (task.rows, task.test_rows)
         ]
+        if len(classes[1].unique()) < 2:
+            raise DecurError(
+                f"{data.shards.root}: one class has most pixels of every evaluation sample, and "
+                "how often it is found says nothing; leave out the protocol 'knn'"
+            )
         metrics = {"dominant_class": knn_accuracy(train, classes[0], test, classes[1])}
-    return {"metrics": metrics, "counts": {"train": len(task.rows)}}
+    return {"metrics": metrics, "counts": {"train": len(task.rows)}} | found
 
 
 def _pooled_features(task: Task, rows: NDArray[np.int64]) -> Tensor:

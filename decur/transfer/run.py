@@ -26,7 +26,7 @@ from decur.provenance import file_checksum, provenance, write_json
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset, whole_view
 from decur.transfer.features import FrozenFeatures
-from decur.transfer.fit import Found, Task, nearest_neighbours, train_head
+from decur.transfer.fit import Found, Task, nearest_neighbours, samples_evaluated, train_head
 from decur.transfer.predictions import PREDICTIONS, Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.weights import branch_weights, in_bands_of, load_backbone, read_weights
@@ -183,8 +183,8 @@ def _probe(
     branch = list(settings.pretrain.modalities).index(name)
     model = build_model(settings.pretrain, shards)
     model.load_state_dict(tensors)
-    evaluation = datasets.facts(cell.dataset, shards.card).evaluation
-    train_rows, test_rows = shards.rows("train"), shards.rows(evaluation)
+    facts = datasets.facts(cell.dataset, shards.card)
+    train_rows, test_rows = shards.rows("train"), shards.rows(facts.evaluation)
 
     def representation(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         images = whole_view(shards, name, preset, rows, settings.pretrain.crop)
@@ -198,7 +198,11 @@ def _probe(
     factors = {f: (levels[0][f], levels[1][f]) for f in levels[0]}
     train_features = representation(train_rows)
     metrics = probe_factors(train_features, representation(test_rows), factors)
-    return {"metrics": metrics, "counts": {"dimensions": train_features.shape[1]}}
+    return {
+        "metrics": metrics,
+        "counts": {"dimensions": train_features.shape[1]},
+        "evaluated": samples_evaluated(shards, facts, len(test_rows)),
+    }
 
 
 class _Embedder(nn.Module):

@@ -15,6 +15,7 @@ from tests.unit.rasters import cut_short, one_line_naming, write_tiff
 SETTINGS = DatasetSettings(pixels=24)
 BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "11", "12")
 SIDES = {"01": 4, "09": 4, "02": 24, "03": 24, "04": 24, "08": 24}
+HIDING = ("patches_with_seasonal_snow", "patches_with_cloud_and_shadow")
 PASTURE = "S2A_MSIL2A_20170617T113321_4_55"
 
 
@@ -32,6 +33,8 @@ def make_patch(root, optical=PASTURE, labels=("Pastures",)):
             folder / f"{optical}_B{band}.tif", np.full((side, side), 400 * number, np.uint16)
         )
     write_json(folder, {"labels": list(labels)})
+    if not (root / "splits").exists():
+        write_lists(root, **dict.fromkeys(HIDING, ()))
     return root
 
 
@@ -117,7 +120,7 @@ def test_lists_of_pairs_and_unpacked_lists_are_read_too(tmp_path):
 
 def test_lists_packed_by_gzip_are_read_too(tmp_path):
     make_patch(tmp_path)
-    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "patches_with_seasonal_snow.csv.bz2").unlink()
     body = gzip.compress(f"{PASTURE}\r\n".encode())
     (tmp_path / "splits" / "patches_with_seasonal_snow.csv.gz").write_bytes(body)
     assert bigearthnet.scan(tmp_path, SETTINGS) == []
@@ -144,6 +147,28 @@ def test_one_list_alone_is_refused_because_val_would_become_training_data(tmp_pa
     with pytest.raises(DecurError, match="needs all three") as raised:
         read_only(tmp_path)
     assert one_line_naming(raised, tmp_path / "splits" / "val.csv")
+
+
+@pytest.mark.parametrize("name", HIDING)
+def test_without_a_list_of_snow_or_clouds_nothing_is_made_unless_they_are_kept(tmp_path, name):
+    (make_patch(tmp_path) / "splits" / f"{name}.csv.bz2").unlink()
+    with pytest.raises(DecurError, match=f"zenodo.org/.*/{name}.csv.gz, or set .*keep") as raised:
+        read_only(tmp_path)
+    assert one_line_naming(raised, tmp_path / "splits" / f"{name}.csv")
+    keep = SETTINGS.model_copy(update={"snow_and_clouds": "keep"})
+    write_lists(tmp_path, patches_with_seasonal_snow=[PASTURE])
+    assert read_only(tmp_path, keep).id == PASTURE
+
+
+def test_a_patch_of_several_lists_is_never_trained_on_and_counted(tmp_path):
+    names = [f"S2A_MSIL2A_20170617T113321_0_{k}" for k in range(4)]
+    for name in names:
+        make_patch(tmp_path, name)
+    write_lists(tmp_path, train=names, val=names[:1], test=[*names[:2], "elsewhere"])
+    write_lists(tmp_path, patches_with_seasonal_snow=names[3:])
+    records = bigearthnet.scan(tmp_path, SETTINGS)
+    assert [record.split for record in records] == ["val", "test", "train"]
+    assert list(records.left_out.values()) == [1, 2, 1]
 
 
 FOLDERS = ("BigEarthNet-S1-v1.0", "BigEarthNet-v1.0")
@@ -261,6 +286,7 @@ def test_the_real_patches_are_paired_split_and_labelled(real_frames, tmp_path):
 def test_the_real_lists_have_the_official_lengths(real_frames, tmp_path):
     bigearthnet.arrange_samples(real_frames, tmp_path)
     root = tmp_path
-    splits = list(bigearthnet._splits(root / "splits", "official").values())
+    found, repeated = bigearthnet._splits(root / "splits", "official")
+    splits = list(found.values())
     counts = [splits.count(split) for split in bigearthnet.SPLITS]
-    assert counts == [269_695, 123_723, 125_866]
+    assert counts == [269_695, 123_723, 125_866] and not repeated

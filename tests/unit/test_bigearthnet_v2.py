@@ -67,7 +67,20 @@ def test_a_pair_has_the_split_and_the_labels_of_its_row(root):
 @pytest.mark.parametrize("flag", bigearthnet_v2.FLAGS)
 def test_snow_and_clouds_are_left_out(root, flag):
     write_metadata(root, row(**{flag: True}))
-    assert bigearthnet_v2.scan(root, SETTINGS) == []
+    found = bigearthnet_v2.scan(root, SETTINGS)
+    assert found == [] and list(found.left_out.values()) == [1]
+    keep = SETTINGS.model_copy(update={"snow_and_clouds": "keep"})
+    assert len(bigearthnet_v2.scan(root, keep)) == 1
+
+
+@pytest.mark.parametrize("flag", bigearthnet_v2.FLAGS)
+def test_metadata_that_do_not_say_where_snow_and_clouds_are_must_be_kept_on_purpose(root, flag):
+    write_metadata(root, {key: value for key, value in row().items() if key != flag})
+    with pytest.raises(DecurError, match=f"no column '{flag}'.*snow_and_clouds: keep") as raised:
+        bigearthnet_v2.scan(root, SETTINGS)
+    assert one_line_naming(raised, root / "metadata.parquet")
+    keep = SETTINGS.model_copy(update={"snow_and_clouds": "keep"})
+    assert len(bigearthnet_v2.scan(root, keep)) == 1
 
 
 @pytest.mark.parametrize("folder", ["BigEarthNet-S1", "BigEarthNet-S2"])

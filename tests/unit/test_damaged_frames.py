@@ -16,6 +16,7 @@ from decur.errors import DecurError
 from decur.shards import Sample
 
 SETTINGS = {
+    "bigearthnet": DatasetSettings(pixels=64, snow_and_clouds="keep"),
     "geonrw": DatasetSettings(pixels=64, modalities=("rgb", "nir")),
     "terramind": DatasetSettings(pixels=56, modalities=("sar", "optical", "rgb", "dem")),
 }

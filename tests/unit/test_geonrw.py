@@ -1,4 +1,4 @@
-import logging
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from PIL import Image
 
 from decur.config import DatasetSettings
 from decur.datasets import geonrw
+from decur.datasets.convert import preprocess
 from decur.errors import DecurError
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -50,8 +51,8 @@ def test_a_tile_is_cut_into_sixteen_patches_row_by_row(tmp_path):
 
 
 def test_records_come_sorted_by_id_and_split_by_city(tmp_path):
-    for city in ("neuss", "aachen", "atlantis"):
-        write_tile(tmp_path, city)
+    for number, city in enumerate(("neuss", "aachen", "atlantis")):
+        write_tile(tmp_path, city, f"28{number}_5650")
     records = geonrw.scan(tmp_path, SMALL)
     assert [r.id for r in records] == sorted(r.id for r in records)
     splits = {record.place: record.split for record in records}
@@ -156,15 +157,20 @@ def test_an_empty_folder_is_an_error(tmp_path):
         geonrw.scan(tmp_path, SMALL)
 
 
-def test_places_of_several_cities_are_kept_and_counted(tmp_path, caplog):
+def test_a_tile_of_a_test_city_is_in_no_training_city_and_the_card_counts_it(tmp_path, capsys):
+    raw = tmp_path / "raw"
     for city in ("aachen", "neuss", "bonn"):
-        write_tile(tmp_path, city)
-    write_tile(tmp_path, "bonn", "281_5650")
-    with caplog.at_level(logging.WARNING):
-        records = geonrw.scan(tmp_path, SMALL)
-    assert len({record.id for record in records}) == 64
-    assert "1 of 2 tile positions belong to several cities" in caplog.text
-    assert "1 are both in train and test" in caplog.text
+        write_tile(raw, city)
+    for city in ("aachen", "bonn"):
+        write_tile(raw, city, "281_5650")
+    records = geonrw.scan(raw, SMALL)
+    tiles = {(r.paths["rgb"].stem.split("_")[0], r.place, r.split) for r in records}
+    assert tiles == {("280", "neuss", "test"), ("281", "aachen", "train"), ("281", "bonn", "train")}
+    (raw / "manifest.json").write_text(json.dumps({"provenance": {"inputs": {}}}))
+    preprocess("geonrw", SMALL, raw, tmp_path / "shards")
+    card = json.loads((tmp_path / "shards" / "card.json").read_text())
+    assert sum(card["counts"].values()) == 48 and list(card["left_out"].values()) == [32]
+    assert "geonrw: 32 samples left out: " in capsys.readouterr().out
 
 
 def test_the_real_tiles_are_read_in_their_official_layout(real_frames, tmp_path):

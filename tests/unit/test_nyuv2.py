@@ -9,7 +9,9 @@ from PIL import Image
 
 from decur.config import DatasetSettings
 from decur.datasets import nyuv2, sun_rgbd
+from decur.datasets.convert import preprocess
 from decur.errors import DecurError
+from decur.shards import PairedShards
 
 SETTINGS = DatasetSettings(pixels=32)
 HEIGHT, WIDTH = 48, 64
@@ -190,3 +192,41 @@ def test_the_official_mapping_gives_our_class_names(real_frames, tmp_path):
     official = {"refridgerator": "refrigerator"}  # as it is spelt there
     official |= {f"other{kind}": f"other {kind}" for kind in ("structure", "furniture", "prop")}
     assert [official.get(name, name) for name in names] == list(nyuv2.DATASET.classes)
+
+
+@pytest.fixture
+def skipping(tmp_path):
+    """Preprocess below `tmp_path`, bad frames left out; the shards' card."""
+
+    def card(name):
+        (tmp_path / "manifest.json").write_text('{"provenance": {"inputs": {}}}')
+        settings = SETTINGS.model_copy(update={"bad_samples": "skip"})
+        preprocess(name, settings, tmp_path, tmp_path / "out")
+        return PairedShards(tmp_path / "out").card
+
+    return card
+
+
+def test_a_bad_training_frame_is_left_out_and_a_bad_test_frame_is_refused(archive, skipping):
+    with h5py.File(archive / "nyu_depth_v2_labeled.mat", "r+") as file:
+        file["depths"][1] = np.nan
+    found = skipping("nyuv2")
+    assert found["counts"] == {"test": 2} and found["quarantined_by_split"] == {"train": 1}
+    with h5py.File(archive / "nyu_depth_v2_labeled.mat", "r+") as file:
+        file["labels"][2] = 3000
+    with pytest.raises(DecurError, match="1 of 2 samples of the evaluation split 'test' are bad"):
+        skipping("nyuv2")
+
+
+def test_a_bad_frame_of_images_is_left_out(images, skipping):
+    (images / "color" / "0002.png").write_bytes(b"rubbish")
+    found = skipping("nyuv2")
+    assert found["counts"] == {"test": 1} and found["quarantined_by_split"] == {"train": 1}
+    assert found["left_out"] == {"listed in a split, but not there": 1}
+
+
+def test_a_frame_of_both_splits_is_an_error(images):
+    both = {"trainNdxs": np.array([[2], [1]], np.uint16), "testNdxs": np.array([[1]], np.uint16)}
+    scipy.io.savemat(images / "splits.mat", both)
+    with pytest.raises(DecurError, match=r"splits\.mat: frame 1 is in both splits"):
+        nyuv2.scan(images, SETTINGS)

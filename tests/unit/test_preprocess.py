@@ -1,5 +1,6 @@
 """Preprocessing can be killed, cut and fed with rubbish; its shards are right or not there."""
 
+import dataclasses
 import errno
 import json
 import multiprocessing
@@ -340,13 +341,52 @@ def test_an_id_that_comes_twice_is_a_bad_sample(raw, tmp_path, monkeypatch):
     assert len(PairedShards(out)) == 48 and PairedShards(out).card["quarantined"] == 1
 
 
+def test_an_id_in_two_splits_is_a_bad_sample_of_training(raw, tmp_path, monkeypatch):
+    found = geonrw.scan(raw, SETTINGS)
+    twice = next(r for r in found if r.split == "test")
+    also = [dataclasses.replace(twice, split="train"), *found]
+    monkeypatch.setattr(geonrw, "scan", lambda *_: sorted(also, key=lambda r: r.id))
+    shards = PairedShards(run(raw, tmp_path / "out", SKIP))
+    assert shards.index.set_index("id")["split"][twice.id] == "test"
+    assert len(shards) == 48 and shards.card["quarantined"] == 1
+    assert shards.card["quarantined_by_split"] == {}
+
+
+@pytest.mark.parametrize(("patches", "refused"), [(1, False), (2, True)])
+def test_more_than_a_hundredth_of_the_evaluation_split_may_not_be_bad(
+    tmp_path, monkeypatch, patches, refused
+):
+    raw = make_raw(tmp_path / "raw", 1)
+    for number in range(1, 7):  # 112 patches
+        write_tile(raw, "neuss", f"{280 + number}_5650")
+    write_tile(raw, "aachen", "300_5650")
+    read = geonrw.read
+    other = DatasetSettings(pixels=20)
+
+    def some_bad(record, settings):
+        bad = record.id.startswith("neuss_280") and record.patch > 16 - patches
+        bad |= record.place == "aachen" and record.patch > 2
+        return read(record, other if bad else settings)
+
+    monkeypatch.setattr(geonrw, "read", some_bad)
+    if refused:
+        with pytest.raises(DecurError, match=r"2 of 112 .*split 'test' are bad, .*1%.*: .*rgb is"):
+            run(raw, tmp_path / "out", SKIP)
+        assert not (tmp_path / "out" / "card.json").exists()
+    else:
+        card = PairedShards(run(raw, tmp_path / "out", SKIP)).card
+        assert card["quarantined_by_split"] == {"test": 1, "train": 14}
+
+
 def test_a_sample_of_another_shape_is_a_bad_sample(raw, tmp_path, monkeypatch):
     read = geonrw.read
     other = DatasetSettings(pixels=20)
     monkeypatch.setattr(geonrw, "read", lambda r, s: read(r, other if r.patch == 3 else s))
+    for path in raw.glob("neuss/*"):
+        path.unlink()
     out = run(raw, tmp_path / "out", SKIP)
     reasons = pd.read_csv(out / "quarantine.csv")["reason"]
-    assert len(reasons) == 3 and reasons.str.contains(r"rgb is uint8 \(1, 3, 20, 20\)").all()
+    assert len(reasons) == 2 and reasons.str.contains(r"rgb is uint8 \(1, 3, 20, 20\)").all()
 
 
 def test_the_command_says_what_is_wrong_with_shards_and_fails(raw, tmp_path, capsys):

@@ -186,6 +186,7 @@ def test_a_list_of_frames_leads_nowhere_else(tmp_path, line):
 @pytest.mark.parametrize("name", ["../../etc", "/etc/a_b_c_d"])
 def test_a_table_of_patches_leads_nowhere_else(tmp_path, name):
     columns = {"patch_id": name, "s1_name": name, "split": "train", "country": "x", "labels": ["x"]}
+    columns |= dict.fromkeys(bigearthnet_v2.FLAGS, False)
     pd.DataFrame([columns]).to_parquet(tmp_path / bigearthnet_v2.METADATA)
     with pytest.raises(DecurError, match="leads out of"):
         bigearthnet_v2.scan(tmp_path, DatasetSettings())

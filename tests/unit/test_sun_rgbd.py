@@ -6,7 +6,9 @@ from PIL import Image
 
 from decur.config import DatasetSettings
 from decur.datasets import sun_rgbd
+from decur.datasets.convert import preprocess
 from decur.errors import DecurError
+from decur.shards import PairedShards
 
 SETTINGS = DatasetSettings(pixels=32)
 HEIGHT, WIDTH = 48, 64
@@ -34,7 +36,7 @@ def write_frame(root: Path, frame: str) -> None:
 
 
 def write_lists(root: Path, test: list[str], train: list[str]) -> None:
-    (root / "meta").mkdir()
+    (root / "meta").mkdir(exist_ok=True)
     for name, frames in (("testing", test), ("training", train)):
         lines = [f"{frame}//image/0001.jpg\n" for frame in frames]  # as in the official lists
         (root / "meta" / f"sunrgbd_{name}_images.txt").write_text("".join(lines))
@@ -175,3 +177,28 @@ def test_the_real_frames_of_two_cameras_are_read(real_frames, tmp_path):
         hha = sun_rgbd.read(record, SETTINGS).arrays["hha"][0]
         assert 30 < hha[0].mean() < 250  # an office is 1.2 to 10 m deep
         assert hha[2].std() > 10  # and has floors as well as walls
+
+
+@pytest.fixture
+def skipping(tmp_path):
+    """Preprocess below `tmp_path`, bad frames left out; the shards' card."""
+
+    def card(name):
+        (tmp_path / "manifest.json").write_text('{"provenance": {"inputs": {}}}')
+        settings = SETTINGS.model_copy(update={"bad_samples": "skip"})
+        preprocess(name, settings, tmp_path, tmp_path / "out")
+        return PairedShards(tmp_path / "out").card
+
+    return card
+
+
+@pytest.mark.parametrize("part", ["image/0001.jpg", "depth/0001.png", "intrinsics.txt"])
+def test_a_bad_training_frame_is_left_out_and_a_bad_test_frame_is_refused(root, skipping, part):
+    (root / FIRST / part).write_bytes(b"rubbish")
+    found = skipping("sun-rgbd")
+    assert found["counts"] == {"test": 1} and found["quarantined_by_split"] == {"train": 1}
+    (root / SECOND / part).write_bytes(b"rubbish")
+    write_frame(root, "SUNRGBD/kv2/kinect2data/c")
+    write_lists(root, test=[SECOND], train=[FIRST, "SUNRGBD/kv2/kinect2data/c"])
+    with pytest.raises(DecurError, match="1 of 1 samples of the evaluation split 'test' are bad"):
+        skipping("sun-rgbd")

@@ -30,7 +30,7 @@ from decur.tables.kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
 from decur.tables.paper import paper_numbers
-from decur.tables.results import collate, results_page, side_by_side
+from decur.tables.results import _mark, collate, results_page, side_by_side
 from decur.tables.write import outputs, write_experiment
 from tests.unit.test_latex import check_tabulars
 
@@ -274,6 +274,49 @@ def test_a_suspect_number_of_the_paper_has_one_footnote(paths):
     assert text.count("\n<sup>a</sup> The paper's number is suspect: SimCLR-cross") == 1
 
 
+HARBOUR = {"samples": 198, "left_out": 2, "classes": 3, "absent_classes": ["ice *or* <b>snow"]}
+
+
+def put_evaluated(paths: Paths, wanted: Experiment, untrained: dict[int, list[str]]) -> None:
+    """All runs, with what their labels lack; `untrained` by seed."""
+    put_all(paths, wanted, config())
+    for run, cells in transfer_runs([wanted], config()).items():
+        for cell in cells:
+            path = Path(paths.metrics(str(run), str(cell)))
+            found = json.loads(path.read_text())
+            found |= {"evaluated": HARBOUR, "untrained_classes": untrained.get(run.seed, [])}
+            path.write_text(json.dumps(found))
+
+
+def test_what_labels_and_samples_lack_is_a_footnote_at_every_such_number(paths):
+    wanted = experiment()
+    put_evaluated(paths, wanted, {})
+    frame = collate(wanted, config(), paths)
+    text = markdown(frame, wanted)
+    (line,) = [line for line in text.split("\n") if "2 bad evaluation samples" in line]
+    mark = line.split(" ")[0]
+    assert line.startswith(f"{mark} **2 bad evaluation samples of bigearthnet are left out")
+    assert "No evaluation label of bigearthnet shows 1 of 3 classes ('ice or b snow')" in line
+    measured = frame[frame["n"] > 0]
+    assert len(measured) and text.count(mark) == 1 + len(measured)
+    assert "2 bad evaluation samples" in as_latex(results_page(frame, wanted, config()))
+
+
+def test_classes_that_some_seeds_were_not_trained_on_are_footnotes(paths):
+    wanted = experiment()
+    put_evaluated(paths, wanted, {0: ["land"]})
+    text = markdown(collate(wanted, config(), paths), wanted)
+    assert "No training label of 1 of the seeds shows 1 of 3 classes ('land')" in text
+    put_evaluated(paths, wanted, {seed: ["land", "ice"] for seed in range(3)})
+    text = markdown(collate(wanted, config(), paths), wanted)
+    assert "The training labels show one class alone." in text
+
+
+def test_there_are_more_footnotes_than_letters():
+    marks = [_mark(number) for number in range(60)]
+    assert len(set(marks)) == 60 and marks[25:28] == [f"<sup>{m}</sup>" for m in ("z", "aa", "ab")]
+
+
 @pytest.mark.parametrize("source", ["scenes", "samples", "archive"])
 def test_only_the_real_archives_numbers_are_called_comparable(paths, source):
     settings = config(source)
@@ -379,7 +422,7 @@ def test_the_csv_has_four_decimals_and_every_cell(paths):
     lines = Path(paths.table("table", "csv")).read_text().splitlines()
     assert len(lines) == 1 + len(entries(experiment(), config()))
     line = next(line for line in lines if line.startswith("DeCUR,,S1+S2,1.0000,linear"))
-    assert line.endswith(",map_micro,80.5000,0.7071,2,3,79.4000,1.1000,")
+    assert line.endswith(",map_micro,80.5000,0.7071,2,3,79.4000,1.1000,,")
 
 
 def test_curves_and_probes_are_drawn_and_tables_are_not(paths):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from functools import partialmethod
 from types import SimpleNamespace
 
 import numpy as np
@@ -460,16 +461,64 @@ def test_classes_that_no_training_label_shows_are_named_and_measured(
 
     as_dataset(monkeypatch, "abc")
     few = product("classification", 3)
+    assert few["evaluated"] == {"samples": 24, "left_out": 0, "classes": 3, "absent_classes": []}
     assert few["counts"] == {"train": 1}
     assert len(few["untrained_classes"]) == 2
     assert all(few["per_class"][name] > 0 for name in few["untrained_classes"])
     assert product("classification", 100)["untrained_classes"] == []
     as_dataset(monkeypatch, "abcd", ignore=0)
     masks = product("segmentation", 100)
-    assert masks["untrained_classes"] == ["d"]
+    assert masks["untrained_classes"] == masks["evaluated"]["absent_classes"] == ["d"]
+    assert masks["evaluated"]["classes"] == 3
     assert not masks["per_class"]["d"]  # zero if it was ever predicted, else none
     assert masks["per_class"]["a"] is None
     assert np.isfinite(masks["metrics"]["miou"])
+
+
+def test_bad_evaluation_samples_that_were_left_out_are_counted(
+    shards_root, tmp_path, pairs, monkeypatch
+):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    opened = PairedShards.__init__
+
+    def with_faults(shards, root):
+        opened(shards, root)
+        shards.card["quarantined_by_split"] = {"test": 2, "train": 7}
+
+    monkeypatch.setattr(PairedShards, "__init__", with_faults)
+    cells = [Cell("pairs", "sar", protocol) for protocol in ("linear", "knn", "probe")]
+    transfer(transfer_settings(recipe()), cells, weights, shards_root.parent, tmp_path)
+    for cell in cells:
+        found = json.loads((tmp_path / str(cell) / "metrics.json").read_text())["evaluated"]
+        assert (found["samples"], found["left_out"]) == (24, 2)
+
+
+@pytest.mark.parametrize("protocol", ["linear", "knn"])
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+@pytest.mark.parametrize("shown", ["one class alone, 'b'", "no class"])
+def test_nothing_is_measured_on_evaluation_labels_of_a_single_class(
+    shards_root, tmp_path, monkeypatch, protocol, task, shown
+):
+    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    as_dataset(monkeypatch, "abc", ignore=None if task == "classification" else 0)
+    read = {"labels": PairedShards.labels, "masks": PairedShards.masks}
+
+    def of_one_class(shards, kind, rows):
+        found = read[kind](shards, rows).copy()
+        test = shards.index["split"].to_numpy()[rows] == "test"
+        found[test] = 0
+        if kind == "masks" and shown != "no class":
+            found[test, :3] = 1
+        elif shown != "no class":
+            found[test, 1] = 1
+        return found
+
+    for kind in read:
+        monkeypatch.setattr(PairedShards, kind, partialmethod(of_one_class, kind))
+    settings, cell = transfer_settings(recipe(task)), Cell("pairs", "sar", protocol)
+    with pytest.raises(DecurError, match=f"labels of the split 'test' show {shown}"):
+        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
+    assert not (tmp_path / str(cell)).exists()
 
 
 @pytest.mark.parametrize("protocol", ["linear", "fine-tune"])

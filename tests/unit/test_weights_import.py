@@ -12,10 +12,11 @@ import torch
 
 from decur.cli import main
 from decur.config import EXPLAINERS, Explain, PretrainSettings, Transfer, TransferSettings
+from decur.datasets.sentinel import OPTICAL, SAR
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.preprocess.bands import elevation_to_uint8
-from decur.shards import Modality, Sample, ShardWriter
+from decur.shards import Sample, ShardWriter
 from decur.weights import import_weights, load_backbone, read_weights, released
 from decur.weights.importing import architecture, fits
 from decur.weights.naming import released_parts, to_published
@@ -335,10 +336,7 @@ def test_an_imported_backbone_is_exported_with_what_it_was_trained_on(
     assert "geonrw.pth" in capsys.readouterr().out
 
 
-MODALITIES = (
-    Modality("sar", ("VV", "VH"), "none"),
-    Modality("optical", tuple(f"B{i}" for i in range(13)), "none"),
-)
+MODALITIES = (SAR, OPTICAL)
 
 
 def write_shards(root: Path) -> Path:

@@ -1,0 +1,153 @@
+"""Labels of own images: what a mask's values mean, and whether the labels show every class."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from decur.config import FoldersSettings
+from decur.datasets.pixels import GDAL, opened
+from decur.errors import DecurError
+from decur.files import UnreadableError
+
+Colour = tuple[int, ...]
+
+REMEDY = "give `mask_values`, the value of each class, or the value to `ignore`"
+
+
+def class_indices(mask: NDArray[Any], own: FoldersSettings, path: Path) -> NDArray[np.uint8]:
+    """The stored mask: class 0, 1, ... of each value of a mask of any type and shape.
+
+    Raises:
+        DecurError: a value that is neither that of a class nor to be ignored.
+    """
+    meaning = {value: index for index, value in enumerate(own.class_values)}
+    meaning.setdefault(own.ignore, own.stored_ignore)
+    found, places = np.unique(mask, return_inverse=True)
+    values = found.tolist()
+    for value in values:
+        if value not in meaning:
+            raise DecurError(
+                f"{path}: label {value:g} is neither {_told(own)}; the mask has "
+                f"{_some(f'{v:g}' for v in values)}; {REMEDY}"
+            )
+    stored = np.array([meaning[value] for value in values], np.uint8)
+    return stored[places].reshape(mask.shape)
+
+
+def mask_faults(masks: Mapping[str, Path], own: FoldersSettings) -> dict[str, str]:
+    """What is wrong with a mask before its pixels are read, by its name.
+
+    It has several bands, such as colours, or a palette that gives a class another colour than the
+    masks before: programs that reduce an image to a palette number its colours anew each time.
+    """
+    faults: dict[str, str] = {}
+    seen: dict[int, tuple[Colour, Path]] = {}
+    for name, path in masks.items():
+        try:
+            palette = _palette(path)
+        except UnreadableError:
+            raise
+        except DecurError as error:
+            faults[name] = str(error)
+            continue
+        for value in own.class_values:
+            colour = palette.get(value, ())
+            if not any(colour[:3]) and value:  # none, or what fills up a palette
+                continue
+            known, other = seen.setdefault(value, (colour, path))
+            if known != colour:
+                faults[name] = (
+                    f"{path}: the palette gives value {value} another colour than {other} does; "
+                    "save all masks with one palette, or without any"
+                )
+                break
+    return faults
+
+
+def _palette(path: Path) -> dict[int, Colour]:
+    """The colour of each value; empty without a palette."""
+    with rasterio.Env(**GDAL), opened(path) as file:
+        if file.count != 1:
+            raise DecurError(
+                f"{path}: has {file.count} bands, expected 1; a mask is one band of class values, "
+                "not of colours"
+            )
+        try:
+            found: dict[int, Colour] = file.colormap(1)
+        except ValueError:
+            return {}
+        return found
+
+
+def check_classes(name: str, own: FoldersSettings, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each split whose labels lack a class, given the rows of the shards' index.
+
+    Raises:
+        DecurError: a class that no label of any split shows.
+    """
+    if not own.classes:
+        return []
+    shown: dict[str, Counter[int]] = {}
+    for row in rows:
+        shown.setdefault(row["split"], Counter()).update(_shown(row))
+    total = sum(shown.values(), Counter())
+    for index, label in enumerate(own.classes):
+        if not total[index]:
+            raise DecurError(
+                f"datasets.{name}.folders.classes: no {'label' if own.masks is None else 'mask'} "
+                f"shows '{label}'; {_remedy(own, total, label)}"
+            )
+    lines = []
+    for split, found in sorted(shown.items()):
+        absent = [label for i, label in enumerate(own.classes) if not found[i]]
+        if absent:
+            lines.append(f"{name}: no label of the split '{split}' shows {_some(absent)}")
+    return lines
+
+
+def _shown(row: Mapping[str, Any]) -> Iterable[int]:
+    """Classes that a sample shows, as they are stored."""
+    if row.get("mask_values") is not None:
+        return list(row["mask_values"])
+    return np.flatnonzero(row["labels"]).tolist() if row["labels"] is not None else []
+
+
+def _remedy(own: FoldersSettings, total: Counter[int], label: str) -> str:
+    rest = f"take '{label}' out of `classes`"
+    if own.masks is None:
+        return f"{rest}, or correct the CSV of `labels`"
+    values = own.class_values
+    found = [f"{values[i]} ('{own.classes[i]}')" for i in range(len(values)) if total[i]]
+    if total[own.stored_ignore]:
+        found.append(f"{own.ignore} (ignored)")
+    kept = f"the masks have {', '.join(found) or 'no labelled pixel'}"
+    if total[own.stored_ignore] and own.mask_values is None and len(own.classes) == len(found):
+        rest = f"if {own.ignore} is '{label}', give {_suggested(own, total)}, else {rest}"
+    else:
+        rest = f"give `mask_values`, the value of each class, or {rest}"
+    return f"{kept}; {rest}"
+
+
+def _suggested(own: FoldersSettings, total: Counter[int]) -> str:
+    """The setting by which the ignored value stands for the one class that no mask shows."""
+    values = [v if total[i] else own.ignore for i, v in enumerate(own.class_values)]
+    setting = f"`mask_values: {values}`"
+    return setting if own.ignore == 255 else f"{setting} and another `ignore`"
+
+
+def _told(own: FoldersSettings) -> str:
+    """The values that a mask may have, as they are written behind "neither"."""
+    values = own.class_values
+    known = _some(map(str, values)) if own.mask_values else f"0..{len(values) - 1}"
+    return known if own.ignore in values else f"{known} nor {own.ignore}"
+
+
+def _some(words: Iterable[str], most: int = 8) -> str:
+    found = list(words)
+    more = len(found) - most
+    return ", ".join(found[:most]) + (f" and {more} more" if more > 0 else "")
