@@ -39,6 +39,12 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument(
         "--like", metavar="NAME", help="the released file that one of unknown checksum is like"
     )
+    verb.add_argument(
+        "--pool",
+        choices=["token", "mean"],
+        help="features of a vision transformer: its class token, as in the released code (default),"
+        " or the mean of its patches",
+    )
 
     verb = verbs.add(
         "embed",
@@ -108,5 +114,5 @@ def _export(args: argparse.Namespace) -> None:
 def _import(args: argparse.Namespace) -> None:
     from decur.weights import import_weights
 
-    found = import_weights(args.file, args.out, args.like)
+    found = import_weights(args.file, args.out, args.like, pool=args.pool)
     print(f"{found.path}: {found.what}", *found.notes, sep="\n")

@@ -92,6 +92,7 @@ def render(
         front["model-index"] = [{"name": title, "results": [_result(s) for s in measured]}]
     notes = [f"- {note}" for note in metadata.get("released", {}).get("notes", [])]
     source = metadata.get("released", {}).get("file")
+    told = {k: "not known" if source and v is None else v for k, v in settings.items()}
     by = f"imported from `{source}`" if source else "trained with this package"
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
@@ -107,7 +108,7 @@ def render(
         "## Data",
         f"{facts.title}, {facts.homepage}; licence of the data: {facts.licence}.",
         "## Settings",
-        _table(["setting", "value"], [(k, v) for k, v in settings.items() if k not in HIDDEN]),
+        _table(["setting", "value"], [(k, v) for k, v in told.items() if k not in HIDDEN]),
         "## Metrics",
         _metrics(measured),
         "## Licence",

@@ -15,11 +15,12 @@ from decur.errors import DecurError
 from decur.models.mit import DEPTHS
 from decur.ownership import write_with_record
 from decur.weights import card
-from decur.weights.files import branch_weights, modalities_of, read_weights
+from decur.weights.files import branch_weights, modalities_of, read_weights, recorded_arch
 from decur.weights.naming import Tensors, first_convolution, to_cmx, to_published
 from decur.weights.net_input import linear, recorded
 
-TIMM = {"resnet18": "resnet18", "resnet50": "resnet50", "vit_s16": "vit_small_patch16_224"}
+VIT = "vit_small_patch16_224"
+TIMM = {"resnet18": "resnet18", "resnet50": "resnet50", "vit_s16": VIT, "vit_s16_token": VIT}
 """Our architectures that timm has, under its names."""
 
 RESNETS = ("resnet18", "resnet50")
@@ -109,7 +110,7 @@ def _source(
         raise DecurError(f"{path}: --modality{given}: give one of {', '.join(held)}")
     settings = metadata["provenance"]["settings"]
     how, branch = recorded(metadata, modality), held[modality]
-    arch = settings.get("archs", {}).get(modality, settings["arch"])
+    arch = str(recorded_arch(metadata, modality))
     stem = "_".join([arch, settings["dataset"], modality, settings["method"]])
     return Source(branch_weights(tensors, branch), arch, branch, how, stem)
 
@@ -184,11 +185,11 @@ net = {TIMM[source.arch]}(weights=DeCURWeights.HERE, num_classes=0{more}).eval()
 
 def _any_size(arch: str) -> dict[str, bool]:
     """What timm needs to be told to take images of any size, as we do."""
-    return {"dynamic_img_size": True} if arch == "vit_s16" else {}
+    return {"dynamic_img_size": True} if TIMM[arch] == VIT else {}
 
 
 def _timm_features(arch: str) -> str:
-    """Mean of the patches for a vision transformer, as it was pretrained here."""
+    """timm's own, but for a vision transformer's mean of the patches."""
     if arch != "vit_s16":
         return "features = net(net_input(raw, how)[None])"
     return "features = net.forward_features(net_input(raw, how)[None])[:, 1:].mean(dim=1)"

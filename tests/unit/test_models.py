@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 from torch.nn import functional as F
 from torchvision.models import resnet50
@@ -24,6 +25,22 @@ def test_backbones_pool_features_of_any_number_of_channels(arch, chans):
     stages = backbone.stages(x)
     assert [s.shape[1] for s in stages] == list(backbone.stage_dims)
     torch.testing.assert_close(features, stages[-1].mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("side", [224, 64])
+def test_the_class_token_is_timms_own_feature(side):
+    ours = build_backbone("vit_s16_token", 2).eval()
+    theirs = timm.create_model(
+        "vit_small_patch16_224", in_chans=2, num_classes=0, dynamic_img_size=True
+    ).eval()
+    theirs.load_state_dict(ours.vit.state_dict())
+    x = torch.rand(2, 2, side, side)
+    torch.testing.assert_close(ours(x), theirs(x))
+    mean = build_backbone("vit_s16", 2).eval()
+    mean.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(mean(x), theirs.forward_features(x)[:, 1:].mean(dim=1))
+    for a, b in zip(ours.stages(x), mean.stages(x), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_resnet50_is_torchvisions_by_name_and_value():
