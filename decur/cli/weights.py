@@ -16,11 +16,13 @@ def add_verbs(verbs: Verbs) -> None:
         " --modality sar --format safetensors --out sar-backbone",
     )
     verb.add_argument("run", type=user_path, help="folder of a pretraining run, or a weights file")
-    verb.add_argument("--modality", metavar="NAME", help="which backbone, where there are two")
+    verb.add_argument(
+        "--modality", metavar="NAME", help="which backbone, where there are two (but for released)"
+    )
     verb.add_argument(
         "--format",
         required=True,
-        choices=["torchvision", "timm", "torchgeo", "safetensors", "cmx"],
+        choices=["torchvision", "timm", "torchgeo", "safetensors", "cmx", "released"],
         help="what is to read it",
     )
     verb.add_argument("--out", required=True, type=user_path, metavar="DIR", help="output path")

@@ -19,7 +19,9 @@ from decur.models.backbones import build_backbone
 from decur.ownership import check_ours
 from decur.provenance import file_checksum, provenance
 from decur.weights.files import is_weights, read_tensors, save_weights
+from decur.weights.first_layer import in_our_bands
 from decur.weights.naming import (
+    ATTENTION,
     Parts,
     Tensors,
     first_convolution,
@@ -94,8 +96,8 @@ def import_weights(
     tensors: Tensors = {}
     for name, arch, theirs in zip(names, archs, parts.backbones, strict=True):
         branch = list(scenario.presets).index(name)
-        ours, changes = _in_our_bands(from_published(arch, theirs), name, entry.scenario)
-        notes += changes
+        ours, change = in_our_bands(from_published(arch, theirs), name, scenario)
+        notes += [change] if change else []
         tensors |= {f"backbones.{branch}.{key}": t for key, t in ours.items()}
     for kind, networks in (("heads", parts.heads), ("projectors", parts.projectors)):
         for number, network in enumerate(networks):
@@ -207,25 +209,13 @@ def _described(parts: Parts, arch: str) -> str:
     return f"{arch} of {' and '.join(map(str, _chans(parts)))} channels"
 
 
-def _in_our_bands(ours: Tensors, modality: str, scenario: str) -> tuple[Tensors, list[str]]:
-    """The backbone with a first convolution for bands as our shards hold them, and what changed."""
-    name = first_convolution(ours)
-    if modality in SCENARIOS[scenario].reversed:
-        changed = ours[name].flip(1)
-        note = f"{modality}: first convolution reversed, the released one takes the last band first"
-    elif modality in SCENARIOS[scenario].repeated:
-        # In double precision, so that three equal thirds of a kernel give that kernel.
-        changed = ours[name].double().sum(dim=1, keepdim=True).to(ours[name].dtype)
-        note = f"{modality}: kernels of the first convolution summed, it took one band three times"
-    else:
-        return ours, []
-    return {**ours, name: changed}, [note]
-
-
 def _attention_notes(parts: Parts, arch: str) -> list[str]:
     if not arch.endswith("_rda"):
         return []
     if len(parts.backbones) == 2:
+        one, two = parts.backbones
+        if any(not torch.equal(t, two[k]) for k, t in one.items() if k.startswith(ATTENTION)):
+            return []  # of this package, where each branch has its own
         return ["attention: both branches have da1, which the released training used for both"]
     if parts.branch == 1:
         return [
