@@ -175,6 +175,9 @@ def _task(
     heads = {"classification": LateFusion, "segmentation": FCN}
     head = CMX if cell.protocol == "cmx" else heads[views.task]
     model = head(backbones, len(facts.classes))
+    official = settings.recipes[cell.dataset].classifier_init == "official"
+    if official and isinstance(model, LateFusion) and cell.protocol == "fine-tune":
+        model.classifier.reset_parameters()
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Task(
         model,
