@@ -84,6 +84,7 @@ ARCHS = {
     "resnet18_rda": Arch(1.91, 12.5, 512),
     "resnet50_rda": Arch(5.45, 44.5, 2048),
     "vit_s16": Arch(4.60, 21.7, 384),
+    "vit_s16_token": Arch(4.60, 21.7, 384),
     "mit_b0": Arch(0.45, 3.3, 256),
     "mit_b1": Arch(1.68, 13.2, 512),
     "mit_b2": Arch(3.27, 24.2, 512),

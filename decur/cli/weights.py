@@ -16,11 +16,13 @@ def add_verbs(verbs: Verbs) -> None:
         " --modality sar --format safetensors --out sar-backbone",
     )
     verb.add_argument("run", type=user_path, help="folder of a pretraining run, or a weights file")
-    verb.add_argument("--modality", metavar="NAME", help="which backbone, where there are two")
+    verb.add_argument(
+        "--modality", metavar="NAME", help="which backbone, where there are two (but for released)"
+    )
     verb.add_argument(
         "--format",
         required=True,
-        choices=["torchvision", "timm", "torchgeo", "safetensors", "cmx"],
+        choices=["torchvision", "timm", "torchgeo", "safetensors", "cmx", "released"],
         help="what is to read it",
     )
     verb.add_argument("--out", required=True, type=user_path, metavar="DIR", help="output path")
@@ -38,6 +40,12 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument(
         "--like", metavar="NAME", help="the released file that one of unknown checksum is like"
+    )
+    verb.add_argument(
+        "--pool",
+        choices=["token", "mean"],
+        help="features of a vision transformer: its class token, as in the released code (default),"
+        " or the mean of its patches",
     )
 
     verb = verbs.add(
@@ -115,5 +123,5 @@ def _export(args: argparse.Namespace) -> None:
 def _import(args: argparse.Namespace) -> None:
     from decur.weights import import_weights
 
-    found = import_weights(args.file, args.out, args.like)
+    found = import_weights(args.file, args.out, args.like, pool=args.pool)
     print(f"{found.path}: {found.what}", *found.notes, sep="\n")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.basis import Count, Pixels, Positive, Size, Strict
+from decur.config.basis import Chance, Count, Pixels, Positive, Size, Strict
 from decur.errors import DecurError
 
 
@@ -74,6 +74,18 @@ class Views(Strict):
     augment: bool = Field(
         True, description="random crops and flips; off, frozen features are extracted once"
     )
+    vflip: Chance = Field(
+        0.0,
+        exclude_if=lambda chance: chance == 0,  # the settings of runs without it stay the same
+        description="chance of a flip top to bottom, beside one half of left to right (the later "
+        "released code for BigEarthNet-MM has 0.5)",
+    )
+    resample: Literal["bilinear", "nearest"] = Field(
+        "bilinear",
+        exclude_if=lambda kernel: kernel == "bilinear",  # as above
+        description="how training crops of images are resized (nearest in the released code for "
+        "GeoNRW); masks always are by nearest",
+    )
     batch_size: Count = 256
     sliding: Sliding | None = Field(
         None, description="windows of evaluation (segmentation); null: the whole image at once"
@@ -95,6 +107,12 @@ class Transfer(Views):
         "eval",
         description="frozen backbones while the head trains: in evaluation mode, or in training "
         "mode as in the released code, whose batch norm takes and gathers the batches' statistics",
+    )
+    classifier_init: Literal["normal", "official"] = Field(
+        "normal",
+        exclude_if=lambda init: init == "normal",  # the settings of runs without it stay the same
+        description="start of the linear classifier: weights of deviation 0.01 and no bias, or as "
+        "in the first released code, so for frozen backbones alone, and torch's own in fine-tuning",
     )
     predictions: Literal["none", "all"] | Count = Field(
         "none", description="how many evaluation samples, evenly spaced, whose predictions are kept"

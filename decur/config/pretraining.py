@@ -39,8 +39,13 @@ OFFICIAL_RANKS = 4
 
 
 LOST_GRADIENT = ("decur", "barlow-twins", "barlow-twins-single")
-"""Methods whose gradient the released code makes too small by the number of its processes. LARS
-scales that away for weights, but not for the parameters of one dimension."""
+"""Methods whose gradient the released code makes too small by the number of its processes.
+
+Each process sums the cross-correlation over all of them, but only its own part carries a gradient,
+and the mean over the processes is taken. A step of LARS is as large as the weights, whatever the
+gradient's size. So for weights only the weight decay, which is added to the gradient, counts that
+many times; for parameters of one dimension, which LARS neither scales nor decays, the step is that
+much smaller. The gradients of the other methods go through a gather that is differentiated."""
 
 
 class KnnSettings(Strict):

@@ -72,7 +72,8 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
     Parts: `dim-<K>` (keeps the share of common dimensions), `hidden-<width>` (of the projector's
     hidden layers; without it K), `common-<percent>` (100: without decoupling), `no-intra`,
     `no-projector` (the loss acts on the features), `official` (the released code's weighting,
-    shared projector and settings of the baselines), `data-<dataset>`, `from-imagenet` (the
+    shared projector, settings of the baselines and, with LARS, what its lost gradient comes to, see
+    `LOST_GRADIENT`), `data-<dataset>`, `from-imagenet` (the
     backbones start from ImageNet weights), `large` (`arch_large`, if any).
     ImageNet files that the run does not start from are left out of the result.
 
@@ -97,6 +98,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
             changes |= {"weighting": "official", "projector": "shared", "baselines": "official"}
             if settings.optimizer == "lars" and settings.method in LOST_GRADIENT:
                 changes["lr_1d"] = settings.lr_1d / OFFICIAL_RANKS
+                changes["weight_decay"] = settings.weight_decay * OFFICIAL_RANKS
             if settings.arch.startswith("mit"):
                 changes["head_dim"] = 2048
         elif key == "data" and value:

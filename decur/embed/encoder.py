@@ -13,7 +13,13 @@ from decur.errors import DecurError
 from decur.models.backbone import Backbone
 from decur.preprocess.hha import depth_to_hha
 from decur.preprocess.plausible import unit_fault
-from decur.weights.files import branch_weights, load_backbone, modalities_of, read_weights
+from decur.weights.files import (
+    branch_weights,
+    load_backbone,
+    modalities_of,
+    read_weights,
+    recorded_arch,
+)
 from decur.weights.net_input import (
     AS_STORED,
     DIVIDED,
@@ -113,10 +119,10 @@ def load_encoder(
     tensors, metadata = read_weights(path)
     held = modalities_of(path, tensors, metadata)
     name = _chosen(path, list(held), modality)
-    settings, how = metadata["provenance"]["settings"], recorded(metadata, name)
+    how = recorded(metadata, name)
     backbone = load_backbone(
         branch_weights(tensors, held[name]),
-        arch=settings.get("archs", {}).get(name, settings["arch"]),
+        arch=str(recorded_arch(metadata, name)),
         in_chans=len(how["bands"]),
     )
     if intrinsics is not None and name != HHA:

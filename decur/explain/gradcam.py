@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from decur.config import GradCam
+from decur.errors import DecurError
 from decur.explain.run import Found
 from decur.explain.subject import Subject
 from decur.explain.targets import PartMeans
@@ -26,11 +27,20 @@ def cam_maps(subject: Subject, branch: int, x: Tensor) -> Tensor:
 
     Returns:
         `(N, parts, h, w)`, not negative, at the size of the last stage.
+
+    Raises:
+        DecurError: the features are not the mean of the last stage.
     """
     from captum.attr import LayerGradCam
 
+    backbone = cast(Backbone, subject.model.backbones[branch])
+    if not backbone.pools_last_map:
+        raise DecurError(
+            "Grad-CAM: the features are a class token, which the last map has no part in; give "
+            "weights of an `arch` whose features are the mean of its map, such as vit_s16"
+        )
     with torch.no_grad():
-        stage = cast(Backbone, subject.model.backbones[branch]).stages(x)[-1]
+        stage = backbone.stages(x)[-1]
     top = PartMeans(subject, branch)
     cam = LayerGradCam(top, top.map)
     stage.requires_grad_()

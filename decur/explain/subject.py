@@ -128,7 +128,7 @@ def embedding_parts(pretrain: PretrainSettings, dims: int) -> dict[str, slice]:
 def _check_run(weights: Path, metadata: Mapping[str, Any], pretrain: PretrainSettings) -> None:
     recorded = metadata.get("provenance", {}).get("settings", {})
     for key, value in pretrain.model_dump(mode="json", include=set(IDENTITY)).items():
-        if key in recorded and recorded[key] != value:
+        if recorded.get(key) not in (None, value):  # null: not known of imported weights
             raise DecurError(
                 f"{weights}: was pretrained with {key} {recorded[key]}, the settings say {value}; "
                 "give the weights of the run that is to be explained"

@@ -24,7 +24,11 @@ class PartMeans(nn.Module):
 
     def forward(self, stage: Tensor) -> Tensor:
         """`(N, D, H, W)` -> `(N, parts)`."""
-        z = self.model.project(self.map(stage).mean(dim=(2, 3)), self.branch)
+        return self.of(self.map(stage).mean(dim=(2, 3)))
+
+    def of(self, features: Tensor) -> Tensor:
+        """A backbone's features `(N, D)` -> `(N, parts)`."""
+        z = self.model.project(features, self.branch)
         return torch.stack([z[:, part].mean(dim=1) for part in self.dimensions], dim=1)
 
 
@@ -38,4 +42,4 @@ class ImagePartMeans(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return cast(Tensor, self.top(self.backbone.stages(x)[-1]))
+        return self.top.of(self.backbone(x))

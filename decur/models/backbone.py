@@ -10,6 +10,8 @@ class Backbone(nn.Module, ABC):
 
     feature_dim: int
     stage_dims: tuple[int, int, int, int]
+    pools_last_map = True
+    """Whether the features are the mean of the last stage's map."""
 
     @abstractmethod
     def stages(self, x: Tensor) -> list[Tensor]:
@@ -20,5 +22,5 @@ class Backbone(nn.Module, ABC):
         """The modules, of one map each, at which memory can be saved by computing them again."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Globally average-pooled last stage, `(N, feature_dim)`."""
+        """The features `(N, feature_dim)`: the last stage, averaged over its map."""
         return self.stages(x)[-1].mean(dim=(2, 3))

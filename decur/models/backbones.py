@@ -45,10 +45,14 @@ class TinyNet(Backbone):
 
 
 class VisionTransformer(Backbone):
-    """timm's ViT-S/16 for any number of channels and, by interpolated positions, any size."""
+    """timm's ViT-S/16 for any number of channels and, by interpolated positions, any size.
 
-    def __init__(self, in_chans: int) -> None:
+    Features are the mean of the patches or, with `token`, the class token, as in the released code.
+    """
+
+    def __init__(self, in_chans: int, *, token: bool = False) -> None:
         super().__init__()
+        self.pools_last_map = not token
         import timm  # costs a second, which no other backbone should pay
 
         self.vit: Any = timm.create_model(
@@ -56,6 +60,12 @@ class VisionTransformer(Backbone):
         )
         self.feature_dim = int(cast(int, self.vit.embed_dim))
         self.stage_dims = (self.feature_dim,) * 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Backbone.forward`, and the class."""
+        if self.pools_last_map:
+            return super().forward(x)
+        return cast(Tensor, self.vit(x))
 
     def blocks(self) -> list[nn.Module]:
         """See `Backbone.blocks`; the twelve transformer blocks."""
@@ -79,6 +89,7 @@ BACKBONES: dict[str, Callable[[int], Backbone]] = {
     "tiny": TinyNet,
     **{name: partial(_resnet, name) for name in RESNETS},
     "vit_s16": VisionTransformer,
+    "vit_s16_token": partial(VisionTransformer, token=True),
     **{name: partial(MixTransformer, name) for name in DEPTHS},
 }
 """By name what makes a backbone for a number of channels."""

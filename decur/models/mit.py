@@ -19,6 +19,9 @@ HEADS = (1, 2, 5, 8)
 REDUCTION = (8, 4, 2, 1)
 RATIO = 4
 EPS = 1e-6
+"""Of the norms within blocks and after stages; those after a convolution keep torch's 1e-5, as in
+SegFormer's and CMX's code."""
+
 DROP_PATH = 0.1
 SMALLEST = 29
 """Pixels a side that still give the first stage's attention one key."""
@@ -41,7 +44,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, in_chans: int, dim: int, kernel: int, stride: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_chans, dim, kernel, stride, padding=kernel // 2)
-        self.norm = nn.LayerNorm(dim, eps=EPS)
+        self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, C, H, W)` -> `(N, H', W', D)`."""
@@ -58,7 +61,7 @@ class Attention(nn.Module):
         self.kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
         self.sr = nn.Conv2d(dim, dim, reduction, reduction) if reduction > 1 else None
-        self.norm = nn.LayerNorm(dim, eps=EPS) if reduction > 1 else None
+        self.norm = nn.LayerNorm(dim) if reduction > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, H, W, D)` -> `(N, H, W, D)`."""

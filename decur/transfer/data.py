@@ -106,9 +106,9 @@ class LabelledData:
             outside = beyond(boxes, height, width, size).to(self.device)
         else:
             boxes = draw_boxes(len(rows), height, width, chosen.crop_scale, generator)
-        flips = torch.rand(len(rows), 2, generator=generator) < torch.tensor([0.5, 0.0])
+        flips = torch.rand(len(rows), 2, generator=generator) < torch.tensor([0.5, chosen.vflip])
         xs = [
-            scaled(crop_resize(image, boxes, flips, size), self.presets[name])
+            scaled(crop_resize(image, boxes, flips, size, chosen.resample), self.presets[name])
             for name, image in images.items()
         ]
         targets = self.targets(rows)

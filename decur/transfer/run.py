@@ -1,9 +1,10 @@
 """All transfer evaluations of one pretrained run, in one process: weights in, metrics.json out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from decur.transfer.fit import Found, Task, nearest_neighbours, samples_evaluate
 from decur.transfer.predictions import PREDICTIONS, Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.weights import branch_weights, in_bands_of, load_backbone, read_weights
+from decur.weights.files import recorded_arch
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm", "scikit-learn")
 METRICS, LABELS = "metrics.json", "labels.txt"
@@ -59,6 +61,7 @@ def transfer(
         check_ours(out / str(cell) / LABELS)
         check_ours(out / str(cell) / PREDICTIONS)
     tensors, metadata = read_weights(weights)
+    _check_archs(weights, metadata, settings)
     weights_checksum = file_checksum(weights)
     for dataset, group in groupby(sorted(cells), key=lambda cell: cell.dataset):
         cells_of = list(group)
@@ -84,6 +87,17 @@ def transfer(
             write_json(path, {**product, "provenance": origin, "job": job.record()})
             scores = {k: round(v, 1) for k, v in found["metrics"].items()}
             print(f"{settings.run} {cell}: {scores}", flush=True)
+
+
+def _check_archs(weights: Path, metadata: Mapping[str, Any], settings: TransferSettings) -> None:
+    """Refuse another architecture: one that differs in its features alone would load as well."""
+    for name in settings.pretrain.modalities:
+        arch, found = settings.pretrain.arch_of(name), recorded_arch(metadata, name)
+        if found not in (None, arch):
+            raise DecurError(
+                f"{weights}: its {name} backbone is {found}, the settings say {arch}; correct "
+                f"`arch` of scenarios.{settings.pretrain.scenario}.pretrain"
+            )
 
 
 def _evaluate(
@@ -164,6 +178,9 @@ def _task(
     heads = {"classification": LateFusion, "segmentation": FCN}
     head = CMX if cell.protocol == "cmx" else heads[views.task]
     model = head(backbones, len(facts.classes))
+    official = settings.recipes[cell.dataset].classifier_init == "official"
+    if official and isinstance(model, LateFusion) and cell.protocol == "fine-tune":
+        model.classifier.reset_parameters()
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Task(
         model,

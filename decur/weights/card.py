@@ -92,6 +92,7 @@ def render(
         front["model-index"] = [{"name": title, "results": [_result(s) for s in measured]}]
     notes = [f"- {note}" for note in metadata.get("released", {}).get("notes", [])]
     source = metadata.get("released", {}).get("file")
+    told = {k: "not known" if source and v is None else v for k, v in settings.items()}
     by = f"imported from `{source}`" if source else "trained with this package"
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
@@ -107,7 +108,7 @@ def render(
         "## Data",
         f"{facts.title}, {facts.homepage}; licence of the data: {facts.licence}.",
         "## Settings",
-        _table(["setting", "value"], [(k, v) for k, v in settings.items() if k not in HIDDEN]),
+        _table(["setting", "value"], [(k, v) for k, v in told.items() if k not in HIDDEN]),
         "## Metrics",
         _metrics(measured),
         "## Licence",
@@ -116,6 +117,36 @@ def render(
         "\n".join([*notes, *_provenance(origin)]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def render_joint(
+    metadata: Mapping[str, Any], hows: Mapping[str, Mapping[str, Any]], *, file: str, licence: str
+) -> str:
+    """The card of both backbones in the form of the authors' files.
+
+    Args:
+        metadata: the record of the weights' file.
+        hows: by modality what its backbone sees, see `net_input`.
+        file: the name of the weights' file.
+        licence: of the weights, as hubs name it.
+    """
+    settings = metadata["provenance"]["settings"]
+    front = {"license": licence, "tags": ["decur", "self-supervised", *hows]}
+    sections = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {settings['method']}, {' and '.join(hows)} ({_facts(settings['dataset']).title})",
+        f"Both backbones and their projectors, under the names of the files that the authors of "
+        f'[DeCUR]({PAPER}) released: `torch.load("{file}")["model"]`. Their scripts of transfer '
+        "take it as `--pretrained`. Colours are read blue first, and elevation in three equal "
+        "channels, as by their code. The last normalisation (`module.bn`) has no statistics.",
+        "## Preprocessing",
+        "Before that order and repetition, by `preprocessing.json`:",
+    ]
+    for name, how in hows.items():
+        sections += [f"### {name}: {', '.join(map(str, how['bands']))}", _words(how)]
+    kept = [(k, v) for k, v in settings.items() if k not in HIDDEN]
+    sections += ["## Settings", _table(["setting", "value"], kept), "## Provenance"]
+    return "\n\n".join([*sections, "\n".join(_provenance(metadata["provenance"]))]) + "\n"
 
 
 def _facts(dataset: str) -> Dataset:

@@ -15,11 +15,13 @@ from decur.errors import DecurError
 from decur.models.mit import DEPTHS
 from decur.ownership import write_with_record
 from decur.weights import card
-from decur.weights.files import branch_weights, modalities_of, read_weights
+from decur.weights.files import branch_weights, modalities_of, read_weights, recorded_arch
+from decur.weights.joint import joint_tensors
 from decur.weights.naming import Tensors, first_convolution, to_cmx, to_published
 from decur.weights.net_input import linear, recorded
 
-TIMM = {"resnet18": "resnet18", "resnet50": "resnet50", "vit_s16": "vit_small_patch16_224"}
+VIT = "vit_small_patch16_224"
+TIMM = {"resnet18": "resnet18", "resnet50": "resnet50", "vit_s16": VIT, "vit_s16_token": VIT}
 """Our architectures that timm has, under its names."""
 
 RESNETS = ("resnet18", "resnet50")
@@ -65,6 +67,7 @@ def export(
 ) -> list[Path]:
     """Write a backbone of a run's folder, or of a weights file, into the folder `out`.
 
+    The format `released` is of both backbones and their projectors, and takes no modality.
     `licence` is the weights' as hubs name it: by default that of the released file that they were
     imported from, else `other`. Returns the files written.
 
@@ -76,21 +79,24 @@ def export(
         raise DecurError(f"--format {format}: unknown; known are {', '.join(FORMATS)}")
     path = weights / "weights.safetensors" if weights.is_dir() else weights
     tensors, metadata = read_weights(path)
+    licence = licence or metadata.get("released", {}).get("licence", "other")
+    if format == RELEASED:
+        return _write_released(path, tensors, metadata, out, modality, licence)
     source = _source(path, tensors, metadata, modality)
-    if source.arch not in FORMATS[format].archs:
-        fitting = [name for name, known in FORMATS.items() if source.arch in known.archs]
+    if source.arch not in SINGLE[format].archs:
+        fitting = [name for name, known in SINGLE.items() if source.arch in known.archs]
         raise DecurError(
             f"{path}: {format} has no {source.arch}; formats that do: {', '.join(fitting)}"
         )
-    content, usage = FORMATS[format].write(source)
+    content, usage = SINGLE[format].write(source)
     text = card.render(
         metadata=metadata,
         arch=source.arch,
         how=source.how,
         usage=usage,
         measured=card.scores(path, source.how["modality"]),
-        licence=licence or metadata.get("released", {}).get("licence", "other"),
-        library=FORMATS[format].library,
+        licence=licence,
+        library=SINGLE[format].library,
     )
     content |= {"README.md": text.encode()}
     record, how = out / "preprocessing.json", {**source.how, "linear": linear(source.how)}
@@ -109,7 +115,7 @@ def _source(
         raise DecurError(f"{path}: --modality{given}: give one of {', '.join(held)}")
     settings = metadata["provenance"]["settings"]
     how, branch = recorded(metadata, modality), held[modality]
-    arch = settings.get("archs", {}).get(modality, settings["arch"])
+    arch = str(recorded_arch(metadata, modality))
     stem = "_".join([arch, settings["dataset"], modality, settings["method"]])
     return Source(branch_weights(tensors, branch), arch, branch, how, stem)
 
@@ -125,7 +131,7 @@ net.fc = torch.nn.Identity()
 net.load_state_dict(torch.load("{file}", weights_only=True))
 net.eval()
 features = net(net_input(raw, how)[None])"""
-    return {file: _saved(to_published(source.arch, source.tensors))}, usage
+    return {file: _saved(_contiguous(to_published(source.arch, source.tensors)))}, usage
 
 
 def _timm(source: Source) -> tuple[Content, str]:
@@ -158,7 +164,7 @@ net = timm.create_model("local-dir:.", pretrained=True).eval()
 
 def _torchgeo(source: Source) -> tuple[Content, str]:
     """A file whose name ends in the first digits of its SHA-256, as TorchGeo's do."""
-    saved = _saved(to_published(source.arch, source.tensors))
+    saved = _saved(_contiguous(to_published(source.arch, source.tensors)))
     file = f"{source.stem}-{hashlib.sha256(saved).hexdigest()[:8]}.pth"
     more = "".join(f", {key}={value}" for key, value in _any_size(source.arch).items())
     usage = f"""\
@@ -184,11 +190,11 @@ net = {TIMM[source.arch]}(weights=DeCURWeights.HERE, num_classes=0{more}).eval()
 
 def _any_size(arch: str) -> dict[str, bool]:
     """What timm needs to be told to take images of any size, as we do."""
-    return {"dynamic_img_size": True} if arch == "vit_s16" else {}
+    return {"dynamic_img_size": True} if TIMM[arch] == VIT else {}
 
 
 def _timm_features(arch: str) -> str:
-    """Mean of the patches for a vision transformer, as it was pretrained here."""
+    """timm's own, but for a vision transformer's mean of the patches."""
     if arch != "vit_s16":
         return "features = net(net_input(raw, how)[None])"
     return "features = net.forward_features(net_input(raw, how)[None])[:, 1:].mean(dim=1)"
@@ -224,7 +230,31 @@ stream = torch.load("{source.stem}.pth", weights_only=True)
 # In CMX's code, whose own loader would give both streams the same weights; this file is of the
 # {stream} stream. CMX reads images blue before red, and so does this first convolution.
 # model.backbone.load_state_dict(stream, strict=False)"""
-    return {f"{source.stem}.pth": _saved(to_cmx(tensors, source.branch))}, usage
+    return {f"{source.stem}.pth": _saved(_contiguous(to_cmx(tensors, source.branch)))}, usage
+
+
+def _write_released(
+    path: Path,
+    tensors: Tensors,
+    metadata: Mapping[str, Any],
+    out: Path,
+    modality: str | None,
+    licence: str,
+) -> list[Path]:
+    """Both backbones as the authors' files hold them; the record describes each modality."""
+    if modality is not None:
+        raise DecurError(f"--modality {modality}: {RELEASED} is of both modalities; leave it out")
+    modalities_of(path, tensors, metadata)
+    model = _contiguous(joint_tensors(path, tensors, metadata))
+    settings = metadata["provenance"]["settings"]
+    hows = {name: recorded(metadata, name) for name in settings["modalities"]}
+    stem = "_".join([settings["arch"], settings["dataset"], "joint", settings["method"]])
+    text = card.render_joint(metadata, hows, file=f"{stem}.pth", licence=licence)
+    content = {f"{stem}.pth": _saved({"model": model}), "README.md": text.encode()}
+    record = out / "preprocessing.json"
+    described = {name: {**how, "linear": linear(how)} for name, how in hows.items()}
+    write_with_record(record, described, {out / name: data for name, data in content.items()})
+    return [*(out / name for name in content), record]
 
 
 def _hub(tensors: Tensors, config: Mapping[str, Any]) -> Content:
@@ -234,9 +264,9 @@ def _hub(tensors: Tensors, config: Mapping[str, Any]) -> Content:
     }
 
 
-def _saved(tensors: Tensors) -> bytes:
+def _saved(tree: Tensors | dict[str, Tensors]) -> bytes:
     file = io.BytesIO()
-    torch.save(_contiguous(tensors), file)
+    torch.save(tree, file)
     return file.getvalue()
 
 
@@ -244,7 +274,7 @@ def _contiguous(tensors: Tensors) -> Tensors:
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-FORMATS = {
+SINGLE = {
     "torchvision": Format(RESNETS, "torchvision", _torchvision),
     "timm": Format(tuple(TIMM), "timm", _timm),
     "torchgeo": Format(tuple(TIMM), "torchgeo", _torchgeo),
@@ -253,4 +283,7 @@ FORMATS = {
     ),
     "cmx": Format(tuple(DEPTHS), "decur", _cmx),
 }
-"""How weights are written, by what reads them."""
+"""How one backbone is written, by what reads it."""
+
+RELEASED = "released"
+FORMATS = (*SINGLE, RELEASED)

@@ -126,6 +126,13 @@ def modalities_of(
     )
 
 
+def recorded_arch(metadata: Mapping[str, Any], modality: str) -> str | None:
+    """The architecture of a modality's backbone, by a weights file's metadata, if they have it."""
+    settings = metadata.get("provenance", {}).get("settings", {})
+    found: str | None = settings.get("archs", {}).get(modality, settings.get("arch"))
+    return found
+
+
 def load_backbone(
     weights: Path | str | Mapping[str, Tensor],
     *,

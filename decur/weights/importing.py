@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,9 @@ from decur.ownership import check_ours
 from decur.provenance import file_checksum, provenance
 from decur.shards import Modality
 from decur.weights.files import is_weights, read_tensors, save_weights
+from decur.weights.first_layer import in_our_bands
 from decur.weights.naming import (
+    ATTENTION,
     Parts,
     Tensors,
     first_convolution,
@@ -41,12 +43,14 @@ from decur.weights.released import (
 
 ARCHS = {
     "conv1.weight": ("resnet18", "resnet50", "resnet18_rda", "resnet50_rda"),
-    "patch_embed.proj.weight": ("vit_s16",),
+    "patch_embed.proj.weight": ("vit_s16_token",),
     "patch_embed1.proj.weight": ("mit_tiny", *(f"mit_b{i}" for i in range(6))),
 }
 """Architectures that a file may be of, by their first convolution."""
 
 CROP = 224
+TOKEN = "_token"
+Pool = Literal["token", "mean"]
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,18 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def import_weights(path: Path, out: Path, like: str | None = None) -> Imported:
+def import_weights(
+    path: Path, out: Path, like: str | None = None, *, pool: Pool | None = None
+) -> Imported:
     """Write a released file anew, as `out` or `out/weights.safetensors`.
 
-    `like` names the released file that one of unknown checksum is like.
+    `like` names the released file that one of unknown checksum is like; `pool` says what the
+    features of a vision transformer are, by default the class token, as in the released code.
 
     Raises:
         DecurError: the file is missing, damaged or holds code; it has a released file's name but
-            not its checksum; it is none of the released kinds; or `out` exists and is not ours.
+            not its checksum; it is none of the released kinds; `pool` is given for another network;
+            or `out` exists and is not ours.
     """
     target = out if out.suffix == ".safetensors" else out / "weights.safetensors"
     check_ours(target, is_weights)
@@ -73,7 +81,7 @@ def import_weights(path: Path, out: Path, like: str | None = None) -> Imported:
     digest = file_checksum(path)
     published = of_checksum(digest.removeprefix("sha256:"))
     entry = published or _named(path, digest.removeprefix("sha256:"), like)
-    archs = [architecture(path, backbone) for backbone in parts.backbones]
+    archs = [pooling(architecture(path, b), pool) for b in parts.backbones]
     if entry is None:
         entry = _guess(path, parts, archs[0])
     elif not fits(entry, parts, archs[0]):
@@ -82,11 +90,15 @@ def import_weights(path: Path, out: Path, like: str | None = None) -> Imported:
     names = [entry.modality] if entry.modality else list(scenario.presets)
     said = f"as published of {published.name}" if published else "unknown: it may be anybody's"
     notes = [f"checksum {said}", *_attention_notes(parts, archs[0])]
+    if parts.projectors:
+        notes.append(
+            "dim_common: not known, no file tells it; explainers take that of the settings"
+        )
     tensors: Tensors = {}
     for name, arch, theirs in zip(names, archs, parts.backbones, strict=True):
         branch = list(scenario.presets).index(name)
-        ours, changes = _in_our_bands(from_published(arch, theirs), name, entry.scenario)
-        notes += changes
+        ours, change = in_our_bands(from_published(arch, theirs), name, scenario)
+        notes += [change] if change else []
         tensors |= {f"backbones.{branch}.{key}": t for key, t in ours.items()}
     for kind, networks in (("heads", parts.heads), ("projectors", parts.projectors)):
         for number, network in enumerate(networks):
@@ -133,6 +145,19 @@ def architecture(path: Path, theirs: Mapping[str, Tensor]) -> str:
     raise DecurError(
         f"{path}: its tensors ({names}, ...) are those of no backbone that was released"
     )
+
+
+def pooling(arch: str, pool: Pool | None) -> str:
+    """The architecture with the class token or the mean of the patches as its features.
+
+    Raises:
+        DecurError: a choice for an architecture that leaves none.
+    """
+    if pool not in (None, "token", "mean"):
+        raise DecurError(f"--pool {pool}: unknown; known are token, mean")
+    if pool is not None and not arch.endswith(TOKEN):
+        raise DecurError(f"--pool {pool}: is for vision transformers, not for {arch}; leave it out")
+    return arch.removesuffix(TOKEN) if pool == "mean" else arch
 
 
 @cache
@@ -185,24 +210,13 @@ def _described(parts: Parts, arch: str) -> str:
     return f"{arch} of {' and '.join(map(str, _chans(parts)))} channels"
 
 
-def _in_our_bands(ours: Tensors, modality: str, scenario: str) -> tuple[Tensors, list[str]]:
-    """The backbone with a first convolution for bands as our shards hold them, and what changed."""
-    name = first_convolution(ours)
-    if modality in SCENARIOS[scenario].reversed:
-        changed = ours[name].flip(1)
-        note = f"{modality}: first convolution reversed, the released one takes the last band first"
-    elif modality in SCENARIOS[scenario].repeated:
-        changed = ours[name].sum(dim=1, keepdim=True)
-        note = f"{modality}: kernels of the first convolution summed, it took one band three times"
-    else:
-        return ours, []
-    return {**ours, name: changed}, [note]
-
-
 def _attention_notes(parts: Parts, arch: str) -> list[str]:
     if not arch.endswith("_rda"):
         return []
     if len(parts.backbones) == 2:
+        one, two = parts.backbones
+        if any(not torch.equal(t, two[k]) for k, t in one.items() if k.startswith(ATTENTION)):
+            return []  # of this package, where each branch has its own
         return ["attention: both branches have da1, which the released training used for both"]
     if parts.branch == 1:
         return [
@@ -217,7 +231,8 @@ def _metadata(
 ) -> dict[str, Any]:
     """Settings as far as they are known, bands and preprocessing.
 
-    The released files' seed is not ours, and so is left out.
+    The released files' seed is not ours, and so is left out. No file tells which dimensions are
+    common: their number is null.
     """
     scenario = SCENARIOS[entry.scenario]
     settings: dict[str, Any] = {
@@ -231,7 +246,7 @@ def _metadata(
     if parts.projectors:
         weights = [t for t in parts.projectors[0].values() if t.ndim == 2]
         dim = weights[-1].shape[0]
-        settings |= {"dim": dim, "dim_common": round(scenario.common * dim)}
+        settings |= {"dim": dim, "dim_common": None}
         settings |= {"projector_layers": len(weights), "weighting": "official"}
         settings |= {"projector": "shared" if len(parts.projectors) == 1 else "separate"}
         settings |= {"head_dim": parts.heads[0]["weight"].shape[0] if parts.heads else 0}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Tensors = dict[str, Tensor]
 
@@ -78,24 +78,49 @@ def released_parts(tensors: Mapping[str, Tensor]) -> Parts:
     """Take a released file apart, with or without the prefix that parallel training gives.
 
     Of a joint file with deformable attention both branches get `da1`, which the released training
-    used for both: `da2` was saved but never trained.
+    used for both: `da2` was saved but never trained. In a file of ours each backbone has its own.
     """
     tensors = _renamed(tensors, lambda name: name.removeprefix("module."))
     if not any(name.startswith("backbone_1.") for name in tensors):
         return _single(tensors)
-    backbones = [_below(tensors, f"backbone_{number}.") for number in (1, 2)]
+    backbones = [below(tensors, f"backbone_{number}.") for number in (1, 2)]
     attention = _attention(tensors, 1)
-    heads = [_below(backbone, "head.") for backbone in backbones]
-    projectors = [_below(tensors, f"projector{number}.") for number in (1, 2)]
+    heads = [below(backbone, "head.") for backbone in backbones]
+    projectors = [below(tensors, f"projector{number}.") for number in (1, 2)]
     return Parts(
-        tuple({**backbone, **attention} for backbone in backbones),
+        tuple({**attention, **backbone} for backbone in backbones),
         tuple(head for head in heads if head),
         tuple(projectors[:1] if _equal(*projectors) else projectors) if projectors[0] else (),
     )
 
 
+def to_released(parts: Parts) -> Tensors:
+    """The inverse of `released_parts`: two networks under the names of a joint file.
+
+    Attention is there twice, under the names that the authors' scripts read and within the
+    backbones: a file of ours, in which the second branch's is trained. A shared projector is there
+    under both names. The last normalisation, which gathers no statistics here, is as it starts.
+    """
+    networks: dict[str, Tensors] = {}
+    for number, backbone in enumerate(parts.backbones, start=1):
+        networks[f"backbone_{number}."] = backbone
+        for prefix in ATTENTION:
+            networks[prefix.replace("da_", f"da{number}_")] = below(backbone, prefix)
+    for number, head in enumerate(parts.heads, start=1):
+        networks[f"backbone_{number}.head."] = head
+    if parts.projectors:
+        networks |= {"projector1.": parts.projectors[0], "projector2.": parts.projectors[-1]}
+        dim = [t for t in parts.projectors[0].values() if t.ndim == 2][-1].shape[0]
+        networks["bn."] = dict(nn.BatchNorm1d(dim, affine=False).state_dict())
+    return {
+        f"module.{outside}{name}": tensor
+        for outside, network in networks.items()
+        for name, tensor in network.items()
+    }
+
+
 def _single(tensors: Mapping[str, Tensor]) -> Parts:
-    inside = _below(tensors, "backbone.")
+    inside = below(tensors, "backbone.")
     for number in (1, 2):
         if attention := _attention(tensors, number):
             return Parts(({**inside, **attention},), branch=number - 1)
@@ -106,7 +131,7 @@ def _attention(tensors: Mapping[str, Tensor], number: int) -> Tensors:
     found: Tensors = {}
     for prefix in ATTENTION:
         theirs = prefix.replace("da_", f"da{number}_")
-        found |= {prefix + name: t for name, t in _below(tensors, theirs).items()}
+        found |= {prefix + name: t for name, t in below(tensors, theirs).items()}
     return found
 
 
@@ -114,7 +139,8 @@ def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(t, other[k]) for k, t in one.items())
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
+def below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
+    """The tensors whose names begin with a prefix, without it."""
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 

@@ -14,28 +14,23 @@ class Scenario:
     """How the released files of a pair of modalities were trained.
 
     `presets` are our modalities, first branch first, with their augmentation; `chans` the channels
-    of each one's first convolution; `common` the share of common dimensions. Modalities in
-    `reversed` were read in the order blue, green, red; in `repeated` one band stood in every
-    channel.
+    of each one's first convolution. Modalities in `reversed` were read in the order blue, green,
+    red; in `repeated` one band stood in every channel.
     """
 
     dataset: str
     presets: dict[str, str]
     chans: tuple[int, int]
-    common: float
     reversed: frozenset[str] = field(default_factory=frozenset)
     repeated: frozenset[str] = field(default_factory=frozenset)
 
 
 SCENARIOS = {
-    "sar-optical": Scenario(
-        "ssl4eo-s12", {"sar": "sar", "optical": "optical"}, (2, 13), 7168 / 8192
-    ),
+    "sar-optical": Scenario("ssl4eo-s12", {"sar": "sar", "optical": "optical"}, (2, 13)),
     "rgb-dem": Scenario(
         "geonrw",
         {"rgb": "rgb", "dem": "dem"},
         (3, 3),
-        6144 / 8192,
         reversed=frozenset({"rgb"}),
         repeated=frozenset({"dem"}),
     ),
@@ -43,7 +38,6 @@ SCENARIOS = {
         "sun-rgbd",
         {"rgb": "rgb-indoor", "hha": "hha"},
         (3, 3),
-        6144 / 8192,
         reversed=frozenset({"rgb", "hha"}),
     ),
 }
@@ -103,10 +97,10 @@ RELEASED = (
              "3c90ee4d444fb9c15e323c318b9512737995deb19143f83a79b8d392f96e14c2"),
     Released("rn50_rda_ssl4eo-s12_ms_decur_ep100.pth", "resnet50_rda", "sar-optical", "optical",
              "6779eefc627b1968ee63bd2e1b646a794ec30faa2606e0a2ef3a0229abc894df"),
-    Released("vits16_ssl4eo-s12_joint_decur_ep100.pth", "vit_s16", "sar-optical"),
-    Released("vits16_ssl4eo-s12_sar_decur_ep100.pth", "vit_s16", "sar-optical", "sar",
+    Released("vits16_ssl4eo-s12_joint_decur_ep100.pth", "vit_s16_token", "sar-optical"),
+    Released("vits16_ssl4eo-s12_sar_decur_ep100.pth", "vit_s16_token", "sar-optical", "sar",
              "a32d6347c83f2b1ee94bc4efed208fa265de787016b0a67318f03dc08ca00d56"),
-    Released("vits16_ssl4eo-s12_ms_decur_ep100.pth", "vit_s16", "sar-optical", "optical",
+    Released("vits16_ssl4eo-s12_ms_decur_ep100.pth", "vit_s16_token", "sar-optical", "optical",
              "99aa5b9083e0be9df0e6800b3f908bfbeb0ca2beb2e56b6d4ba5053357b0cb94"),
     Released("rn50_geonrw_rgb_dem_decur_ep100.pth", "resnet50", "rgb-dem", None,
              "2f8a5544dc8390106f1aca2316b146e00d7ea7a7ca3eb2b6818d8cea04cd3ad0", 1_585_301_919),
@@ -122,9 +116,9 @@ RELEASED = (
              "416960d8623dc2bf2ea6b64adc6f66ae95192fa1ed0371469577a3f3cf56bab6"),
     Released("rn50_rda_geonrw_dem_decur_ep100.pth", "resnet50_rda", "rgb-dem", "dem",
              "fdcd42f517894fa23813f533d3769fd98b442721345eb40e48bbfadbbed91e36"),
-    Released("vits16_geonrw_joint_decur_ep100.pth", "vit_s16", "rgb-dem"),
-    Released("vits16_geonrw_rgb_decur_ep100.pth", "vit_s16", "rgb-dem", "rgb"),
-    Released("vits16_geonrw_dem_decur_ep100.pth", "vit_s16", "rgb-dem", "dem"),
+    Released("vits16_geonrw_joint_decur_ep100.pth", "vit_s16_token", "rgb-dem"),
+    Released("vits16_geonrw_rgb_decur_ep100.pth", "vit_s16_token", "rgb-dem", "rgb"),
+    Released("vits16_geonrw_dem_decur_ep100.pth", "vit_s16_token", "rgb-dem", "dem"),
     Released("mitb2_sunrgbd_rgb_hha_decur_ep200.pth", "mit_b2", "rgb-depth", None,
              "0dcd7446e4a98e101ee6c702c7d3d20fbefe9e520a8c1c560172ff090b9b2591", 2_419_122_151),
     Released("mitb2_sunrgbd_backbone_rgb_decur_ep200.pth", "mit_b2", "rgb-depth", "rgb",

@@ -10,6 +10,8 @@ from decur.models import build_backbone
 from decur.models.cmx import CMX, Decoder, Fusion, Rectification
 from decur.transfer.sliding import multiscale_scores
 from decur.weights import branch_weights, load_backbone
+from tests.unit.plain_mit import HEADS, plain_linear, plain_norm, plain_stage
+from tests.unit.released_files import disturbed
 
 
 def cmx(classes=5, chans=(3, 3), arch="mit_b0"):
@@ -64,18 +66,12 @@ def test_rectification_follows_its_description_pixel_by_pixel():
     torch.testing.assert_close(found2, expected2)
 
 
-def plain_norm(x, weight, bias):
-    centred = x - x.mean(-1, keepdim=True)
-    variance = (centred**2).mean(-1, keepdim=True)
-    return centred / (variance + 1e-5).sqrt() * weight + bias
-
-
-def plain_batch_norm(x, state, name):
+def plain_batch_norm(x, state, name, eps=1e-5):
     weight, bias, mean, var = (
         state[f"{name}.{part}"][:, None, None]
         for part in ("weight", "bias", "running_mean", "running_var")
     )
-    return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+    return (x - mean) / (var + eps).sqrt() * weight + bias
 
 
 def plain_fusion(x1, x2, state, heads):
@@ -110,8 +106,7 @@ def plain_fusion(x1, x2, state, heads):
             taken[..., part] = torch.einsum("nla,nab->nlb", queries[i][..., part], other)
         pair = torch.cat([stays[i], taken], dim=-1)
         update = linear(pair, state[f"{name}.merge.weight"], state[f"{name}.merge.bias"])
-        weight, bias = state[f"{name}.norm.weight"], state[f"{name}.norm.bias"]
-        merged.append(plain_norm(tokens[i] + update, weight, bias))
+        merged.append(plain_norm(tokens[i] + update, state, f"{name}.norm", 1e-5))
     both = torch.cat(merged, dim=-1)
     skip = linear(both, state["skip.weight"], 0)
     hidden = linear(both, state["mix.0.weight"], state["mix.0.bias"]).reshape(n, h, w, c)
@@ -135,6 +130,57 @@ def test_fusion_follows_its_description_step_by_step(heads):
     ffm = scrambled(Fusion(20, heads))
     expected = plain_fusion(x1, x2, ffm.state_dict(), heads)
     torch.testing.assert_close(ffm(x1, x2), expected)
+
+
+def plain_rectification(x1, x2, state):
+    """FRM on two `(N, C, H, W)`."""
+    both = torch.cat([x1, x2], dim=1)
+    pooled = torch.cat([both.mean(dim=(2, 3)), both.flatten(2).max(dim=2).values], dim=1)
+    hidden = plain_linear(pooled, state, "channel.0").clamp(min=0)
+    w = torch.sigmoid(plain_linear(hidden, state, "channel.2"))[:, :, None, None]
+    hidden = linear(both.movedim(1, -1), state["spatial.0.weight"], state["spatial.0.bias"])
+    s = linear(hidden.clamp(min=0), state["spatial.2.weight"], state["spatial.2.bias"])
+    s = torch.sigmoid(s).movedim(-1, 1)
+    c = x1.shape[1]
+    out1 = x1 + 0.5 * w[:, c:] * x2 + 0.5 * s[:, 1:] * x2
+    return out1, x2 + 0.5 * w[:, :c] * x1 + 0.5 * s[:, :1] * x1
+
+
+def plain_decoder(features, state, size):
+    """Enlarge all, concatenate from coarse to fine, convolve, classify, enlarge."""
+    large = []
+    for i, x in enumerate(features):
+        reduced = plain_linear(x.movedim(1, -1), state, f"reduce.{i}").movedim(-1, 1)
+        large.append(F.interpolate(reduced, size=features[0].shape[2:], mode="bilinear"))
+    fused = F.conv2d(torch.cat(large[::-1], dim=1), state["fuse.weight"], state["fuse.bias"])
+    fused = plain_batch_norm(fused, state, "norm", 1e-3).clamp(min=0)
+    logits = F.conv2d(fused, state["classify.weight"], state["classify.bias"])
+    return F.interpolate(logits, size=size, mode="bilinear")
+
+
+def below(state, prefix):
+    return {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
+
+
+def plain_cmx(x1, x2, state):
+    size, fused = x1.shape[2:], []
+    for i in range(4):
+        x1 = plain_stage(below(state, "backbones.0."), i + 1, x1)
+        x2 = plain_stage(below(state, "backbones.1."), i + 1, x2)
+        x1, x2 = plain_rectification(x1, x2, below(state, f"rectify.{i}."))
+        fused.append(plain_fusion(x1, x2, below(state, f"fuse.{i}."), HEADS[i]))
+    return plain_decoder(fused, below(state, "decoder."), size)
+
+
+@pytest.mark.parametrize("arch", ["mit_tiny", "mit_b2"])
+def test_the_whole_network_equals_the_authors_definition_written_out(arch):
+    model = cmx(arch=arch)
+    model.load_state_dict(disturbed(model.state_dict()))
+    model.double().eval()
+    xs = maps(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = plain_cmx(*xs, model.state_dict())
+        torch.testing.assert_close(model(xs), expected, rtol=1e-13, atol=1e-13)
 
 
 def test_the_decoder_equals_enlarging_and_concatenating_first():

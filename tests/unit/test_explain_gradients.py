@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from decur.errors import DecurError
 from decur.explain.gradcam import cam_maps
 from decur.explain.known import lift
 from decur.explain.saliency import enlarged, overlap
@@ -40,6 +41,15 @@ def test_grad_cam_is_what_plain_autograd_gives_of_every_backbone(arch):
     found = cam_maps(whole, 1, x)
     torch.testing.assert_close(found, torch.stack(expected, dim=1).detach())
     assert not found.requires_grad and all(p.grad is None for p in whole.model.parameters())
+
+
+def test_grad_cam_of_a_class_token_is_refused_and_integrated_gradients_are_not():
+    whole, x = subject("vit_s16_token"), images()
+    with pytest.raises(DecurError, match="class token, which the last map has no part in"):
+        cam_maps(whole, 1, x)
+    z = whole.model.embed(x, 1)
+    expected = torch.stack([z[:, part].mean(dim=1) for part in PARTS.values()], dim=1)
+    torch.testing.assert_close(ImagePartMeans(whole, 1)(x), expected)
 
 
 def test_integrated_gradients_are_what_plain_autograd_gives():

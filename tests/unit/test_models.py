@@ -1,6 +1,5 @@
-import re
-
 import pytest
+import timm
 import torch
 from torch.nn import functional as F
 from torchvision.models import resnet50
@@ -8,8 +7,10 @@ from torchvision.models import resnet50
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion
-from decur.models.mit import DEPTHS, EPS, DropPath
+from decur.models.mit import DropPath
 from decur.models.two_branch import TwoBranch, build_projector
+from tests.unit.plain_mit import plain_stage
+from tests.unit.released_files import disturbed
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,22 @@ def test_backbones_pool_features_of_any_number_of_channels(arch, chans):
     stages = backbone.stages(x)
     assert [s.shape[1] for s in stages] == list(backbone.stage_dims)
     torch.testing.assert_close(features, stages[-1].mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("side", [224, 64])
+def test_the_class_token_is_timms_own_feature(side):
+    ours = build_backbone("vit_s16_token", 2).eval()
+    theirs = timm.create_model(
+        "vit_small_patch16_224", in_chans=2, num_classes=0, dynamic_img_size=True
+    ).eval()
+    theirs.load_state_dict(ours.vit.state_dict())
+    x = torch.rand(2, 2, side, side)
+    torch.testing.assert_close(ours(x), theirs(x))
+    mean = build_backbone("vit_s16", 2).eval()
+    mean.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(mean(x), theirs.forward_features(x)[:, 1:].mean(dim=1))
+    for a, b in zip(ours.stages(x), mean.stages(x), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_resnet50_is_torchvisions_by_name_and_value():
@@ -113,49 +130,16 @@ def test_mix_transformers_have_the_published_sizes(arch, parameters):
     assert sum(p.numel() for p in backbone.parameters()) == parameters
 
 
-def to_transformers(name: str) -> str:
-    """Name of one of our parameters in `transformers`' SegFormer encoder."""
-    stage = int(re.search(r"\d", name).group()) - 1
-    for ours, theirs in (
-        (r"^patch_embed\d\.proj", "patch_embeddings.proj"),
-        (r"^patch_embed\d\.norm", "patch_embeddings.layer_norm"),
-        (r"^norm\d\.", "layer_norm."),
-        (r"^block\d\.", "blocks."),
-        (r"norm1\.", "layernorm_before."),
-        (r"norm2\.", "layernorm_after."),
-        (r"attn\.(q|k|v)\.", r"attention.\1_proj."),
-        (r"attn\.proj\.", "attention.o_proj."),
-        (r"attn\.sr\.", "attention.sequence_reduction.sequence_reduction."),
-        (r"attn\.norm\.", "attention.sequence_reduction.layer_norm."),
-        (r"mlp\.dwconv\.", "mlp.dwconv.dwconv."),
-    ):
-        name = re.sub(ours, theirs, name)
-    return f"stages.{stage}.{name}"
-
-
-@pytest.mark.parametrize("arch", ["mit_b0", "mit_b2"])
-def test_mix_transformers_equal_the_segformer_encoder_of_transformers(arch):
-    transformers = pytest.importorskip("transformers")
-    ours = build_backbone(arch, 3).double().eval()
-    config = transformers.SegformerConfig(depths=DEPTHS[arch], hidden_sizes=ours.stage_dims)
-    theirs = transformers.SegformerModel(config).double().eval()
-    for module in theirs.modules():
-        if isinstance(module, torch.nn.LayerNorm):
-            module.eps = EPS
-    weights = {}
-    for name, tensor in ours.state_dict().items():
-        parts = {name: tensor}
-        if ".kv." in name:
-            keys, values = tensor.chunk(2)
-            parts = {name.replace(".kv.", ".k."): keys, name.replace(".kv.", ".v."): values}
-        weights |= {to_transformers(part): t for part, t in parts.items()}
-    theirs.load_state_dict(weights)
-    x = torch.rand(2, 3, 64, 96, dtype=torch.float64)
+@pytest.mark.parametrize("arch", ["mit_tiny", "mit_b0", "mit_b2"])
+def test_mix_transformers_equal_the_authors_definition_written_out(arch):
+    ours = build_backbone(arch, 3).eval()
+    ours.load_state_dict(disturbed(ours.state_dict()))
+    state = ours.double().state_dict()
+    x = 0.05 * torch.rand(2, 3, 64, 96, dtype=torch.float64)  # dark, where eps shows
     with torch.no_grad():
-        expected = theirs(x, output_hidden_states=True).hidden_states
-        found = ours.stages(x)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)  # its softmax is float32
+        for number, found in enumerate(ours.stages(x), start=1):
+            x = plain_stage(state, number, x)
+            torch.testing.assert_close(found, x, rtol=1e-13, atol=1e-13)
 
 
 def test_a_mix_transformers_stages_can_be_run_one_by_one():

@@ -13,6 +13,7 @@ from decur import datasets
 from decur.config import Recipe, Transfer, TransferSettings
 from decur.datasets import Dataset
 from decur.errors import DecurError
+from decur.methods import build_model
 from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion
 from decur.paths import Cell
@@ -25,7 +26,7 @@ from decur.transfer.fit import curve
 from decur.transfer.metrics import Scores
 from decur.transfer.missing import evaluate_missing
 from decur.transfer.probe import probe_factors, split_dimensions
-from decur.transfer.run import transfer
+from decur.transfer.run import _task, transfer
 from decur.transfer.train import batch_loss, build_optimizer, learning_rate, train
 from tests.unit.test_pretrain import settings as pretrain_settings
 
@@ -79,6 +80,63 @@ def test_crops_and_flips_are_common_to_modalities_and_mask(shards_root):
     agree = (sar[:, 0] * 255 / 50).round() == targets
     assert agree.float().mean() > 0.93  # bilinear against nearest, along the class borders
     assert not np.array_equal(targets.numpy(), masks)
+
+
+def test_images_resampled_by_nearest_keep_their_values_and_meet_the_mask(shards_root):
+    """As the released code for GeoNRW; bilinear, crops have values of their own."""
+    chosen = recipe("segmentation", crop=20, crop_scale=(0.3, 1.0), resample="nearest")
+    data, rows = labelled(shards_root, chosen), np.arange(12)
+    masks = data.shards.masks(rows)
+    patch = {name: np.repeat(masks[:, None] * 50, 2, axis=1) for name in PRESETS}
+    fake = SimpleNamespace(batch=lambda name, rows: patch[name], masks=data.shards.masks)
+    drawn = dataclasses.replace(data, shards=fake)
+    (sar, _), targets = drawn.inputs(rows, torch.Generator().manual_seed(0))
+    assert torch.equal((sar[:, 0] * 255 / 50).round(), targets.float())
+    smooth = dataclasses.replace(drawn, settings=chosen.model_copy(update={"resample": "bilinear"}))
+    (sar, _), same = smooth.inputs(rows, torch.Generator().manual_seed(0))
+    assert torch.equal(same, targets)
+    assert not torch.equal((sar[:, 0] * 255 / 50).round(), targets.float())
+
+
+def test_training_crops_are_flipped_top_to_bottom_on_request(shards_root):
+    """As the later released code for BigEarthNet-MM; all else is drawn as without."""
+    views = []
+    for chance in (0.0, 1.0, 0.5):
+        data = labelled(shards_root, recipe(vflip=chance))
+        (sar, _), _ = data.inputs(np.arange(48), torch.Generator().manual_seed(0))
+        views.append(sar)
+    plain, flipped, some = views
+    torch.testing.assert_close(plain.flip(2), flipped)
+    chosen = (some - plain).abs().amax(dim=(1, 2, 3)) > 1e-6
+    assert 10 < chosen.sum() < 38
+    torch.testing.assert_close(some[chosen], flipped[chosen])
+
+
+def test_switches_to_the_released_code_leave_other_settings_as_they_were():
+    told = recipe("segmentation").model_dump()
+    assert not {"vflip", "resample", "classifier_init"} & told.keys()
+    switched = {"vflip": 0.5, "resample": "nearest", "classifier_init": "official"}
+    assert recipe("classification", **switched).model_dump().items() >= switched.items()
+
+
+@pytest.mark.parametrize("init", ["normal", "official"])
+@pytest.mark.parametrize("protocol", ["linear", "fine-tune"])
+def test_the_classifier_starts_as_the_settings_say(shards_root, pairs, init, protocol):
+    """The first released code: small and without bias for frozen backbones alone."""
+    settings = transfer_settings(recipe(classifier_init=init))
+    base = settings.pretrain
+    shards = PairedShards(shards_root)
+    tensors = build_model(base, shards).state_dict()
+    cell = Cell("pairs", "sar+optical", protocol, 100)
+    task = _task(settings, cell, tensors, shards, torch.device("cpu"))
+    weight, bias = task.model.classifier.weight, task.model.classifier.bias
+    if init == "official" and protocol == "fine-tune":
+        bound = weight.shape[1] ** -0.5  # uniform, torch's default
+        assert 0.9 * bound < weight.abs().max() <= bound
+        assert bias.abs().max() > 0
+    else:
+        assert weight.std().item() == pytest.approx(0.01, rel=0.1)
+        assert torch.equal(bias, torch.zeros_like(bias))
 
 
 def test_scaled_crops_are_windows_of_the_enlarged_image_and_move_with_the_mask(shards_root):

@@ -71,6 +71,7 @@ def use(folder: Path, modality: str, monkeypatch) -> dict:  # type: ignore[no-un
 CASES = [
     *(("torchvision", arch, m) for arch, m in (("resnet18", "sar"), ("resnet50", "optical"))),
     *(("timm", arch, m) for arch, m in (("resnet18", "sar"), ("vit_s16", "optical"))),
+    ("timm", "vit_s16_token", "sar"),
     *(("torchgeo", arch, m) for arch, m in (("resnet18", "optical"), ("vit_s16", "sar"))),
     *(("safetensors", arch, "sar") for arch in ("tiny", "resnet18_rda", "mit_tiny", "vit_s16")),
 ]

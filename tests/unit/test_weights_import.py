@@ -13,6 +13,7 @@ import torch
 from decur.cli import main
 from decur.config import EXPLAINERS, Explain, PretrainSettings, Transfer, TransferSettings
 from decur.datasets.sentinel import OPTICAL, SAR
+from decur.embed import load_encoder
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.preprocess.bands import elevation_to_uint8
@@ -60,7 +61,8 @@ def test_a_joint_file_is_read_with_or_without_its_wrappers(tmp_path, prefix, who
     settings = metadata["provenance"]["settings"]
     assert settings["arch"] == "resnet18"
     assert settings["modalities"] == {"sar": "sar", "optical": "optical"}
-    assert (settings["dim"], settings["dim_common"], settings["projector"]) == (32, 28, "shared")
+    assert (settings["dim"], settings["dim_common"], settings["projector"]) == (32, None, "shared")
+    assert any(note.startswith("dim_common: not known") for note in found.notes)
     assert list(metadata["bands"]) == ["sar", "optical"]
     assert torch.equal(tensors["projectors.0.6.weight"], theirs[f"{prefix}projector1.6.weight"])
     assert not any(name.startswith(("projectors.1", "bn")) for name in tensors)
@@ -73,19 +75,39 @@ def test_a_joint_file_is_read_with_or_without_its_wrappers(tmp_path, prefix, who
 
 
 def test_one_backbone_alone_is_read_under_its_branch(tmp_path):
-    for name, arch, chans in (("sar", "resnet18", 2), ("optical", "vit_s16", 13)):
-        net = their_net(arch, chans)
+    for name, arch, chans in (("sar", "resnet18", 2), ("optical", "vit_s16_token", 13)):
+        net = their_net(arch.removesuffix("_token"), chans)
         path = saved(tmp_path / f"{name}.pth", net.state_dict())
         found = import_weights(path, tmp_path / f"{name}.safetensors")
         assert found.what == f"{arch}, sar-optical, {name}"
         ours = load_backbone(found.path, arch=arch, in_chans=chans).eval()
         assert list(read_weights(found.path)[1]["bands"]) == [name]
         x = torch.rand(1, chans, 224, 224)
-        if arch == "vit_s16":
-            expected = net.forward_features(x)[:, 1:].mean(dim=1)
-            torch.testing.assert_close(ours(x), expected, rtol=0, atol=1e-5)
-        else:
-            torch.testing.assert_close(ours(x), net(x), rtol=0, atol=1e-6)
+        torch.testing.assert_close(ours(x), net(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", [None, "token", "mean"])
+def test_a_vision_transformers_features_are_the_class_token_or_on_request_the_mean(tmp_path, pool):
+    net = their_net("vit_s16", 2)
+    path = saved(tmp_path / "vit.pth", net.state_dict())
+    given = [] if pool is None else ["--pool", pool]
+    out = tmp_path / "out"
+    assert main(["weights", "import", str(path), "--out", str(out), *given]) == 0
+    encoder = load_encoder(out / "weights.safetensors", scale="stored")
+    image = np.random.default_rng(0).integers(0, 256, (2, 224, 224), dtype=np.uint8)
+    with torch.no_grad():
+        x = torch.from_numpy(image)[None] / 255
+        tokens = net.forward_features(x)
+        expected = tokens[:, 1:].mean(dim=1) if pool == "mean" else net(x)
+    np.testing.assert_allclose(encoder([image]), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_choice_of_pooling_is_for_vision_transformers(tmp_path):
+    path = saved(tmp_path / "a.pth", their_net("resnet18", 2).state_dict())
+    with pytest.raises(DecurError, match=r"--pool mean: is for vision transformers, not for resn"):
+        import_weights(path, tmp_path / "out", pool="mean")
+    with pytest.raises(DecurError, match="--pool max: unknown; known are token, mean"):
+        import_weights(path, tmp_path / "out", pool="max")  # type: ignore[arg-type]
 
 
 def test_aerial_backbones_see_red_first_and_elevation_once(tmp_path):
@@ -114,7 +136,7 @@ def test_mix_transformers_come_with_their_heads(tmp_path):
     tensors, metadata = read_weights(found.path)
     settings = metadata["provenance"]["settings"]
     assert (settings["arch"], settings["scenario"]) == ("mit_tiny", "rgb-depth")
-    assert (settings["head_dim"], settings["dim_common"]) == (64, 24)
+    assert (settings["head_dim"], settings["dim_common"]) == (64, None)
     for branch in (0, 1):
         assert torch.equal(tensors[f"heads.{branch}.bias"], head["head.bias"])
         first = tensors[f"backbones.{branch}.patch_embed1.proj.weight"]
@@ -390,8 +412,20 @@ def test_an_imported_joint_file_is_transferred_and_explained(tmp_path, capsys):
     assert main(["explain", "alignment", *common, explained.model_dump_json(), *given]) == 0
     lines = (tmp_path / "alignment.csv").read_text().splitlines()
     assert len(lines) == 1 + 32
-    other = explained.model_copy(
-        update={"pretrain": pretrained.model_copy(update={"dim_common": 9})}
-    )
+    other = explained.model_copy(update={"pretrain": pretrained.model_copy(update={"dim": 64})})
     assert main(["explain", "alignment", *common, other.model_dump_json(), *given]) == 1
-    assert "was pretrained with dim_common 28" in capsys.readouterr().err
+    assert "was pretrained with dim 32" in capsys.readouterr().err
+    # The number of common dimensions is not known of the file, and the settings' one is taken.
+    few = pretrained.model_copy(update={"dim_common": 9})
+    text = explained.model_copy(update={"pretrain": few}).model_dump_json()
+    assert main(["explain", "alignment", *common, text, *given]) == 0
+    lines = (tmp_path / "alignment.csv").read_text().splitlines()
+    assert sum("common" in line for line in lines) == 9
+    # An architecture that differs in its features alone is not taken for the recorded one.
+    wrong = settings.model_copy(
+        update={"pretrain": pretrained.model_copy(update={"arch": "resnet50"})}
+    )
+    text = wrong.model_dump_json()
+    rest = ["--shards", str(shards), "--out", str(out)]
+    assert main(["transfer", cell, *common, text, *rest]) == 1
+    assert "its sar backbone is resnet18, the settings say resnet50" in capsys.readouterr().err

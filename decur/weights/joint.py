@@ -1,0 +1,69 @@
+"""A run's weights in the form of the authors' joint files, as their scripts read them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from decur import datasets
+from decur.errors import DecurError
+from decur.weights.files import branch_weights, branches_of, recorded_arch
+from decur.weights.first_layer import in_their_bands
+from decur.weights.importing import ARCHS
+from decur.weights.naming import Parts, Tensors, below, to_published, to_released
+from decur.weights.released import SCENARIOS, Scenario
+
+RELEASABLE = (*(arch for archs in ARCHS.values() for arch in archs), "vit_s16")
+
+
+def joint_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, Any]) -> Tensors:
+    """Backbones, heads, projectors and normaliser, under the names of a joint file.
+
+    Raises:
+        DecurError: the file lacks a backbone, or its modalities, bands or architectures are none
+            that the authors' scripts read.
+    """
+    scenario = released_scenario(path, tensors, metadata)
+    backbones = []
+    for branch, name in enumerate(scenario.presets):
+        arch = str(recorded_arch(metadata, name))
+        own = in_their_bands(branch_weights(tensors, branch), name, scenario)
+        backbones.append(to_published(arch, own))
+    heads, projectors = (
+        tuple(part for branch in (0, 1) if (part := below(tensors, f"{kind}.{branch}.")))
+        for kind in ("heads", "projectors")
+    )
+    return to_released(Parts(tuple(backbones), heads, projectors))
+
+
+def released_scenario(path: Path, tensors: Tensors, metadata: Mapping[str, Any]) -> Scenario:
+    """The released pair of modalities that a weights file is of.
+
+    Raises:
+        DecurError: it is of none.
+    """
+    names = list(metadata["provenance"]["settings"]["modalities"])
+    scenario = next((s for s in SCENARIOS.values() if list(s.presets) == names), None)
+    if scenario is None:
+        known = "; ".join(" and ".join(s.presets) for s in SCENARIOS.values())
+        raise DecurError(
+            f"{path}: is of {' and '.join(names)}; the authors' scripts read {known}, in this order"
+        )
+    if branches_of(tensors) != [0, 1]:
+        raise DecurError(
+            f"{path}: holds one backbone; the released form is of both, give a file that has them"
+        )
+    facts = {m.name: m.bands for m in datasets.load(scenario.dataset).DATASET.modalities}
+    for name in names:
+        bands = tuple(metadata["bands"][name])
+        if bands != facts[name]:
+            raise DecurError(
+                f"{path}: {name} has the bands {', '.join(bands)}; the authors' scripts read "
+                f"{', '.join(facts[name])}"
+            )
+    archs = [recorded_arch(metadata, name) for name in names]
+    if archs[0] != archs[1] or archs[0] not in RELEASABLE:
+        raise DecurError(
+            f"{path}: its backbones are {archs[0]} and {archs[1]}; the released form is of two of "
+            f"{', '.join(RELEASABLE)}"
+        )
+    return scenario
