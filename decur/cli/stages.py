@@ -145,7 +145,8 @@ def _download(args: argparse.Namespace) -> None:
     settings = _settings(DatasetSettings, args.settings)
     if settings.source == "scenes":
         prepare_workers(args.threads)
-    from decur.download.raw import SAMPLES_VARIABLE, download
+    from decur.download.raw import download
+    from decur.sources import SAMPLES_VARIABLE
     from decur.user_paths import expand_environment
 
     if settings.source == "samples":

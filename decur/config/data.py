@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from decur.config.basis import (
     Count,
+    Execution,
+    HowAJobRuns,
     ModalityName,
     Pixels,
     Strict,
@@ -49,7 +51,7 @@ Limits = tuple[float, float]
 class FolderSettings(Strict):
     """One modality of a dataset of one's own: a folder of images, all with the same bands."""
 
-    folder: UserPath = Field(
+    folder: Execution[UserPath] = Field(
         description="GeoTIFF, PNG, JPEG or JPEG 2000; subfolders are part of a name"
     )
     bands: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -81,10 +83,10 @@ class FoldersSettings(Strict):
     """A dataset of one's own: folders of images with matching names, labelled or not."""
 
     modalities: dict[ModalityName, FolderSettings]
-    masks: UserPath | None = Field(
+    masks: Execution[UserPath | None] = Field(
         None, description="folder of label masks: one band of class indices; some may be missing"
     )
-    labels: UserPath | None = Field(
+    labels: Execution[UserPath | None] = Field(
         None,
         description="CSV of `id,label`: an image's name without suffix, and its class, or several "
         "with ';' between them",
@@ -96,14 +98,23 @@ class FoldersSettings(Strict):
         description="cut images into squares of `pixels`, what remains at the right and the bottom "
         "left out; otherwise each is one sample, resized to `pixels`",
     )
-    split: Annotated[float, Field(gt=0, lt=1)] | str = Field(
+    split: Annotated[Annotated[float, Field(gt=0, lt=1)] | str, HowAJobRuns(str)] = Field(
         0.2,
         description="share of the images, by a hash of their names, that is the split `test`; or a "
         "CSV of `id,split` with the splits `train` and `test`",
     )
-    title: str | None = None
-    licence: str = "none stated"
-    homepage: str = ""
+    title: Execution[str | None] = None
+    licence: Execution[str] = "none stated"
+    homepage: Execution[str] = ""
+
+    def paths(self) -> dict[str, str | None]:
+        """The paths that are named, by their keys; None where one is not given."""
+        found: dict[str, str | None] = {
+            f"modalities.{name}.folder": modality.folder
+            for name, modality in self.modalities.items()
+        }
+        split = self.split if isinstance(self.split, str) else None
+        return found | {"masks": self.masks, "labels": self.labels, "split": split}
 
     @field_validator("split")
     @classmethod
@@ -134,16 +145,16 @@ class DatasetSettings(Strict):
         exclude_if=lambda folders: folders is None,  # the settings of others stay the same
         description="images of one's own, for `source: folders`; the dataset's name is free",
     )
-    folder: UserPath | None = Field(
+    folder: Execution[UserPath | None] = Field(
         None, description="folder of the sample frames, or of the unpacked official archives"
     )
-    archives: UserPath | None = Field(
+    archives: Execution[UserPath | None] = Field(
         None, description="folder of archives that are there already or were fetched by hand"
     )
-    mirror: str | None = Field(
+    mirror: Execution[str | None] = Field(
         None, description="URL of a folder in which archives are looked for first"
     )
-    checksums: UserPath | None = Field(
+    checksums: Execution[UserPath | None] = Field(
         None, description="list by sha256sum in place of the official checksums of the archives"
     )
     scenes: ScenesSettings | None = None
@@ -157,10 +168,8 @@ class DatasetSettings(Strict):
     splits: Literal["official", "seco"] = Field(
         "official", description="which lists split BigEarthNet; the paper took SeCo's"
     )
-    pieces: Count = Field(
-        1,
-        exclude=True,  # what is stored is the same, so no product names it
-        description="jobs that preprocess the dataset at once, for a cluster",
+    pieces: Execution[Count] = Field(
+        1, description="jobs that preprocess the dataset at once, for a cluster"
     )
     bad_samples: Literal["stop", "skip"] = Field(
         "stop",

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from decur import datasets
-from decur.config import DatasetSettings, Piece
+from decur.config import DatasetSettings, Piece, deciding
 from decur.datasets import Record, raster
 from decur.datasets.folder_limits import with_limits
 from decur.errors import DecurError
@@ -89,7 +89,7 @@ def preprocess(
     spec = _spec(reader, records)
     size = max(1, min(SHARD_BYTES // spec.sample_bytes, -(-len(records) // FEWEST_SHARDS)))
     shards = [records[i : i + size] for i in range(0, len(records), size)]
-    make = partial(_make_shard, reader, out, spec, _origin(card))
+    make = partial(_make_shard, reader, out, spec, _origin(card, settings))
     begin(out, keep=True)
     shards_folder.clear()  # which makes room for the new ones
     if piece is not None:
@@ -192,12 +192,11 @@ def _spec(reader: Reader, records: Sequence[Record]) -> Spec:
     raise DecurError(f"{reader.name}: no sample of {len(records)} is good; the last: {reason}")
 
 
-def _origin(card: Mapping[str, Any]) -> str:
+def _origin(card: Mapping[str, Any], settings: DatasetSettings) -> str:
     """All that a shard comes from but its own records."""
-    origin = dict(card["provenance"])
-    # A shard without a fault is the same whether faults stop or are skipped.
-    origin["settings"] = {k: v for k, v in origin["settings"].items() if k != "bad_samples"}
-    return f"{VERSION} {dict(card, provenance=origin)}"
+    decided = deciding(settings)
+    del decided["bad_samples"]  # a shard without a fault is the same whether faults stop or not
+    return f"{VERSION} {card['raw']} {dict(card['provenance'], settings=decided)}"
 
 
 def _make_all(
