@@ -45,8 +45,8 @@ def preprocess_identity(name: str, settings: DatasetSettings, paths: Paths) -> s
     card = _record(paths.card(name))
     made = _made(settings, card)
     if made is None or card.get("quarantined") != 0:
-        return identity(settings)
-    return identity(settings, bad_samples=made.bad_samples)  # there were none
+        made = settings
+    return identity(settings, bad_samples=made.bad_samples)
 
 
 def in_pieces_as_made(name: str, settings: DatasetSettings, paths: Paths) -> DatasetSettings:
@@ -84,7 +84,6 @@ def _made(settings: DatasetSettings, card: dict[str, Any]) -> DatasetSettings | 
 def _compared(settings: DatasetSettings) -> dict[str, Any]:
     """What decides shards; without scales, of which a card records the measured values."""
     tree = deciding(settings)
-    del tree["bad_samples"]
     for modality in tree.get("folders", {}).get("modalities", {}).values():
         del modality["scale"]
     return tree

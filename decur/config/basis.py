@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from decur.user_paths import expand
 
@@ -105,11 +106,10 @@ class Strict(BaseModel):
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
     """`; did you mean 'x'?` for the known name nearest to a wrong one; else all that are known."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; {otherwise or 'known are ' + ', '.join(names)}"
+    names = {found.casefold(): found for found in sorted(known)}
+    for close in difflib.get_close_matches(name.casefold(), names, n=1):
+        return f"; did you mean '{names[close]}'?"
+    return f"; {otherwise or 'known are ' + ', '.join(names.values())}"
 
 
 def check_known(name: str, known: Iterable[str], what: str, where: str = "") -> str:
@@ -129,9 +129,15 @@ def first_problem(error: ValidationError, where: str, tree: Any = None) -> str:
 
     `tree` is what was validated: with it, no part of the key is a name of pydantic's.
     """
-    problems = error.errors()
-    problem = next((p for p in problems if p["type"] == "unknown_key"), problems[0])
-    parts = [str(part) for part in _keys(problem["loc"], tree)]
+    located = [(_keys(problem, tree), problem) for problem in error.errors()]
+    first, _ = located[0]
+
+    def rank(found: tuple[list[str], ErrorDetails]) -> tuple[bool, int]:
+        keys, problem = found  # of the members of a union, the one that came furthest
+        depth = len(keys) if keys[: len(first)] == first else -1
+        return problem["type"] == "unknown_key", depth
+
+    parts, problem = max(located, key=rank)
     if problem["type"] == "unknown_key":
         key = ".".join([*parts, problem["ctx"]["key"]])
         return f"{where}: unknown key '{key}'{problem['ctx']['hint']}"
@@ -148,16 +154,14 @@ def _expected(context: Mapping[str, Any]) -> list[str]:
     return re.findall("'([^']*)'", context["expected"])
 
 
-def _keys(location: tuple[int | str, ...], tree: Any) -> Iterable[int | str]:
-    """The parts of a location that lead through a tree; others name a member of a union."""
+def _keys(problem: ErrorDetails, tree: Any) -> list[str]:
+    """The keys that lead through a tree to a problem, without names of members of unions."""
+    location = problem["loc"]
     if tree is None:
-        yield from location
-        return
-    for i, part in enumerate(location):
-        try:
+        return [str(part) for part in location]
+    found = []
+    for part in location:
+        with suppress(KeyError, IndexError, TypeError):
             tree = tree[part]
-        except (KeyError, IndexError, TypeError):
-            missing = isinstance(tree, Mapping) and i + 1 == len(location)
-            if not missing:
-                continue
-        yield part
+            found.append(str(part))
+    return [*found, str(location[-1])] if problem["type"] == "missing" else found

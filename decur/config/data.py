@@ -63,6 +63,9 @@ class FolderSettings(Strict):
 
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:
+        for band in self.bands:
+            if self.bands.count(band) > 1:
+                raise ValueError(f"bands: '{band}' is given twice; name each band once")
         pairs = self.limits or ()
         if pairs and len(pairs) != len(self.bands):
             raise ValueError(f"scale: {len(pairs)} pairs for {len(self.bands)} bands")
@@ -171,7 +174,8 @@ class DatasetSettings(Strict):
     pieces: Execution[Count] = Field(
         1, description="jobs that preprocess the dataset at once, for a cluster"
     )
-    bad_samples: Literal["stop", "skip"] = Field(
+    # Where no sample is bad, the shards are the same: `decur.rerun` looks.
+    bad_samples: Execution[Literal["stop", "skip"]] = Field(
         "stop",
         description="a sample that cannot be read or is not valid ends preprocessing, or is left "
         "out and listed in the shards' quarantine.csv",

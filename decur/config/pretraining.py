@@ -4,7 +4,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.basis import Chance, Count, Execution, Name, Positive, Strict, UserPath
+from decur.config.basis import (
+    Chance,
+    Count,
+    Execution,
+    Name,
+    Positive,
+    Strict,
+    UserPath,
+    did_you_mean,
+)
 from decur.config.known import ArchName, PresetName
 
 Method = Literal[
@@ -187,5 +196,8 @@ class ScenarioSettings(Strict):
             raise ValueError(f"modalities: exactly two are needed, got {list(self.modalities)}")
         for name in self.pretrain.archs:
             if name not in self.modalities:
-                raise ValueError(f"pretrain.archs: no modality '{name}' in {list(self.modalities)}")
+                hint = did_you_mean(name, self.modalities)
+                raise ValueError(
+                    f"pretrain.archs: no modality '{name}' in {list(self.modalities)}{hint}"
+                )
         return self

@@ -194,9 +194,8 @@ def _spec(reader: Reader, records: Sequence[Record]) -> Spec:
 
 def _origin(card: Mapping[str, Any], settings: DatasetSettings) -> str:
     """All that a shard comes from but its own records."""
-    decided = deciding(settings)
-    del decided["bad_samples"]  # a shard without a fault is the same whether faults stop or not
-    return f"{VERSION} {card['raw']} {dict(card['provenance'], settings=decided)}"
+    origin = dict(card["provenance"], settings=deciding(settings))
+    return f"{VERSION} {card['raw']} {origin}"
 
 
 def _make_all(

@@ -74,6 +74,8 @@ PATHS = {
 }
 """Every setting that is a path, whose content alone counts, and what lies there."""
 
+TRIED_BELOW = {"DatasetSettings.bad_samples"}
+
 
 def models(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[type[BaseModel]]:
     """A settings model and all models below it."""
@@ -99,7 +101,7 @@ def test_every_execution_setting_is_tried_here():
         for name, field in model.model_fields.items()
         if any(isinstance(mark, HowAJobRuns) for mark in field.metadata)
     }
-    assert marked == EXECUTION.keys() | PATHS.keys()
+    assert marked == EXECUTION.keys() | PATHS.keys() | TRIED_BELOW
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +267,6 @@ SPECIAL: dict[str, list[Any]] = {
     "Pretrain.accumulate_chunks": [2, 4],
     "ScenarioSettings.modalities": [],
     "DatasetSettings.pixels": [32, 48],
-    "DatasetSettings.bad_samples": ["skip"],
     "ScenesSettings.seed": [11, 12],
     "Views.crop_scale": [[0.5, 0.9]],
     "Transfer.predictions": [1, "all"],
@@ -292,7 +293,7 @@ def result_edits(config: Config) -> list[tuple[tuple[str, ...], Any]]:
     for at, model in places(config):
         for name, field in type(model).model_fields.items():
             key, value = f"{owner(model, name)}.{name}", getattr(model, name)
-            if not at or key in EXECUTION.keys() | PATHS.keys() | NOT_ALONE:
+            if not at or key in {*EXECUTION, *PATHS, *TRIED_BELOW, *NOT_ALONE}:
                 continue
             others = SPECIAL.get(key, alternatives(field.annotation, value))
             found += [((*at, name), other) for other in others]
