@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from decur.config import DatasetSettings
+from decur.errors import DecurError
 from decur.files import file_checksum
 from decur.ownership import HIDDEN
 
@@ -37,6 +38,20 @@ def content(path: str) -> str | None:
         return file_checksum(Path(path))
     except OSError:
         return None
+
+
+def check_links(raw: Path, *, deep: bool) -> None:
+    """Check that the links in a raw folder lead somewhere, in its subfolders too if `deep`.
+
+    Raises:
+        DecurError: what a link leads to is not there: it was moved or removed.
+    """
+    for path in sorted(raw.rglob("*") if deep else raw.iterdir()):
+        if path.is_symlink() and not path.exists():
+            raise DecurError(
+                f"{path}: leads to {path.readlink()}, which is not there; if it was moved, link it "
+                f"anew: snakemake --forcerun {raw / MANIFEST}"
+            )
 
 
 def listing(root: Path) -> list[tuple[str, int]]:

@@ -129,6 +129,11 @@ def first_problem(error: ValidationError, where: str, tree: Any = None) -> str:
 
     `tree` is what was validated: with it, no part of the key is a name of pydantic's.
     """
+    text = _first_problem(error, where, tree)
+    return "".join(c if c.isprintable() else " " for c in text)  # keys and values may be anything
+
+
+def _first_problem(error: ValidationError, where: str, tree: Any) -> str:
     located = [(_keys(problem, tree), problem) for problem in error.errors()]
     first, _ = located[0]
 

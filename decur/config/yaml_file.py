@@ -38,7 +38,7 @@ def parse_yaml(text: str, where: str) -> Any:
         for key, first in _twice(node, set()):
             line = key.start_mark.line + 1
             raise DecurError(
-                f"{where}:{line}: '{key.value}' is given twice, first in line "
+                f"{where}:{line}: {key.value!r} is given twice, first in line "
                 f"{first.start_mark.line + 1}; remove or rename one"
             )
         return None if node is None else loader.construct_document(node)

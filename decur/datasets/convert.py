@@ -30,6 +30,7 @@ from decur.shards.finish import QUARANTINE, VERSION, begin, finish, own_folder
 from decur.shards.part import Fault, Part, Shard, load_part, save_part
 from decur.shards.sample import Spec
 from decur.shards.writer import SHARD_BYTES
+from decur.sources import check_links
 from decur.workers import prepare_workers, worker_pool
 
 PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow", "pandas", "pyarrow")
@@ -71,6 +72,7 @@ def preprocess(
     manifest = raw / "manifest.json"
     if not manifest.is_file():
         raise DecurError(f"{manifest}: not found; run the download stage for {name} first")
+    check_links(raw, deep=settings.source == "samples")  # other sources are linked as a whole
     if settings.folders is not None:
         settings = with_limits(name, settings, raw)
     module = datasets.load(name, settings)

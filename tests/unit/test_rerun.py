@@ -1,6 +1,7 @@
 """Which settings make jobs run again and checkpoints useless, and which do neither."""
 
 import json
+import re
 import shutil
 import types
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from decur.config import (
     transfer_settings,
 )
 from decur.config.basis import HowAJobRuns
+from decur.datasets.convert import preprocess
 from decur.download.raw import download
 from decur.errors import DecurError
 from decur.experiments import (
@@ -375,3 +377,25 @@ def test_a_stage_is_still_given_and_records_how_it_runs():
     (run, *_) = transfer_runs(chosen_experiments(EXPERIMENTS, config).values(), config)
     own = pretrain_settings(config, run)
     assert "checkpoint_steps" in own.model_dump() and "checkpoint_steps" not in deciding(own)
+
+
+def test_shards_of_a_folder_that_was_moved_ask_for_new_links(place, tmp_path):
+    moved = shutil.copytree(place / "mine", tmp_path / "moved")
+    config = parse_config(tree(moved, tmp_path / "results"))
+    for name in ("nyuv2", "harbour"):
+        raw = Path(paths_of(config).raw(name))
+        download(name, config.datasets[name], raw)
+    moved.rename(tmp_path / "elsewhere")
+    for name in ("nyuv2", "harbour"):
+        raw = Path(paths_of(config).raw(name))
+        with pytest.raises(DecurError, match=f"is not there; .*--forcerun {raw}/manifest.json"):
+            preprocess(name, config.datasets[name], raw, tmp_path / "shards" / name)
+
+
+def test_the_page_of_the_configuration_lists_every_setting_of_how_jobs_run():
+    page = (HOME / "config" / "README.md").read_text()
+    table = page.partition("| setting | |")[2].partition("\n\n")[0]
+    first = "".join(re.findall(r"^\| (.*?) \|", table, flags=re.MULTILINE))
+    listed = set(re.findall(r"`(\w+)`", first))
+    names = {key.partition(".")[2] for key in {*EXECUTION, *PATHS, *TRIED_BELOW}}
+    assert listed - {"sliding"} == names
