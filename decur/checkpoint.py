@@ -1,7 +1,8 @@
 """Write checkpoints atomically, and find the newest readable one of a run.
 
-A folder holds the checkpoints of one identity, that is of one run's settings and data. Those of
-others, left from before a change, are set aside in a subfolder named by theirs.
+A folder holds the checkpoints of one identity, that is of one run's data and of the settings that
+decide its results. Those of others, left from before a change, are set aside in a subfolder named
+by theirs.
 """
 
 import pickle
@@ -41,9 +42,9 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
 def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
     """Return the newest undamaged checkpoint of the same run, or None.
 
-    `identity` names settings and data. Checkpoints of another identity must not be continued; they
-    are set aside, as are damaged ones, so that those to come do not meet them. Only one process may
-    call this on a folder at a time.
+    `identity` names data and settings that decide results. Checkpoints of another identity must not
+    be continued; they are set aside, as are damaged ones, so that those to come do not meet them.
+    Only one process may call this on a folder at a time.
 
     Raises:
         DecurError: the file system does not give a checkpoint, which may be whole.

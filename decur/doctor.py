@@ -21,13 +21,13 @@ from packaging.requirements import Requirement
 from tabulate import tabulate
 
 from decur import costs
-from decur.config import Config, DatasetSettings, FoldersSettings, load_config
-from decur.download.raw import SAMPLES_VARIABLE
+from decur.config import Config, DatasetSettings, load_config
 from decur.errors import DecurError
 from decur.files import nearest_folder
 from decur.paths import Paths
 from decur.shards.read import read_card
 from decur.slurm import ask
+from decur.sources import SAMPLES_VARIABLE
 from decur.user import STAND_IN
 from decur.user_paths import expand_environment
 
@@ -262,7 +262,8 @@ def sources(config: Config) -> Iterator[Finding]:
                 SAMPLES_VARIABLE, "(not set)"
             )
         if settings.folders is not None:
-            named |= _own_paths(f"datasets.{name}.folders", settings.folders)
+            own = settings.folders.paths()
+            named |= {f"datasets.{name}.folders.{key}": path for key, path in own.items()}
     for name, scenario in config.scenarios.items():
         for key in ("imagenet", "imagenet_large"):
             named[f"scenarios.{name}.pretrain.{key}"] = getattr(scenario.pretrain, key)
@@ -317,16 +318,6 @@ def _careful(check: Callable[[], Finding], subject: str | None = None) -> Findin
         found = f"{type(error).__name__}: {error}"
         remedy = "repair the installation: pip install --force-reinstall"
         return Finding(subject or check.__name__, "error", found, remedy)
-
-
-def _own_paths(key: str, own: FoldersSettings) -> dict[str, str | None]:
-    """Return the paths that a user's own dataset names, by configuration key."""
-    named: dict[str, str | None] = {
-        f"{key}.modalities.{name}.folder": modality.folder
-        for name, modality in own.modalities.items()
-    }
-    named |= {f"{key}.masks": own.masks, f"{key}.labels": own.labels}
-    return named | {f"{key}.split": own.split if isinstance(own.split, str) else None}
 
 
 def _requirements(package: str, extra: str) -> list[Requirement]:

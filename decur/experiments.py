@@ -5,25 +5,29 @@ their product is its cells. Experiments share runs: what two of them need exists
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from decur.config import (
     EXPLAINERS,
     Config,
+    Method,
     Scenario,
     Strict,
     canonical_variant,
+    check_recipe,
     first_problem,
     imagenet_file,
+    pretrain_settings,
     starts_from_imagenet,
 )
+from decur.config.basis import check_known, did_you_mean
+from decur.config.yaml_file import read_yaml
 from decur.errors import DecurError
 from decur.paths import Cell, Run
 
@@ -55,9 +59,6 @@ SCENARIOS = {
     "rgb-depth-mit": "RGB-depth",
 }
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The same language, ten times as fast where the C library is there."""
-
 Protocol = Literal["linear", "fine-tune", "cmx", "knn", "probe", "probe-common", "probe-unique"]
 
 Kind = Literal[
@@ -83,7 +84,7 @@ class Row(Strict):
     """
 
     label: str
-    method: str | None = None
+    method: Method | None = None
     variant: str = "default"
     scenario: Scenario | None = None
     modalities: str | None = None
@@ -115,6 +116,8 @@ class Panel(Strict):
         present = self.modalities.split("+")
         if self.missing and (len(present) < 2 or self.missing.split("/")[0] not in present):
             raise ValueError(f"missing: '{self.missing}' is not of one of several {present}")
+        for metric in self.metrics:
+            check_known(metric, METRICS, "metric")
         return self
 
 
@@ -174,6 +177,10 @@ class Experiment(Strict):
         wanted = {"claims"} if self.kind == "claims" else {"rows", "panels"}
         if given != wanted:
             raise ValueError(f"a {self.kind} has {' and '.join(sorted(wanted))}, and no others")
+        for row in self.rows:
+            for label in row.panels or ():
+                known = [panel.label for panel in self.panels]
+                check_known(label, known, "panel", f" for the row '{row.label}'")
         return self
 
 
@@ -199,10 +206,10 @@ def load_experiments(path: Path | str) -> dict[str, Experiment]:
     Raises:
         DecurError: naming the file, the experiment and the first wrong key.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DecurError(f"{path}: no such file")
-    return _parsed(yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER), str(path), {})
+    trees = read_yaml(path)
+    if not isinstance(trees, dict):
+        raise DecurError(f"{path}: expected experiments by name, found {type(trees).__name__}")
+    return _parsed(trees, str(path), {})
 
 
 def _parsed(
@@ -220,7 +227,7 @@ def _parsed(
         try:
             experiments[name] = Experiment.model_validate(tree)
         except ValidationError as error:
-            raise DecurError(first_problem(error, f"{where}: {name}")) from None
+            raise DecurError(first_problem(error, f"{where}: {name}", tree)) from None
     for name, experiment in experiments.items():
         for claim, comparison in comparisons(experiment):
             _check_names(f"{where}: {name}: {claim}", comparison, {**known, **experiments})
@@ -244,14 +251,16 @@ def comparisons(experiment: Experiment) -> list[tuple[str, Comparison]]:
 def _check_names(place: str, comparison: Comparison, experiments: dict[str, Experiment]) -> None:
     of = experiments.get(comparison.of)
     if of is None:
-        raise DecurError(f"{place}: there is no experiment '{comparison.of}'")
+        hint = did_you_mean(comparison.of, experiments)
+        raise DecurError(f"{place}: there is no experiment '{comparison.of}'{hint}")
     for kind, named, known in (
         ("row", (comparison.higher, *comparison.lower), {p for r in of.rows for p in parts(of, r)}),
         ("panel", comparison.panels or (), {panel.label for panel in of.panels}),
     ):
         for label in named:
             if label not in known:
-                raise DecurError(f"{place}: {comparison.of} has no {kind} '{label}'")
+                hint = did_you_mean(label, known)
+                raise DecurError(f"{place}: {comparison.of} has no {kind} '{label}'{hint}")
 
 
 def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> dict[str, Experiment]:
@@ -265,7 +274,8 @@ def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> di
     chosen = {}
     for name in config.experiments:
         if name not in experiments:
-            raise DecurError(f"experiments: '{name}' is not declared in experiments.yaml")
+            hint = did_you_mean(name, experiments)
+            raise DecurError(f"experiments: '{name}' is not declared in experiments.yaml{hint}")
         chosen[name] = experiments[name]
     chosen |= own
     for name, experiment in own.items():
@@ -279,17 +289,53 @@ def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> di
 def _check_own(place: str, experiment: Experiment, config: Config) -> None:
     """That a config has what its own experiment names; one of all scales may name more."""
     for panel in experiment.panels:
-        scenario = config.scenarios.get(panel.scenario)
-        if scenario is None:
-            raise DecurError(f"{place}: there is no scenario '{panel.scenario}'")
+        _check_scenario(place, panel.scenario, config)
         if panel.dataset not in config.datasets:
-            raise DecurError(f"{place}: there is no dataset '{panel.dataset}'")
-        for modality in panel.modalities.split("+"):
-            if modality not in scenario.modalities:
-                raise DecurError(f"{place}: {panel.scenario} has no modality '{modality}'")
+            hint = did_you_mean(panel.dataset, config.datasets)
+            raise DecurError(f"{place}: there is no dataset '{panel.dataset}'{hint}")
+        _check_modalities(place, panel.modalities, panel.scenario, config)
     for row in experiment.rows:
+        if row.scenario is not None:
+            _check_scenario(place, row.scenario, config)
         if row.method is not None and row.method not in config.methods:
             raise DecurError(f"{place}: method '{row.method}' is not among the config's methods")
+
+
+def _check_scenario(place: str, name: str, config: Config) -> None:
+    if name not in config.scenarios:
+        hint = did_you_mean(name, config.scenarios)
+        raise DecurError(f"{place}: there is no scenario '{name}'{hint}")
+
+
+def _check_modalities(place: str, modalities: str, scenario: str, config: Config) -> None:
+    known = config.scenarios[scenario].modalities
+    for modality in modalities.split("+"):
+        if modality not in known:
+            hint = did_you_mean(modality, known)
+            raise DecurError(f"{place}: {scenario} has no modality '{modality}'{hint}")
+
+
+def check_cells(experiments: Mapping[str, Experiment], config: Config) -> None:
+    """Check that a config has data and recipe of all cells that it has a run of.
+
+    Raises:
+        DecurError: naming the experiment, and the first thing that is not there.
+    """
+    for name, experiment in experiments.items():
+        if experiment.kind not in EXPLAINERS or experiment.kind == "share":
+            _check_cells(f"experiment '{name}'", experiment, config)
+
+
+def _check_cells(place: str, experiment: Experiment, config: Config) -> None:
+    for entry in entries(experiment, config):
+        for run in entry.runs[:1]:
+            cell = entry.cell
+            _check_modalities(place, cell.modalities, run.scenario, config)
+            try:
+                config.check_dataset("panels", cell.dataset, cell.modalities.split("+"))
+                check_recipe(config, cell)
+            except ValueError as error:
+                raise DecurError(f"{place}: {error}") from None
 
 
 def _with_subjects(experiment: Experiment, chosen: dict[str, Experiment]) -> Experiment:
@@ -346,6 +392,40 @@ def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run
             for run in entry.runs:
                 wanted.setdefault(run, set()).add(entry.cell)
     return {run: sorted(cells) for run, cells in sorted(wanted.items())}
+
+
+def pretrain_runs(experiments: Sequence[Experiment], config: Config) -> list[Run]:
+    """The pretraining runs that experiments need; without any, each method in each scenario.
+
+    Raises:
+        DecurError: the experiments need no run at all, or the config does not have what a run
+            starts from.
+    """
+    if experiments:
+        explained = {run for run, _ in explain_runs(experiments, config)}
+        runs = {*transfer_runs(experiments, config), *explained}
+        if not runs and config.methods and config.seeds:
+            raise DecurError(
+                "experiments: none has a row of one of the config's methods "
+                f"({', '.join(config.methods)}) and a panel of one of its scenarios "
+                f"({', '.join(config.scenarios)}), so nothing would be pretrained; add some, or "
+                "leave `experiments` out to pretrain every method in every scenario"
+            )
+    else:
+        every = product(config.scenarios, config.methods, config.seeds)
+        runs = {Run(scenario, method, seed=seed) for scenario, method, seed in every}
+    for run in runs:
+        settings = pretrain_settings(config, run)
+        try:
+            config.check_dataset(f"run '{run}'", settings.dataset, settings.modalities)
+        except ValueError as error:
+            raise DecurError(str(error)) from None
+        if settings.imagenet is not None and not Path(settings.imagenet).is_file():
+            raise DecurError(
+                f"scenarios.{run.scenario}.pretrain.imagenet: {settings.imagenet} is not there, "
+                f"and the run '{run}' starts from it; correct the path"
+            )
+    return sorted(runs)
 
 
 def explain_runs(experiments: Iterable[Experiment], config: Config) -> list[tuple[Run, str]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from decur.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
-from decur.config import UNTRAINED, PretrainSettings
+from decur.config import UNTRAINED, PretrainSettings, deciding
 from decur.cuda_graph import GraphedStep
 from decur.distributed import count_ranks, is_main, on_main, rank, world_size
 from decur.errors import DecurError
@@ -70,9 +70,8 @@ def pretrain(
         if settings.imagenet is None:  # a file brings the statistics with its weights
             set_batch_statistics(model, settings, shards)
     else:
-        identity = json.dumps([origin["settings"], origin["inputs"]], sort_keys=True)
-        name = hashlib.sha256(identity.encode()).hexdigest()
-        for _ in train_steps(model, settings, shards, out, name, job):
+        identity = run_identity(settings, inputs)
+        for _ in train_steps(model, settings, shards, out, identity, job):
             pass
     if not is_main():
         return weights
@@ -87,6 +86,15 @@ def pretrain(
     }
     save_model(weights, model, metadata)
     return weights
+
+
+def run_identity(settings: PretrainSettings, inputs: Mapping[str, str]) -> str:
+    """A digest of what decides a run's results: settings, and the checksums of its inputs.
+
+    Checkpoints of the same identity are continued, however the jobs were run that wrote them.
+    """
+    decided = [deciding(settings), sorted(inputs.values())]
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
 
 
 def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[str, str]:
@@ -202,7 +210,11 @@ def _resume(
     if state is None:
         return 0
     model.load_state_dict(state["model"])
+    capturable = [group.get("capturable") for group in optimizer.param_groups]
     optimizer.load_state_dict(state["optimizer"])
+    for group, own in zip(optimizer.param_groups, capturable, strict=True):
+        if own is not None:  # which is how this job runs, not how the one before did
+            group["capturable"] = own
     job.go_on_from(state["times"])
     if is_main():
         print(f"resuming at step {state['step']} from {folder}", flush=True)

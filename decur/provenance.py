@@ -1,6 +1,7 @@
 """Where a product came from: settings, inputs and versions, as one small dict, and checksums."""
 
 import functools
+import hashlib
 import json
 import platform
 import subprocess
@@ -16,6 +17,9 @@ from decur.errors import DecurError
 from decur.files import checksum, file_checksum, read_once
 from decur.ownership import names_origin, write_ours
 
+BLOCK = 2**20
+"""Bytes that are read at once."""
+
 
 def provenance(
     settings: BaseModel | Mapping[str, Any], inputs: Mapping[str, str], packages: Sequence[str]
@@ -25,7 +29,7 @@ def provenance(
     What differs from run to run, `decur.job.Job` records.
 
     Args:
-        settings: everything that the stage was asked for.
+        settings: everything that the stage was asked for, also how its job was to run.
         inputs: the checksum of each input, by its name.
         packages: the installed packages that decide the result, beside Python and this one.
     """
@@ -73,12 +77,14 @@ def fingerprint(path: Path) -> str:
     """What names the content of a product, and so stands in the records of what is made from it.
 
     Of raw files a digest of names, sizes and archives, of shards their samples' checksum, of
-    `metrics.json` a digest of what was measured, not of how it came about; of any other file its
-    SHA-256.
+    weights a digest of the tensors and their bands, of `metrics.json` one of what was measured, not
+    of how these came about; of any other file its SHA-256.
 
     Raises:
         DecurError: the file is damaged.
     """
+    if path.suffix == ".safetensors":
+        return _tensors_checksum(path)
     if path.name not in ("metrics.json", "card.json", "manifest.json"):
         return file_checksum(path)
     tree = read_json(path)
@@ -87,6 +93,21 @@ def fingerprint(path: Path) -> str:
     if path.name == "manifest.json":
         return json_checksum(tree["provenance"]["inputs"])
     return json_checksum({k: v for k, v in tree.items() if k not in ("provenance", "job")})
+
+
+def _tensors_checksum(path: Path) -> str:
+    """`sha256:` and the digest of a safetensors file without the record of how it came about."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            for key in ("provenance", "job"):
+                header.get("__metadata__", {}).pop(key, None)
+            digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except (ValueError, AttributeError, MemoryError, OverflowError):
+        raise DecurError(f"{path}: is damaged (no weights); run its stage again") from None
+    return f"sha256:{digest.hexdigest()}"
 
 
 def json_checksum(tree: Mapping[str, Any]) -> str:

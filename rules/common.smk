@@ -17,16 +17,26 @@ from decur.config import (
     pretrain_settings,
     transfer_settings,
 )
+from decur.config.yaml_file import read_yaml
 from decur.errors import DecurError
 from decur.experiments import (
+    check_cells,
     chosen_experiments,
     entries,
     explain_runs,
     load_experiments,
+    pretrain_runs,
     transfer_runs,
 )
 from decur.interrupt import hold_warning
 from decur.paths import Cell, Paths, Run
+from decur.rerun import (
+    download_identity,
+    identity,
+    in_pieces_as_made,
+    preprocess_identity,
+    pretrain_identity,
+)
 from decur.slurm import mark_own_job
 from decur.tables.write import outputs, sources
 from decur.user import provide_user
@@ -52,11 +62,16 @@ if "scale" not in config:
 EXPERIMENTS_FILE = own_file("config/experiments.yaml")
 
 try:
+    for file in workflow.configfiles:
+        read_yaml(
+            file
+        )  # Snakemake, which has read it, takes the last of a key that is given twice
     CONFIG = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
     EXPERIMENTS = chosen_experiments(load_experiments(EXPERIMENTS_FILE), CONFIG)
+    check_cells(EXPERIMENTS, CONFIG)
     TRANSFERS = transfer_runs(EXPERIMENTS.values(), CONFIG)
     EXPLAINED = explain_runs(EXPERIMENTS.values(), CONFIG)
-    RUNS = sorted({*TRANSFERS, *(run for run, _ in EXPLAINED)})
+    RUNS = pretrain_runs([*EXPERIMENTS.values()], CONFIG)
     SETTINGS = {str(run): pretrain_settings(CONFIG, run) for run in RUNS}
 except DecurError as error:
     raise WorkflowError(str(error))
@@ -118,6 +133,20 @@ def explain_lock():
 explain_lock()
 
 
+def tell_unused():
+    """Name the methods of the config that nothing is pretrained for."""
+    unused = [m for m in CONFIG.methods if m not in {run.method for run in RUNS}]
+    if unused and workflow.is_main_process:
+        print(
+            f"decur: methods: {', '.join(unused)}: not pretrained, as no experiment has a row of it"
+            " in a scenario of this config, or the file of ImageNet weights is not given",
+            file=sys.stderr,
+        )
+
+
+tell_unused()
+
+
 wildcard_constraints:
     dataset="[a-z0-9-]+",
     run="[^/]+/[^/]+/[^/]+/seed-[0-9]+",
@@ -141,22 +170,35 @@ def transfer_sets():
     return sets
 
 
-def transfer_json(run, cells):
-    return transfer_settings(CONFIG, Run.parse(run), list(cells)).model_dump_json()
+# Each job of a stage has its settings as two parameters. `identity` has those that decide its results,
+# and Snakemake runs the job again when it changes. `settings` has all, for the command: Snakemake does
+# not compare a parameter whose function takes `output`.
 
 
-def preprocess_pieces(w):
+def transfer_of(run, cells):
+    return transfer_settings(CONFIG, Run.parse(run), list(cells))
+
+
+def explain_of(w):
+    return explain_settings(CONFIG, Run.parse(w.run), w.kind)
+
+
+def preprocess_of(w):
+    return in_pieces_as_made(w.dataset, CONFIG.datasets[w.dataset], PATHS)
+
+
+def pieces_of(w):
     """What several jobs leave of a dataset; of a single job nothing."""
-    count = CONFIG.datasets[w.dataset].pieces
+    count = preprocess_of(w).pieces
     pieces = range(1, count + 1) if count > 1 else ()
     return [PATHS.piece(w.dataset, str(Piece(number, count))) for number in pieces]
 
 
-def download_settings(w):
+def download_json(w, output):
     """What the job reads: of the stored samples nothing, unless scenes are drawn for them."""
     settings = CONFIG.datasets[w.dataset]
     if settings.source == "scenes":
         return settings.model_dump_json()
     return settings.model_dump_json(
-        exclude={"pixels", "modalities", "seasons", "bad_samples"}
+        exclude={"pixels", "modalities", "seasons", "bad_samples", "pieces"}
     )

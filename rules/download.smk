@@ -13,7 +13,10 @@ rule download:
         mem_mb=2000,
         runtime=lambda w: 60 if CONFIG.datasets[w.dataset].source == "scenes" else 1440,
     params:
-        settings=download_settings,
+        identity=lambda w: download_identity(
+            w.dataset, CONFIG.datasets[w.dataset], PATHS
+        ),
+        settings=download_json,
         folder=subpath(output[0], parent=True),
     shell:
         "decur download {wildcards.dataset} --settings {params.settings:q}"

@@ -19,9 +19,8 @@ rule explain:
         mem_mb=2500,
         runtime=60,
     params:
-        settings=lambda w: explain_settings(
-            CONFIG, Run.parse(w.run), w.kind
-        ).model_dump_json(),
+        identity=lambda w: identity(explain_of(w)),
+        settings=lambda w, output: explain_of(w).model_dump_json(),
         shards=subpath(input.shards, parent=True),
     shell:
         "decur explain {wildcards.kind} --settings {params.settings:q} --weights {input.weights:q}"

@@ -19,7 +19,10 @@ rule preprocess_piece:
         mem_mb=3000,
         runtime=60,
     params:
-        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        identity=lambda w: preprocess_identity(
+            w.dataset, CONFIG.datasets[w.dataset], PATHS
+        ),
+        settings=lambda w, output: preprocess_of(w).model_dump_json(),
         raw=subpath(input[0], parent=True),
         folder=lambda w, output: output[0].rpartition(".pieces/")[0],
     shell:
@@ -31,7 +34,7 @@ rule preprocess_piece:
 rule preprocess:
     input:
         PATHS.manifest("{dataset}"),
-        preprocess_pieces,
+        pieces_of,
     output:
         PATHS.card("{dataset}"),
     log:
@@ -43,7 +46,10 @@ rule preprocess:
         mem_mb=3000,
         runtime=60,
     params:
-        settings=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        identity=lambda w: preprocess_identity(
+            w.dataset, CONFIG.datasets[w.dataset], PATHS
+        ),
+        settings=lambda w, output: preprocess_of(w).model_dump_json(),
         raw=subpath(input[0], parent=True),
         folder=subpath(output[0], parent=True),
     shell:

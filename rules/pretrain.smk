@@ -6,8 +6,6 @@
 rule pretrain:
     input:
         lambda w: PATHS.card(SETTINGS[w.run].dataset),
-        # Absolute, since what the user gives has no part in the prefix of a module.
-        lambda w: [os.path.abspath(file) for file in [SETTINGS[w.run].imagenet] if file],
     output:
         PATHS.weights("{run}"),
     log:
@@ -21,7 +19,8 @@ rule pretrain:
         launch="",
         options="",
     params:
-        settings=lambda w: SETTINGS[w.run].model_dump_json(),
+        identity=lambda w: pretrain_identity(SETTINGS[w.run]),
+        settings=lambda w, output: SETTINGS[w.run].model_dump_json(),
         shards=subpath(input[0], parent=True),
         folder=subpath(output[0], parent=True),
     shell:

@@ -20,7 +20,8 @@ rule config:
         mem_mb=100,
         runtime=5,
     params:
-        text=CONFIG.model_dump_json(indent=1),
+        identity=identity(CONFIG),
+        text=lambda w, output: CONFIG.model_dump_json(indent=1),
     shell:
         "(cp {input:q} {output.experiments:q}"
         " && printf '%s' {params.text:q} > {output.config:q}.part"

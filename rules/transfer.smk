@@ -34,7 +34,10 @@ if CONFIG.transfer_together:
                 mem_mb=2500,
                 runtime=60,
             params:
-                settings=lambda w, cells=cells: transfer_json(w.run, cells),
+                identity=lambda w, cells=cells: identity(transfer_of(w.run, cells)),
+                settings=lambda w, output, cells=cells: transfer_of(
+                    w.run, cells
+                ).model_dump_json(),
                 shards=lambda w, input: Path(input.shards[0]).parents[1],
                 folder=subpath(output[0], ancestor=RUN_TO_METRICS),
                 cells=[str(cell) for cell in cells],
@@ -61,9 +64,12 @@ else:
             runtime=1440,
             gpu=1,
         params:
-            settings=lambda w: transfer_json(
-                w.run, [Cell.parse(f"{w.dataset}/{w.measured}")]
+            identity=lambda w: identity(
+                transfer_of(w.run, [Cell.parse(f"{w.dataset}/{w.measured}")])
             ),
+            settings=lambda w, output: transfer_of(
+                w.run, [Cell.parse(f"{w.dataset}/{w.measured}")]
+            ).model_dump_json(),
             shards=subpath(input.shards, ancestor=2),
             folder=subpath(output[0], ancestor=RUN_TO_METRICS),
             cells="{dataset}/{measured}",

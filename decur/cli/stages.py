@@ -5,7 +5,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from decur.cli.parser import Parser, Verbs, positive, user_path, user_path_text
 from decur.errors import DecurError
@@ -145,7 +145,8 @@ def _download(args: argparse.Namespace) -> None:
     settings = _settings(DatasetSettings, args.settings)
     if settings.source == "scenes":
         prepare_workers(args.threads)
-    from decur.download.raw import SAMPLES_VARIABLE, download
+    from decur.download.raw import download
+    from decur.sources import SAMPLES_VARIABLE
     from decur.user_paths import expand_environment
 
     if settings.source == "samples":
@@ -238,7 +239,17 @@ def _settings(model: type[S], text: str) -> S:
         json = path.read_text(encoding="utf-8") if path is not None else text
         return model.model_validate_json(json)  # type: ignore[attr-defined]
     except ValidationError as error:
-        raise DecurError(first_problem(error, str(path or "--settings"))) from None
+        raise DecurError(first_problem(error, str(path or "--settings"), _tree(json))) from None
+
+
+def _tree(text: str) -> Any:
+    """What a JSON text holds; None if it is none."""
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _device(threads: int) -> str:

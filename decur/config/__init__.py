@@ -1,11 +1,11 @@
 """The typed configuration: one strict model, from which the JSON schema is made.
 
-Defaults are the paper's (section 4 and appendix B). A key that no part of the model knows is an
-error, and so is an impossible value; both are named in one line. A stage receives its own resolved
-settings and nothing else, so what a job can read is exactly what makes it run again.
+Defaults are the paper's (section 4 and appendix B). An unknown key or name is an error, and so is
+an impossible value; each is named in one line. A stage receives its own resolved settings and
+nothing else. Those of them that decide results (`deciding`) make a job run again when they change.
 """
 
-from decur.config.basis import Strict, first_problem
+from decur.config.basis import Strict, deciding, first_problem
 from decur.config.data import (
     Align,
     DatasetSettings,
@@ -44,6 +44,7 @@ from decur.config.runs import (
     TransferSettings,
     apply_variant,
     canonical_variant,
+    check_recipe,
     explain_settings,
     imagenet_file,
     pretrain_settings,
@@ -86,6 +87,8 @@ __all__ = [
     "Tsne",
     "apply_variant",
     "canonical_variant",
+    "check_recipe",
+    "deciding",
     "explain_settings",
     "first_problem",
     "imagenet_file",

@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from decur.config.basis import (
     Count,
+    Execution,
+    HowAJobRuns,
     ModalityName,
     Pixels,
     Strict,
@@ -56,7 +58,7 @@ Limits = tuple[float, float]
 class FolderSettings(Strict):
     """One modality of a dataset of one's own: a folder of images, all with the same bands."""
 
-    folder: UserPath = Field(
+    folder: Execution[UserPath] = Field(
         description="GeoTIFF, PNG, JPEG or JPEG 2000; subfolders are part of a name"
     )
     bands: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -68,6 +70,9 @@ class FolderSettings(Strict):
 
     @model_validator(mode="after")
     def _limits_fit(self) -> Self:
+        for band in self.bands:
+            if self.bands.count(band) > 1:
+                raise ValueError(f"bands: '{band}' is given twice; name each band once")
         pairs = self.limits or ()
         if pairs and len(pairs) != len(self.bands):
             raise ValueError(f"scale: {len(pairs)} pairs for {len(self.bands)} bands")
@@ -88,10 +93,10 @@ class FoldersSettings(Strict):
     """A dataset of one's own: folders of images with matching names, labelled or not."""
 
     modalities: dict[ModalityName, FolderSettings]
-    masks: UserPath | None = Field(
+    masks: Execution[UserPath | None] = Field(
         None, description="folder of label masks: one band of class values; some may be missing"
     )
-    labels: UserPath | None = Field(
+    labels: Execution[UserPath | None] = Field(
         None,
         description="CSV of `id,label`: an image's name without suffix, and its class, or several "
         "with ';' between them",
@@ -119,14 +124,23 @@ class FoldersSettings(Strict):
         description="images of a pair whose pixels lie more than half of one beside those of the "
         "first modality: an error, or interpolated onto its grid (masks always by `nearest`)",
     )
-    split: Annotated[float, Field(gt=0, lt=1)] | str = Field(
+    split: Annotated[Annotated[float, Field(gt=0, lt=1)] | str, HowAJobRuns(str)] = Field(
         0.2,
         description="share of the images, by a hash of their names, that is the split `test`; or a "
         "CSV of `id,split` with the splits `train` and `test`",
     )
-    title: str | None = None
-    licence: str = "none stated"
-    homepage: str = ""
+    title: Execution[str | None] = None
+    licence: Execution[str] = "none stated"
+    homepage: Execution[str] = ""
+
+    def paths(self) -> dict[str, str | None]:
+        """The paths that are named, by their keys; None where one is not given."""
+        found: dict[str, str | None] = {
+            f"modalities.{name}.folder": modality.folder
+            for name, modality in self.modalities.items()
+        }
+        split = self.split if isinstance(self.split, str) else None
+        return found | {"masks": self.masks, "labels": self.labels, "split": split}
 
     @field_validator("split")
     @classmethod
@@ -187,16 +201,16 @@ class DatasetSettings(Strict):
         exclude_if=lambda folders: folders is None,  # the settings of others stay the same
         description="images of one's own, for `source: folders`; the dataset's name is free",
     )
-    folder: UserPath | None = Field(
+    folder: Execution[UserPath | None] = Field(
         None, description="folder of the sample frames, or of the unpacked official archives"
     )
-    archives: UserPath | None = Field(
+    archives: Execution[UserPath | None] = Field(
         None, description="folder of archives that are there already or were fetched by hand"
     )
-    mirror: str | None = Field(
+    mirror: Execution[str | None] = Field(
         None, description="URL of a folder in which archives are looked for first"
     )
-    checksums: UserPath | None = Field(
+    checksums: Execution[UserPath | None] = Field(
         None, description="list by sha256sum in place of the official checksums of the archives"
     )
     scenes: ScenesSettings | None = None
@@ -215,12 +229,11 @@ class DatasetSettings(Strict):
         exclude_if=lambda choice: choice == "skip",  # the settings of others stay the same
         description="what becomes of BigEarthNet's patches under snow, clouds or shadow",
     )
-    pieces: Count = Field(
-        1,
-        exclude=True,  # what is stored is the same, so no product names it
-        description="jobs that preprocess the dataset at once, for a cluster",
+    pieces: Execution[Count] = Field(
+        1, description="jobs that preprocess the dataset at once, for a cluster"
     )
-    bad_samples: Literal["stop", "skip"] = Field(
+    # Where no sample is bad, the shards are the same: `decur.rerun` looks.
+    bad_samples: Execution[Literal["stop", "skip"]] = Field(
         "stop",
         description="a sample that cannot be read or is not valid ends preprocessing, or is left "
         "out and listed in the shards' quarantine.csv; more than 1 % of the evaluation split ends "

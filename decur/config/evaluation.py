@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.basis import Chance, Count, Pixels, Positive, Size, Strict
+from decur.config.basis import Chance, Count, Execution, Pixels, Positive, Size, Strict
 from decur.errors import DecurError
 
 
@@ -56,7 +56,7 @@ class Sliding(Strict):
     score: Literal["softmax", "exp"] = Field(
         "softmax", description="mean of probabilities, or sum of exponentials as CMX's code"
     )
-    batch: Count = Field(8, description="windows that the network sees at once")
+    batch: Execution[Count] = Field(8, description="windows that the network sees at once")
 
 
 class Views(Strict):

@@ -4,7 +4,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.basis import Chance, Count, Name, Positive, Strict, UserPath
+from decur.config.basis import (
+    Chance,
+    Count,
+    Execution,
+    Name,
+    Positive,
+    Strict,
+    UserPath,
+    did_you_mean,
+)
+from decur.config.known import ArchName, PresetName
 
 Method = Literal[
     "decur",
@@ -67,24 +77,24 @@ class Pretrain(Strict):
 
     dataset: str
     splits: tuple[str, ...] = Field(("train",), description="splits of the dataset to pretrain on")
-    arch: str = "resnet50"
-    archs: dict[str, str] = Field(
+    arch: ArchName = "resnet50"
+    archs: dict[str, ArchName] = Field(
         {},
         exclude_if=lambda archs: not archs,  # the settings of runs without it stay the same
         description="backbones of single modalities in place of `arch`, such as "
         "`{optical: resnet50_rda}`",
     )
-    imagenet: UserPath | None = Field(
+    imagenet: Execution[UserPath | None] = Field(
         None,
         description="file of ImageNet weights of `arch`, as published (.pth or .safetensors), for "
         "the method `imagenet` and the variant `from-imagenet`",
     )
-    arch_large: str | None = Field(
+    arch_large: ArchName | None = Field(
         None,
         description="backbone of the variant `large` (Table 3 takes a larger Mix Transformer for "
         "NYUv2); null: the variant changes nothing",
     )
-    imagenet_large: UserPath | None = Field(
+    imagenet_large: Execution[UserPath | None] = Field(
         None, description="file of ImageNet weights of `arch_large`"
     )
     crop: Count = 224
@@ -116,24 +126,26 @@ class Pretrain(Strict):
         "of those methods' papers, or as in DeCUR's released code",
     )
     intra: bool = Field(True, description="intra-modal terms, equations 4 and 5")
-    checkpoint_steps: Count = Field(1000, description="steps between two checkpoints")
-    monitor_steps: Count = Field(
+    checkpoint_steps: Execution[Count] = Field(1000, description="steps between two checkpoints")
+    monitor_steps: Execution[Count] = Field(
         50, description="steps between two looks at alignment and collapse of the embeddings"
     )
-    knn: KnnSettings | None = Field(None, description="k-NN during pretraining; null: none")
+    knn: Execution[KnnSettings | None] = Field(
+        None, description="k-NN during pretraining; null: none"
+    )
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="of the networks; losses are always computed in float32"
     )
-    recompute: Literal["none", "view", "block"] = Field(
+    recompute: Execution[Literal["none", "view", "block"]] = Field(
         "none",
         description="activations to compute again in backward, to save memory: of each "
         "view, or of each block",
     )
-    compile: Literal["none", "optimizer", "all"] = Field(
+    compile: Execution[Literal["none", "optimizer", "all"]] = Field(
         "none",
         description="torch.compile LARS's update, or the networks too: minutes at a run's start",
     )
-    cuda_graph: bool = Field(
+    cuda_graph: Execution[bool] = Field(
         False,
         description="record the step once as a CUDA graph and replay it: for one GPU whose host is "
         "too slow for it; needs `recompute: none`",
@@ -163,7 +175,7 @@ class Pretrain(Strict):
 class Augment(Strict):
     """An augmentation preset with changes; what is null is as in `like`."""
 
-    like: str = Field(description="a preset; for own data `image` or `measured`")
+    like: PresetName = Field(description="a preset; for own data `image` or `measured`")
     crop_scale: tuple[Positive, Positive] | None = Field(
         None, description="range of the crop's area, as a share of the image's"
     )
@@ -178,7 +190,7 @@ class Augment(Strict):
 class ScenarioSettings(Strict):
     """A pair of modalities, each with its augmentation preset, and how it is pretrained."""
 
-    modalities: dict[str, str | Augment] = Field(
+    modalities: dict[str, PresetName | Augment] = Field(
         description="modality: augmentation preset, in order"
     )
     pretrain: Pretrain
@@ -189,5 +201,8 @@ class ScenarioSettings(Strict):
             raise ValueError(f"modalities: exactly two are needed, got {list(self.modalities)}")
         for name in self.pretrain.archs:
             if name not in self.modalities:
-                raise ValueError(f"pretrain.archs: no modality '{name}' in {list(self.modalities)}")
+                hint = did_you_mean(name, self.modalities)
+                raise ValueError(
+                    f"pretrain.archs: no modality '{name}' in {list(self.modalities)}{hint}"
+                )
         return self

@@ -4,8 +4,9 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from decur.config.basis import Strict, first_problem
+from decur.config.basis import Strict, did_you_mean, first_problem
 from decur.config.evaluation import Alignment, GradCam, Saliency, Share, Spectral, Transfer, Tsne
+from decur.config.known import PresetName
 from decur.config.pretraining import (
     FROM_IMAGENET,
     LOST_GRADIENT,
@@ -31,7 +32,7 @@ class PretrainSettings(Pretrain):
     scenario: Scenario
     method: Method
     seed: Annotated[int, Field(ge=0)]
-    modalities: dict[str, str | Augment]
+    modalities: dict[str, PresetName | Augment]
 
     def arch_of(self, modality: str) -> str:
         """The backbone of a modality."""
@@ -162,7 +163,8 @@ def pretrain_settings(config: Config, run: Run) -> PretrainSettings:
         DecurError: the config has no such scenario or method.
     """
     if run.scenario not in config.scenarios:
-        raise DecurError(f"run '{run}': scenario '{run.scenario}' is not in the config")
+        hint = did_you_mean(run.scenario, config.scenarios)
+        raise DecurError(f"run '{run}': scenario '{run.scenario}' is not in the config{hint}")
     scenario = config.scenarios[run.scenario]
     try:
         base = PretrainSettings(
@@ -181,14 +183,23 @@ def transfer_settings(config: Config, run: Run, cells: list[Cell]) -> TransferSe
     """What the transfer job of a run reads, for the datasets of `cells`."""
     pretrain = pretrain_settings(config, run)
     for cell in cells:
-        if cell.protocol.startswith("probe"):
-            continue
-        if cell.dataset not in config.transfer:
-            raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}")
-        if cell.protocol == "cmx" and config.transfer[cell.dataset].cmx is None:
-            raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}.cmx")
+        check_recipe(config, cell)
     recipes = {c.dataset: config.transfer[c.dataset] for c in cells if c.dataset in config.transfer}
     return TransferSettings(run=str(run), pretrain=pretrain, recipes=recipes)
+
+
+def check_recipe(config: Config, cell: Cell) -> None:
+    """Check that a config says how to evaluate a cell; probes need no recipe.
+
+    Raises:
+        DecurError: it does not.
+    """
+    if cell.protocol.startswith("probe"):
+        return
+    if cell.dataset not in config.transfer:
+        raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}; add one")
+    if cell.protocol == "cmx" and config.transfer[cell.dataset].cmx is None:
+        raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}.cmx; add one")
 
 
 def explain_settings(config: Config, run: Run, kind: str) -> ExplainSettings[Any]:

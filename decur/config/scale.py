@@ -1,21 +1,18 @@
 """The whole configuration of a scale, read from YAML."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from decur.config.basis import (
-    Name,
-    Strict,
-    first_problem,
-)
+from decur.config.basis import Name, Strict, check_known, first_problem
 from decur.config.data import DatasetSettings
 from decur.config.evaluation import Explain, Transfer
+from decur.config.known import DATASETS, OWN_SPLITS
 from decur.config.pretraining import Method, Scenario, ScenarioSettings
+from decur.config.yaml_file import parse_yaml, read_yaml
 from decur.errors import DecurError
 from decur.user_paths import expand
 
@@ -42,7 +39,11 @@ class Config(Strict):
     )
     methods: tuple[Method, ...]
     seeds: tuple[Annotated[int, Field(ge=0)], ...]
-    experiments: tuple[str, ...] = Field((), description="tables and figures of experiments.yaml")
+    experiments: tuple[str, ...] = Field(
+        (),
+        description="tables and figures of experiments.yaml; without any, of one's own neither, "
+        "each method is pretrained in each scenario",
+    )
     own_experiments: dict[str, dict[str, Any]] = Field(
         {},
         exclude_if=lambda declared: not declared,
@@ -50,7 +51,9 @@ class Config(Strict):
     )
     scenarios: dict[Scenario, ScenarioSettings]
     datasets: dict[Name, DatasetSettings]
-    transfer: dict[Name, Transfer]
+    transfer: dict[Name, Transfer] = Field(
+        {}, description="how the datasets that experiments evaluate on are transferred to"
+    )
     transfer_together: bool = Field(
         False, description="evaluate a backbone's transfer runs in one process (small nets)"
     )
@@ -58,27 +61,75 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _datasets_exist(self) -> Self:
-        used = {name: f"scenarios.{name}.pretrain.dataset" for name in self.scenarios}
-        wanted = [(self.scenarios[s].pretrain.dataset, key) for s, key in used.items()]
-        wanted += [(name, f"transfer.{name}") for name in self.transfer]
-        for dataset, key in wanted:
-            if dataset not in self.datasets:
-                raise ValueError(f"{key}: no dataset '{dataset}' under 'datasets'")
+        for name, settings in self.datasets.items():
+            _check_dataset(f"datasets.{name}", name, settings)
+        for name, scenario in self.scenarios.items():
+            key = f"scenarios.{name}.pretrain.dataset"
+            self.check_dataset(key, scenario.pretrain.dataset, scenario.modalities)
+        for name in self.transfer:
+            self.check_dataset(f"transfer.{name}", name)
         return self
 
     @model_validator(mode="after")
-    def _own_modalities_exist(self) -> Self:
+    def _splits_exist(self) -> Self:
         for name, scenario in self.scenarios.items():
-            own = self.datasets[scenario.pretrain.dataset].folders
-            if own is None:
-                continue
-            for modality in scenario.modalities:
-                if modality not in own.modalities:
-                    raise ValueError(
-                        f"scenarios.{name}.modalities: {scenario.pretrain.dataset} has no "
-                        f"'{modality}' (it has {', '.join(own.modalities)})"
-                    )
+            key, pretrain = f"scenarios.{name}.pretrain", scenario.pretrain
+            known = splits(pretrain.dataset, self.datasets[pretrain.dataset])
+            named = {f"{key}.splits": pretrain.splits}
+            if pretrain.knn is not None:
+                named |= {f"{key}.knn.{s}": (getattr(pretrain.knn, s),) for s in ("train", "test")}
+            for where, given in named.items():
+                for split in given:
+                    _check(where, split, known, f"split of {pretrain.dataset}")
         return self
+
+    def check_dataset(self, key: str, name: str, modalities: Iterable[str] = ()) -> None:
+        """Check that a dataset is declared, and that these of its modalities are stored.
+
+        Raises:
+            ValueError: naming `key`.
+        """
+        _check(key, name, self.datasets, "dataset", " under 'datasets'")
+        for modality in modalities:
+            stored = stored_modalities(name, self.datasets[name])
+            _check(key, modality, stored, "modality", f" in the stored samples of {name}")
+
+
+def _check(key: str, name: str, known: Iterable[str], what: str, where: str = "") -> None:
+    try:
+        check_known(name, known, what, where)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _check_dataset(key: str, name: str, settings: DatasetSettings) -> None:
+    """Check a dataset's name and modalities, of which stored samples are made."""
+    if settings.folders is None:
+        _check(key, name, DATASETS, "known dataset", " (your own images need `source: folders`)")
+        known = DATASETS[name].modalities
+    elif name in DATASETS:
+        raise ValueError(f"{key}: is a known dataset; give your folders another name")
+    else:
+        known = tuple(settings.folders.modalities)
+    for modality in settings.modalities or ():
+        _check(f"{key}.modalities", modality, known, "modality", f" in {name}")
+
+
+def stored_modalities(name: str, settings: DatasetSettings) -> tuple[str, ...]:
+    """Names of the modalities in a dataset's shards."""
+    if settings.modalities is not None:
+        return settings.modalities
+    if settings.folders is not None:
+        return tuple(settings.folders.modalities)
+    return DATASETS[name].modalities[:2]
+
+
+def splits(name: str, settings: DatasetSettings) -> tuple[str, ...]:
+    """Names that a dataset's splits may have."""
+    if settings.folders is not None:
+        return OWN_SPLITS
+    known = DATASETS[name]
+    return ("train", known.evaluation) if settings.source == "scenes" else known.splits
 
 
 def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
@@ -90,20 +141,14 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise DecurError(first_problem(error, where)) from None
+        raise DecurError(first_problem(error, where, tree)) from None
 
 
 def load_config(source: Path | str) -> Config:
     """Read and validate a YAML file, or the text of a JSON object."""
     if isinstance(source, str) and source.lstrip().startswith("{"):
-        return parse_config(yaml.safe_load(source))
-    path = Path(source)
-    if not path.is_file():
-        raise DecurError(f"{path}: no such configuration file")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise DecurError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        return parse_config(parse_yaml(source, "config"))
+    tree = read_yaml(source)
     if not isinstance(tree, dict):
-        raise DecurError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
-    return parse_config(tree, str(path))
+        raise DecurError(f"{source}: expected a mapping of keys, found {type(tree).__name__}")
+    return parse_config(tree, str(source))

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from decur import datasets
-from decur.config import DatasetSettings, Piece
+from decur.config import DatasetSettings, Piece, deciding
 from decur.datasets import Record, Records, raster
 from decur.datasets.folder_labels import check_classes
 from decur.datasets.folder_limits import with_limits
@@ -32,6 +32,7 @@ from decur.shards.finish import QUARANTINE, VERSION, begin, finish, own_folder
 from decur.shards.part import FORMAT, Fault, Part, Shard, load_part, save_part
 from decur.shards.sample import TRAIN, Spec
 from decur.shards.writer import SHARD_BYTES
+from decur.sources import check_links
 from decur.workers import prepare_workers, worker_pool
 
 PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow", "pandas", "pyarrow")
@@ -77,6 +78,7 @@ def preprocess(
     manifest = raw / "manifest.json"
     if not manifest.is_file():
         raise DecurError(f"{manifest}: not found; run the download stage for {name} first")
+    check_links(raw, deep=settings.source == "samples")  # other sources are linked as a whole
     if settings.folders is not None:
         settings = with_limits(name, settings, raw)
     module = datasets.load(name, settings)
@@ -99,7 +101,7 @@ def preprocess(
     spec = _spec(reader, records)
     size = max(1, min(SHARD_BYTES // spec.sample_bytes, -(-len(records) // FEWEST_SHARDS)))
     shards = [records[i : i + size] for i in range(0, len(records), size)]
-    make = partial(_make_shard, reader, out, spec, _origin(card))
+    make = partial(_make_shard, reader, out, spec, _origin(card, settings))
     begin(out, keep=True)
     shards_folder.clear()  # which makes room for the new ones
     if piece is not None:
@@ -245,12 +247,10 @@ def _spec(reader: Reader, records: Sequence[Record]) -> Spec:
     raise DecurError(f"{reader.name}: no sample of {len(records)} is good; the last: {reason}")
 
 
-def _origin(card: Mapping[str, Any]) -> str:
+def _origin(card: Mapping[str, Any], settings: DatasetSettings) -> str:
     """All that a shard comes from but its own records."""
-    origin = dict(card["provenance"])
-    # A shard without a fault is the same whether faults stop or are skipped.
-    origin["settings"] = {k: v for k, v in origin["settings"].items() if k != "bad_samples"}
-    return f"{VERSION} {FORMAT} {dict(card, provenance=origin)}"
+    origin = dict(card["provenance"], settings=deciding(settings))
+    return f"{VERSION} {FORMAT} {card['raw']} {origin}"
 
 
 def _make_all(

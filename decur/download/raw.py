@@ -4,7 +4,6 @@ an archive.
 A raw folder is complete once it holds `manifest.json`, which comes last.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,16 @@ from decur.errors import DecurError
 from decur.job import Job
 from decur.ownership import HIDDEN, OwnFolder
 from decur.provenance import provenance, write_json
+from decur.sources import (
+    MANIFEST,
+    SAMPLES_VARIABLE,
+    content,
+    given_paths,
+    listing,
+    listing_digest,
+)
 
-MANIFEST = "manifest.json"
 PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow")
-SAMPLES_VARIABLE = "DECUR_SAMPLES"
 
 
 def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 1) -> None:
@@ -91,17 +96,18 @@ def _finish(
     `archives` or a `folder` are what it was filled from, if not with scenes.
     """
     (staged / MANIFEST).unlink(missing_ok=True)  # of a run that was killed in these last steps
-    listing = [(str(p.relative_to(staged)), p.stat().st_size) for p in _files(staged)]
-    if not listing:
+    files = listing(staged)
+    if not files:
         raise DecurError(f"datasets.{name}: its source has no file")
-    size = sum(bytes_ for _, bytes_ in listing)
+    size = sum(bytes_ for _, bytes_ in files)
     names = [entry.name for entry in sorted(staged.iterdir())]
-    inputs = {"files and sizes": hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}
+    digest = listing_digest(files)
+    inputs = {"files and sizes": digest}
     inputs |= {file.path.name: file.checksum for file in archives}
     chosen = settings.model_dump(mode="json", exclude_unset=True)
     manifest = {
         "dataset": name,
-        "files": len(listing),
+        "files": len(files),
         "bytes": size,
         "archives": [
             {
@@ -113,19 +119,21 @@ def _finish(
             for file in archives
         ],
         "folder": None if folder is None else str(folder),
+        "sources": {
+            key: {"path": path, "content": digest if _is_linked(settings, key) else content(path)}
+            for key, path in given_paths(settings).items()
+        },
         "provenance": provenance(chosen, inputs, PACKAGES),
         "job": job.record(),
     }
     write_json(staged / MANIFEST, manifest)
     raw.put_in_place(staged, names)
-    print(f"{name}: {len(listing)} files, {size / 1e6:.1f} MB", flush=True)
+    print(f"{name}: {len(files)} files, {size / 1e6:.1f} MB", flush=True)
 
 
-def _files(root: Path) -> list[Path]:
-    found = []
-    for folder, _, names in os.walk(root, followlinks=True):
-        found += [Path(folder) / name for name in names]
-    return sorted(found)
+def _is_linked(settings: DatasetSettings, key: str) -> bool:
+    """Whether a source's files are those of the raw folder, which need not be listed again."""
+    return settings.source == "archive" and key == "folder"
 
 
 def _samples_folder(name: str, settings: DatasetSettings) -> Path:

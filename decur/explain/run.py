@@ -17,7 +17,7 @@ from decur.config import ExplainSettings
 from decur.explain.subject import load_subject
 from decur.job import Job
 from decur.ownership import check_listed, write_with_record
-from decur.provenance import file_checksum, provenance
+from decur.provenance import fingerprint, provenance
 
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm")
 
@@ -54,7 +54,7 @@ def explain(
     subject, metadata = load_subject(settings, weights, shards, device)
     found = explainer.explain(subject, settings.recipe)
     dataset = settings.pretrain.dataset
-    inputs = {dataset: subject.shards.card["checksum"], weights.name: file_checksum(weights)}
+    inputs = {dataset: subject.shards.card["checksum"], weights.name: fingerprint(weights)}
     origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES))
     origin["pretrained"] = metadata.get("provenance", {})
     facts = {"facts": found.facts, "provenance": origin, "job": job.record()}

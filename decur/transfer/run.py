@@ -23,7 +23,7 @@ from decur.models.heads import FCN, LateFusion
 from decur.models.two_branch import TwoBranch
 from decur.ownership import check_ours, names_origin, write_ours
 from decur.paths import Cell
-from decur.provenance import file_checksum, provenance, write_json
+from decur.provenance import fingerprint, provenance, write_json
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, label_subset, whole_view
 from decur.transfer.features import FrozenFeatures
@@ -62,7 +62,7 @@ def transfer(
         check_ours(out / str(cell) / PREDICTIONS)
     tensors, metadata = read_weights(weights)
     _check_archs(weights, metadata, settings)
-    weights_checksum = file_checksum(weights)
+    weights_checksum = fingerprint(weights)
     for dataset, group in groupby(sorted(cells), key=lambda cell: cell.dataset):
         cells_of = list(group)
         names = {name for cell in cells_of for name in chosen_modalities(settings, cell)}

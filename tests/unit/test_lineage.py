@@ -169,7 +169,7 @@ def test_products_record_versions_and_the_job_apart(made):
         assert packages["python"].startswith("3.") and packages["numpy"] == np.__version__
     assert header["job"]["slurm_job"] == "4711" and "slurm_job" not in metrics["job"]
     checksum = metrics["provenance"]["inputs"]["weights.safetensors"]
-    assert checksum == file_checksum(made / WEIGHTS)
+    assert checksum == fingerprint(made / WEIGHTS)
 
 
 def test_a_table_is_the_same_whenever_its_results_were_made(moved):

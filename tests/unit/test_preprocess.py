@@ -76,10 +76,10 @@ def slow_script(folder: Path) -> list[str]:
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    """Every file of a shards folder but what its card says of this run."""
+    """Every file of a shards folder but what its card says of this run and its pieces."""
     files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
     card = json.loads(files["card.json"])
-    del card["job"], card["card_sha256"]
+    del card["job"], card["card_sha256"], card["provenance"]["settings"]["pieces"]
     return files | {"card.json": json.dumps(card).encode()}
 
 

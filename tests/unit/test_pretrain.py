@@ -22,6 +22,7 @@ from decur.losses.decur import decur_loss
 from decur.methods import METHODS, build_model, count_views, dims_common
 from decur.models.two_branch import CONTRASTIVE_DIMS, TwoBranch
 from decur.pretrain import prepare, pretrain, training_step
+from decur.provenance import fingerprint
 from decur.shards import PairedShards
 from decur.step_profile import profile_steps
 from decur.views import augment_batch, batches, read_batch
@@ -90,6 +91,48 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert log(tmp_path / "whole") == log(tmp_path / "resumed")
     assert len(log(tmp_path / "whole")) == 2 * (48 // 16)
+
+
+OTHERWISE = {
+    "checkpoint_steps": 1,
+    "monitor_steps": 1,
+    "recompute": "block",
+    "cuda_graph": True,
+    "knn": {"labels": "mask", "neighbours": 3},
+}
+"""Every kind of setting that decides how a run goes, and not where to."""
+
+
+@pytest.mark.parametrize("optimizer", ["lars", "adamw"])
+def test_a_run_that_goes_on_in_another_way_ends_the_same(
+    shards_root, tmp_path, monkeypatch, capsys, optimizer
+):
+    plain, otherwise = (settings(optimizer=optimizer, **more) for more in ({}, OTHERWISE))
+    whole = pretrain(plain, shards_root, tmp_path / "whole")
+
+    def read_until_stopped(shards, rows, settings, step, *rest):
+        if step == 3:
+            raise StoppedError
+        return read_batch(shards, rows, settings, step, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(pretrain_module, "read_batch", read_until_stopped)
+        pretrain(plain, shards_root, tmp_path / "resumed")
+    made = []
+    build = pretrain_module.build_optimizer
+    monkeypatch.setattr(
+        pretrain_module, "build_optimizer", lambda *a, **k: made.append(build(*a, **k)) or made[-1]
+    )
+    resumed = pretrain(otherwise, shards_root, tmp_path / "resumed")
+    assert "resuming at step" in capsys.readouterr().out
+    assert [group.get("capturable", True) for group in made[0].param_groups] == [True, True]
+    before, after = tensors(tmp_path / "whole"), tensors(tmp_path / "resumed")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert fingerprint(whole) == fingerprint(resumed)
+    recorded = read_weights(resumed)[1]["provenance"]["settings"]
+    assert recorded["recompute"] == "block" and recorded["checkpoint_steps"] == 1
+    other = pretrain(settings(optimizer=optimizer, lr=0.1), shards_root, tmp_path / "other")
+    assert fingerprint(whole) != fingerprint(other)
 
 
 def test_a_checkpoint_of_other_settings_is_not_continued(shards_root, tmp_path, capsys):
