@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: demo test check docs audit profiles clean
+.PHONY: demo test test-long check docs audit profiles clean
 
 $(BIN)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -18,10 +18,17 @@ demo: $(BIN)/.installed
 	@cat results/demo/tables/*.md
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
-# In this order, the longest first, three at a time: those of SLURM, where there is one, mostly wait for it.
+# The tests in this order, the longest first, three at a time: those of SLURM, where there is one, mostly wait
+# for it.
+TESTS := tests/slurm tests/workflow tests/docs tests/packaging tests/unit
+PYTEST := $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 test: $(BIN)/.installed check
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
-		tests/slurm tests/workflow tests/docs tests/packaging tests/unit
+	$(PYTEST) -m "not long" $(TESTS)
+
+# What takes too long for every change: before a release.
+test-long: $(BIN)/.installed
+	$(PYTEST) -m long $(TESTS)
 
 check: $(BIN)/.installed
 	$(BIN)/ruff check .

@@ -76,14 +76,6 @@ def two_nodes_train_what_one_process_does(folder: Path) -> None:
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
-def the_demo_runs_through_slurm(folder: Path) -> None:
-    one_task = profile(folder / "profile")
-    run(folder, "--profile", one_task, "--configfile", HOME / "config" / "demo.yaml")
-    tables = {p.stem: p.read_text() for p in (folder / "results/demo/tables").glob("*.md")}
-    assert tables.keys() >= {"table1", "table2", "table3", "factors"}
-    assert not any("Incomplete" in text for text in tables.values())
-
-
 def a_lost_rank_ends_all_within_a_minute_and_the_run_goes_on(folder: Path) -> None:
     words = ("--profile", PROFILE, "--configfile", small(folder, epochs=6), "--", "pretrain_all")
     with closing(Workflow(folder / "run", *words)) as workflow:
@@ -250,7 +242,6 @@ def started_ranks(folder: Path, *, tasks: int, launch: str) -> list[dict[str, An
 
 
 STORIES = (
-    the_demo_runs_through_slurm,
     two_nodes_train_what_one_process_does,
     a_lost_rank_ends_all_within_a_minute_and_the_run_goes_on,
     a_job_killed_for_memory_is_sent_again_with_more,
@@ -287,6 +278,15 @@ def under_way(
 @pytest.mark.parametrize("story", [story.__name__ for story in STORIES])
 def test_side_by_side(under_way: dict[str, Future[None]], story: str) -> None:
     under_way[story].result()
+
+
+@pytest.mark.long
+def test_the_demo_runs_through_slurm(cluster: Path, tmp_path: Path) -> None:
+    one_task = profile(tmp_path / "profile")
+    run(tmp_path, "--profile", one_task, "--configfile", HOME / "config" / "demo.yaml")
+    tables = {p.stem: p.read_text() for p in (tmp_path / "results/demo/tables").glob("*.md")}
+    assert tables.keys() >= {"table1", "table2", "table3", "factors"}
+    assert not any("Incomplete" in text for text in tables.values())
 
 
 def test_every_fault_ends_in_the_same_tables(cluster: Path, prepared: Path, tmp_path: Path) -> None:
