@@ -289,6 +289,7 @@ def test_the_demo_runs_through_slurm(cluster: Path, tmp_path: Path) -> None:
     assert not any("Incomplete" in text for text in tables.values())
 
 
+@pytest.mark.long
 def test_every_fault_ends_in_the_same_tables(cluster: Path, prepared: Path, tmp_path: Path) -> None:
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "disturbed"
     for copy in (undisturbed, folder):

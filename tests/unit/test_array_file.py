@@ -134,7 +134,7 @@ def test_samples_that_the_file_system_does_not_give_are_not_left_out(tmp_path, m
     raw, read, opened = make_raw(tmp_path / "raw", 3), geonrw.read, Path.open
 
     def read_failing(record, settings):
-        if record.patch == 7:
+        if record.patch == 7 and record.split == "train":
             raise DecurError("truncated, says a library that met an I/O error")
         return read(record, settings)
 
@@ -150,7 +150,7 @@ def test_samples_that_the_file_system_does_not_give_are_not_left_out(tmp_path, m
         with pytest.raises(UnreadableError, match=r"jp2: cannot be read \(Input/output error\)"):
             preprocess("geonrw", skipping, raw, tmp_path / "out")
     preprocess("geonrw", skipping, raw, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "card.json").read_text())["quarantined"] == 3
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["quarantined"] == 2
 
 
 def test_a_pass_over_the_data_adds_no_memory_to_the_process(tmp_path):

@@ -15,7 +15,7 @@ from decur.explain.alignment import alignment_loss
 from decur.explain.run import explain
 from decur.explain.subject import embedding_parts, load_subject
 from decur.pretrain import pretrain
-from decur.provenance import file_checksum
+from decur.provenance import file_checksum, fingerprint
 from tests.unit.test_pretrain import settings as pretrain_settings
 
 RECIPES = Explain.model_validate(
@@ -89,7 +89,7 @@ def test_every_explainer_writes_a_table_and_a_record_the_same_each_time(
     assert frame.notna().all(axis=None)
     record = json.loads(out.with_suffix(".json").read_text())
     assert record["files"] == {out.name: file_checksum(out)}
-    assert record["provenance"]["inputs"]["weights.safetensors"] == file_checksum(weights)
+    assert record["provenance"]["inputs"]["weights.safetensors"] == fingerprint(weights)
     assert record["provenance"]["pretrained"]["settings"]["method"] == "decur"
     before = out.read_bytes()
     explain(kind, explain_settings(kind, base), weights, shards_root, out)

@@ -28,7 +28,7 @@ OWN = {
     "folders": {
         "modalities": {"a": {"folder": "a", "bands": ["x"]}, "b": {"folder": "b", "bands": ["x"]}},
         "masks": "masks",
-        "classes": ["one"],
+        "classes": ["one", "two"],
         "split": "split.csv",
     },
 }
