@@ -140,7 +140,7 @@ def test_a_profile_can_have_several_processes_share_a_pretraining(finished, tmp_
     assert later == pytest.approx(first, rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_restarted_ends_in_identical_tables(finished, tmp_path):
     """`kill -9` of Snakemake and its jobs, in the middle of pretraining and of transfer."""
     fewer = {"experiments": ["table1", "factors"]}
