@@ -15,7 +15,7 @@ from decur.datasets import Dataset
 from decur.datasets.images import check_pixels
 from decur.datasets.pixels import GDAL, check_count, invalid_as_nan, opened, read_values
 from decur.errors import DecurError
-from decur.preprocess.bands import REFLECTANCE_UNIT
+from decur.preprocess.plausible import REFLECTANCE_UNIT
 from decur.shards import Georeference
 
 Array = NDArray[Any]

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.datasets.raster import check_not_blank, check_square, named, read_bands
+from decur.errors import DecurError
 from decur.preprocess.bands import Kernel, reflectance_to_uint8, resize, sar_db_to_uint8
+from decur.preprocess.plausible import reflectance_fault
 from decur.shards import Modality
 
 METRES = {
@@ -77,11 +79,13 @@ def read_optical(
 
     Raises:
         DecurError: a file is missing, damaged, not of 16 bits, or not of the size that its band
-            has beside B2, or all bands are 0.
+            has beside B2; all bands are 0, or no reflectance times 10,000.
     """
     images = dict(zip(paths, read_bands(paths.values(), "reflectance"), strict=True))
     side = len(images["B2"])
     check_not_blank(paths["B2"].parent, *images.values())
+    if fault := reflectance_fault(np.concatenate([x.ravel() for x in images.values()])):
+        raise DecurError(f"{paths['B2'].parent}: {fault}")
     stack = np.zeros((len(METRES), pixels, pixels), np.uint8)
     for channel, (band, metres) in enumerate(METRES.items()):
         if band not in paths:

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from decur.errors import DecurError
+from decur.preprocess.plausible import REFLECTANCE_UNIT, db_fault, height_fault
 
-REFLECTANCE_UNIT = 10_000  # Sentinel-2 stores reflectance times this (paper appendix B)
 SAR_CLIP = (1.0, 99.0)  # percent of the pixels of a band (paper appendix B: 2 % of outliers)
 ELEVATION_CLIP = (1.0, 99.0)
-ELEVATIONS = (-500.0, 9000.0)  # m, lowest and highest ground
 SAR_SPREAD = 2.0  # standard deviations on either side of the mean
 
 Kernel = Literal["bilinear", "bicubic", "nearest"]
@@ -53,8 +52,8 @@ def sar_db_to_uint8(
         std: C standard deviations of the whole dataset, dB.
 
     Raises:
-        DecurError: if the numbers of bands differ, or a value is not finite (no echo, or outside
-            the swath).
+        DecurError: if the numbers of bands differ, a value is not finite (no echo, or outside the
+            swath), or the values are no backscatter in dB.
     """
     if not x.ndim == 3 or not len(x) == len(mean) == len(std):
         raise DecurError(
@@ -62,6 +61,8 @@ def sar_db_to_uint8(
             f"{len(std)} standard deviations, got shape {x.shape}"
         )
     _check_finite(x, "backscatter")
+    if fault := db_fault(x):
+        raise DecurError(f"backscatter: {fault}")
     out = np.empty(x.shape, np.uint8)
     for band, mu, sigma, scaled in zip(x, mean, std, out, strict=True):
         band = np.clip(band.astype(np.float32), *_percentiles(band, SAR_CLIP))
@@ -82,10 +83,8 @@ def elevation_to_uint8(x: Numbers) -> NDArray[np.uint8]:
             stand for no data.
     """
     _check_finite(x, "elevation")
-    lowest, highest = ELEVATIONS
-    if x.min() < lowest or x.max() > highest:
-        wrong = x.min() if x.min() < lowest else x.max()
-        raise DecurError(f"elevation: {wrong:g} m is no height on Earth but stands for no data")
+    if fault := height_fault(x):
+        raise DecurError(f"elevation: {fault}")
     floor, ceiling = _percentiles(x, ELEVATION_CLIP)
     if floor == ceiling:
         return np.zeros(x.shape, np.uint8)

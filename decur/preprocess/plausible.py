@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decur.preprocess.bands import ELEVATIONS
-
 Values = NDArray[Any]
 
 STANDS_FOR_NOTHING = (-9999, -99999, -32768, -32767, -3.4028234663852886e38, 1e20)
 """Numbers that files use where there are no data, and that some do not declare."""
+
+REFLECTANCE_UNIT = 10_000
+"""Sentinel-2 stores reflectance times this (paper appendix B)."""
+
+ELEVATIONS = (-500.0, 9000.0)
+"""Lowest and highest ground in m."""
 
 LOWEST_DB, HIGHEST_DB = -90.0, 60.0
 """No radar measures less or more backscatter."""
@@ -33,22 +37,58 @@ def unit_fault(x: Values, how: Mapping[str, Any]) -> str:
     """
     if not x.size:
         return ""
-    low, high = float(x.min()), float(x.max())
     if how["scaling"] == "divide":
-        return _reflectance_fault(x, low, high, how["unit"])
+        return reflectance_fault(x, how["unit"])
     if how.get("units") == "dB":
-        if low >= 0:
+        return db_fault(x)
+    if how.get("units") == "m":
+        return height_fault(x)
+    return _undeclared(x, how)
+
+
+def db_fault(x: Values) -> str:
+    """Why values of any shape are no backscatter in dB; nothing if they may be."""
+    low, high = float(x.min()), float(x.max())
+    if low == high == 0:
+        return "has no value but 0, as where there are no data; declare it as nodata"
+    if low >= 0:
+        return (
+            f"has values from {low:g} to {high:g}, none below 0: backscatter in dB is expected; "
+            "take 10 log10 of linear power, 20 log10 of amplitude"
+        )
+    if low < LOWEST_DB or high > HIGHEST_DB:
+        wrong = low if low < LOWEST_DB else high
+        return f"has the value {wrong:g}, which no backscatter in dB is; declare it as nodata"
+    return ""
+
+
+def height_fault(x: Values) -> str:
+    """Why values of any shape are no heights in m; nothing if they may be."""
+    low, high = float(x.min()), float(x.max())
+    if ELEVATIONS[0] <= low <= high <= ELEVATIONS[1]:
+        return ""
+    wrong = low if low < ELEVATIONS[0] else high
+    return f"{wrong:g} m is no height on Earth but stands for no data; declare it as nodata"
+
+
+def reflectance_fault(x: Values, unit: float = REFLECTANCE_UNIT) -> str:
+    """Why values of any shape are no reflectance times a unit; nothing if they may be."""
+    low, high = float(x.min()), float(x.max())
+    if np.issubdtype(x.dtype, np.uint16) and high > WRAPPED[0]:
+        wrapped = x[(x > WRAPPED[0]) & (x < WRAPPED[1])]
+        if wrapped.size:
             return (
-                f"has values from {low:g} to {high:g}, none below 0: backscatter in dB is expected;"
-                " take 10 log10 of linear power, 20 log10 of amplitude"
+                f"has the value {wrapped.max()}, which {int(wrapped.max()) - 2**16} becomes in 16 "
+                "bits without sign; subtract offsets from floating-point numbers"
             )
-        if low < LOWEST_DB or high > HIGHEST_DB:
-            wrong = low if low < LOWEST_DB else high
-            return f"has the value {wrong:g}, which no backscatter in dB is; declare it as nodata"
-    if how.get("units") == "m" and not ELEVATIONS[0] <= low <= high <= ELEVATIONS[1]:
-        wrong = low if low < ELEVATIONS[0] else high
-        return f"has the value {wrong:g}, which is no height in m on Earth; declare it as nodata"
-    return _undeclared(x, low, high, how)
+    if 0 < high <= unit / 5000 and low > -unit / 5000:
+        return (
+            f"has values up to {high:g}: reflectance times {unit:,} is expected; multiply it, or "
+            "for `decur embed` give --scale 0,1"
+        )
+    if low < -unit / 2:
+        return f"has the value {low:g}, no reflectance times {unit:,}; declare it as nodata"
+    return ""
 
 
 def image_fault(bands: Sequence[Values], stored: Sequence[Values], how: Mapping[str, Any]) -> str:
@@ -91,24 +131,6 @@ def beyond(stored: Sequence[Values], seen: Mapping[str, Sequence[float]] | None 
     return ""
 
 
-def _reflectance_fault(x: Values, low: float, high: float, unit: float) -> str:
-    if np.issubdtype(x.dtype, np.uint16) and (x > WRAPPED[0]).any():
-        wrapped = x[(x > WRAPPED[0]) & (x < WRAPPED[1])]
-        if wrapped.size:
-            return (
-                f"has the value {wrapped.max()}, which {int(wrapped.max()) - 2**16} becomes in 16 "
-                "bits without sign; subtract offsets from floating-point numbers"
-            )
-    if 0 < high <= unit / 5000 and low > -unit / 5000:
-        return (
-            f"has values up to {high:g}: reflectance times {unit:,} is expected; multiply it, or "
-            "give --scale 0,1"
-        )
-    if low < -unit / 2:
-        return f"has the value {low:g}, no reflectance times {unit:,}; declare it as nodata"
-    return ""
-
-
 def _offset_fault(bands: Sequence[Values], how: Mapping[str, Any]) -> str:
     """Of images with the offset of Sentinel-2's processing baseline 04.00, 1000 of 10,000."""
     offset = how["unit"] / 10
@@ -122,10 +144,11 @@ def _offset_fault(bands: Sequence[Values], how: Mapping[str, Any]) -> str:
     )
 
 
-def _undeclared(x: Values, low: float, high: float, how: Mapping[str, Any]) -> str:
+def _undeclared(x: Values, how: Mapping[str, Any]) -> str:
     """Of numbers that stand for no data and lie outside the limits of a scaling."""
     if how["scaling"] != "stretch" or how["black"] == ["percentile"]:
         return ""
+    low, high = float(x.min()), float(x.max())
     black, white = min(how["black"]), max(how["white"])
     for number in STANDS_FOR_NOTHING:
         if low <= number <= high and not black <= number <= white and (x == number).any():

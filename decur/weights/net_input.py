@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from decur import datasets
 from decur.augment import Preset, augmentation
 from decur.config import Augment
-from decur.preprocess.bands import ELEVATION_CLIP, REFLECTANCE_UNIT, SAR_CLIP, SAR_SPREAD
+from decur.preprocess.bands import ELEVATION_CLIP, SAR_CLIP, SAR_SPREAD
+from decur.preprocess.plausible import REFLECTANCE_UNIT
 
 
 def eight_bits(raw: NDArray[Any], how: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -344,7 +344,7 @@ CASES = [
         "heights with -32768 for no data, not declared",
         "ground",
         lambda p, x: write(p, with_gap(x.astype(np.int16), -32768)),
-        error="no height in m",
+        error="no height on Earth",
     ),
     Case(
         "masks",

@@ -15,10 +15,11 @@ from decur.datasets.folders import Folders
 from decur.datasets.images import read_image
 from decur.datasets.pixels import GDAL, opened
 from decur.datasets.raster import DTYPES, read_raster
+from decur.datasets.sentinel import METRES, read_optical
 from decur.datasets.terramind import SCALE
 from decur.embed.rasters import read_bands
 from decur.errors import DecurError
-from decur.preprocess.bands import range_to_uint8
+from decur.preprocess.bands import range_to_uint8, sar_db_to_uint8
 from tests.unit.hostile import write
 
 LIMITS = [(-50.0, 700.0), (0.0, 1000.0)]
@@ -168,3 +169,21 @@ def test_the_worldfile_beside_a_raster_places_its_features(tmp_path, monkeypatch
     (tmp_path / "a.tfw").write_text("10\n0\n0\n-10\n1005\n1995\n")
     with rasterio.Env(**GDAL), opened(tmp_path / "a.tif") as file:
         assert file.transform[:6] == (10, 0, 1000, 0, -10, 2000)
+
+
+def test_the_published_data_sets_refuse_reflectance_that_wrapped_around(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = {band: tmp_path / f"{band}.tif" for band in METRES}
+    for band, metres in METRES.items():
+        side = 24 * 10 // metres
+        image = rng.integers(0, 3000, (1, side, side)).astype(np.uint16)
+        write(paths[band], image - np.uint16(1000))
+    with pytest.raises(DecurError, match="16 bits without sign"):
+        read_optical(paths, 24)
+
+
+def test_linear_power_is_no_backscatter_in_db():
+    power = np.random.default_rng(0).uniform(0.001, 0.5, (2, 8, 8)).astype(np.float32)
+    with pytest.raises(DecurError, match="take 10 log10 of linear power"):
+        sar_db_to_uint8(power, (-12, -20), (5, 6))
+    assert sar_db_to_uint8(10 * np.log10(power), (-12, -20), (5, 6)).std() > 10
