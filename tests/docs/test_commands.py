@@ -76,7 +76,10 @@ def as_shell(language: str, block: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=[pytest.mark.long] if p == "docs/tutorial.md" else []) for p in PAGES],
+)
 def test_the_commands_of_a_page_run(checkout: Path, page: str) -> None:
     """In the order of the pages: what one makes, the next may use."""
     blocks = FENCE.findall((HOME / page).read_text())
