@@ -1,13 +1,16 @@
 """What tests share: small shards in memory-sized folders, the sample frames where they exist."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from decur.shards import Modality, Sample, ShardWriter
+from decur.config import DatasetSettings
+from decur.datasets.convert import preprocess
+from decur.shards import Modality, PairedShards, Sample, ShardWriter
 from tests.unit.http_server import Server, serving
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -68,3 +71,16 @@ def shards_root(tmp_path: Path) -> Path:
         for i in range(72):
             writer.add(random_sample(i, "train" if i < 48 else "test"))
     return root
+
+
+@pytest.fixture
+def skipping(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """Preprocess a dataset below `tmp_path`, bad samples left out; gives the shards' card."""
+
+    def card(name: str) -> dict[str, Any]:
+        (tmp_path / "manifest.json").write_text('{"provenance": {"inputs": {}}}')
+        settings = DatasetSettings(pixels=32, bad_samples="skip")
+        preprocess(name, settings, tmp_path, tmp_path / "out")
+        return PairedShards(tmp_path / "out").card
+
+    return card

@@ -46,7 +46,7 @@ class ScenesSettings(Strict):
 
 
 Align = Literal["refuse", "nearest", "bilinear"]
-"""What becomes of images whose pixels lie beside those of their partner."""
+"""Refuse a pair whose pixels do not match, or interpolate it, and how."""
 
 IGNORED = 255
 """The mask value that means "not labelled" where nothing else is said."""
@@ -227,7 +227,7 @@ class DatasetSettings(Strict):
     snow_and_clouds: Literal["skip", "keep"] = Field(
         "skip",
         exclude_if=lambda choice: choice == "skip",  # the settings of others stay the same
-        description="what becomes of BigEarthNet's patches under snow, clouds or shadow",
+        description="leave out or keep BigEarthNet's patches under snow, clouds or shadow",
     )
     pieces: Execution[Count] = Field(
         1, description="jobs that preprocess the dataset at once, for a cluster"

@@ -41,7 +41,7 @@ class Config(Strict):
     seeds: tuple[Annotated[int, Field(ge=0)], ...]
     experiments: tuple[str, ...] = Field(
         (),
-        description="tables and figures of experiments.yaml; without any, of one's own neither, "
+        description="tables and figures of experiments.yaml; without these and `own_experiments`, "
         "each method is pretrained in each scenario",
     )
     own_experiments: dict[str, dict[str, Any]] = Field(

@@ -67,8 +67,8 @@ def preprocess(
 
     Raises:
         DecurError: the raw folder is missing, a sample is bad, there is no good one, more than 1 %
-            of the evaluation split are bad, labels of one's own images show not all classes, the
-            disk is full, a worker process died, the script lacks the line above, or `out` holds
+            of the evaluation split are bad, no label of a user's images shows a class, the disk
+            is full, a worker process died, the script lacks the line above, or `out` holds
             anything that is not ours.
     """
     prepare_workers(workers)

@@ -5,10 +5,6 @@ Layout: `<modality>/<name>.<suffix>`, links to the user's folders; beside them, 
 sample, or with `cut` as many as squares of `pixels` fit into it.
 """
 
-import codecs
-import csv
-import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +19,7 @@ from rasterio.windows import Window
 from decur.config import Align, DatasetSettings, FolderSettings, FoldersSettings
 from decur.datasets import Dataset, Record
 from decur.datasets.folder_labels import class_indices, mask_faults
+from decur.datasets.folder_lists import classes_of, hashed_split, read_column, read_splits
 from decur.datasets.grids import Area, Grid, common_area, is_same, on_grid, source_window
 from decur.datasets.images import MOST_PIXELS
 from decur.datasets.pixels import (
@@ -43,7 +40,6 @@ from decur.shards import MASK, Georeference, Modality, Sample
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")
 LABELS, SPLIT = "labels.csv", "split.csv"
-SPLITS = ("train", "test")
 
 
 class Folders:
@@ -75,8 +71,8 @@ class Folders:
         images = {name: _images(root / name) for name in own.modalities}
         _check_common(root, images)
         masks = {} if own.masks is None else _images(root / MASK)
-        labels = {} if own.labels is None else _read_csv(root / LABELS, "label")
-        splits = _read_splits(root / SPLIT) if isinstance(own.split, str) else None
+        labels = {} if own.labels is None else read_column(root / LABELS, "label")
+        splits = read_splits(root / SPLIT) if isinstance(own.split, str) else None
         names = sorted(set.union(*map(set, images.values())))
         listed: dict[str, Mapping[str, Path | str]]
         listed = {MASK: masks, LABELS: labels, SPLIT: splits or {}}
@@ -87,8 +83,8 @@ class Folders:
         records = []
         for name in names:
             paths = {m: found[name] for m, found in images.items() if name in found}
-            chosen = _classes_of(labels.get(name))
-            split = _hashed_split(name, own.split) if splits is None else splits.get(name, "")
+            chosen = classes_of(labels.get(name))
+            split = hashed_split(name, own.split) if splits is None else splits.get(name, "")
             fault = (
                 _partner_fault(root, name, paths, images)
                 or _split_fault(root, name, split)
@@ -266,74 +262,12 @@ def _split_fault(root: Path, name: str, split: str) -> str:
     return "" if split else f"{root / SPLIT}: has no line of '{name}'"
 
 
-def _read_splits(path: Path) -> dict[str, str]:
-    """The split of each name; misspelt, it would take the image out of the evaluation."""
-    found = _read_csv(path, "split")
-    for name, split in found.items():
-        if split not in SPLITS:
-            raise DecurError(f"{path}: split '{split}' of '{name}' is none of {', '.join(SPLITS)}")
-    return found
-
-
 def _label_fault(root: Path, name: str, labels: Sequence[str], classes: Sequence[str]) -> str:
     for label in labels:
         if label not in classes:
             known = ", ".join(classes)
             return f"{root / LABELS}: label '{label}' of '{name}' is none of the classes {known}"
     return ""
-
-
-def _hashed_split(name: str, share: float | str) -> str:
-    digest = hashlib.sha256(name.encode()).digest()
-    return "test" if int.from_bytes(digest[:4]) / 2**32 < float(share) else "train"
-
-
-def _text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with the mark at its begin that programs write.
-
-    Other encodings cannot be told from one another, so they are refused.
-    """
-    data = path.read_bytes()
-    encoding = (
-        "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    )
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DecurError(
-            f"{path}: is not in UTF-8 (byte {data[error.start]:#04x} at {error.start}); save it as "
-            "UTF-8, in a spreadsheet as 'CSV UTF-8'"
-        ) from error
-
-
-def _read_csv(path: Path, column: str) -> dict[str, str]:
-    """A column by `id`.
-
-    Raises:
-        DecurError: the file is no text in UTF-8 or UTF-16, has no such columns, a line with more,
-            or an id twice.
-    """
-    rows = csv.DictReader(io.StringIO(_text(path), newline=""))
-    try:
-        if not {"id", column} <= set(rows.fieldnames or ()):
-            raise DecurError(f"{path}: needs the columns id,{column}, has {rows.fieldnames}")
-        found: dict[str, str] = {}
-        for row in rows:
-            if row["id"] in found:
-                raise DecurError(f"{path}: id '{row['id']}' comes more than once")
-            if None in row:
-                raise DecurError(
-                    f"{path}: the line of '{row['id']}' has more columns than the first line; part "
-                    "several labels by ';'"
-                )
-            found[row["id"]] = (row[column] or "").strip()
-    except csv.Error as error:
-        raise DecurError(f"{path}: no CSV ({error}); save it anew") from error
-    return found
-
-
-def _classes_of(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(";") if part.strip())
 
 
 def _label_vector(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.uint8] | None:

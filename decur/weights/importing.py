@@ -92,7 +92,7 @@ def import_weights(
     notes = [f"checksum {said}", *_attention_notes(parts, archs[0])]
     if parts.projectors:
         notes.append(
-            "dim_common: not known, no file tells it; explainers take that of the settings"
+            "dim_common: unknown, as the file does not record it; explainers use the settings'"
         )
     tensors: Tensors = {}
     for name, arch, theirs in zip(names, archs, parts.backbones, strict=True):
@@ -231,7 +231,7 @@ def _metadata(
 ) -> dict[str, Any]:
     """Settings as far as they are known, bands and preprocessing.
 
-    The released files' seed is not ours, and so is left out. No file tells which dimensions are
+    The released files' seed is not ours, so it is left out. They do not record which dimensions are
     common: their number is null.
     """
     scenario = SCENARIOS[entry.scenario]

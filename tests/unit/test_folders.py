@@ -139,12 +139,12 @@ def test_percentiles_are_of_the_training_images_alone(folders):
 
 
 def test_the_split_by_hash_never_changes_and_keeps_its_share(folders):
-    from decur.datasets.folders import _hashed_split
+    from decur.datasets.folder_lists import hashed_split
 
-    found = [_hashed_split(f"image-{i}", 0.25) for i in range(2000)]
+    found = [hashed_split(f"image-{i}", 0.25) for i in range(2000)]
     assert 0.22 < found.count("test") / len(found) < 0.28
-    assert found[:8] == [_hashed_split(f"image-{i}", 0.25) for i in range(8)]
-    wider = [_hashed_split(f"image-{i}", 0.5) for i in range(2000)]
+    assert found[:8] == [hashed_split(f"image-{i}", 0.25) for i in range(8)]
+    wider = [hashed_split(f"image-{i}", 0.5) for i in range(2000)]
     assert all(b == "test" for a, b in zip(found, wider, strict=True) if a == "test")
 
 

@@ -9,9 +9,7 @@ from PIL import Image
 
 from decur.config import DatasetSettings
 from decur.datasets import nyuv2, sun_rgbd
-from decur.datasets.convert import preprocess
 from decur.errors import DecurError
-from decur.shards import PairedShards
 
 SETTINGS = DatasetSettings(pixels=32)
 HEIGHT, WIDTH = 48, 64
@@ -192,19 +190,6 @@ def test_the_official_mapping_gives_our_class_names(real_frames, tmp_path):
     official = {"refridgerator": "refrigerator"}  # as it is spelt there
     official |= {f"other{kind}": f"other {kind}" for kind in ("structure", "furniture", "prop")}
     assert [official.get(name, name) for name in names] == list(nyuv2.DATASET.classes)
-
-
-@pytest.fixture
-def skipping(tmp_path):
-    """Preprocess below `tmp_path`, bad frames left out; the shards' card."""
-
-    def card(name):
-        (tmp_path / "manifest.json").write_text('{"provenance": {"inputs": {}}}')
-        settings = SETTINGS.model_copy(update={"bad_samples": "skip"})
-        preprocess(name, settings, tmp_path, tmp_path / "out")
-        return PairedShards(tmp_path / "out").card
-
-    return card
 
 
 def test_a_bad_training_frame_is_left_out_and_a_bad_test_frame_is_refused(archive, skipping):

@@ -6,9 +6,7 @@ from PIL import Image
 
 from decur.config import DatasetSettings
 from decur.datasets import sun_rgbd
-from decur.datasets.convert import preprocess
 from decur.errors import DecurError
-from decur.shards import PairedShards
 
 SETTINGS = DatasetSettings(pixels=32)
 HEIGHT, WIDTH = 48, 64
@@ -177,19 +175,6 @@ def test_the_real_frames_of_two_cameras_are_read(real_frames, tmp_path):
         hha = sun_rgbd.read(record, SETTINGS).arrays["hha"][0]
         assert 30 < hha[0].mean() < 250  # an office is 1.2 to 10 m deep
         assert hha[2].std() > 10  # and has floors as well as walls
-
-
-@pytest.fixture
-def skipping(tmp_path):
-    """Preprocess below `tmp_path`, bad frames left out; the shards' card."""
-
-    def card(name):
-        (tmp_path / "manifest.json").write_text('{"provenance": {"inputs": {}}}')
-        settings = SETTINGS.model_copy(update={"bad_samples": "skip"})
-        preprocess(name, settings, tmp_path, tmp_path / "out")
-        return PairedShards(tmp_path / "out").card
-
-    return card
 
 
 @pytest.mark.parametrize("part", ["image/0001.jpg", "depth/0001.png", "intrinsics.txt"])

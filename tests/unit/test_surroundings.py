@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from decur import pretrain, provenance
 from decur.cli import main
 from decur.config import parse_config
-from decur.datasets.folders import _images, _read_csv
+from decur.datasets.folder_lists import read_column
+from decur.datasets.folders import _images
 from decur.errors import DecurError
 
 HOME = Path(__file__).parents[2]
@@ -104,7 +105,7 @@ def test_lists_are_read_in_unicode_whatever_its_form(tmp_path, encoding):
     text = "id,label\r\nWiese_Süd,Wälder\r\n"
     mark = "\ufeff" if encoding == "utf-16-le" else ""
     path.write_bytes((mark + text).encode(encoding))
-    assert _read_csv(path, "label") == {"Wiese_Süd": "Wälder"}
+    assert read_column(path, "label") == {"Wiese_Süd": "Wälder"}
 
 
 @pytest.mark.parametrize("data", ["id,label\nWiese_Süd,a\n".encode("latin-1"), b"id,label\n\0\xff"])
@@ -112,7 +113,7 @@ def test_lists_in_other_encodings_are_refused_with_the_remedy(tmp_path, data):
     path = tmp_path / "labels.csv"
     path.write_bytes(data)
     with pytest.raises(DecurError, match=r"labels\.csv: is not in UTF-8 .*save it as UTF-8"):
-        _read_csv(path, "label")
+        read_column(path, "label")
 
 
 def test_images_in_linked_folders_are_found_and_broken_links_named(tmp_path):

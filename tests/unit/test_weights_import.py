@@ -62,7 +62,7 @@ def test_a_joint_file_is_read_with_or_without_its_wrappers(tmp_path, prefix, who
     assert settings["arch"] == "resnet18"
     assert settings["modalities"] == {"sar": "sar", "optical": "optical"}
     assert (settings["dim"], settings["dim_common"], settings["projector"]) == (32, None, "shared")
-    assert any(note.startswith("dim_common: not known") for note in found.notes)
+    assert any(note.startswith("dim_common: unknown") for note in found.notes)
     assert list(metadata["bands"]) == ["sar", "optical"]
     assert torch.equal(tensors["projectors.0.6.weight"], theirs[f"{prefix}projector1.6.weight"])
     assert not any(name.startswith(("projectors.1", "bn")) for name in tensors)
