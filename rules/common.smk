@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.sourcecache import LocalSourceFile
 
-from decur.claim import claim, holder, is_gone, release
+from decur.cluster.lock import claim, holder, is_gone, release
 from decur.config import (
     EXPLAINERS,
     Piece,
@@ -19,7 +19,7 @@ from decur.config import (
 )
 from decur.config.yaml_file import read_yaml
 from decur.errors import DecurError
-from decur.experiments import (
+from decur.config.experiments import (
     check_cells,
     chosen_experiments,
     entries,
@@ -28,18 +28,18 @@ from decur.experiments import (
     pretrain_runs,
     transfer_runs,
 )
-from decur.interrupt import hold_warning
-from decur.paths import Cell, Paths, Run
-from decur.rerun import (
+from decur.cluster.signals import hold_warning
+from decur.artifacts.paths import Cell, Paths, Run
+from decur.planning.rerun import (
     download_identity,
     identity,
     in_pieces_as_made,
     preprocess_identity,
     pretrain_identity,
 )
-from decur.slurm import mark_own_job
-from decur.tables.write import outputs, sources
-from decur.user import provide_user
+from decur.cluster.slurm import mark_own_job
+from decur.tables.run import outputs, sources
+from decur.cluster.user import provide_user
 
 # Snakemake asks for the user's name when it begins, and jobs inherit what is set here.
 provide_user()

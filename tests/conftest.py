@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from decur.config import DatasetSettings
-from decur.datasets.convert import preprocess
+from decur.preprocess.run import preprocess
 from decur.shards import Modality, PairedShards, Sample, ShardWriter
 from tests.unit.http_server import Server, serving
 

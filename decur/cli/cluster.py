@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from decur.cli.parser import Verbs, positive, user_path_text
+from decur.cluster.user_paths import expand_named
 from decur.errors import DecurError
-from decur.user_paths import expand_named
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -71,16 +71,16 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _plan(args: argparse.Namespace) -> None:
     from decur.cli.run import command_line
-    from decur.plan import plan
+    from decur.planning.plan import plan
 
     profile = None if args.profile is None else expand_named("--profile", args.profile)
     print(plan(command_line(), args.targets, profile, args.configfile, args.config))
 
 
 def _submit(args: argparse.Namespace) -> None:
+    from decur.artifacts.paths import Paths, Run
     from decur.config import load_config, pretrain_settings
-    from decur.paths import Paths, Run
-    from decur.submit import Allocation, follow, submit_pretrain
+    from decur.pretrain.submit import Allocation, follow, submit_pretrain
 
     config, run = load_config(args.configfile), Run.parse(args.run)
     paths, settings = Paths(config.results, config.scale), pretrain_settings(config, run)

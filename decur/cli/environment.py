@@ -40,7 +40,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> None:
-    from decur.doctor import as_table, examine
+    from decur.planning.doctor import as_table, examine
 
     findings = examine(args.configfile)
     print(as_table(findings))

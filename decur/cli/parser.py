@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from decur.cluster.user_paths import expand
 from decur.errors import DecurError
-from decur.user_paths import expand
 
 
 def positive(text: str) -> int:

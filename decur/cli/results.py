@@ -9,9 +9,9 @@ from decur.cli.parser import Verbs, user_path, user_path_text
 from decur.errors import DecurError
 
 if TYPE_CHECKING:
+    from decur.artifacts.paths import Paths
     from decur.config import Config
-    from decur.experiments import Experiment
-    from decur.paths import Paths
+    from decur.config.experiments import Experiment
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -52,7 +52,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from decur.tables.write import write_experiment
+    from decur.tables.run import write_experiment
 
     chosen, config, paths = _scale(args.results, args.experiments, args.only or ())
     for name in args.only or chosen:
@@ -72,7 +72,7 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _provenance(args: argparse.Namespace) -> None:
-    from decur.lineage import changed, lineage, render
+    from decur.artifacts.lineage import changed, lineage, render
 
     chain = lineage(args.file)
     print(render(chain))
@@ -87,9 +87,9 @@ def _scale(
 
     Of `experiments` that are given it may be `only` some, which the scale need not ask for.
     """
+    from decur.artifacts.paths import Paths
     from decur.config import load_config
-    from decur.experiments import chosen_experiments, load_experiments
-    from decur.paths import Paths
+    from decur.config.experiments import chosen_experiments, load_experiments
 
     folder = results.absolute()
     paths = Paths(str(folder.parent), folder.name)

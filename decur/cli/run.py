@@ -11,8 +11,8 @@ from pathlib import Path
 import decur
 from decur.cli import cluster, environment, results, stages, weights
 from decur.cli.parser import Parser, Verbs
+from decur.cluster.user import provide_user
 from decur.errors import DecurError
-from decur.user import provide_user
 
 TRACEBACK = "DECUR_TRACEBACK"
 """Variable that the workflow sets for its jobs: their logs keep the traceback of a bug, which a

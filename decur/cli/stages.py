@@ -139,15 +139,15 @@ def _add_weights(verb: Parser) -> None:
 
 
 def _download(args: argparse.Namespace) -> None:
+    from decur.cluster.workers import prepare_workers
     from decur.config import DatasetSettings
-    from decur.workers import prepare_workers
 
     settings = _settings(DatasetSettings, args.settings)
     if settings.source == "scenes":
         prepare_workers(args.threads)
-    from decur.download.raw import download
-    from decur.sources import SAMPLES_VARIABLE
-    from decur.user_paths import expand_environment
+    from decur.artifacts.sources import SAMPLES_VARIABLE
+    from decur.cluster.user_paths import expand_environment
+    from decur.download.run import download
 
     if settings.source == "samples":
         expand_environment(SAMPLES_VARIABLE)
@@ -157,11 +157,11 @@ def _download(args: argparse.Namespace) -> None:
 
 
 def _preprocess(args: argparse.Namespace) -> None:
-    from decur.workers import prepare_workers
+    from decur.cluster.workers import prepare_workers
 
     prepare_workers(args.threads)  # they import meanwhile, which takes as long as here
     from decur.config import DatasetSettings, Piece
-    from decur.datasets.convert import preprocess
+    from decur.preprocess.run import preprocess
 
     settings = _settings(DatasetSettings, args.settings)
     piece = None if args.piece is None else Piece.parse(args.piece)
@@ -183,7 +183,7 @@ def _verify(args: argparse.Namespace) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> None:
-    from decur.interrupt import WARNING, stop_request
+    from decur.cluster.signals import WARNING, stop_request
 
     # The warning of a time limit may come while torch is loaded and ranks wait for one another.
     with stop_request(WARNING):
@@ -192,12 +192,12 @@ def _pretrain(args: argparse.Namespace) -> None:
 
 def _pretrain_warned(args: argparse.Namespace) -> None:
     from decur.config import PretrainSettings
-    from decur.launch import run_pretrain
+    from decur.pretrain.run import run_pretrain
 
     settings = _settings(PretrainSettings, args.settings)
     device = _device(args.threads)
     if args.profile:
-        from decur.step_profile import profile_steps
+        from decur.pretrain.step_profile import profile_steps
 
         parts = profile_steps(settings, args.shards, args.out, device=device)
         print(parts.to_markdown(index=False, floatfmt=".1f"))
@@ -207,8 +207,8 @@ def _pretrain_warned(args: argparse.Namespace) -> None:
 
 
 def _transfer(args: argparse.Namespace) -> None:
+    from decur.artifacts.paths import Cell
     from decur.config import TransferSettings
-    from decur.paths import Cell
     from decur.transfer.run import transfer
 
     settings = _settings(TransferSettings, args.settings)

@@ -94,7 +94,7 @@ def _embed(args: argparse.Namespace) -> None:
     import torch
 
     from decur.embed import embed_files, load_encoder
-    from decur.preprocess.depth import read_intrinsics
+    from decur.imagery.depth import read_intrinsics
 
     torch.set_num_threads(args.threads)
     encoder = load_encoder(

@@ -5,7 +5,6 @@ an impossible value; each is named in one line. A stage receives its own resolve
 nothing else. Those of them that decide results (`deciding`) make a job run again when they change.
 """
 
-from decur.config.basis import Strict, deciding, first_problem
 from decur.config.data import (
     Align,
     DatasetSettings,
@@ -52,6 +51,7 @@ from decur.config.runs import (
     transfer_settings,
 )
 from decur.config.scale import Config, load_config, parse_config
+from decur.config.strict import Strict, deciding, first_problem
 
 __all__ = [
     "CONTRASTIVE",

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from decur.config.basis import (
+from decur.cluster.user_paths import expand
+from decur.config.strict import (
     Count,
     Execution,
     HowAJobRuns,
@@ -16,7 +17,6 @@ from decur.config.basis import (
     UserPath,
 )
 from decur.errors import DecurError
-from decur.user_paths import expand
 
 
 class Piece(NamedTuple):
@@ -232,7 +232,7 @@ class DatasetSettings(Strict):
     pieces: Execution[Count] = Field(
         1, description="jobs that preprocess the dataset at once, for a cluster"
     )
-    # Where no sample is bad, the shards are the same: `decur.rerun` looks.
+    # Where no sample is bad, the shards are the same: `decur.planning.rerun` looks.
     bad_samples: Execution[Literal["stop", "skip"]] = Field(
         "stop",
         description="a sample that cannot be read or is not valid ends preprocessing, or is left "

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.basis import Chance, Count, Execution, Pixels, Positive, Size, Strict
+from decur.config.strict import Chance, Count, Execution, Pixels, Positive, Size, Strict
 from decur.errors import DecurError
 
 

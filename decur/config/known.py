@@ -1,14 +1,14 @@
 """What a configuration may name: backbones, augmentations, and the known datasets.
 
 These lists import nothing heavy, since Snakemake reads the configuration in every job. Tests hold
-them equal to what the names stand for in `decur.models`, `decur.augment` and `decur.datasets`.
+them equal to what the names stand for in `decur.models`, `decur.imagery` and `decur.datasets`.
 """
 
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator
 
-from decur.config.basis import check_known
+from decur.config.strict import check_known
 
 
 class Arch(NamedTuple):

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.basis import (
+from decur.config.known import ArchName, PresetName
+from decur.config.strict import (
     Chance,
     Count,
     Execution,
@@ -14,7 +15,6 @@ from decur.config.basis import (
     UserPath,
     did_you_mean,
 )
-from decur.config.known import ArchName, PresetName
 
 Method = Literal[
     "decur",

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from decur.config.basis import Strict, did_you_mean, first_problem
+from decur.artifacts.paths import Cell, Run
 from decur.config.evaluation import Alignment, GradCam, Saliency, Share, Spectral, Transfer, Tsne
 from decur.config.known import PresetName
 from decur.config.pretraining import (
@@ -17,8 +17,8 @@ from decur.config.pretraining import (
     Scenario,
 )
 from decur.config.scale import Config
+from decur.config.strict import Strict, did_you_mean, first_problem
 from decur.errors import DecurError
-from decur.paths import Cell, Run
 
 R = TypeVar("R", bound=BaseModel)
 

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from decur.config.basis import Name, Strict, check_known, first_problem
+from decur.cluster.user_paths import expand
 from decur.config.data import DatasetSettings
 from decur.config.evaluation import Explain, Transfer
 from decur.config.known import DATASETS, OWN_SPLITS
 from decur.config.pretraining import Method, Scenario, ScenarioSettings
+from decur.config.strict import Name, Strict, check_known, first_problem
 from decur.config.yaml_file import parse_yaml, read_yaml
 from decur.errors import DecurError
-from decur.user_paths import expand
 
 
 def _results_folder(text: str) -> str:

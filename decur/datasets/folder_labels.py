@@ -9,10 +9,10 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from decur.artifacts.files import UnreadableError
 from decur.config import FoldersSettings
-from decur.datasets.pixels import GDAL, opened
 from decur.errors import DecurError
-from decur.files import UnreadableError
+from decur.imagery.pixels import GDAL, opened
 
 Colour = tuple[int, ...]
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings, FolderSettings
 from decur.datasets.folders import Folders, band_order
-from decur.datasets.pixels import GDAL, check_count, opened, read_values
-from decur.datasets.raster import named
 from decur.errors import DecurError
-from decur.preprocess.bands import range_to_uint8
-from decur.preprocess.plausible import beyond
+from decur.imagery.bands import range_to_uint8
+from decur.imagery.pixels import GDAL, check_count, opened, read_values
+from decur.imagery.plausible import beyond
+from decur.imagery.rasters import named
 
 PERCENTILES = (1, 99)
 COLOUR = {"darker": "black", "brighter": "white"}

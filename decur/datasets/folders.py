@@ -16,13 +16,18 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.windows import Window
 
+from decur.artifacts.files import UnreadableError
 from decur.config import Align, DatasetSettings, FolderSettings, FoldersSettings
 from decur.datasets import Dataset, Record
 from decur.datasets.folder_labels import class_indices, mask_faults
 from decur.datasets.folder_lists import classes_of, hashed_split, read_column, read_splits
-from decur.datasets.grids import Area, Grid, common_area, is_same, on_grid, source_window
-from decur.datasets.images import MOST_PIXELS
-from decur.datasets.pixels import (
+from decur.datasets.rgbd import spread_colours
+from decur.errors import DecurError
+from decur.imagery.band_names import positions
+from decur.imagery.bands import range_to_uint8, resize
+from decur.imagery.grids import Area, Grid, common_area, is_same, on_grid, source_window
+from decur.imagery.images import MOST_PIXELS
+from decur.imagery.pixels import (
     GDAL,
     band_names,
     check_count,
@@ -30,12 +35,7 @@ from decur.datasets.pixels import (
     opened,
     read_values,
 )
-from decur.datasets.raster import link, named, stored_modalities
-from decur.datasets.rgbd import spread_colours
-from decur.errors import DecurError
-from decur.files import UnreadableError
-from decur.preprocess.band_names import positions
-from decur.preprocess.bands import range_to_uint8, resize
+from decur.imagery.rasters import link, named, stored_modalities
 from decur.shards import MASK, Georeference, Modality, Sample
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")

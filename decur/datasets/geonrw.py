@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record, Records
-from decur.datasets.images import check_labels, read_image
-from decur.datasets.raster import (
+from decur.errors import DecurError
+from decur.imagery.bands import elevation_to_uint8, resize
+from decur.imagery.images import check_labels, read_image
+from decur.imagery.rasters import (
     check_not_blank,
     check_same_place,
     check_square,
@@ -26,8 +28,6 @@ from decur.datasets.raster import (
     read_band,
     stored_modalities,
 )
-from decur.errors import DecurError
-from decur.preprocess.bands import elevation_to_uint8, resize
 from decur.shards import Modality, Sample
 
 GRID = 4

@@ -15,10 +15,9 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
+from decur.artifacts.files import check_readable
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record, Records
-from decur.datasets.images import MOST_PIXELS, check_labels, read_depth, read_image
-from decur.datasets.raster import link, list_names
 from decur.datasets.rgbd import (
     CLASSES,
     IGNORE,
@@ -29,8 +28,9 @@ from decur.datasets.rgbd import (
     spread_colours,
 )
 from decur.errors import DecurError
-from decur.files import check_readable
-from decur.preprocess.depth import nyu_intrinsics
+from decur.imagery.depth import nyu_intrinsics
+from decur.imagery.images import MOST_PIXELS, check_labels, read_depth, read_image
+from decur.imagery.rasters import link, list_names
 from decur.shards import Sample
 
 ARCHIVE = "nyu_depth_v2_labeled.mat"

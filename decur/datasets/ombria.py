@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, Record
-from decur.datasets.images import read_image
-from decur.datasets.raster import check_not_blank, check_square, link, list_names, stored_modalities
 from decur.errors import DecurError
-from decur.preprocess.bands import resize
+from decur.imagery.bands import resize
+from decur.imagery.images import read_image
+from decur.imagery.rasters import check_not_blank, check_square, link, list_names, stored_modalities
 from decur.shards import Modality, Sample
 
 DATASET = Dataset(

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decur.datasets.images import check_labels, read_image
-from decur.datasets.raster import check_not_blank
 from decur.errors import DecurError
-from decur.preprocess.bands import resize
-from decur.preprocess.hha import depth_to_hha
+from decur.imagery.bands import resize
+from decur.imagery.hha import depth_to_hha
+from decur.imagery.images import check_labels, read_image
+from decur.imagery.rasters import check_not_blank
 from decur.shards import Modality
 
 IGNORE = 255

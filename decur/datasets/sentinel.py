@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from decur.datasets.raster import check_not_blank, check_square, named, read_bands
 from decur.errors import DecurError
-from decur.preprocess.bands import Kernel, reflectance_to_uint8, resize, sar_db_to_uint8
-from decur.preprocess.plausible import reflectance_fault
+from decur.imagery.bands import Kernel, reflectance_to_uint8, resize, sar_db_to_uint8
+from decur.imagery.plausible import reflectance_fault
+from decur.imagery.rasters import check_not_blank, check_square, named, read_bands
 from decur.shards import Modality
 
 METRES = {

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, Record
-from decur.datasets.images import check_labels
-from decur.datasets.raster import (
+from decur.datasets.sentinel import OPTICAL, SAR
+from decur.imagery.bands import elevation_to_uint8, reflectance_to_uint8, resize, sar_db_to_uint8
+from decur.imagery.images import check_labels
+from decur.imagery.rasters import (
     check_not_blank,
     check_same_place,
     check_square,
@@ -25,8 +27,6 @@ from decur.datasets.raster import (
     read_raster,
     stored_modalities,
 )
-from decur.datasets.sentinel import OPTICAL, SAR
-from decur.preprocess.bands import elevation_to_uint8, reflectance_to_uint8, resize, sar_db_to_uint8
 from decur.shards import Modality, Sample
 
 RGB = ("B4", "B3", "B2")

@@ -13,13 +13,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from decur.artifacts.files import nearest_folder
+from decur.artifacts.ownership import HIDDEN, OwnFolder
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part
 from decur.download.fetch import FetchError, Stored, fetch_all, size_on_server
 from decur.download.unpack import unpack
 from decur.errors import DecurError
-from decur.files import nearest_folder
-from decur.ownership import HIDDEN, OwnFolder
 
 
 def unpack_archives(

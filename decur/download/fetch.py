@@ -23,10 +23,10 @@ import requests
 import urllib3
 
 import decur
+from decur.artifacts.files import write_all, write_atomically, writing
 from decur.datasets import Part
 from decur.download.progress import Progress, StoppedError
 from decur.errors import DecurError
-from decur.files import write_all, write_atomically, writing
 
 CHUNK = 1 << 20
 AT_ONCE = 4

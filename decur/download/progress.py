@@ -3,7 +3,7 @@
 import threading
 from typing import TYPE_CHECKING, Any
 
-from decur.progress import progress_bar
+from decur.cluster.progress import progress_bar
 
 if TYPE_CHECKING:
     from tqdm import tqdm

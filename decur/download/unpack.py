@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Self
 
+from decur.artifacts.files import write_all, writing
 from decur.datasets import Archive
 from decur.download.progress import byte_bar
 from decur.errors import DecurError
-from decur.files import write_all, writing
 
 MOST_NAME = 1 << 16  # bytes of a member's name and other attributes
 MOST_TIMES, SMALL = 50, 1 << 30

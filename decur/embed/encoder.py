@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from decur.errors import DecurError
+from decur.imagery.hha import depth_to_hha
+from decur.imagery.plausible import unit_fault
 from decur.models.backbone import Backbone
-from decur.preprocess.hha import depth_to_hha
-from decur.preprocess.plausible import unit_fault
 from decur.weights.files import (
     branch_weights,
     load_backbone,

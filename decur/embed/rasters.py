@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.windows import Window
 
-from decur.datasets.pixels import GDAL, band_names, check_declared, count_bands, opened, read_values
-from decur.datasets.raster import named
 from decur.embed.encoder import HHA, Encoder
 from decur.errors import DecurError
-from decur.preprocess.band_names import BLACK, band_map
-from decur.preprocess.plausible import image_fault, unit_fault
+from decur.imagery.band_names import BLACK, band_map
+from decur.imagery.pixels import GDAL, band_names, check_declared, count_bands, opened, read_values
+from decur.imagery.plausible import image_fault, unit_fault
+from decur.imagery.rasters import named
 from decur.weights.net_input import eight_bits
 
 Array = NDArray[Any]

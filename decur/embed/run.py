@@ -9,8 +9,7 @@ import rasterio
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from decur.datasets.pixels import GDAL, opened
-from decur.datasets.raster import named
+from decur.artifacts.files import writing
 from decur.embed.encoder import DEPTH, Encoder
 from decur.embed.rasters import (
     BATCH,
@@ -30,7 +29,8 @@ from decur.embed.write import (
     write_parquet,
 )
 from decur.errors import DecurError
-from decur.files import writing
+from decur.imagery.pixels import GDAL, opened
+from decur.imagery.rasters import named
 
 PLAIN = (".png", ".jpg", ".jpeg")
 """Files that are always seen whole."""

@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 
+from decur.artifacts.ownership import check_listed, write_with_record
+from decur.artifacts.provenance import fingerprint, provenance
+from decur.artifacts.timing import Job
 from decur.config import ExplainSettings
 from decur.explain.subject import load_subject
-from decur.job import Job
-from decur.ownership import check_listed, write_with_record
-from decur.provenance import fingerprint, provenance
 
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm")
 

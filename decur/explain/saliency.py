@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from decur.config import Saliency
 from decur.explain.gradcam import cam_maps
-from decur.explain.known import effects, lift
 from decur.explain.run import Found
+from decur.explain.scene_factors import effects, lift
 from decur.explain.subject import Subject
 
 PACKAGES = ("captum",)
@@ -39,7 +39,7 @@ def enlarged(maps: Tensor, size: int) -> Tensor:
 def explain(subject: Subject, recipe: Saliency) -> Found:
     """A line a pair: sample, and the score of each part.
 
-    Of synthetic scenes also `<modality> <part> on <factor>`: see `decur.explain.known.lift`.
+    Of synthetic scenes also `<modality> <part> on <factor>`: see `scene_factors.lift`.
     """
     size = recipe.pixels or subject.pretrain.crop
     modalities, lines = list(subject.pretrain.modalities), []

@@ -35,7 +35,7 @@ from decur.config import Share
 from decur.errors import DecurError
 from decur.explain.run import Found
 from decur.explain.subject import Subject
-from decur.views import augment_batch, read_batch
+from decur.training.views import augment_batch, read_batch
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]

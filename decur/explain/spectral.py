@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from decur.config import Spectral
-from decur.explain.known import effects, lift
 from decur.explain.run import Found
+from decur.explain.scene_factors import effects, lift
 from decur.explain.subject import Subject
 from decur.explain.targets import ImagePartMeans
 
@@ -42,7 +42,7 @@ def explain(subject: Subject, recipe: Spectral) -> Found:
 
     The attribution is the mean absolute one of a pixel. Of synthetic scenes also, for each factor
     that the modality shows, `change_<factor>`, by how much it changes the band, in grey levels, and
-    `lift_<factor>`, how much more it does where the band counts (`decur.explain.known.lift`).
+    `lift_<factor>`, how much more it does where the band counts (`scene_factors.lift`).
 
     The facts tell the error of completeness: by how much the attributions of an image miss the
     difference of the output between it and a black one, over that difference, each summed over

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from decur.config import ExplainSettings, PretrainSettings
 from decur.errors import DecurError
-from decur.methods import build_model, dims_common
 from decur.models.two_branch import TwoBranch
 from decur.shards import PairedShards
+from decur.training.methods import build_model, dims_common
 from decur.transfer.data import whole_view
 from decur.transfer.predictions import evenly_spaced
 from decur.weights import in_bands_of, read_weights

@@ -1,1 +1,1 @@
-"""Raw files to arrays: seasons, crops, HHA, band scaling and statistics, as pure functions."""
+"""Raw files become paired shards: the preprocess stage."""

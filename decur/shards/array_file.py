@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from decur.artifacts.files import read_patiently
 from decur.errors import DecurError
-from decur.files import read_patiently
 
 HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from decur.files import (
+from decur.artifacts.files import (
     read_patiently,
     remove_left_over,
     temporary_of,
@@ -24,7 +24,7 @@ from decur.files import (
     write_atomically,
     writing,
 )
-from decur.ownership import HIDDEN
+from decur.artifacts.ownership import HIDDEN
 from decur.shards.sample import TRAIN, Sample, Spec, checksum
 
 FORMAT = 2

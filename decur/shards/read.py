@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from decur.artifacts.files import read_patiently
 from decur.errors import DecurError
-from decur.files import read_patiently
 from decur.shards.array_file import ArrayReader
-from decur.shards.finish import CARD, INDEX, VERSION
+from decur.shards.assemble import CARD, INDEX, VERSION
 from decur.shards.sample import MASK, Georeference
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from decur.artifacts.files import UnreadableError
+from decur.cluster.progress import progress_bar
 from decur.errors import DecurError
-from decur.files import UnreadableError
-from decur.progress import progress_bar
-from decur.shards.finish import CARD, INDEX, card_digest, samples_checksum
+from decur.shards.assemble import CARD, INDEX, card_digest, samples_checksum
 from decur.shards.part import file_facts
 from decur.shards.read import PairedShards, read_card, read_index
 from decur.shards.sample import checksum

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from decur.errors import DecurError
-from decur.shards.finish import begin, finish, own_folder
+from decur.shards.assemble import begin, finish, own_folder
 from decur.shards.part import STAGE, Part, Shard
 from decur.shards.sample import Modality, Sample, Spec
 

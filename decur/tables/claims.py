@@ -7,11 +7,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from decur.artifacts.files import read_once
+from decur.artifacts.paths import Paths
 from decur.config import Config
+from decur.config.experiments import Claim, Column, Entry, Experiment, column_parts, entries, parts
 from decur.errors import DecurError
-from decur.experiments import Claim, Column, Entry, Experiment, column_parts, entries, parts
-from decur.files import read_once
-from decur.paths import Paths
 from decur.tables.pages import Cell, Page, Table, grid, page
 from decur.tables.paper import paper_cell
 from decur.tables.scores import scores

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from decur.experiments import METRICS, Experiment, Row, column_parts
+from decur.config.experiments import METRICS, Experiment, Row, column_parts
 from decur.tables.paper import best_share
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it

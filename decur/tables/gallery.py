@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decur import datasets
+from decur.artifacts.paths import Paths
 from decur.config import Config
+from decur.config.experiments import Entry, Experiment, column_parts, entries
 from decur.datasets import Dataset
-from decur.experiments import Entry, Experiment, column_parts, entries
-from decur.paths import Paths
 from decur.shards import PairedShards
 from decur.tables.figures import Images, stacked
 from decur.tables.pages import Page, Table, grid, page

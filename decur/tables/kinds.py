@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from decur.artifacts.paths import Paths
 from decur.config import EXPLAINERS, Config, pretrain_settings
-from decur.experiments import Experiment, explain_runs, transfer_runs
-from decur.paths import Paths
+from decur.config.experiments import Experiment, explain_runs, transfer_runs
 from decur.tables import claims
 from decur.tables.pages import Result
 from decur.tables.results import collate, results_page

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from decur.artifacts.paths import Paths, Run
+from decur.artifacts.step_log import parsed
 from decur.config import Config, Scenario, canonical_variant
 from decur.errors import DecurError
-from decur.log_file import parsed
-from decur.paths import Paths, Run
 from decur.tables.figures import WIDTHS, Images, style_of, subplots
 
 if TYPE_CHECKING:

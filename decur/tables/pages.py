@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from decur.config import Config
-from decur.experiments import Experiment
+from decur.config.experiments import Experiment
 
 if TYPE_CHECKING:  # slow to load
     from pandas import DataFrame

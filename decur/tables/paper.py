@@ -6,7 +6,7 @@ import math
 from importlib.resources import files
 from pathlib import Path
 
-from decur.experiments import Entry, scenario_name
+from decur.config.experiments import Entry, scenario_name
 
 METRICS = {"map_micro": "mAP-micro", "miou": "mIoU", "accuracy": "overall acc"}
 PROTOCOLS = {"linear": "linear", "fine-tune": "finetune"}

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from decur.artifacts.ownership import write_ours
+from decur.artifacts.paths import Paths
 from decur.config import Config, Scenario
-from decur.experiments import Experiment, scenario_name
-from decur.ownership import write_ours
-from decur.paths import Paths
+from decur.config.experiments import Experiment, scenario_name
 from decur.tables.markdown import as_table
 from decur.tables.pages import grid, warning
-from decur.tables.write import outputs
+from decur.tables.run import outputs
 
 STAGES = {"ablations": "Ablations", "explain": "Explainability", "claims": "Claims"}
 SEVERAL = "Several scenarios"

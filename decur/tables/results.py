@@ -7,9 +7,9 @@ from itertools import groupby
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
+from decur.artifacts.paths import Paths
 from decur.config import Config
-from decur.experiments import Column, Experiment, column_parts, entries
-from decur.paths import Paths
+from decur.config.experiments import Column, Experiment, column_parts, entries
 from decur.tables.pages import Cell, Page, Table, grid, page
 from decur.tables.paper import paper_cell
 from decur.tables.scores import note, scores

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from decur.artifacts.files import read_once
+from decur.artifacts.paths import Paths
+from decur.config.experiments import Entry
 from decur.errors import DecurError
-from decur.experiments import Entry
-from decur.files import read_once
-from decur.paths import Paths
 
 KEYS = ("metrics", "missing", "evaluated", "untrained_classes")
 MOST_NAMES = 6

@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from decur.augment import (
+from decur.config import Cmx, Transfer
+from decur.errors import DecurError
+from decur.imagery.augment import (
     Preset,
     augmentation,
     beyond,
@@ -16,10 +18,8 @@ from decur.augment import (
     draw_boxes,
     draw_scaled_boxes,
 )
-from decur.config import Cmx, Transfer
-from decur.errors import DecurError
+from decur.metrics.scores import BATCH
 from decur.shards import PairedShards
-from decur.transfer.metrics import BATCH
 
 CENTRE = 224 / 256
 """Side of the evaluation crop over that of the image (appendix B)."""

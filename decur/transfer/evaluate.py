@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from decur.metrics.scores import Scores, Tally
 from decur.models.heads import TransferModel
 from decur.transfer.data import LabelledData, batches
 from decur.transfer.features import FrozenFeatures, Parts
-from decur.transfer.metrics import Scores, Tally
 from decur.transfer.predictions import Predictions
 from decur.transfer.sliding import multiscale_scores
 

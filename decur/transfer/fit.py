@@ -14,13 +14,13 @@ from torch import Tensor
 from decur import datasets
 from decur.config import Recipe
 from decur.errors import DecurError
+from decur.metrics.neighbours import MASK, classes_of, knn_accuracy, neighbour_votes, pooled
+from decur.metrics.scores import HEADLINE, Scores, average_precision
 from decur.models.heads import TransferModel
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData, batches, classes_shown
 from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
-from decur.transfer.knn import MASK, classes_of, knn_accuracy, neighbour_votes, pooled
-from decur.transfer.metrics import HEADLINE, Scores, average_precision
 from decur.transfer.missing import evaluate_missing
 from decur.transfer.predictions import Predictions
 from decur.transfer.train import Frozen, train

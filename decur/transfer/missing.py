@@ -5,11 +5,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from decur.metrics.scores import Scores, Tally
 from decur.models.heads import TransferModel
 from decur.transfer.data import LabelledData, batches
 from decur.transfer.evaluate import logits_of, part_of, parts_of
 from decur.transfer.features import FrozenFeatures
-from decur.transfer.metrics import Scores, Tally
 
 
 @torch.no_grad()

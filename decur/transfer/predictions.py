@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio import Affine
 
+from decur.artifacts.ownership import remove_entry, write_folder_ours
 from decur.datasets import Dataset
 from decur.errors import DecurError
-from decur.ownership import remove_entry, write_folder_ours
 from decur.shards import Georeference, PairedShards
 
 if TYPE_CHECKING:  # who only reads predictions needs no torch

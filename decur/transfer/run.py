@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from decur import datasets
-from decur.augment import Preset
+from decur.artifacts.ownership import check_ours, names_origin, write_ours
+from decur.artifacts.paths import Cell
+from decur.artifacts.provenance import fingerprint, provenance, write_json
+from decur.artifacts.timing import Job
 from decur.config import TransferSettings
 from decur.errors import DecurError
-from decur.job import Job
-from decur.methods import build_model, dims_common
+from decur.imagery.augment import Preset
 from decur.models.backbones import Backbone
 from decur.models.cmx import CMX
 from decur.models.heads import FCN, LateFusion
 from decur.models.two_branch import TwoBranch
-from decur.ownership import check_ours, names_origin, write_ours
-from decur.paths import Cell
-from decur.provenance import fingerprint, provenance, write_json
 from decur.shards import PairedShards
+from decur.training.methods import build_model, dims_common
 from decur.transfer.data import LabelledData, label_subset, whole_view
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import Found, Task, nearest_neighbours, samples_evaluated, train_head

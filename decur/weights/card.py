@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from decur import datasets
+from decur.artifacts.paths import Cell, Paths, Run
+from decur.artifacts.provenance import read_json
+from decur.config.experiments import METRICS
 from decur.datasets import Dataset
 from decur.errors import DecurError
-from decur.experiments import METRICS
-from decur.paths import Cell, Paths, Run
-from decur.provenance import read_json
 from decur.weights.net_input import eight_bits, linear, net_input, seen
 
 PAPER = "https://arxiv.org/abs/2309.05300"

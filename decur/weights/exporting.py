@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from decur.artifacts.ownership import write_with_record
 from decur.errors import DecurError
 from decur.models.mit import DEPTHS
-from decur.ownership import write_with_record
 from decur.weights import card
 from decur.weights.files import branch_weights, modalities_of, read_weights, recorded_arch
 from decur.weights.joint import joint_tensors

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from decur.artifacts.files import check_readable
+from decur.artifacts.ownership import write_ours
 from decur.errors import DecurError
-from decur.files import check_readable
 from decur.models.backbones import Backbone, build_backbone
 from decur.models.two_branch import TwoBranch
-from decur.ownership import write_ours
 
 
 def save_model(path: Path, model: TwoBranch, metadata: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from decur.errors import DecurError
-from decur.preprocess.band_names import band_map
+from decur.imagery.band_names import band_map
 from decur.shards import PairedShards
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from decur import datasets
+from decur.artifacts.ownership import check_ours
+from decur.artifacts.provenance import file_checksum, provenance
 from decur.errors import DecurError
 from decur.models.backbones import build_backbone
-from decur.ownership import check_ours
-from decur.provenance import file_checksum, provenance
 from decur.shards import Modality
 from decur.weights.files import is_weights, read_tensors, save_weights
 from decur.weights.first_layer import in_our_bands

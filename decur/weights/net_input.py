@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from decur import datasets
-from decur.augment import Preset, augmentation
 from decur.config import Augment
-from decur.preprocess.bands import ELEVATION_CLIP, SAR_CLIP, SAR_SPREAD
-from decur.preprocess.plausible import REFLECTANCE_UNIT
+from decur.imagery.augment import Preset, augmentation
+from decur.imagery.bands import ELEVATION_CLIP, SAR_CLIP, SAR_SPREAD
+from decur.imagery.plausible import REFLECTANCE_UNIT
 
 
 def eight_bits(raw: NDArray[Any], how: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from common import seconds
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from decur.augment import PRESETS, Augmentation
+from decur.imagery.augment import PRESETS, Augmentation
 
 
 def by_kornia(preset: Augmentation, channels: int) -> nn.Module:

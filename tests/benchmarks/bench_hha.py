@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.signal import convolve2d
 
-from decur.preprocess.depth import NYU_INTRINSICS
-from decur.preprocess.hha import depth_to_hha
+from decur.imagery.depth import NYU_INTRINSICS
+from decur.imagery.hha import depth_to_hha
 
 Floats = NDArray[np.floating]
 
@@ -114,7 +114,7 @@ def main() -> None:
     print("| implementation | seconds a frame | speed-up |")
     print("|---|---:|---:|")
     print(f"| plain transcription (convolutions) | {plain:.3f} | 1.0 |")
-    print(f"| decur.preprocess.hha | {ours:.3f} | {plain / ours:.1f} |")
+    print(f"| decur.imagery.hha | {ours:.3f} | {plain / ours:.1f} |")
 
 
 if __name__ == "__main__":

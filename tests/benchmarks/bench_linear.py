@@ -18,15 +18,15 @@ import torch
 
 from decur import datasets
 from decur.config import DatasetSettings, Transfer
-from decur.datasets.convert import preprocess
-from decur.download.raw import download
+from decur.download.run import download
+from decur.metrics.scores import HEADLINE
 from decur.models.backbones import build_backbone
 from decur.models.heads import FCN, LateFusion
+from decur.preprocess.run import preprocess
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData
 from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
-from decur.transfer.metrics import HEADLINE
 from decur.transfer.train import train
 
 TASKS = {

@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from decur.config import PretrainSettings
-from decur.loader import ahead
+from decur.pretrain.prefetch import ahead
 from decur.shards import PairedShards
-from decur.views import augment_batch, batches, read_batch
+from decur.training.views import augment_batch, batches, read_batch
 
 
 class OneByOne(Dataset[list[Tensor]]):

@@ -25,7 +25,7 @@ import rasterio
 
 from decur import datasets
 from decur.config import DatasetSettings
-from decur.datasets.convert import preprocess
+from decur.preprocess.run import preprocess
 
 CORES = 16
 SETTINGS = {

@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 from common import network_options, network_settings, recorded, seconds, write_shards
 
-from decur.methods import METHODS, build_model, count_views
-from decur.optim import build_optimizer
-from decur.pretrain import prepare, pretrain, training_step
-from decur.views import augment_batch, read_batch
+from decur.pretrain.loop import prepare, pretrain, training_step
+from decur.pretrain.optim import build_optimizer
+from decur.training.methods import METHODS, build_model, count_views
+from decur.training.views import augment_batch, read_batch
 
 
 def main() -> None:

@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from decur.artifacts.paths import Cell, Paths, Run
 from decur.cli import main as decur
 from decur.config import Config, load_config, pretrain_settings, transfer_settings
-from decur.experiments import (
+from decur.config.experiments import (
     Experiment,
     chosen_experiments,
     explain_runs,
     load_experiments,
     transfer_runs,
 )
-from decur.paths import Cell, Paths, Run
-from decur.tables.write import has_figure
+from decur.tables.run import has_figure
 
 HOME = Path(__file__).parents[2]
 EXPERIMENTS = HOME / "config" / "experiments.yaml"

@@ -25,12 +25,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from decur.config import PretrainSettings
-from decur.cuda_graph import GraphedStep
-from decur.methods import METHODS, Embeddings, build_model, count_views
-from decur.optim import build_optimizer
-from decur.pretrain import prepare, training_step
+from decur.pretrain.cuda_graph import GraphedStep
+from decur.pretrain.loop import prepare, training_step
+from decur.pretrain.optim import build_optimizer
 from decur.shards import PairedShards
-from decur.views import Batch, augment_batch, read_batch
+from decur.training.methods import METHODS, Embeddings, build_model, count_views
+from decur.training.views import Batch, augment_batch, read_batch
 
 WAYS = {
     "paper": "paper's way, float32",

@@ -21,12 +21,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from decur.augment import PRESETS, Augmentation
 from decur.config import DatasetSettings, ScenesSettings
 from decur.datasets import load
-from decur.datasets.scene_render import LEVELS, Factors
-from decur.datasets.scenes import SCENARIOS, write_scenes
+from decur.imagery.augment import PRESETS, Augmentation
 from decur.models.backbones import build_backbone
+from decur.scenes.draw import SCENARIOS, write_scenes
+from decur.scenes.render import LEVELS, Factors
 
 CROP = 32
 BATCH = 64

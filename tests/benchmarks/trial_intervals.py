@@ -11,9 +11,9 @@ import argparse
 import statistics
 from collections.abc import Sequence
 
+from decur.artifacts.paths import Paths
 from decur.config import load_config
-from decur.experiments import entries, load_experiments
-from decur.paths import Paths
+from decur.config.experiments import entries, load_experiments
 from decur.tables.scores import scores
 from decur.tables.statistics import student_interval
 

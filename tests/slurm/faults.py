@@ -13,7 +13,7 @@ import psutil
 import torch
 import yaml
 
-from decur.claim import Owner, holder
+from decur.cluster.lock import Owner, holder
 from decur.weights import read_weights
 from tests.slurm.conftest import HERE, output, snakemake, wait_for
 

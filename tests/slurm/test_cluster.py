@@ -23,8 +23,8 @@ import pytest
 import torch
 import yaml
 
+from decur.artifacts.paths import Run
 from decur.config import parse_config, pretrain_settings
-from decur.paths import Run
 from tests.slurm.conftest import HERE, HOME, PROFILE, output, profile, run, wait_for
 from tests.slurm.faults import (
     CONFIG,
@@ -122,7 +122,7 @@ def a_refused_submission_is_tried_again(folder: Path) -> None:
 
 def one_task_of_an_array_requeues_alone(folder: Path) -> None:
     """The last one, whose plain id is that of the array."""
-    code = "from decur.slurm import requeue_own_job; print(requeue_own_job())"
+    code = "from decur.cluster.slurm import requeue_own_job; print(requeue_own_job())"
     script = folder / "task"
     script.write_text(
         f"#!/bin/sh\necho start >> {folder}/starts-$SLURM_ARRAY_TASK_ID\n"

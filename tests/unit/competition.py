@@ -13,7 +13,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from decur.claim import claim, release
+from decur.cluster.lock import claim, release
 from decur.errors import DecurError
 
 PATIENCE = 300

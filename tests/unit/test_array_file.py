@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decur import files
+from decur.artifacts import files
+from decur.artifacts.files import UnreadableError
 from decur.cli import main
 from decur.config import DatasetSettings
 from decur.datasets import geonrw
-from decur.datasets.convert import preprocess
-from decur.datasets.images import read_image
-from decur.datasets.raster import read_band
 from decur.errors import DecurError
-from decur.files import UnreadableError
+from decur.imagery.images import read_image
+from decur.imagery.rasters import read_band
+from decur.preprocess.run import preprocess
 from decur.shards import PairedShards, ShardWriter, writer
 from decur.shards.array_file import ArrayReader
 from decur.weights.files import read_tensors, read_weights

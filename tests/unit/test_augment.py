@@ -6,7 +6,8 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as tv
 
-from decur.augment import (
+from decur.errors import DecurError
+from decur.imagery.augment import (
     PRESETS,
     Augmentation,
     change_brightness_contrast,
@@ -14,7 +15,6 @@ from decur.augment import (
     draw_boxes,
     gaussian_blur,
 )
-from decur.errors import DecurError
 
 CHANNELS = {"optical": 13, "sar": 2, "rgb": 3, "dem": 1, "rgb-indoor": 3, "hha": 3}
 CHANNELS |= {"image": 3, "measured": 2}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from decur.errors import DecurError
-from decur.preprocess.bands import (
+from decur.imagery.bands import (
     elevation_to_uint8,
     reflectance_to_uint8,
     resize,

@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decur import distributed, files
-from decur.checkpoint import CHECKPOINTS, KEEP, load_checkpoint, save_checkpoint
+from decur import distributed
+from decur.artifacts import files
+from decur.artifacts.files import read_patiently
 from decur.errors import DecurError
-from decur.files import read_patiently
-from decur.pretrain import pretrain
+from decur.pretrain.checkpoint import CHECKPOINTS, KEEP, load_checkpoint, save_checkpoint
+from decur.pretrain.loop import pretrain
 from tests.unit import test_pretrain as pretraining
 
 IDENTITIES = ("a" * 64, "b" * 64, "c" * 64)
@@ -95,7 +96,7 @@ def test_a_run_beside_checkpoints_of_other_settings_gets_past_its_time_limit(
             raise KeyboardInterrupt
         return pretraining.read_batch(shards, rows, settings, step, *rest)
 
-    monkeypatch.setattr("decur.pretrain.read_batch", until_the_limit)
+    monkeypatch.setattr("decur.pretrain.loop.read_batch", until_the_limit)
     for _ in range(4):
         steps.clear()
         try:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decur import claim as claims
-from decur.claim import (
+from decur.cluster import lock as claims
+from decur.cluster.lock import (
     Owner,
     claim,
     holder,
@@ -334,7 +334,9 @@ def test_of_many_in_several_namespaces_one_claims(path, tmp_path, namespace):
 
 
 def test_a_stale_claim_of_another_namespace_may_be_at_work(path, namespace):
-    code = "import sys, pathlib; from decur.claim import claim; claim(pathlib.Path(sys.argv[1]))"
+    code = (
+        "import sys, pathlib as p; from decur.cluster.lock import claim; claim(p.Path(sys.argv[1]))"
+    )
     subprocess.run([*namespace, sys.executable, "-c", code, path], check=True)
     assert holder(path).host == this_process().host
     with pytest.raises(DecurError, match="cannot be told from here; if it is not, delete"):
@@ -356,7 +358,7 @@ def cluster(tmp_path, monkeypatch):
         (commands / name).write_text(f"#!/bin/sh\n{answer}\n")
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    monkeypatch.setattr("decur.slurm.POLL", 0.05)
+    monkeypatch.setattr("decur.cluster.slurm.POLL", 0.05)
     state.write_text("RUNNING\n")
     return tmp_path
 

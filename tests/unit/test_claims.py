@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 import yaml
 
+from decur.artifacts.paths import Cell, Paths, Run
 from decur.config import Config, load_config
-from decur.errors import DecurError
-from decur.experiments import (
+from decur.config.experiments import (
     Experiment,
     chosen_experiments,
     explain_runs,
     load_experiments,
     transfer_runs,
 )
-from decur.paths import Cell, Paths, Run
+from decur.errors import DecurError
 from decur.tables.claims import claims_page, collate, pairs, sources
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
-from decur.tables.write import outputs, write_experiment
+from decur.tables.run import outputs, write_experiment
 from tests.unit.test_latex import check_tabulars
 from tests.unit.test_tables import (
     BARLOW,

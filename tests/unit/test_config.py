@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from decur.artifacts.paths import Cell, Run
 from decur.config import (
     EXPLAINERS,
     Config,
@@ -14,8 +15,7 @@ from decur.config import (
     pretrain_settings,
     transfer_settings,
 )
-from decur.errors import DecurError
-from decur.experiments import (
+from decur.config.experiments import (
     Experiment,
     chosen_experiments,
     entries,
@@ -24,7 +24,7 @@ from decur.experiments import (
     share_runs,
     transfer_runs,
 )
-from decur.paths import Cell, Run
+from decur.errors import DecurError
 
 CONFIG = Path(__file__).parents[2] / "config"
 SCALES = ("demo", "mini", "samples", "paper")
@@ -91,8 +91,8 @@ def test_a_wrong_own_experiment_is_one_line(tree, changes, message):
 
 
 def test_a_scenario_may_change_an_augmentation_preset(tree):
-    from decur.augment import PRESETS
-    from decur.views import augmentations
+    from decur.imagery.augment import PRESETS
+    from decur.training.views import augmentations
 
     changed = {"like": "measured", "vflip": 0.5, "crop_scale": [0.5, 1]}
     tree["scenarios"]["rgb-dem"]["modalities"] = {"rgb": "image", "dem": changed}

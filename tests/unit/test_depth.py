@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from decur.errors import DecurError
-from decur.preprocess.depth import decode_sun_depth, read_intrinsics
+from decur.imagery.depth import decode_sun_depth, read_intrinsics
 
 MATRIX = [[529.5, 0.0, 365.0], [0.0, 529.5, 265.0], [0.0, 0.0, 1.0]]
 

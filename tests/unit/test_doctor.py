@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from decur import doctor
 from decur.cli import main
-from decur.doctor import Finding, as_table, examine
+from decur.planning import doctor
+from decur.planning.doctor import Finding, as_table, examine
 
 HOME = Path(__file__).parents[2]
 TINY = yaml.safe_load((HOME / "tests" / "workflow" / "tiny.yaml").read_text())

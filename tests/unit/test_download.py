@@ -16,11 +16,11 @@ import pytest
 
 from decur import datasets
 from decur.config import DatasetSettings
-from decur.datasets.convert import preprocess
 from decur.download import archives, fetch
 from decur.download.archives import read_checksums
-from decur.download.raw import download
+from decur.download.run import download
 from decur.errors import DecurError
+from decur.preprocess.run import preprocess
 from tests.archives import CHECKSUMS, PACKERS, pack, tar, write_checksums
 from tests.unit.http_server import Server
 

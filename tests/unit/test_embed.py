@@ -15,9 +15,9 @@ from rasterio import Affine
 from decur.cli import main
 from decur.embed import embed_images, embed_raster, load_encoder, rasters
 from decur.errors import DecurError
+from decur.imagery.bands import elevation_to_uint8, reflectance_to_uint8, sar_db_to_uint8
+from decur.imagery.hha import depth_to_hha
 from decur.models.two_branch import TwoBranch
-from decur.preprocess.bands import elevation_to_uint8, reflectance_to_uint8, sar_db_to_uint8
-from decur.preprocess.hha import depth_to_hha
 from decur.weights import read_weights, save_model
 from decur.weights.files import save_weights
 from decur.weights.net_input import net_input

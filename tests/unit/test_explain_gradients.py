@@ -8,8 +8,8 @@ import torch
 
 from decur.errors import DecurError
 from decur.explain.gradcam import cam_maps
-from decur.explain.known import lift
 from decur.explain.saliency import enlarged, overlap
+from decur.explain.scene_factors import lift
 from decur.explain.spectral import attributions
 from decur.explain.targets import ImagePartMeans
 from decur.models.two_branch import TwoBranch

@@ -8,12 +8,12 @@ import torch
 
 from decur.config import DatasetSettings, ScenesSettings, Spectral
 from decur.config import Saliency as SaliencyRecipe
-from decur.datasets.convert import preprocess
-from decur.download.raw import download
+from decur.download.run import download
 from decur.explain import saliency, spectral
-from decur.explain.known import effects
+from decur.explain.scene_factors import effects
 from decur.explain.subject import Subject, load_subject
-from decur.pretrain import pretrain
+from decur.preprocess.run import preprocess
+from decur.pretrain.loop import pretrain
 from tests.unit.test_explain_subject import explain_settings
 from tests.unit.test_pretrain import settings as pretrain_settings
 

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
+from decur.artifacts.provenance import file_checksum, fingerprint
 from decur.cli import main
 from decur.config import EXPLAINERS, Explain, ExplainSettings, PretrainSettings
 from decur.errors import DecurError
 from decur.explain.alignment import alignment_loss
 from decur.explain.run import explain
 from decur.explain.subject import embedding_parts, load_subject
-from decur.pretrain import pretrain
-from decur.provenance import file_checksum, fingerprint
+from decur.pretrain.loop import pretrain
 from tests.unit.test_pretrain import settings as pretrain_settings
 
 RECIPES = Explain.model_validate(

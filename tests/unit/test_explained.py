@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from decur.artifacts.paths import Paths, Run
 from decur.config import EXPLAINERS
+from decur.config.experiments import Experiment, explain_runs
 from decur.errors import DecurError
-from decur.experiments import Experiment, explain_runs
-from decur.paths import Paths, Run
 from decur.tables.explained.alignment import bins
 from decur.tables.explained.gradcam import heat
 from decur.tables.explained.products import explained
 from decur.tables.explained.spectral import beside_paper, mean_lift, rank_correlation
 from decur.tables.explained.tsne import mixed
 from decur.tables.paper import band_saliency, paper_numbers
-from decur.tables.write import outputs, sources, write_experiment
+from decur.tables.run import outputs, sources, write_experiment
 from tests.unit.test_tables import BARLOW, BIGEARTHNET, DECUR, GEONRW, config, experiment, image
 
 DIMS = {"common": 6, "unique": 2}

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from decur.artifacts.files import write_all
 from decur.datasets import Part
 from decur.download import fetch
 from decur.download.fetch import FetchError, fetch_all, size_on_server
 from decur.errors import DecurError
-from decur.files import write_all
 from tests.unit.http_server import Server, serving
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -341,7 +341,7 @@ def test_the_size_is_asked_from_the_first_server_that_knows(server):
 
 
 def test_the_progress_ends_at_the_total(server, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("decur.progress.SELDOM", 0)
+    monkeypatch.setattr("decur.cluster.progress.SELDOM", 0)
     server.serve(NAME, BODY, fault="wrong", times=1)
     fetch_all([part(server)], tmp_path, total=len(BODY))
     last = capsys.readouterr().err.split("\r")[-1]

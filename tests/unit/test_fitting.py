@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from decur.artifacts.paths import Cell
+from decur.artifacts.provenance import read_json
 from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.explain.subject import load_subject
-from decur.paths import Cell
-from decur.preprocess.band_names import band_map
-from decur.pretrain import pretrain
-from decur.provenance import read_json
+from decur.imagery.band_names import band_map
+from decur.pretrain.loop import pretrain
 from decur.shards import Modality, PairedShards, ShardWriter
 from decur.transfer.run import transfer
 from decur.weights import in_bands_of, read_weights

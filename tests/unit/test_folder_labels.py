@@ -12,11 +12,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from decur.config import DatasetSettings, FoldersSettings
-from decur.datasets.convert import preprocess
 from decur.datasets.folder_labels import class_indices
 from decur.datasets.folder_limits import with_limits
-from decur.download.raw import download
+from decur.download.run import download
 from decur.errors import DecurError
+from decur.preprocess.run import preprocess
 from decur.shards import PairedShards
 from tests.unit.test_folders import write_tif
 

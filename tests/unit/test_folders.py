@@ -11,11 +11,11 @@ from rasterio import Affine
 
 from decur import datasets
 from decur.config import DatasetSettings, parse_config
-from decur.datasets.convert import preprocess
 from decur.datasets.folder_limits import with_limits
 from decur.datasets.folders import Folders
-from decur.download.raw import download
+from decur.download.run import download
 from decur.errors import DecurError
+from decur.preprocess.run import preprocess
 from decur.shards import PairedShards
 
 COUNT = 8

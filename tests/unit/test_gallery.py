@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from decur import datasets
+from decur.artifacts.paths import Paths, Run
 from decur.config import Config
+from decur.config.experiments import Experiment, chosen_experiments, transfer_runs
 from decur.errors import DecurError
-from decur.experiments import Experiment, chosen_experiments, transfer_runs
-from decur.paths import Paths, Run
 from decur.shards import Georeference, Modality, PairedShards, Sample, ShardWriter
 from decur.tables.gallery import accuracy, collate, coloured, draw, picture
-from decur.tables.write import outputs, write_experiment
+from decur.tables.run import outputs, write_experiment
 from decur.transfer.predictions import Predictions
 from tests.unit.test_tables import BARLOW, DECUR, GEONRW, RANDOM, config, experiment, put
 

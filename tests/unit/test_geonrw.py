@@ -9,8 +9,8 @@ from PIL import Image
 
 from decur.config import DatasetSettings
 from decur.datasets import geonrw
-from decur.datasets.convert import preprocess
 from decur.errors import DecurError
+from decur.preprocess.run import preprocess
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

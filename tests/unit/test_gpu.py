@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from decur.errors import DecurError
-from decur.loader import SideStream, bring_back
-from decur.methods import build_model
-from decur.pretrain import prepare, pretrain, training_step
+from decur.pretrain.loop import prepare, pretrain, training_step
+from decur.pretrain.prefetch import SideStream, bring_back
 from decur.shards import PairedShards
-from decur.views import augment_batch, read_batch
+from decur.training.methods import build_model
+from decur.training.views import augment_batch, read_batch
 from tests.unit.test_pretrain import settings as small_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -112,7 +112,7 @@ def test_a_run_stopped_between_two_checkpoints_goes_on(shards_root, tmp_path, mo
         return training_step(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("decur.pretrain.training_step", stopping)
+        patch.setattr("decur.pretrain.loop.training_step", stopping)
         pretrain(chosen, shards_root, tmp_path / "stopped", device="cuda")
     assert [line["step"] for line in log(tmp_path / "stopped")] == list(range(4))
     pretrain(chosen, shards_root, tmp_path / "stopped", device="cuda")

@@ -14,8 +14,8 @@ from rasterio.windows import Window
 
 from decur.config import DatasetSettings
 from decur.datasets.folders import Folders
-from decur.datasets.grids import Grid, common_area
 from decur.errors import DecurError
+from decur.imagery.grids import Grid, common_area
 from tests.unit.rasters import one_line_naming
 
 UTM = CRS.from_epsg(32634)

@@ -6,8 +6,8 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from decur.errors import DecurError
-from decur.preprocess.depth import NYU_INTRINSICS
-from decur.preprocess.hha import depth_to_hha
+from decur.imagery.depth import NYU_INTRINSICS
+from decur.imagery.hha import depth_to_hha
 
 FLOOR, WALL, CEILING, NO_PLANE = 38, 128, 218, 218
 SMALL = np.array([[55.0, 0.0, 32.5], [0.0, 55.0, 24.5], [0.0, 0.0, 1.0]])  # for (48, 64)

@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18, resnet50
 
 from decur.errors import DecurError
-from decur.methods import build_model
 from decur.models import build_backbone
-from decur.pretrain import pretrain
+from decur.pretrain.loop import pretrain
 from decur.shards import PairedShards
+from decur.training.methods import build_model
 from decur.weights import branch_weights, read_weights
 from decur.weights.imagenet import load_imagenet
 from tests.unit.test_pretrain import settings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from decur.interrupt import SIGNALS, WARNING, hold_warning, stop_request
+from decur.cluster.signals import SIGNALS, WARNING, hold_warning, stop_request
 from tests.unit.test_pretrain import settings
 
 
@@ -38,7 +38,7 @@ def test_a_warning_that_was_held_is_noted():
     """In a process without other threads, one of which might take the signal."""
     code = """
 import os
-from decur.interrupt import WARNING, hold_warning, stop_request
+from decur.cluster.signals import WARNING, hold_warning, stop_request
 hold_warning()
 os.kill(os.getpid(), WARNING)
 with stop_request(WARNING) as request:

@@ -5,10 +5,10 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from decur.config import KnnSettings
 from decur.errors import DecurError
-from decur.methods import build_model
-from decur.pretrain import pretrain
+from decur.metrics.neighbours import classes_of, knn_accuracy, knn_of_backbones
+from decur.pretrain.loop import pretrain
 from decur.shards import Modality, PairedShards, Sample, ShardWriter
-from decur.transfer.knn import classes_of, knn_accuracy, knn_of_backbones
+from decur.training.methods import build_model
 from tests.unit.test_pretrain import log, settings, tensors
 
 

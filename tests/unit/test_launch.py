@@ -6,13 +6,14 @@ import pytest
 import torch
 import yaml
 
-from decur import cli, launch
-from decur.claim import Owner, this_process
+from decur import cli
+from decur.cluster.lock import Owner, this_process
+from decur.cluster.signals import StoppedError
 from decur.errors import DecurError
-from decur.interrupt import StoppedError
-from decur.launch import run_pretrain
-from decur.pretrain import pretrain
-from decur.submit import Allocation, _copy_from, _job, follow, submit_pretrain
+from decur.pretrain import run as launch
+from decur.pretrain.loop import pretrain
+from decur.pretrain.run import run_pretrain
+from decur.pretrain.submit import Allocation, _copy_from, _job, follow, submit_pretrain
 from tests.unit.test_claim import cluster, held_by
 from tests.unit.test_pretrain import settings, tensors
 
@@ -124,7 +125,9 @@ def test_the_command_finds_settings_and_folders_in_the_config(tmp_path, monkeypa
         job_id = "12"
         paths = type("Paths", (), {"stdout": "log"})
 
-    monkeypatch.setattr("decur.submit.submit_pretrain", lambda *args: seen.extend(args) or Job())
+    monkeypatch.setattr(
+        "decur.pretrain.submit.submit_pretrain", lambda *args: seen.extend(args) or Job()
+    )
     run = ["sar-optical/decur/default/seed-0", "--configfile", str(tmp_path / "c.yaml")]
     assert cli.main(["submit", "pretrain", *run, "--option", "qos=long", "--no-follow"]) == 0
     chosen, shards, out, allocation = seen

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from decur.artifacts.paths import Paths
 from decur.config import load_config
 from decur.errors import DecurError
-from decur.paths import Paths
 from decur.tables.learning import POINTS, SHOWN, draw, logs, read_log
 from decur.tables.report import how_it_learned
 

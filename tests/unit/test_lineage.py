@@ -9,19 +9,27 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from decur.artifacts.lineage import (
+    AS_RECORDED,
+    CHANGED,
+    MISSING,
+    SAME_SIZE,
+    changed,
+    lineage,
+    render,
+)
+from decur.artifacts.paths import Cell, Paths, Run
+from decur.artifacts.provenance import file_checksum, fingerprint, git_commit
+from decur.artifacts.timing import Job
 from decur.cli import main
 from decur.config import explain_settings, parse_config, pretrain_settings, transfer_settings
-from decur.datasets.convert import preprocess
-from decur.download.raw import download
+from decur.config.experiments import Experiment
+from decur.download.run import download
 from decur.errors import DecurError
-from decur.experiments import Experiment
 from decur.explain.run import explain
-from decur.job import Job
-from decur.lineage import AS_RECORDED, CHANGED, MISSING, SAME_SIZE, changed, lineage, render
-from decur.paths import Cell, Paths, Run
-from decur.pretrain import pretrain
-from decur.provenance import file_checksum, fingerprint, git_commit
-from decur.tables.write import write_experiment
+from decur.preprocess.run import preprocess
+from decur.pretrain.loop import pretrain
+from decur.tables.run import write_experiment
 from decur.transfer.run import transfer
 from tests.archives import tar
 from tests.conftest import flip_bit

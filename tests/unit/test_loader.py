@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from decur.loader import ahead
+from decur.pretrain.prefetch import ahead
 
 
 def test_items_come_in_order_with_what_was_loaded():

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import (
 )
 
 from decur.errors import DecurError
-from decur.transfer.metrics import (
+from decur.metrics.scores import (
     BATCH,
     Tally,
     average_precision,

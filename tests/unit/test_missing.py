@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from decur.artifacts.paths import Cell
 from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion, TransferModel
-from decur.paths import Cell
-from decur.pretrain import pretrain
+from decur.pretrain.loop import pretrain
 from decur.transfer.evaluate import evaluate
 from decur.transfer.missing import evaluate_missing, mean_inputs
 from decur.transfer.run import transfer

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from decur.monitor import effective_rank, signs
+from decur.pretrain.monitor import effective_rank, signs
 
 
 def random(n: int, k: int, seed: int = 0) -> torch.Tensor:

@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decur import datasets
+from decur.artifacts.paths import Run
 from decur.config import UNTRAINED, Method, load_config, parse_config
-from decur.config.known import ARCHS, DATASETS, PRESETS
-from decur.config.yaml_file import parse_yaml, read_yaml
-from decur.errors import DecurError
-from decur.experiments import (
+from decur.config.experiments import (
     check_cells,
     chosen_experiments,
     load_experiments,
     pretrain_runs,
 )
-from decur.paths import Run
+from decur.config.known import ARCHS, DATASETS, PRESETS
+from decur.config.yaml_file import parse_yaml, read_yaml
+from decur.errors import DecurError
 
 HOME = Path(__file__).parents[2]
 TINY = HOME / "tests" / "workflow" / "tiny.yaml"
@@ -64,9 +64,9 @@ def edited(key, value):
 
 
 def test_the_lists_of_names_are_those_of_what_they_name():
-    from decur.augment import PRESETS as MADE
-    from decur.methods import METHODS
+    from decur.imagery.augment import PRESETS as MADE
     from decur.models.backbones import BACKBONES
+    from decur.training.methods import METHODS
 
     assert ARCHS.keys() == BACKBONES.keys()
     assert set(PRESETS) == MADE.keys()
@@ -82,7 +82,7 @@ def test_the_lists_of_names_are_those_of_what_they_name():
 def test_reading_a_configuration_imports_no_torch():
     code = (
         "import sys; from decur.config import load_config; load_config(sys.argv[1]);"
-        "import decur.experiments, decur.rerun; assert 'torch' not in sys.modules"
+        "import decur.config.experiments, decur.planning.rerun; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, TINY], check=True)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from decur.errors import DecurError
-from decur.optim import LARS, build_optimizer, cosine_factor, parameter_groups, set_lr
+from decur.pretrain.optim import LARS, build_optimizer, cosine_factor, parameter_groups, set_lr
 
 
 def small_net() -> nn.Sequential:

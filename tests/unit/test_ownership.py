@@ -15,19 +15,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from decur import files, ownership
-from decur.cli import main
-from decur.errors import DecurError
-from decur.files import temporary_of, write_atomically
-from decur.ownership import (
+from decur.artifacts import files, ownership
+from decur.artifacts.files import temporary_of, write_atomically
+from decur.artifacts.ownership import (
     OwnFolder,
     check_listed,
     write_folder_ours,
     write_ours,
     write_with_record,
 )
-from decur.pretrain import pretrain
-from decur.provenance import write_json
+from decur.artifacts.provenance import write_json
+from decur.cli import main
+from decur.errors import DecurError
+from decur.pretrain.loop import pretrain
 from tests.unit.test_embed import save
 from tests.unit.test_preprocess import make_raw
 from tests.unit.test_pretrain import settings as pretrain_settings

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from decur.artifacts.paths import Paths
 from decur.cli import main
-from decur.paths import Paths
 from tests.pages import HOME, apply_diffs, blocks, write_files
 from tests.unit.test_pretrain import settings
 from tests.unit.test_tables import config, put
@@ -20,7 +20,7 @@ CHECK = """
 import json, sys
 from pathlib import Path
 from decur.config import PretrainSettings
-from decur.pretrain import pretrain
+from decur.pretrain.loop import pretrain
 from decur.weights import branch_weights, load_backbone, read_weights
 
 chosen = PretrainSettings.model_validate_json(sys.argv[1])

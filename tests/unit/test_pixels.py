@@ -12,14 +12,14 @@ from PIL import Image
 from decur.config import DatasetSettings
 from decur.datasets.folder_limits import _thumbnail
 from decur.datasets.folders import Folders
-from decur.datasets.images import read_image
-from decur.datasets.pixels import GDAL, opened
-from decur.datasets.raster import DTYPES, read_raster
 from decur.datasets.sentinel import METRES, read_optical
 from decur.datasets.terramind import SCALE
 from decur.embed.rasters import read_bands
 from decur.errors import DecurError
-from decur.preprocess.bands import range_to_uint8, sar_db_to_uint8
+from decur.imagery.bands import range_to_uint8, sar_db_to_uint8
+from decur.imagery.images import read_image
+from decur.imagery.pixels import GDAL, opened
+from decur.imagery.rasters import DTYPES, read_raster
 from tests.unit.hostile import write
 
 LIMITS = [(-50.0, 700.0), (0.0, 1000.0)]

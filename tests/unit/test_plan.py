@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from decur import costs
+from decur.artifacts.paths import Cell, Paths
 from decur.cli import command_line, main
 from decur.config import (
     EXPLAINERS,
@@ -17,9 +17,9 @@ from decur.config import (
     Transfer,
     TransferSettings,
 )
-from decur.costs import Cost
-from decur.paths import Cell, Paths
-from decur.plan import as_table, estimate, plan, read_jobs
+from decur.planning import costs
+from decur.planning.costs import Cost
+from decur.planning.plan import as_table, estimate, plan, read_jobs
 
 HOME = Path(__file__).parents[2]
 TINY = HOME / "tests" / "workflow" / "tiny.yaml"
@@ -86,7 +86,7 @@ def test_a_small_net_takes_cores_and_no_gpu():
 
 
 def test_every_method_has_as_many_views_as_when_it_runs():
-    from decur.methods import METHODS, count_views
+    from decur.training.methods import METHODS, count_views
 
     for method in METHODS:
         for intra in (True, False):
@@ -183,7 +183,7 @@ def test_what_snakemake_does_not_know_ends_in_one_line(monkeypatch, capsys, argu
 
 
 def test_planning_imports_neither_torch_nor_pandas():
-    code = "import sys, decur.plan; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
+    code = "import sys, decur.planning.plan; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from decur import datasets
+from decur.artifacts.paths import Cell
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, geonrw
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.models.heads import FCN
-from decur.paths import Cell
-from decur.pretrain import pretrain
+from decur.pretrain.loop import pretrain
 from decur.shards import Georeference, PairedShards, ShardWriter
 from decur.transfer.evaluate import evaluate
 from decur.transfer.predictions import Predictions, evenly_spaced, palette, read_map

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from decur import workers
 from decur.cli import main
+from decur.cluster import workers
 from decur.config import DatasetSettings, Piece
-from decur.datasets import convert, geonrw
-from decur.datasets.convert import preprocess
+from decur.datasets import geonrw
 from decur.errors import DecurError
+from decur.preprocess import run as convert
+from decur.preprocess.run import preprocess
 from decur.shards import PairedShards
 from decur.shards.part import ArrayFile
 from decur.shards.verify import verify
@@ -39,7 +40,8 @@ SLOWLY = """
 import sys, time
 from pathlib import Path
 from decur.config import DatasetSettings
-from decur.datasets import convert, geonrw
+from decur.datasets import geonrw
+from decur.preprocess import run as convert
 read = geonrw.read
 def slow(*args):
     time.sleep(0.02)

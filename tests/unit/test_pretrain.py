@@ -13,19 +13,19 @@ import pytest
 import torch
 
 from decur import distributed
-from decur import pretrain as pretrain_module
-from decur.checkpoint import load_checkpoint, save_checkpoint
+from decur.artifacts.provenance import fingerprint
 from decur.cli import main
 from decur.config import PretrainSettings, apply_variant
 from decur.errors import DecurError
 from decur.losses.decur import decur_loss
-from decur.methods import METHODS, build_model, count_views, dims_common
 from decur.models.two_branch import CONTRASTIVE_DIMS, TwoBranch
-from decur.pretrain import prepare, pretrain, training_step
-from decur.provenance import fingerprint
+from decur.pretrain import loop as pretrain_module
+from decur.pretrain.checkpoint import load_checkpoint, save_checkpoint
+from decur.pretrain.loop import prepare, pretrain, training_step
+from decur.pretrain.step_profile import profile_steps
 from decur.shards import PairedShards
-from decur.step_profile import profile_steps
-from decur.views import augment_batch, batches, read_batch
+from decur.training.methods import METHODS, build_model, count_views, dims_common
+from decur.training.views import augment_batch, batches, read_batch
 from decur.weights import branch_weights, load_backbone, read_weights
 
 

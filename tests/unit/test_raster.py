@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from decur.datasets.raster import (
+from decur.errors import DecurError
+from decur.imagery.rasters import (
     check_not_blank,
     check_same_place,
     link,
@@ -12,7 +13,6 @@ from decur.datasets.raster import (
     read_band,
     read_raster,
 )
-from decur.errors import DecurError
 from tests.unit.rasters import one_line_naming, write_tiff
 
 

@@ -13,7 +13,7 @@ from decur.config import ScenarioSettings, apply_variant
 from decur.models import build_backbone
 from decur.models.rda import GROUP, HEAD, DeformableAttention
 from decur.models.resnet import DeformableResNet
-from decur.pretrain import pretrain
+from decur.pretrain.loop import pretrain
 from decur.weights import branch_weights, load_backbone, read_weights
 from tests.unit.test_pretrain import settings
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from decur.artifacts.paths import Paths
 from decur.config import Config, load_config
-from decur.experiments import Experiment, chosen_experiments, load_experiments
-from decur.paths import Paths
+from decur.config.experiments import Experiment, chosen_experiments, load_experiments
 from decur.tables.report import Cost, costs, section_of, what_it_cost, write_report
-from decur.tables.write import outputs, write_experiment
+from decur.tables.run import outputs, write_experiment
 
 HOME = Path(__file__).parents[2]
 

@@ -14,6 +14,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from decur.artifacts.paths import Paths
 from decur.config import (
     Config,
     DatasetSettings,
@@ -23,26 +24,25 @@ from decur.config import (
     pretrain_settings,
     transfer_settings,
 )
-from decur.config.basis import HowAJobRuns
-from decur.datasets.convert import preprocess
-from decur.download.raw import download
-from decur.errors import DecurError
-from decur.experiments import (
+from decur.config.experiments import (
     chosen_experiments,
     explain_runs,
     load_experiments,
     pretrain_runs,
     transfer_runs,
 )
-from decur.paths import Paths
-from decur.pretrain import run_identity
-from decur.rerun import (
+from decur.config.strict import HowAJobRuns
+from decur.download.run import download
+from decur.errors import DecurError
+from decur.planning.rerun import (
     download_identity,
     identity,
     in_pieces_as_made,
     preprocess_identity,
     pretrain_identity,
 )
+from decur.preprocess.run import preprocess
+from decur.pretrain.loop import run_identity
 
 HOME = Path(__file__).parents[2]
 EXPERIMENTS = load_experiments(HOME / "config" / "experiments.yaml")

@@ -7,9 +7,9 @@ import pytest
 
 from decur.config import DatasetSettings, ScenesSettings
 from decur.datasets import load
-from decur.datasets.scene_effect import SHOWS, another, scene_effects, stored
-from decur.datasets.scene_render import LEVELS, RELIEFS, Factors
-from decur.datasets.scenes import SCENARIOS, make_scene, scene_numbers, write_scenes
+from decur.scenes.draw import SCENARIOS, make_scene, scene_numbers, write_scenes
+from decur.scenes.effects import SHOWS, another, scene_effects, stored
+from decur.scenes.render import LEVELS, RELIEFS, Factors
 
 SETTINGS = DatasetSettings(
     source="scenes", scenes=ScenesSettings(train=2, test=1, seed=3), pixels=36, seasons=2

@@ -8,12 +8,11 @@ import pytest
 
 from decur.config import DatasetSettings, ScenesSettings
 from decur.datasets import Record, bigearthnet, load
-from decur.datasets.scene_figure import examples_figure
-from decur.datasets.scene_files import encode_depth
-from decur.datasets.scene_render import LEVELS, Factors, render
-from decur.datasets.scenes import SCENARIOS, draw_factors, write_scenes
 from decur.errors import DecurError
-from decur.preprocess.depth import decode_sun_depth
+from decur.imagery.depth import decode_sun_depth
+from decur.scenes.draw import SCENARIOS, draw_factors, write_scenes
+from decur.scenes.layouts import encode_depth
+from decur.scenes.render import LEVELS, Factors, render
 from decur.shards import Sample
 
 SEEN = {"sar-optical": ("sar", "optical"), "rgb-dem": ("rgb", "dem"), "rgb-depth": ("rgb", "depth")}
@@ -172,8 +171,3 @@ def test_a_dataset_without_scenes_is_an_error_that_names_it(tmp_path):
         write_scenes("ombria", tmp_path, settings())
     with pytest.raises(DecurError, match=r"datasets\.geonrw\.scenes: not set"):
         write_scenes("geonrw", tmp_path, DatasetSettings())
-
-
-def test_the_figure_of_examples_is_drawn(tmp_path):
-    examples_figure(tmp_path / "scenes.png")
-    assert (tmp_path / "scenes.png").stat().st_size > 50_000

@@ -25,13 +25,13 @@ from PIL import Image
 from pydantic import BaseModel
 
 from decur.config import Config, DatasetSettings, load_config, parse_config
+from decur.config.experiments import load_experiments
 from decur.datasets import Archive, Part, bigearthnet_v2, nyuv2, sun_rgbd
-from decur.datasets.images import read_image
-from decur.datasets.raster import read_band
 from decur.download import unpack as unpacking
 from decur.download.unpack import unpack
 from decur.errors import DecurError
-from decur.experiments import load_experiments
+from decur.imagery.images import read_image
+from decur.imagery.rasters import read_band
 from decur.tables.markdown import as_table
 from decur.tables.pages import grid
 from decur.weights.files import read_tensors
@@ -222,7 +222,7 @@ def test_weights_have_names(tmp_path):
 
 
 def test_a_checkpoint_runs_no_code(tmp_path):
-    from decur.checkpoint import load_checkpoint
+    from decur.pretrain.checkpoint import load_checkpoint
 
     owned = tmp_path / "owned"
     torch.save({"identity": "x", "step": Touch(owned)}, tmp_path / "checkpoint-00000001.pt")

@@ -7,7 +7,7 @@ import pytest
 
 from decur.errors import DecurError
 from decur.shards import PairedShards, ShardWriter, writer
-from decur.shards.finish import PERCENTILES, card_digest, statistics
+from decur.shards.assemble import PERCENTILES, card_digest, statistics
 from decur.shards.part import file_facts
 from decur.shards.verify import verify
 from tests.conftest import MODALITIES, flip_bit, random_sample

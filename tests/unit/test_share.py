@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from decur.artifacts.paths import Paths
 from decur.cli import main
 from decur.config import ExplainSettings, PretrainSettings, Share, parse_config
+from decur.config.experiments import Experiment, share_runs
 from decur.errors import DecurError
-from decur.experiments import Experiment, share_runs
 from decur.explain.run import explain
 from decur.explain.share import aligned_share, canonical_share
-from decur.paths import Paths
-from decur.pretrain import pretrain
+from decur.pretrain.loop import pretrain
 from decur.tables.explained.share import BEST, PAPER, compare, estimates, share_page
 from decur.tables.figures import curves
 from decur.tables.markdown import as_markdown

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decur import slurm
-from decur.errors import DecurError
-from decur.job import Job
-from decur.slurm import (
+from decur.artifacts.timing import Job
+from decur.cluster import slurm
+from decur.cluster.slurm import (
     OVER,
     end_job,
     is_alive,
@@ -19,6 +18,7 @@ from decur.slurm import (
     requeue_own_job,
     restarts,
 )
+from decur.errors import DecurError
 
 ON = (
     *("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "REQUEUE_FED"),

@@ -13,12 +13,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decur import pretrain, provenance
+from decur.artifacts import provenance
 from decur.cli import main
 from decur.config import parse_config
 from decur.datasets.folder_lists import read_column
 from decur.datasets.folders import _images
 from decur.errors import DecurError
+from decur.pretrain import loop as pretrain
 
 HOME = Path(__file__).parents[2]
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}

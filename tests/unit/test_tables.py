@@ -14,24 +14,24 @@ import yaml
 from PIL import Image
 from pydantic import ValidationError
 
+from decur.artifacts.paths import Cell, Paths, Run
 from decur.cli import main
 from decur.config import Config, Method, parse_config
-from decur.errors import DecurError
-from decur.experiments import (
+from decur.config.experiments import (
     Experiment,
     column_parts,
     entries,
     transfer_runs,
 )
-from decur.experiments import Kind as ExperimentKind
-from decur.paths import Cell, Paths, Run
+from decur.config.experiments import Kind as ExperimentKind
+from decur.errors import DecurError
 from decur.tables.figures import STYLES, bars
 from decur.tables.kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
 from decur.tables.paper import paper_numbers
 from decur.tables.results import _mark, collate, results_page, side_by_side
-from decur.tables.write import outputs, write_experiment
+from decur.tables.run import outputs, write_experiment
 from tests.unit.test_latex import check_tabulars
 
 SCENES = {"source": "scenes", "pixels": 48, "scenes": {"train": 8, "test": 8}}

@@ -10,20 +10,20 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from decur import datasets
+from decur.artifacts.paths import Cell
 from decur.config import Recipe, Transfer, TransferSettings
 from decur.datasets import Dataset
 from decur.errors import DecurError
-from decur.methods import build_model
+from decur.metrics.scores import Scores
 from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion
-from decur.paths import Cell
-from decur.pretrain import pretrain
+from decur.pretrain.loop import pretrain
 from decur.shards import PairedShards
+from decur.training.methods import build_model
 from decur.transfer.data import NO_CLASS, LabelledData, classes_shown, label_subset
 from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import curve
-from decur.transfer.metrics import Scores
 from decur.transfer.missing import evaluate_missing
 from decur.transfer.probe import probe_factors, split_dimensions
 from decur.transfer.run import _task, transfer

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from decur.artifacts.files import write_all
 from decur.datasets import Archive, Part
 from decur.download.unpack import unpack
 from decur.errors import DecurError
-from decur.files import write_all
 
 RNG = np.random.default_rng(0)
 FILES = {f"top/{i % 3}/{i}.bin": RNG.bytes(1000 + 517 * i) for i in range(40)} | {

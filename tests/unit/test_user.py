@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from decur import doctor, user
-from decur.user import STAND_IN, home_folder, provide_user
+from decur.cluster import user
+from decur.cluster.user import STAND_IN, home_folder, provide_user
+from decur.planning import doctor
 
 VARIABLES = ("HOME", "LOGNAME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", STAND_IN)
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")

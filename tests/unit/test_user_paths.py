@@ -12,14 +12,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decur import doctor
 from decur.cli import command_line, main
 from decur.cli.parser import user_path, user_path_text
 from decur.cli.stages import _json_or_path
+from decur.cluster.user import STAND_IN
+from decur.cluster.user_paths import expand
 from decur.config import DatasetSettings, PretrainSettings, parse_config
 from decur.errors import DecurError
-from decur.user import STAND_IN
-from decur.user_paths import expand
+from decur.planning import doctor
 
 HOME = Path(__file__).parents[2]
 TINY = yaml.safe_load((HOME / "tests" / "workflow" / "tiny.yaml").read_text())

@@ -10,12 +10,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from decur.artifacts.provenance import provenance
 from decur.cli import main
 from decur.datasets import geonrw, ssl4eo_s12
 from decur.errors import DecurError
+from decur.imagery.bands import elevation_to_uint8, reflectance_to_uint8, sar_db_to_uint8
 from decur.models import build_backbone
-from decur.preprocess.bands import elevation_to_uint8, reflectance_to_uint8, sar_db_to_uint8
-from decur.provenance import provenance
 from decur.shards import PairedShards
 from decur.transfer.data import scaled, whole_view
 from decur.weights import export, load_backbone, read_weights

@@ -15,8 +15,8 @@ from decur.config import EXPLAINERS, Explain, PretrainSettings, Transfer, Transf
 from decur.datasets.sentinel import OPTICAL, SAR
 from decur.embed import load_encoder
 from decur.errors import DecurError
+from decur.imagery.bands import elevation_to_uint8
 from decur.models import build_backbone
-from decur.preprocess.bands import elevation_to_uint8
 from decur.shards import Sample, ShardWriter
 from decur.weights import import_weights, load_backbone, read_weights, released
 from decur.weights.importing import architecture, fits

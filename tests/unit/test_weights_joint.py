@@ -12,10 +12,10 @@ from torchvision.models import resnet18
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from decur import datasets
+from decur.artifacts.provenance import provenance
 from decur.cli import main
 from decur.errors import DecurError
 from decur.models.two_branch import TwoBranch
-from decur.provenance import provenance
 from decur.weights import export, import_weights, load_backbone, read_weights
 from decur.weights.files import save_weights
 from decur.weights.first_layer import in_our_bands, in_their_bands

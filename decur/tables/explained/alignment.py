@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from decur.artifacts.paths import Paths
 from decur.config import Config
-from decur.experiments import Experiment, scenario_name
-from decur.paths import Paths
+from decur.config.experiments import Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained
 from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
 from decur.tables.pages import Result, Table, grid, page

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from decur.artifacts.paths import Paths
 from decur.config import Config, pretrain_settings
-from decur.experiments import Experiment
-from decur.paths import Paths
+from decur.config.experiments import Experiment
 from decur.shards import PairedShards
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import Images, stacked

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from decur.artifacts.paths import Paths, Run
+from decur.artifacts.provenance import read_json
 from decur.config import Config
+from decur.config.experiments import Experiment, entries, scenario_name
 from decur.errors import DecurError
-from decur.experiments import Experiment, entries, scenario_name
-from decur.paths import Paths, Run
-from decur.provenance import read_json
 
 TEXT = ("part", "modality", "band", "sample")
 """Columns of names, which may look like numbers."""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from decur.artifacts.paths import Paths
 from decur.config import Config
-from decur.experiments import METRICS, Experiment, scenario_name
-from decur.paths import Paths
+from decur.config.experiments import METRICS, Experiment, scenario_name
 from decur.tables.explained.products import Explained, by_scenario, explained, joined
 from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
 from decur.tables.gallery import NAMES

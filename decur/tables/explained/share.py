@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from decur.artifacts.paths import Paths
 from decur.config import Config
+from decur.config.experiments import ALL, Experiment, column_parts, scenario_name, share_runs
 from decur.errors import DecurError
-from decur.experiments import ALL, Experiment, column_parts, scenario_name, share_runs
-from decur.paths import Paths
 from decur.tables.figures import curves
 from decur.tables.pages import Page, Result, Table, grid, page
 from decur.tables.paper import best_share

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from decur.artifacts.paths import Paths
 from decur.config import Config
-from decur.experiments import METRICS, Experiment, scenario_name
-from decur.paths import Paths
+from decur.config.experiments import METRICS, Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import HEIGHT, STYLES, Images, stacked, style
 from decur.tables.gallery import NAMES

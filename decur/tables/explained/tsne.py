@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from decur.artifacts.paths import Paths
 from decur.config import Config
-from decur.experiments import Experiment, scenario_name
-from decur.paths import Paths
+from decur.config.experiments import Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import Images, stacked
 from decur.tables.pages import Result, Table, grid, page

@@ -1,0 +1,142 @@
+"""Where a product came from: settings, inputs and versions, as one small dict, and checksums."""
+
+import functools
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+import decur
+from decur.artifacts.files import checksum, file_checksum, read_once
+from decur.artifacts.ownership import names_origin, write_ours
+from decur.errors import DecurError
+
+BLOCK = 2**20
+"""Bytes that are read at once."""
+
+
+def provenance(
+    settings: BaseModel | Mapping[str, Any], inputs: Mapping[str, str], packages: Sequence[str]
+) -> dict[str, Any]:
+    """The record that goes into a product, the same whenever and wherever it is made.
+
+    What differs from run to run, `decur.artifacts.timing.Job` records.
+
+    Args:
+        settings: everything that the stage was asked for, also how its job was to run.
+        inputs: the checksum of each input, by its name.
+        packages: the installed packages that decide the result, beside Python and this one.
+    """
+    tree = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else dict(settings)
+    return {
+        "settings": tree,
+        "inputs": dict(inputs),
+        "decur": decur.__version__,
+        "commit": git_commit(),
+        "packages": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in packages},
+        },
+    }
+
+
+_version = functools.cache(metadata.version)  # which reads a long file each time
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """Commit of the checkout the package runs from, with `-dirty` if changed; None elsewhere.
+
+    A repository that happens to contain the environment is not such a checkout.
+    """
+    package = Path(decur.__file__).resolve().parent
+    try:
+        if Path(_git(package, "rev-parse", "--show-toplevel")).resolve() != package.parent:
+            return None
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty", "--abbrev=12")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *command: str) -> str:
+    """What a git command prints of the repository of a folder."""
+    words = ["git", "-C", str(folder), *command]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+@read_once
+def fingerprint(path: Path) -> str:
+    """What names the content of a product, and so stands in the records of what is made from it.
+
+    Of raw files a digest of names, sizes and archives, of shards their samples' checksum, of
+    weights a digest of the tensors and their bands, of `metrics.json` one of what was measured, not
+    of how these came about; of any other file its SHA-256.
+
+    Raises:
+        DecurError: the file is damaged.
+    """
+    if path.suffix == ".safetensors":
+        return _tensors_checksum(path)
+    if path.name not in ("metrics.json", "card.json", "manifest.json"):
+        return file_checksum(path)
+    tree = read_json(path)
+    if path.name == "card.json":
+        return str(tree["checksum"])
+    if path.name == "manifest.json":
+        return json_checksum(tree["provenance"]["inputs"])
+    return json_checksum({k: v for k, v in tree.items() if k not in ("provenance", "job")})
+
+
+def _tensors_checksum(path: Path) -> str:
+    """`sha256:` and the digest of a safetensors file without the record of how it came about."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            for key in ("provenance", "job"):
+                header.get("__metadata__", {}).pop(key, None)
+            digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except (ValueError, AttributeError, MemoryError, OverflowError):
+        raise DecurError(f"{path}: is damaged (no weights); run its stage again") from None
+    return f"sha256:{digest.hexdigest()}"
+
+
+def json_checksum(tree: Mapping[str, Any]) -> str:
+    """`sha256:` and the digest of what a tree says, in whatever order."""
+    text = json.dumps(tree, sort_keys=True)
+    return checksum(text.encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        DecurError: the file is damaged, or holds something else.
+    """
+    try:
+        tree = json.loads(path.read_bytes())
+    except ValueError:
+        tree = None
+    if not isinstance(tree, dict):
+        raise DecurError(f"{path}: is damaged (no JSON object); delete it and run its stage again")
+    return tree
+
+
+def write_json(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically; replace only one that decur wrote.
+
+    Raises:
+        DecurError: the file exists and is not ours.
+    """
+    text = json.dumps(tree, indent=1) + "\n"
+    ours = names_origin if "provenance" in tree else None
+    write_ours(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), ours)

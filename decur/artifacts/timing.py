@@ -1,0 +1,54 @@
+"""The job that makes a product: all that differs from one run of it to the next."""
+
+import socket
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from decur.cluster.slurm import own_job, restarts
+
+
+class Job:
+    """A job that starts when this is made, on torch's `device`, with `processes` that share it."""
+
+    def __init__(self, device: str = "cpu", processes: int = 1) -> None:
+        self._device, self._processes = device, processes
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._earlier = 0.0
+        self._clock = time.monotonic()
+
+    def times(self) -> dict[str, Any]:
+        """When it started, and the seconds that it has taken so far."""
+        seconds = self._earlier + time.monotonic() - self._clock
+        return {"started": self._started, "seconds": round(seconds, 2)}
+
+    def go_on_from(self, times: Mapping[str, Any]) -> None:
+        """Go on where a job of these `times` was stopped: it began then, and took so long."""
+        self._started, self._earlier = times["started"], times["seconds"]
+
+    def record(self) -> dict[str, Any]:
+        """The times, the host, the device with the number of GPUs, and SLURM's job if it is one."""
+        return {
+            **self.times(),
+            "host": socket.gethostname(),
+            "device": _device_name(self._device),
+            "gpus": 0 if self._device == "cpu" else self._processes,
+            **_slurm(),
+        }
+
+
+def _slurm() -> dict[str, str]:
+    """The id of the SLURM job, and how often it was run again if it was; none outside of one."""
+    job, again = own_job(), restarts()
+    if job is None:
+        return {}
+    return {"slurm_job": job, **({"slurm_restarts": str(again)} if again else {})}
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return device
+    import torch  # slow to load, and loaded already where there is a GPU in use
+
+    return torch.cuda.get_device_name(device)

@@ -1,0 +1,85 @@
+"""Processes that share the work of a stage: how they are started, and how they end."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import forkserver
+
+from decur.errors import DecurError
+
+PRELOADED = ["decur.preprocess.run", "decur.scenes.draw"]
+"""Modules that the server of worker processes imports once, for all of them."""
+
+METHOD = "forkserver"
+"""How worker processes start. A fork of this process would wait for ever for the threads that GDAL
+has started here (GDAL_NUM_THREADS), which a fork does not copy."""
+
+SAFE_PATH = "PYTHONSAFEPATH"
+"""With this variable, Python imports nothing from the folder in which it was started."""
+
+
+def prepare_workers(count: int) -> None:
+    """Start the server of worker processes, so that it imports while this process goes on.
+
+    A single worker needs none. Calling it again changes nothing.
+
+    Raises:
+        DecurError: this process is a worker that reads the caller's script again.
+    """
+    if count == 1:
+        return
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise DecurError(
+            "a worker process reads this script again and meets the call that started it; put "
+            "the call below `if __name__ == '__main__':`, or ask for one worker"
+        )
+    multiprocessing.get_context(METHOD).set_forkserver_preload(PRELOADED)
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"  # the working directory may hold a folder named like a module
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
+
+
+@contextmanager
+def worker_pool(count: int, name: str) -> Iterator[ProcessPoolExecutor]:
+    """A pool of `count` processes that work on the dataset `name`; its tasks must be picklable.
+
+    Tasks that have not begun are dropped when the block ends. Workers end with this process, even
+    if it is killed.
+
+    Raises:
+        DecurError: a worker process died.
+    """
+    prepare_workers(count)
+    context = multiprocessing.get_context(METHOD)
+    with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool:
+            raise DecurError(
+                f"{name}: a worker process died; if it printed no reason above, it was perhaps "
+                "killed for its memory: run again with fewer threads or more memory"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the main process is killed and cannot tell it to."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,172 @@
+"""What all parts of the configuration share: strict models, marks, ranges, errors in one line."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from decur.cluster.user_paths import expand
+
+T = TypeVar("T")
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+"""A part of a path, and a word of a command."""
+
+
+ModalityName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+
+
+Count = Annotated[int, Field(ge=1)]
+
+
+Pixels = Annotated[int, Field(ge=16)]
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+Chance = Annotated[float, Field(ge=0, le=1)]
+
+
+Size = tuple[Count, Count]
+"""Height and width in pixels."""
+
+
+UserPath = Annotated[str, AfterValidator(expand)]
+"""A path that a user gives; `~` and variables in it are replaced."""
+
+
+@dataclass(frozen=True)
+class HowAJobRuns:
+    """Mark of a setting that does not decide results; `values` limits it to values of a type."""
+
+    values: type = object
+
+
+Execution = Annotated[T, HowAJobRuns()]
+"""A setting of how a job runs, or where files lie: a change of it leaves all results valid.
+
+Every other setting decides results. Without a mark the worst is a job that runs again for nothing.
+"""
+
+
+def deciding(settings: BaseModel) -> dict[str, Any]:
+    """The JSON tree of the settings that decide results: all but those marked `Execution`.
+
+    Identities of checkpoints, shards and jobs are made of these alone.
+    """
+    tree: dict[str, Any] = _pruned(settings, settings.model_dump(mode="json"))
+    return tree
+
+
+def _pruned(value: Any, tree: Any) -> Any:
+    if isinstance(value, BaseModel):
+        kept = {key: getattr(value, key) for key in tree if not _is_execution(value, key)}
+        return {key: _pruned(found, tree[key]) for key, found in kept.items()}
+    if isinstance(value, Mapping):
+        return {key: _pruned(value[key], part) for key, part in tree.items()}
+    if isinstance(value, tuple | list):
+        return [_pruned(*pair) for pair in zip(value, tree, strict=True)]
+    return tree
+
+
+def _is_execution(settings: BaseModel, key: str) -> bool:
+    marks = type(settings).model_fields[key].metadata
+    value = getattr(settings, key)
+    return any(isinstance(m, HowAJobRuns) and isinstance(value, m.values) for m in marks)
+
+
+class Strict(BaseModel):
+    """A model that forbids unknown keys and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, tree: Any) -> Any:
+        for key in tree if isinstance(tree, Mapping) else ():
+            if key not in cls.model_fields:
+                hint = did_you_mean(str(key), cls.model_fields, "remove it or correct its spelling")
+                facts = {"key": str(key), "hint": hint}
+                raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", facts)
+        return tree
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """`; did you mean 'x'?` for the known name nearest to a wrong one; else all that are known."""
+    names = {found.casefold(): found for found in sorted(known)}
+    for close in difflib.get_close_matches(name.casefold(), names, n=1):
+        return f"; did you mean '{names[close]}'?"
+    return f"; {otherwise or 'known are ' + ', '.join(names.values())}"
+
+
+def check_known(name: str, known: Iterable[str], what: str, where: str = "") -> str:
+    """The name itself.
+
+    Raises:
+        ValueError: it is none of the known ones; `what` and `where` say what it should be.
+    """
+    names = tuple(known)
+    if name not in names:
+        raise ValueError(f"no {what} '{name}'{where}{did_you_mean(name, names)}")
+    return name
+
+
+def first_problem(error: ValidationError, where: str, tree: Any = None) -> str:
+    """One line for the first problem of a validation: where, which key, why, what was found.
+
+    `tree` is what was validated: with it, no part of the key is a name of pydantic's.
+    """
+    text = _first_problem(error, where, tree)
+    return "".join(c if c.isprintable() else " " for c in text)  # keys and values may be anything
+
+
+def _first_problem(error: ValidationError, where: str, tree: Any) -> str:
+    located = [(_keys(problem, tree), problem) for problem in error.errors()]
+    first, _ = located[0]
+
+    def rank(found: tuple[list[str], ErrorDetails]) -> tuple[bool, int]:
+        keys, problem = found  # of the members of a union, the one that came furthest
+        depth = len(keys) if keys[: len(first)] == first else -1
+        return problem["type"] == "unknown_key", depth
+
+    parts, problem = max(located, key=rank)
+    if problem["type"] == "unknown_key":
+        key = ".".join([*parts, problem["ctx"]["key"]])
+        return f"{where}: unknown key '{key}'{problem['ctx']['hint']}"
+    key, found = ".".join(parts), problem["input"]
+    text = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "literal_error" and isinstance(found, str):
+        return f"{where}: {key}: no '{found}'{did_you_mean(found, _expected(problem['ctx']))}"
+    told = f"'{found}'" in text or isinstance(found, dict | BaseModel)
+    given = "" if told else f" (found {found!r})"
+    return f"{where}: {key}: {text}{given}" if key else f"{where}: {text}{given}"
+
+
+def _expected(context: Mapping[str, Any]) -> list[str]:
+    return re.findall("'([^']*)'", context["expected"])
+
+
+def _keys(problem: ErrorDetails, tree: Any) -> list[str]:
+    """The keys that lead through a tree to a problem, without names of members of unions."""
+    location = problem["loc"]
+    if tree is None:
+        return [str(part) for part in location]
+    found = []
+    for part in location:
+        with suppress(KeyError, IndexError, TypeError):
+            tree = tree[part]
+            found.append(str(part))
+    return [*found, str(location[-1])] if problem["type"] == "missing" else found

@@ -1,0 +1,161 @@
+"""Fill a dataset's raw folder, in its official layout: drawn scenes, sample frames, own folders, or
+an archive.
+
+A raw folder is complete once it holds `manifest.json`, which comes last.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from decur import datasets
+from decur.artifacts.ownership import HIDDEN, OwnFolder
+from decur.artifacts.provenance import provenance, write_json
+from decur.artifacts.sources import (
+    MANIFEST,
+    SAMPLES_VARIABLE,
+    content,
+    given_paths,
+    listing,
+    listing_digest,
+)
+from decur.artifacts.timing import Job
+from decur.config import DatasetSettings
+from decur.download.archives import unpack_archives
+from decur.download.fetch import Stored
+from decur.errors import DecurError
+from decur.scenes.draw import write_scenes
+
+PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow")
+
+
+def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 1) -> None:
+    """Fill the raw folder `out` anew.
+
+    Raises:
+        DecurError: the source folder is not given or not there, an archive cannot be had whole, or
+            `out` holds anything that is not ours.
+    """
+    job = Job()
+    raw = OwnFolder(out, MANIFEST)
+    raw.check()
+    _check_apart(name, settings, out)
+    if settings.source == "archive" and settings.folder is None:
+        staged, archives = unpack_archives(datasets.load(name).DATASET, settings, raw)
+        _finish(name, settings, raw, staged, job, archives=archives)
+        return
+    folder = None
+    if settings.source == "samples":
+        folder = _samples_folder(name, settings)
+    elif settings.source == "archive":
+        folder = _unpacked_folder(name, settings, out)
+    staged = raw.stage()
+    try:
+        if settings.source == "scenes":
+            write_scenes(name, staged, settings, workers=workers)
+        elif folder is None:
+            datasets.load(name, settings).arrange_samples(Path.cwd(), staged)
+        elif settings.source == "samples":
+            datasets.load(name).arrange_samples(folder, staged)
+        else:
+            for entry in folder.iterdir():
+                if entry.name != HIDDEN:  # of an earlier raw folder
+                    (staged / entry.name).symlink_to(entry)
+        _finish(name, settings, raw, staged, job, folder=folder)
+    finally:
+        raw.discard()
+
+
+def _check_apart(name: str, settings: DatasetSettings, out: Path) -> None:
+    """Refuse a source that lies in the raw folder, whose content is to be replaced.
+
+    Raises:
+        DecurError: naming the source.
+    """
+    for key in ("folder", "archives"):
+        given = getattr(settings, key)
+        if given is not None and Path(given).resolve().is_relative_to(out.resolve()):
+            raise DecurError(
+                f"datasets.{name}.{key}: {given} lies in {out}, whose content is replaced; choose "
+                "another --out"
+            )
+
+
+def _finish(
+    name: str,
+    settings: DatasetSettings,
+    raw: OwnFolder,
+    staged: Path,
+    job: Job,
+    *,
+    archives: Sequence[Stored] = (),
+    folder: Path | None = None,
+) -> None:
+    """Make what is staged the content of the raw folder, with its manifest.
+
+    `archives` or a `folder` are what it was filled from, if not with scenes.
+    """
+    (staged / MANIFEST).unlink(missing_ok=True)  # of a run that was killed in these last steps
+    files = listing(staged)
+    if not files:
+        raise DecurError(f"datasets.{name}: its source has no file")
+    size = sum(bytes_ for _, bytes_ in files)
+    names = [entry.name for entry in sorted(staged.iterdir())]
+    digest = listing_digest(files)
+    inputs = {"files and sizes": digest}
+    inputs |= {file.path.name: file.checksum for file in archives}
+    chosen = settings.model_dump(mode="json", exclude_unset=True)
+    manifest = {
+        "dataset": name,
+        "files": len(files),
+        "bytes": size,
+        "archives": [
+            {
+                "name": file.path.name,
+                "bytes": file.size,
+                "checksum": file.checksum,
+                "urls": file.urls,
+            }
+            for file in archives
+        ],
+        "folder": None if folder is None else str(folder),
+        "sources": {
+            key: {"path": path, "content": digest if _is_linked(settings, key) else content(path)}
+            for key, path in given_paths(settings).items()
+        },
+        "provenance": provenance(chosen, inputs, PACKAGES),
+        "job": job.record(),
+    }
+    write_json(staged / MANIFEST, manifest)
+    raw.put_in_place(staged, names)
+    print(f"{name}: {len(files)} files, {size / 1e6:.1f} MB", flush=True)
+
+
+def _is_linked(settings: DatasetSettings, key: str) -> bool:
+    """Whether a source's files are those of the raw folder, which need not be listed again."""
+    return settings.source == "archive" and key == "folder"
+
+
+def _samples_folder(name: str, settings: DatasetSettings) -> Path:
+    given = settings.folder or os.environ.get(SAMPLES_VARIABLE)
+    if not given:
+        raise DecurError(
+            f"datasets.{name}.folder: set it, or the variable {SAMPLES_VARIABLE}, to the folder of "
+            "the sample frames"
+        )
+    folder = Path(given).absolute()
+    if not folder.is_dir():
+        raise DecurError(f"datasets.{name}: the samples folder {folder} does not exist")
+    return folder
+
+
+def _unpacked_folder(name: str, settings: DatasetSettings, out: Path) -> Path:
+    folder = Path(settings.folder or "").absolute()
+    if not folder.is_dir():
+        homepage = datasets.load(name).DATASET.homepage
+        raise DecurError(f"datasets.{name}.folder: {folder} does not exist; see {homepage}")
+    if out.absolute().resolve().is_relative_to(folder.resolve()):
+        raise DecurError(
+            f"datasets.{name}.folder: {folder} holds {out}, which would link to itself"
+        )
+    return folder

@@ -1,0 +1,109 @@
+"""Image files as arrays, with one clear line for a file that is missing or damaged."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from decur.artifacts.files import check_readable
+from decur.errors import DecurError
+from decur.imagery.pixels import check_no_side_file
+
+MOST_PIXELS = 10**8
+"""No image of any dataset is near; a damaged or hostile header may promise more than fits."""
+
+# Pillow only warns of somewhat too large an image; here it is an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+ORIENTATION = 0x0112
+"""The EXIF tag that says how an image is to be turned before it is seen; 1: not at all."""
+
+FORMATS = ("JPEG", "PNG", "JPEG2000")
+"""What Pillow may decode. It knows others, of which one starts a program on what it reads."""
+
+
+def read_image(path: Path, mode: str | None = None, *, labels: bool = False) -> NDArray[Any]:
+    """Read a JPEG, PNG or JPEG 2000 file whole.
+
+    Args:
+        path: the file.
+        mode: a Pillow mode to convert to, such as "RGB"; None keeps what the file holds: 16-bit
+            depth, label indices, a fourth band.
+        labels: the values are class indices: a palette says how to paint them.
+
+    Returns:
+        (H, W) or (H, W, bands), uint8 or uint16.
+
+    Raises:
+        DecurError: the file is missing, truncated, no image, larger than any can be, or declares
+            what this reader does not apply: to be turned, transparent, a palette, a scale, a mask.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            check_pixels(path, *image.size)
+            if (turned := image.getexif().get(ORIENTATION, 1)) > 1:
+                raise DecurError(
+                    f"{path}: is stored turned or mirrored (EXIF orientation {turned}); save it "
+                    "upright"
+                )
+            if image.mode == "P" and mode is None and not labels:
+                raise DecurError(f"{path}: holds numbers of a palette, not colours; convert it")
+            if mode is not None and image.has_transparency_data and not _opacity(image).all():
+                raise DecurError(f"{path}: has transparent pixels; fill them or leave it out")
+            found = np.array(image if mode is None else image.convert(mode))
+        check_no_side_file(path)
+        return found
+    except DecurError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
+        raise _unreadable(path, error) from error
+
+
+def read_depth(path: Path) -> NDArray[np.uint16]:
+    """Read a depth PNG: (H, W) uint16, in the encoding of its dataset.
+
+    Raises:
+        DecurError: the file is missing, truncated, or not one band of 16 bits.
+    """
+    depth = read_image(path)
+    if depth.dtype != np.uint16 or depth.ndim != 2:
+        raise DecurError(
+            f"{path}: depth is {depth.dtype} {depth.shape}, expected one band of 16 bits"
+        )
+    return depth
+
+
+def check_pixels(path: Path, width: int, height: int, bands: int = 1) -> None:
+    """Raise a DecurError for an image that is larger than any can be, before it is decoded."""
+    if width * height * bands > MOST_PIXELS:
+        raise DecurError(f"{path}: {width} x {height} pixels cannot be; fetch the file again")
+
+
+def check_labels(labels: NDArray[Any], classes: int, path: Path) -> None:
+    """Check that label values are 0..classes, where 0 is unlabelled.
+
+    Raises:
+        DecurError: a value above `classes`, or labels that are no single band of integers.
+    """
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise DecurError(
+            f"{path}: labels are {labels.dtype} {labels.shape}, expected one band of class indices"
+        )
+    if labels.size and (labels.min() < 0 or labels.max() > classes):
+        wrong = labels.max() if labels.max() > classes else labels.min()
+        raise DecurError(f"{path}: label {wrong} is not one of 0..{classes}; fetch the file again")
+
+
+def _opacity(image: Image.Image) -> NDArray[np.uint8]:
+    return np.array(image.convert("RGBA").getchannel("A"))
+
+
+def _unreadable(path: Path, error: Exception) -> DecurError:
+    if not path.exists():
+        return DecurError(f"{path}: not found; fetch the dataset again")
+    check_readable(path)
+    reason = " ".join(f"{error or type(error).__name__}".split())
+    return DecurError(f"{path}: truncated or damaged ({reason}); fetch the file again")

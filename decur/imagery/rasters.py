@@ -1,0 +1,230 @@
+"""The file side of the datasets: rasters in, links out, errors that name the file."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import rasterio
+from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio.windows import Window
+
+from decur.config import DatasetSettings
+from decur.datasets import Dataset
+from decur.errors import DecurError
+from decur.imagery.images import check_pixels
+from decur.imagery.pixels import GDAL, check_count, invalid_as_nan, opened, read_values
+from decur.imagery.plausible import REFLECTANCE_UNIT
+from decur.shards import Georeference
+
+Array = NDArray[Any]
+
+DTYPES = {
+    "reflectance": ("uint16", "int16"),  # times 10,000; bytes have been scaled by somebody else
+    "backscatter": ("float32", "float64"),
+    "elevation": ("float32", "float64", "int16", "uint16", "int32"),
+    "labels": ("uint8", "int8", "uint16", "int16", "uint32", "int32"),
+}
+"""Of what type a raster of each kind may be."""
+
+UNITS = {"reflectance": REFLECTANCE_UNIT}
+"""What values are wanted in, of files whose scale makes physical values, where that is not 1."""
+
+
+def read_bands(paths: Iterable[Path], kind: str) -> list[Array]:
+    """The only band (H, W) of each file, opened once; raises as `read_raster`."""
+    with rasterio.Env(**GDAL):
+        return [_read(path, kind, bands=1)[0] for path in paths]
+
+
+def read_band(path: Path, kind: str) -> Array:
+    """The only band (H, W) of a file; raises as `read_raster`."""
+    return read_bands([path], kind)[0]
+
+
+def read_raster(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1) -> Array:
+    """All bands (C, H, W) of a file, or of one cell of it.
+
+    Pixels that the file declares to have no data become NaN, but for labels.
+
+    Args:
+        path: a GeoTIFF or JPEG 2000 file.
+        kind: of `DTYPES`.
+        bands: how many bands the file must have.
+        cell: which cell, 1 to `grid**2`, row by row.
+        grid: how many cells the image has along each side; remainders are an error.
+
+    Raises:
+        DecurError: the file is missing, damaged, of a wrong type or number of bands, or not
+            divisible.
+    """
+    with rasterio.Env(**GDAL):
+        return _read(path, kind, bands, cell, grid)
+
+
+def _read(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1) -> Array:
+    with opened(path) as file:
+        _check_header(path, file, kind, bands, grid)
+        row, column = divmod(cell - 1, grid)
+        height, width = file.height // grid, file.width // grid
+        window = Window(column * width, row * height, width, height)
+        values, valid = read_values(
+            path,
+            file,
+            range(bands),
+            window=window,
+            unit=UNITS.get(kind, 1),
+            labels=kind == "labels",
+        )
+        return values if kind == "labels" else invalid_as_nan(values, valid)
+
+
+def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> None:
+    check_count(path, file, bands, labels=kind == "labels")
+    if file.dtypes[0] not in DTYPES[kind]:
+        raise DecurError(
+            f"{path}: {kind} is {file.dtypes[0]}, expected {' or '.join(DTYPES[kind])}"
+        )
+    check_pixels(path, file.width, file.height, bands)
+    for height, width in file.block_shapes:  # GDAL decodes whole blocks
+        check_pixels(path, width, height)
+    if file.height % grid or file.width % grid:
+        size = f"{file.width} x {file.height} pixels"
+        raise DecurError(f"{path}: {size} cannot be cut into {grid} x {grid} patches")
+
+
+def check_same_place(paths: Iterable[Path], shift: float = 0.001) -> None:
+    """Check that files lie on the same ground, where they say where they lie.
+
+    Args:
+        paths: rasters of any resolution.
+        shift: how far a border may be from the first file's, as a share of its width; half a pixel,
+            of the file that has the larger ones, is never too far.
+
+    Raises:
+        DecurError: another coordinate system or place than that of the first file.
+    """
+    first: tuple[Path, Any, Any, float] | None = None
+    with rasterio.Env(**GDAL):
+        for path in paths:
+            with opened(path) as file:
+                crs, bounds, pixel = file.crs, file.bounds, max(file.res)
+            if crs is None:
+                continue
+            if first is None:
+                first = path, crs, bounds, pixel
+                continue
+            if crs != first[1]:
+                raise DecurError(f"{path}: is in {crs}, but {first[0]} in {first[1]}")
+            width = abs(first[2].right - first[2].left)
+            most = max(shift * width, max(pixel, first[3]) / 2)
+            away = max(abs(a - b) for a, b in zip(bounds, first[2], strict=True))
+            if not away <= most * (1 + 1e-6):
+                raise DecurError(
+                    f"{path}: lies elsewhere than {first[0]}, {away / width:.1%} of its width "
+                    f"away, more than {most / width:.1%}; fetch both again, or leave them out"
+                )
+
+
+def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Georeference | None:
+    """Where a cell of a file lies once it is stored as a square; None if the file does not say.
+
+    Args:
+        path: a GeoTIFF or JPEG 2000 file.
+        pixels: side of the stored square.
+        cell: which cell, 1 to `grid**2`, row by row.
+        grid: how many cells the image has along each side.
+
+    Raises:
+        DecurError: the file is missing or damaged.
+    """
+    with rasterio.Env(**GDAL), opened(path) as file:
+        crs, whole = file.crs, file.transform @ Affine.scale(file.width, file.height)
+    if crs is None:
+        return None
+    row, column = divmod(cell - 1, grid)
+    stored = whole @ Affine.translation(column / grid, row / grid) @ Affine.scale(1 / grid / pixels)
+    return Georeference(crs.to_string(), tuple(stored)[:6])
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Put the file's name before a DecurError of a function that knows only its pixels."""
+    try:
+        yield
+    except DecurError as error:
+        raise DecurError(f"{path}: {error}") from error
+
+
+def check_square(path: Path, image: Array, side: int) -> None:
+    """Raise a DecurError unless the last two axes of an image are `side` x `side` pixels."""
+    height, width = image.shape[-2:]
+    if (height, width) != (side, side):
+        raise DecurError(
+            f"{path}: {width} x {height} pixels, expected {side} x {side}; fetch the file again"
+        )
+
+
+def check_not_blank(path: Path, *bands: Array) -> None:
+    """Raise a DecurError if every value of all bands is 0: there are no data."""
+    if not any(band.any() for band in bands):
+        raise DecurError(f"{path}: every pixel is 0, no data; fetch the file again or leave it out")
+
+
+def list_names(folder: Path) -> list[str]:
+    """Sorted names in a folder of raw files, hidden ones left out.
+
+    Raises:
+        DecurError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise DecurError(f"{folder}: no such folder; expected raw files in the official layout")
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def below(root: Path, name: str, listed: Path) -> Path:
+    """The path of what a list of the dataset names below `root`.
+
+    Raises:
+        DecurError: naming `listed`, if that leads out of `root`.
+    """
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts:
+        raise DecurError(f"{listed}: '{name}' leads out of {root}; fetch the list again")
+    return root.joinpath(*parts)
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` a link to `source`, replacing an older link.
+
+    Raises:
+        DecurError: `source` does not exist, or `target` is a real file or folder.
+    """
+    if not source.exists():
+        raise DecurError(f"{source}: not found; check the folder of the sample frames")
+    if target.is_symlink():
+        target.unlink()
+    elif target.exists():
+        raise DecurError(f"{target}: is not a link; remove it to lay out the sample frames")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(source.resolve())
+
+
+def stored_modalities(dataset: Dataset, settings: DatasetSettings) -> tuple[str, ...]:
+    """Names of the modalities to store: those of the settings, or the dataset's first two.
+
+    Of one's own folders all are stored.
+
+    Raises:
+        DecurError: the dataset has no such modality.
+    """
+    known = [modality.name for modality in dataset.modalities]
+    if settings.modalities is None:
+        return tuple(known if settings.folders else known[:2])
+    for name in settings.modalities:
+        if name not in known:
+            raise DecurError(
+                f"datasets.{dataset.name}.modalities: no '{name}' (it has {', '.join(known)})"
+            )
+    return settings.modalities

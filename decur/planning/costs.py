@@ -1,0 +1,323 @@
+"""What a job is going to cost, from its settings and from what was measured or published.
+
+These are estimates: each number below says where it is from, and none knows your machine. One unit
+of work is a billion multiplications and additions of a network that is trained (forward and
+backward, GMAC); forward alone is a third of it. Nothing here reads data or imports torch.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple, Self
+
+from decur.artifacts.paths import Cell
+from decur.config import (
+    CONTRASTIVE,
+    UNTRAINED,
+    Alignment,
+    Cmx,
+    DatasetSettings,
+    ExplainSettings,
+    PretrainSettings,
+    Recipe,
+    Share,
+    Spectral,
+    Transfer,
+    TransferSettings,
+    Tsne,
+)
+from decur.config.known import ARCHS, Arch
+from decur.errors import DecurError
+
+HOUR = 3600
+GB = 1e9
+SIDE = 224  # pixels that GMAC and images/s are of
+
+
+class Facts(NamedTuple):
+    """A dataset at full size: GB to download and unpacked, samples by split, and how fast they are
+    preprocessed (samples, of SSL4EO-S12 seasons, a second of one core)."""
+
+    download: float
+    unpacked: float
+    counts: dict[str, int]
+    rate: float
+    modalities: tuple[str, str] = ("sar", "optical")
+    evaluation: str = "test"
+    masks: bool = False
+
+
+# Archives: the servers' listings, but BigEarthNet's, which nobody states: the remainder of the 1.2
+# TB of config/paper.yaml. Unpacked: pixels times bytes. Counts: the official lists (BigEarthNet's
+# as SeCo splits it). Rates: tests/benchmarks/bench_preprocess.py, two shared cores, real frames.
+DATASETS = {
+    "ssl4eo-s12": Facts(1039, 1340, {"train": 251_079}, 58),
+    "bigearthnet": Facts(
+        120, 165, {"train": 311_667, "val": 103_944, "test": 103_728}, 74, evaluation="val"
+    ),
+    "geonrw": Facts(32, 45, {"train": 116_768, "test": 7_760}, 75, ("rgb", "dem"), masks=True),
+    "sun-rgbd": Facts(7.4, 8, {"train": 5_285, "test": 5_050}, 10, ("rgb", "hha"), masks=True),
+    "nyuv2": Facts(2.8, 2.8, {"train": 795, "test": 654}, 12, ("rgb", "hha"), masks=True),
+}
+BANDS = {"sar": 2, "optical": 13, "rgb": 3, "dem": 1, "nir": 1, "hha": 3}
+SCENES_RATE = 50  # scenes drawn, or preprocessed, a second of one core; the mini run
+UNPACK_RATE = 0.1 * GB  # bytes of an archive checked and unpacked a second of one core; assumed
+CHECK_RATE = 0.4 * GB  # bytes of shards checked a second of one core; assumed
+
+
+SMALL = ("tiny", "mit_tiny")
+"""Nets that are trained without a GPU."""
+
+# Images of 224 pixels a second of one A100 with a ResNet-50, forward and backward. The paper's 30,
+# 4 and 6 hours on four A100 give these three; other data sets are taken for SSL4EO-S12's like.
+PAPER_IMAGES = {"ssl4eo-s12": 231.0, "geonrw": 771.0, "sun-rgbd": 96.0}
+OTHER_IMAGES = 231.0
+# 1,735 measured on an H100 in torch's default precision (tests/benchmarks/RESULTS.md), times 0.4:
+# an A100 has 0.32 of its arithmetic and 0.60 of its memory bandwidth.
+TRANSFER_IMAGES = 700.0
+CPU_GMAC = 4.2  # a second of one core: 256 images of 32 pixels through `tiny` in 61 ms
+FORWARD = 1 / 3  # of what forward and backward cost
+CMX_MORE = 1.5  # assumed: fusion and decoder of CMX over its two backbones
+START = 15  # seconds until a job has imported what it needs, or collated a table
+CHECKPOINTS = 2  # kept of a run
+MOVE = 4e-6  # seconds of one core to move a point of t-SNE once: 512 points 2,000 times in 3.6 s
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hours of one core and of one GPU, GB to download and to keep; `unknown` is not in them."""
+
+    cpu: float = 0
+    gpu: float = 0
+    download: float = 0
+    stored: float = 0
+    unknown: frozenset[str] = field(default_factory=frozenset)
+
+    def __add__(self, other: Self) -> "Cost":
+        return Cost(
+            self.cpu + other.cpu,
+            self.gpu + other.gpu,
+            self.download + other.download,
+            self.stored + other.stored,
+            self.unknown | other.unknown,
+        )
+
+
+SHORT = Cost(cpu=START / HOUR)
+"""A job that computes next to nothing: a table, or the weights of a network at random."""
+
+
+def known_counts(name: str, settings: DatasetSettings) -> dict[str, int]:
+    """Samples by split before they are there; empty where only the data can tell."""
+    if name not in DATASETS or settings.source == "samples":
+        return {}
+    facts = DATASETS[name]
+    if settings.scenes is None:
+        return facts.counts
+    return {"train": settings.scenes.train, facts.evaluation: settings.scenes.test}
+
+
+def counts_on_disk(shards: Path) -> dict[str, int]:
+    """Samples by split as the card of a shards folder says; empty without one."""
+    try:
+        counts: dict[str, int] = json.loads((shards / "card.json").read_text(encoding="utf-8"))[
+            "counts"
+        ]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return counts
+
+
+def download_cost(name: str, settings: DatasetSettings) -> Cost:
+    """Fetching, checking and unpacking the archives, which stay; or drawing scenes."""
+    if settings.scenes is not None:
+        scenes = settings.scenes.train + settings.scenes.test
+        return SHORT + Cost(cpu=scenes / SCENES_RATE / HOUR)
+    if settings.source in ("samples", "folders") or settings.folder is not None:
+        return SHORT
+    if name not in DATASETS:
+        return Cost(unknown=frozenset({name}))
+    facts = DATASETS[name]
+    fetched = 0.0 if settings.archives is not None else facts.download
+    cpu = facts.download * GB / UNPACK_RATE / HOUR
+    return Cost(cpu=cpu, download=fetched, stored=fetched + facts.unpacked)
+
+
+def preprocess_cost(name: str, settings: DatasetSettings, share: float) -> Cost:
+    """Writing `share` of the dataset's shards; 0: those of others are checked."""
+    samples = sum(known_counts(name, settings).values())
+    if not samples:
+        return Cost(unknown=frozenset({name}))
+    size = samples * sample_bytes(name, settings)
+    if share == 0:
+        return Cost(cpu=size / CHECK_RATE / HOUR)
+    seasons = settings.seasons if name == "ssl4eo-s12" else 1
+    seconds = samples * seasons / DATASETS[name].rate
+    if settings.scenes is not None:
+        seconds = samples / SCENES_RATE
+    return Cost(cpu=share * seconds / HOUR, stored=share * size / GB)
+
+
+def verify_cost(size: float) -> Cost:
+    """Checking shards of `size` bytes."""
+    return Cost(cpu=size / CHECK_RATE / HOUR)
+
+
+def sample_bytes(name: str, settings: DatasetSettings) -> int:
+    """Bytes of a stored sample: all seasons and bands of both modalities, and the mask."""
+    height, width = (settings.pixels,) * 2 if isinstance(settings.pixels, int) else settings.pixels
+    facts = DATASETS[name]
+    planes = sum(BANDS[modality] for modality in settings.modalities or facts.modalities)
+    seasons = settings.seasons if name == "ssl4eo-s12" else 1
+    return height * width * (planes * seasons + facts.masks)
+
+
+def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads: int) -> Cost:
+    """Training both backbones, and what weights and checkpoints take on disk."""
+    stored = Cost(stored=_parameters(settings) * 4 * _copies(settings) / GB)
+    if settings.method in UNTRAINED:
+        return SHORT + stored
+    samples = sum(counts.get(split, 0) for split in settings.splits)
+    if not samples:
+        return stored + Cost(unknown=frozenset({settings.dataset}))
+    images = settings.epochs * samples * len(settings.modalities) * views(settings)
+    rate = PAPER_IMAGES.get(settings.dataset, OTHER_IMAGES)
+    work = images * _area(settings.crop) * _gmac(settings)
+    return stored + _trained(work, settings.arch, rate, threads)
+
+
+def views(settings: PretrainSettings) -> int:
+    """Views of each modality that a method draws; as `count_views`, without torch."""
+    if settings.method == "decur":
+        return 2 if settings.intra else 1
+    return 2 if settings.method == "barlow-twins-single" else 1
+
+
+def transfer_cost(
+    settings: TransferSettings,
+    cells: Sequence[Cell],
+    counts: Mapping[str, Mapping[str, int]],
+    threads: int,
+) -> Cost:
+    """Heads, fine-tuning and evaluation of all cells of a job; `counts` by dataset and split."""
+    arch, found = settings.pretrain.arch, SHORT
+    for cell in cells:
+        by_split = counts.get(cell.dataset, {})
+        if not by_split:
+            found += Cost(unknown=frozenset({cell.dataset}))
+            continue
+        tested = by_split.get(_evaluation(cell.dataset), 0)
+        labelled = by_split.get("train", 0) * cell.labels / 100
+        images = _cell_images(settings.recipes.get(cell.dataset), cell, labelled, tested)
+        more = CMX_MORE if cell.protocol == "cmx" else 1
+        found += _trained(images * more * _gmac(settings.pretrain), arch, TRANSFER_IMAGES, threads)
+    return found
+
+
+def explain_cost(settings: ExplainSettings[Any], counts: Mapping[str, int], threads: int) -> Cost:
+    """Encoding samples, their gradients, and arranging points in a plane."""
+    pretrain, recipe = settings.pretrain, settings.recipe
+    arch, crop, more = pretrain.arch, pretrain.crop, Cost()
+    if isinstance(recipe, Alignment | Tsne):
+        passes = FORWARD * recipe.batches * recipe.batch_size
+        if isinstance(recipe, Tsne):
+            moves = 2 * pretrain.dim * recipe.iterations * recipe.batches
+            more = Cost(cpu=moves * MOVE / HOUR)
+    else:
+        held_out = [count for split, count in counts.items() if split not in pretrain.splits]
+        there = sum(held_out or counts.values())
+        samples = there if recipe.samples == "all" else recipe.samples
+        if not samples:
+            return Cost(unknown=frozenset({pretrain.dataset}))
+        if isinstance(recipe, Spectral):
+            passes = samples * recipe.steps * (2 if pretrain.method == "decur" else 1)
+        elif isinstance(recipe, Share):
+            passes = 2 * min(samples, there) * FORWARD
+        else:
+            passes, crop = samples * FORWARD, recipe.pixels or crop
+    work = len(pretrain.modalities) * passes * _area(crop) * _gmac(pretrain)
+    return SHORT + more + _trained(work, arch, TRANSFER_IMAGES, threads)
+
+
+def _cell_images(transfer: Transfer | None, cell: Cell, labelled: float, tested: int) -> float:
+    """Images of 224 pixels, trained on, that a cell costs as much as."""
+    modalities = len(cell.modalities.split("+"))
+    if transfer is None or cell.protocol == "knn":
+        area = 1.0 if transfer is None else _area(transfer.crop)
+        return modalities * (labelled + tested) * area * FORWARD
+    shown, recipe = transfer.protocol(cell.protocol)
+    epochs = recipe.epochs or (recipe.steps or 0) * shown.batch_size / max(labelled, 1)
+    tries = 1 + 0.9 * len(recipe.lr_sweep)
+    training, looks = labelled * epochs * tries, _looks(recipe)
+    if cell.protocol == "linear":
+        training *= FORWARD
+        if not shown.augment:  # encoded once
+            training, looks = labelled * FORWARD, 1
+    passes = looks + (modalities > 1)  # another with each modality absent
+    testing = tested * passes * _windows(shown) * FORWARD
+    return modalities * (training + testing) * _area(shown.crop)
+
+
+def _looks(recipe: Recipe) -> int:
+    every = recipe.evaluate_every
+    return math.ceil(recipe.epochs / every) if every and recipe.epochs else 1
+
+
+def _windows(shown: Transfer | Cmx) -> float:
+    """How often every pixel of an evaluation image is seen; what windows overlap left out."""
+    if shown.sliding is None:
+        return 1.0
+    sizes = sum(scale**2 for scale in shown.sliding.scales)
+    return sizes * (2 if shown.sliding.flip else 1)
+
+
+def _trained(work: float, arch: str, rate: float, threads: int) -> Cost:
+    """Hours of so many GMAC: of cores for small nets, else of GPUs that a ResNet-50 trains `rate`
+    images/s on, with the cores reserved beside each."""
+    if arch in SMALL:
+        return Cost(cpu=work / CPU_GMAC / HOUR)
+    hours = work / ARCHS["resnet50"].gmac / rate / HOUR
+    return Cost(cpu=hours * threads, gpu=hours)
+
+
+def _arch(name: str) -> Arch:
+    if name not in ARCHS:
+        raise DecurError(f"arch '{name}': unknown; known are {', '.join(ARCHS)}")
+    return ARCHS[name]
+
+
+def _gmac(settings: PretrainSettings) -> float:
+    """Of an image forward, the mean of all modalities."""
+    return mean(_arch(settings.arch_of(name)).gmac for name in settings.modalities)
+
+
+def _area(crop: int | tuple[int, int]) -> float:
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    return height * width / SIDE**2
+
+
+def _parameters(settings: PretrainSettings) -> float:
+    """Of both backbones and their projectors."""
+    archs = [_arch(settings.arch_of(name)) for name in settings.modalities]
+    width = settings.head_dim or max(arch.features for arch in archs)
+    hidden, out = settings.projector_hidden or settings.dim, settings.dim
+    if settings.method in CONTRASTIVE:
+        hidden, out = 512, 128
+    layers = settings.projector_layers
+    projector = width * hidden + max(layers - 2, 0) * hidden**2 + hidden * out if layers else 0
+    projectors = 1 if settings.projector == "shared" else 2
+    return sum(arch.parameters for arch in archs) * 1e6 + projectors * projector
+
+
+def _copies(settings: PretrainSettings) -> int:
+    """The weights, and the checkpoints with the optimiser's one or two numbers a parameter."""
+    if settings.method in UNTRAINED:
+        return 1
+    return 1 + CHECKPOINTS * (2 if settings.optimizer == "lars" else 3)
+
+
+def _evaluation(name: str) -> str:
+    return DATASETS[name].evaluation if name in DATASETS else "test"

@@ -1,0 +1,1 @@
+"""Pretraining of both backbones: the loop, its optimiser, checkpoints and log."""

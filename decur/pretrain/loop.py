@@ -1,0 +1,349 @@
+"""The pretraining loop: resume, then {batch, augment, embed, loss, step, log, save}."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
+
+from decur.artifacts.ownership import check_ours
+from decur.artifacts.provenance import file_checksum, provenance
+from decur.artifacts.timing import Job
+from decur.cluster.signals import WARNING, StoppedError, stop_request
+from decur.config import UNTRAINED, PretrainSettings, deciding
+from decur.distributed import count_ranks, is_main, on_main, rank, world_size
+from decur.errors import DecurError
+from decur.metrics.neighbours import knn_of_backbones
+from decur.models.backbone import Backbone
+from decur.models.batch_norm import synchronise_batch_norm
+from decur.models.recompute import recompute_backbones
+from decur.models.two_branch import TwoBranch
+from decur.pretrain.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
+from decur.pretrain.cuda_graph import GraphedStep
+from decur.pretrain.monitor import signs
+from decur.pretrain.optim import build_optimizer, cosine_factor, set_lr
+from decur.pretrain.prefetch import SideStream, ahead
+from decur.pretrain.step_log import Progress
+from decur.shards import PairedShards
+from decur.training.methods import METHODS, Embeddings, Terms, build_model, count_views, dims_common
+from decur.training.views import augment_batch, batches, read_batch, training_rows
+from decur.weights import save_model
+from decur.weights.files import is_weights
+from decur.weights.imagenet import load_imagenet
+
+PACKAGES = ("numpy", "torch", "torchvision", "timm")
+
+Part = Callable[[str], AbstractContextManager[object]]
+"""Marks the part of a step that a block is: for a profiler, or to be timed."""
+
+
+def pretrain(
+    settings: PretrainSettings, shards_root: Path, out: Path, *, device: str = "cpu"
+) -> Path:
+    """Pretrain one run, or go on with it from its last checkpoint, and write its weights.
+
+    Returns the weights file, `out/weights.safetensors`. Resumed and uninterrupted runs are equal
+    bit for bit on a CPU.
+
+    Raises:
+        DecurError: unusable settings or data, a loss that is not finite, or a file that is not ours
+            where the weights or the log go.
+    """
+    job = Job(device, world_size())
+    weights = out / "weights.safetensors"
+    on_main(lambda: check_ours(weights, is_weights))
+    shards = PairedShards(shards_root)
+    model = build_model(settings, shards)
+    inputs = {settings.dataset: shards.card["checksum"]}
+    inputs |= start_from_imagenet(model, settings)
+    model.to(device)
+    origin = provenance(settings, inputs, PACKAGES)
+    if settings.method in UNTRAINED:
+        if settings.imagenet is None:  # a file brings the statistics with its weights
+            set_batch_statistics(model, settings, shards)
+    else:
+        identity = run_identity(settings, inputs)
+        for _ in train_steps(model, settings, shards, out, identity, job):
+            pass
+    if not is_main():
+        return weights
+    names = settings.modalities
+    metadata = {
+        "provenance": origin,
+        "bands": {name: list(shards.bands(name)) for name in names},
+        "limits": {name: shards.limits(name) for name in names},
+        "scalings": {name: shards.scaling(name) for name in names},
+        "seen": {name: shards.seen(name) for name in names},
+        "job": job.record(),
+    }
+    save_model(weights, model, metadata)
+    return weights
+
+
+def run_identity(settings: PretrainSettings, inputs: Mapping[str, str]) -> str:
+    """A digest of what decides a run's results: settings, and the checksums of its inputs.
+
+    Checkpoints of the same identity are continued, however the jobs were run that wrote them.
+    """
+    decided = [deciding(settings), sorted(inputs.values())]
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+
+
+def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[str, str]:
+    """Fill both backbones from the run's ImageNet file, if any; returns its name and SHA-256.
+
+    Raises:
+        DecurError: the method needs a file and has none, or the file does not fit.
+    """
+    if settings.imagenet is None:
+        if settings.method == "imagenet":
+            raise DecurError(
+                f"scenarios.{settings.scenario}.pretrain.imagenet: method 'imagenet' needs a file "
+                f"of ImageNet weights of {settings.arch}; give one"
+            )
+        return {}
+    path = Path(settings.imagenet)
+    for name, backbone in zip(settings.modalities, model.backbones, strict=True):
+        load_imagenet(cast(Backbone, backbone), path, arch=settings.arch_of(name))
+    return {path.name: file_checksum(path)}
+
+
+@torch.no_grad()
+def set_batch_statistics(
+    model: TwoBranch, settings: PretrainSettings, shards: PairedShards
+) -> None:
+    """Set the batch-norm statistics of an untrained model from one epoch's views, in place.
+
+    Without them a random network in evaluation mode would not normalise at all, and be a weaker
+    baseline than it is.
+    """
+    device = next(model.parameters()).device
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None  # cumulative average
+    synchronise_batch_norm(model)
+    model.train()
+    one_epoch = settings.model_copy(update={"epochs": 1})
+    for step, batch in batches(training_rows(shards, settings), one_epoch, 0):
+        model(augment_batch(read_batch(shards, batch, settings, step, 1), settings, device))
+
+
+def prepare(model: TwoBranch, settings: PretrainSettings) -> nn.Module:
+    """What the steps call in the model's place: whole-batch norms, recomputation, compilation, DDP.
+
+    The parameters are the model's own, and so is everything that is saved.
+    """
+    model.to(memory_format=torch.channels_last)
+    synchronise_batch_norm(model)
+    recompute_backbones(model, settings.recompute)
+    if settings.compile == "all":
+        model.compile()
+    if world_size() == 1:
+        return model
+    return DistributedDataParallel(model)
+
+
+def training_step(
+    network: nn.Module,
+    model: TwoBranch,
+    optimizer: torch.optim.Optimizer,
+    views: list[list[Tensor]],
+    settings: PretrainSettings,
+    part: Part = record_function,
+) -> tuple[Embeddings, Terms]:
+    """Embed, compute the loss in float32, descend; returns embeddings and loss terms, detached.
+
+    With `accumulate_chunks`, those of the last chunk and the mean terms.
+    """
+    device = views[0][0].device
+    optimizer.zero_grad()
+    means: Terms = {}
+    for chunk in _chunks(views, settings.accumulate_chunks):
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+        with part("forward"), bf16:
+            embeddings = network(chunk)
+        with part("loss"):
+            terms = METHODS[settings.method].loss(embeddings, settings, model)
+            terms = {name: term / settings.accumulate_chunks for name, term in terms.items()}
+        with part("backward"):
+            terms["loss"].backward()
+        means = {name: term.detach() + means.get(name, 0) for name, term in terms.items()}
+    with part("optimiser"):
+        optimizer.step()
+    return [[z.detach() for z in branch] for branch in embeddings], means
+
+
+def _chunks(views: list[list[Tensor]], count: int) -> Iterator[list[list[Tensor]]]:
+    chunked = [[x.chunk(count) for x in branch] for branch in views]
+    for i in range(count):
+        yield [[chunks[i] for chunks in branch] for branch in chunked]
+
+
+def _optimizer(model: TwoBranch, settings: PretrainSettings) -> torch.optim.Optimizer:
+    return build_optimizer(
+        model,
+        name=settings.optimizer,
+        lr=settings.lr,
+        lr_1d=settings.lr_1d,
+        weight_decay=settings.weight_decay,
+        compiled=settings.compile != "none",
+        capturable=settings.cuda_graph,
+    )
+
+
+def _resume(
+    folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, job: Job
+) -> int:
+    """Go on from the last checkpoint, if there is one; returns the number of steps done.
+
+    The first rank alone looks for it: a file system may show each rank another listing.
+    """
+    state = on_main(lambda: load_checkpoint(folder, identity))
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    capturable = [group.get("capturable") for group in optimizer.param_groups]
+    optimizer.load_state_dict(state["optimizer"])
+    for group, own in zip(optimizer.param_groups, capturable, strict=True):
+        if own is not None:  # which is how this job runs, not how the one before did
+            group["capturable"] = own
+    job.go_on_from(state["times"])
+    if is_main():
+        print(f"resuming at step {state['step']} from {folder}", flush=True)
+    return int(state["step"])
+
+
+def train_steps(
+    model: TwoBranch,
+    settings: PretrainSettings,
+    shards: PairedShards,
+    out: Path,
+    identity: str,
+    job: Job,
+    part: Part = record_function,
+) -> Iterator[dict[str, float]]:
+    """Train from the last checkpoint of `identity` in `out` to the end, and save on the way.
+
+    Yields what each step logs: on a GPU one step late, so that it always has a step to go on with.
+    `job` goes on from the times in the checkpoint. `part` is called around every part of a step.
+
+    Raises:
+        DecurError: unusable settings or a loss that is not finite.
+        StoppedError: a request to stop; what was done is saved.
+    """
+    rows = training_rows(shards, settings)
+    optimizer = _optimizer(model, settings)
+    checkpoints = out / CHECKPOINTS
+    start = _resume(checkpoints, identity, model, optimizer, job)
+    per_epoch = len(rows) // settings.batch_size
+    total = settings.epochs * per_epoch
+    device = next(model.parameters()).device
+    count = count_views(settings)
+    beside = SideStream(device)
+
+    def load(item: tuple[int, NDArray[np.int64]]) -> Callable[[], list[list[Tensor]]]:
+        batch = read_batch(shards, item[1], settings, item[0], count)
+        if device.type == "cuda":
+            batch = batch.pinned()
+        return beside.start(lambda: augment_batch(batch, settings, device))
+
+    def save(done: int) -> None:
+        if is_main():
+            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            known = {"identity": identity, "step": done, "times": job.times()}
+            save_checkpoint(checkpoints, done, known | states)
+
+    network = prepare(model, settings)
+    model.train()
+
+    def plain_step(views: list[list[Tensor]]) -> tuple[Embeddings, Terms]:
+        return training_step(network, model, optimizer, views, settings, part)
+
+    graphed = _is_graphed(settings, device)
+    take_step = GraphedStep(plain_step, optimizer) if graphed else plain_step
+    progress = Progress(
+        out,
+        f"{settings.scenario} {settings.method}",
+        start=start,
+        total=total,
+        pairs=settings.batch_size,
+        images=2 * count * settings.batch_size,
+    )
+    with closing(progress), stop_request() as request:
+        for (step, batch), take in ahead(load, batches(rows, settings, start)):
+            set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
+            torch.manual_seed(_seed_of(settings.seed, step))
+            with part("augment"):
+                views = take()
+            embeddings, terms = take_step(views)
+            done = step + 1
+            due = done % settings.checkpoint_steps == 0 or done % per_epoch == 0
+            with part("log"):
+                values = _watched(embeddings, settings, step)
+                values |= {f"lr{i}": group["lr"] for i, group in enumerate(optimizer.param_groups)}
+                if _knn_is_due(settings, done, per_epoch):
+                    values |= knn_of_backbones(model.backbones, settings, shards)
+                samples = ", ".join(shards.index["id"].iloc[batch[:8]])
+                flag = count_ranks(request.name is not None, terms["loss"])
+                progress.take(step, samples, terms, values, flag)
+                settled = progress.settle(behind=0 if due or device.type == "cpu" else 1)
+                stop = progress.stopping and done < total
+                if stop:
+                    settled += progress.settle(behind=0)
+            with part("checkpoint"):
+                if stop or due:
+                    save(done)
+            if stop:
+                # Ranks agree on this once the main one has saved: the first to end may end all.
+                warned = bool(count_ranks(request.name == WARNING.name, terms["loss"]))
+                raise StoppedError(
+                    f"{out}: stopped by {request.name or 'another process'} after step {step}, and "
+                    f"saved in {checkpoints}; run again to go on",
+                    warned=warned,
+                )
+            yield from settled
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """What a rank draws in a step (dropped paths) depends on the step alone, on resume too."""
+    return int(np.random.SeedSequence([seed, step, rank()]).generate_state(1, np.uint64)[0])
+
+
+def _is_graphed(settings: PretrainSettings, device: torch.device) -> bool:
+    if not settings.cuda_graph or device.type == "cpu":
+        return False
+    if world_size() > 1 or settings.recompute != "none":
+        raise DecurError(
+            f"scenarios.{settings.scenario}.pretrain.cuda_graph: is for one process and "
+            "`recompute: none`; set it to false"
+        )
+    return True
+
+
+def _watched(embeddings: Embeddings, settings: PretrainSettings, step: int) -> dict[str, float]:
+    """What the embeddings and the device show at this step, beside the loss."""
+    values = {}
+    if embeddings[0][0].is_cuda:
+        values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    if step % settings.monitor_steps == 0:
+        values |= signs(embeddings, _dim_common(embeddings, settings))
+    return values
+
+
+def _dim_common(embeddings: Embeddings, settings: PretrainSettings) -> int | None:
+    if settings.method != "decur":
+        return None
+    return dims_common(settings, embeddings[0][0].shape[1])
+
+
+def _knn_is_due(settings: PretrainSettings, done: int, per_epoch: int) -> bool:
+    due = settings.knn is not None and done % (settings.knn.epochs * per_epoch) == 0
+    return due and is_main()

@@ -1,0 +1,45 @@
+"""Pretraining as a job: one task or many, one at a time in its folder, requeued when time is up."""
+
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+from decur.artifacts.files import remove_temporaries
+from decur.cluster.lock import taken_over
+from decur.cluster.signals import StoppedError
+from decur.cluster.slurm import own_job, requeue_own_job
+from decur.config import PretrainSettings
+from decur.distributed import is_main, process_group
+from decur.pretrain.checkpoint import CHECKPOINTS
+from decur.pretrain.loop import pretrain
+
+CLAIM = "owner.json"
+PATIENCE = 120
+"""Seconds to wait for SLURM to end a job that is requeued."""
+
+
+def run_pretrain(
+    settings: PretrainSettings, shards: Path, out: Path, *, device: str, requeue: bool
+) -> None:
+    """Pretrain in the process group of whatever launched this process, or alone.
+
+    Warned that its time runs out, a SLURM job that may `requeue` asks to be run again.
+
+    Raises:
+        DecurError: see `pretrain`; or another process works in `out`.
+        StoppedError: it was asked to stop, and has saved; also where it will be run again.
+    """
+    with process_group(), taken_over(out / CLAIM) if is_main() else nullcontext():
+        if is_main():
+            for folder in (out, out / CHECKPOINTS):
+                remove_temporaries(folder)  # of a run that was killed, on whatever machine
+        try:
+            pretrain(settings, shards, out, device=device)
+        except StoppedError as stopped:
+            if not (requeue and stopped.warned and own_job()):
+                raise
+            if is_main():
+                print(f"{stopped}: SLURM job {requeue_own_job()} is requeued", flush=True)
+            # The end must come from SLURM: a rank that failed would be a failure of the job.
+            time.sleep(PATIENCE)
+            raise

@@ -1,0 +1,1 @@
+"""Synthetic scenes with known factors, in the raw layout of the datasets they stand in for."""

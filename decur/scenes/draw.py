@@ -1,0 +1,127 @@
+"""Synthetic scenes with known factors, written as a real dataset's raw files.
+
+Two sensors look at a scene. A `common` factor shows in both, `unique1` only in the first and
+`unique2` only in the second, all independent of one another, so that what a representation keeps
+of each can be measured. `decur.scenes.render` says what the levels are.
+"""
+
+import csv
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import rasterio
+
+from decur.cluster.workers import worker_pool
+from decur.config import DatasetSettings
+from decur.errors import DecurError
+from decur.scenes.layouts import LAYOUTS, Scene
+from decur.scenes.render import LEVELS, Factors, render
+
+SCENARIOS = {
+    "ssl4eo-s12": "sar-optical",
+    "bigearthnet": "sar-optical",
+    "geonrw": "rgb-dem",
+    "sun-rgbd": "rgb-depth",
+    "nyuv2": "rgb-depth",
+}
+COLUMNS = ("id", "split", *Factors._fields)
+
+
+def write_scenes(dataset: str, root: Path, settings: DatasetSettings, workers: int = 1) -> None:
+    """Write `settings.scenes` train and test scenes in the layout of a dataset, and `scenes.csv`.
+
+    A scene depends on the dataset, the seed and its number only, not on the number of workers.
+    GeoNRW's counts are rounded up to whole tiles of 16.
+
+    Each worker process imports the script that calls this function. A script that asks for several
+    workers must be a file, and call it below `if __name__ == "__main__":`.
+
+    Raises:
+        DecurError: there are no scenes for this dataset, their numbers are not set, or a worker
+            process died.
+    """
+    if dataset not in SCENARIOS:
+        raise DecurError(f"datasets.{dataset}.source: no scenes; known are {', '.join(SCENARIOS)}")
+    if settings.scenes is None:
+        raise DecurError(f"datasets.{dataset}.scenes: not set; give train, test and seed")
+    root.mkdir(parents=True, exist_ok=True)
+    layout = LAYOUTS[dataset]
+    units = list(_units(settings.scenes.train, settings.scenes.test, layout.unit))
+    write = partial(_write_unit, dataset, root, settings)
+    if workers == 1:
+        rows = [write(unit) for unit in units]
+    else:
+        chunk = 1 + len(units) // (8 * workers)
+        with worker_pool(workers, dataset) as pool:
+            rows = list(pool.map(write, units, chunksize=chunk))
+    table = [row for unit in rows for row in unit]
+    ids = {split: [row[0] for row in table if row[1] == split] for split in ("train", "test")}
+    layout.finish(ids, root)
+    with (root / "scenes.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([COLUMNS, *table])
+
+
+def draw_factors(dataset: str, seed: int, index: int) -> Factors:
+    """The factors of scene number `index`.
+
+    Scenes come in blocks that hold each combination of levels once, in random order.
+    """
+    combinations = list(product(*map(range, LEVELS[SCENARIOS[dataset]])))
+    block, place = divmod(index, len(combinations))
+    order = _generator(dataset, seed, 0, block).permutation(len(combinations))
+    return Factors(*combinations[order[place]])
+
+
+def make_scene(
+    dataset: str,
+    settings: DatasetSettings,
+    index: int,
+    split: str,
+    factors: Factors | None = None,
+) -> Scene:
+    """Draw and render scene number `index`, on demand with other factors than its own."""
+    assert settings.scenes is not None
+    factors = factors or draw_factors(dataset, settings.scenes.seed, index)
+    rng = _generator(dataset, settings.scenes.seed, 1, index)
+    seasons = settings.seasons if dataset == "ssl4eo-s12" else 1
+    arrays = render(SCENARIOS[dataset], factors, rng, settings.side, seasons)
+    return Scene(index, split, factors, arrays)
+
+
+def scene_numbers(dataset: str, settings: DatasetSettings) -> dict[str, tuple[str, int]]:
+    """Split and number of each scene by the id of its sample."""
+    assert settings.scenes is not None
+    layout = LAYOUTS[dataset]
+    return {
+        sample: (split, number)
+        for split, numbers in _units(settings.scenes.train, settings.scenes.test, layout.unit)
+        for sample, number in zip(layout.ids(split, numbers, settings), numbers, strict=True)
+    }
+
+
+def _generator(dataset: str, seed: int, purpose: int, number: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(dataset.encode()), purpose, number])
+
+
+def _units(train: int, test: int, size: int) -> Iterator[tuple[str, range]]:
+    """Split and scene numbers of each unit; the last of a split is filled up."""
+    start = 0
+    for split, count in (("train", train), ("test", test)):
+        for _ in range(-(-count // size)):
+            yield split, range(start, start + size)
+            start += size
+
+
+def _write_unit(
+    dataset: str, root: Path, settings: DatasetSettings, unit: tuple[str, range]
+) -> list[tuple[str, str, int, int, int]]:
+    split, numbers = unit
+    scenes = [make_scene(dataset, settings, index, split) for index in numbers]
+    with rasterio.Env():
+        LAYOUTS[dataset].write(scenes, root, settings)
+    ids = LAYOUTS[dataset].ids(split, numbers, settings)
+    return [(name, split, *s.factors) for name, s in zip(ids, scenes, strict=True)]

@@ -1,0 +1,144 @@
+"""Make whole shards a folder, with the index, the list of faults and last the card."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decur.artifacts.files import remove, writing
+from decur.artifacts.ownership import OwnFolder
+from decur.errors import DecurError
+from decur.shards.part import LEVELS, PARTS, STAGE, Fault, Part, file_facts
+from decur.shards.sample import Spec
+
+VERSION = 2
+"""Of the layout: what is written by other versions is not read."""
+
+CARD, INDEX, QUARANTINE = "card.json", "index.parquet", "quarantine.csv"
+PERCENTILES = (1, 50, 99)
+
+
+def own_folder(root: Path) -> OwnFolder:
+    """Give the shards folder `root` as a folder of ours, complete once it holds its card."""
+    return OwnFolder(root, CARD, _is_card)
+
+
+def _is_card(path: Path) -> bool:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        return bool(card["card_sha256"] == card_digest(card))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def begin(root: Path, *, keep: bool) -> None:
+    """Prepare a folder to be filled, with the shards that a killed run left whole if `keep`.
+
+    Raises:
+        DecurError: the folder holds anything that is not ours, or cannot be written.
+    """
+    folder = own_folder(root)
+    if not keep:
+        remove(root / PARTS)
+    folder.stage(STAGE, keep=True)
+
+
+def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any]) -> None:
+    """Make the shards in the stage the content of a folder, with index, quarantine list and card.
+
+    Raises:
+        DecurError: there is no sample at all, or the folder cannot be written.
+    """
+    rows = [row for part in parts for row in part.rows]
+    faults = [fault for part in parts for fault in part.faults]
+    if not rows:
+        raise DecurError(f"{root}: no sample was found; check the raw folder's layout")
+    index = pd.DataFrame(rows)
+    contents = {file: facts for part in parts for file, facts in part.contents.items()}
+    folder = own_folder(root)
+    stage = folder.stage(STAGE, keep=True)
+    with writing(root):
+        index.to_parquet(stage / INDEX, index=False)
+        (stage / QUARANTINE).write_text(_as_csv(faults), encoding="utf-8")
+        contents |= {file: file_facts(stage / file) for file in (INDEX, QUARANTINE)}
+        whole = {
+            **card,
+            "layout": VERSION,
+            "dtype": "uint8",
+            "modalities": [
+                {
+                    **asdict(m),
+                    **_training_statistics([part.histograms[m.name] for part in parts]),
+                    "shape": spec.shapes[m.name],
+                }
+                for m in spec.modalities
+            ],
+            "counts": index["split"].value_counts().sort_index().to_dict(),
+            "quarantined": len(faults),
+            "files": {
+                name: [part.files[name] for part in parts if part.rows] for name in spec.shapes
+            },
+            "contents": contents,
+            "checksum": samples_checksum(index),
+        }
+        whole["card_sha256"] = card_digest(whole)
+        (stage / CARD).write_text(json.dumps(whole, indent=1), encoding="utf-8")
+    folder.put_in_place(stage, list(contents))
+
+
+def _training_statistics(histograms: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
+    """Statistics of a modality over the training samples; nothing if there are none."""
+    total = np.sum(histograms, axis=0)
+    return statistics(total) if total.any() else {}
+
+
+def statistics(histograms: NDArray[np.int64]) -> dict[str, Any]:
+    """Mean, standard deviation and percentiles of each band, exact, from its histogram.
+
+    Args:
+        histograms: (bands, 256) counts of the values 0..255.
+    """
+    values = np.arange(LEVELS)
+    counts = histograms.sum(axis=1)
+    mean = histograms @ values / counts
+    std = np.sqrt((histograms * (values - mean[:, None]) ** 2).sum(axis=1) / counts)
+    return {
+        "mean": mean.round(4).tolist(),
+        "std": std.round(4).tolist(),
+        "percentiles": {
+            str(p): [round(_percentile(h, p), 4) for h in histograms] for p in PERCENTILES
+        },
+    }
+
+
+def _percentile(histogram: NDArray[np.int64], percent: float) -> float:
+    """As numpy.percentile, linear between the two nearest ranks."""
+    below = np.cumsum(histogram)
+    rank = percent / 100 * (int(below[-1]) - 1)
+    low, high = np.searchsorted(below, [np.floor(rank), np.ceil(rank)], side="right")
+    return float(low + (high - low) * (rank % 1))
+
+
+def samples_checksum(index: pd.DataFrame) -> str:
+    """What names the data of a folder: a digest of all samples' checksums, in order."""
+    return hashlib.sha256("".join(index["checksum"]).encode()).hexdigest()[:16]
+
+
+def card_digest(card: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a card says, but for this digest itself."""
+    said = {key: value for key, value in card.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _as_csv(faults: Sequence[Fault]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([Fault._fields, *faults])
+    return text.getvalue()

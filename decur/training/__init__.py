@@ -1,0 +1,1 @@
+"""What several stages need of a pretraining run: the method's model and loss, and its views."""

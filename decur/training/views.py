@@ -1,0 +1,116 @@
+"""The views of a pretraining run: which samples each step sees, read, and augmented on the device.
+
+All is drawn from seed, epoch and step, so a resumed run, or one on more processes, sees the same.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decur.config import PretrainSettings
+from decur.distributed import own_part, world_size
+from decur.errors import DecurError
+from decur.imagery.augment import Augmentation, Draws, augmentation
+from decur.shards import PairedShards
+
+
+def augmentations(settings: PretrainSettings) -> list[Augmentation]:
+    """Each modality's augmentation at the configured crop size."""
+    found = []
+    for modality, preset in settings.modalities.items():
+        try:
+            found.append(dataclasses.replace(augmentation(preset), size=settings.crop))
+        except DecurError as error:
+            where = f"scenarios.{settings.scenario}.modalities.{modality}"
+            raise DecurError(f"{where}: {error}") from None
+    return found
+
+
+def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[np.int64]:
+    """Rows of the splits to pretrain on.
+
+    Raises:
+        DecurError: they do not fill one batch.
+    """
+    rows = np.concatenate([shards.rows(split) for split in settings.splits])
+    if len(rows) < settings.batch_size:
+        raise DecurError(
+            f"scenarios.{settings.scenario}.pretrain.batch_size: {settings.batch_size} exceeds the "
+            f"{len(rows)} samples of {settings.dataset}"
+        )
+    parts = world_size() * settings.accumulate_chunks
+    if settings.batch_size % parts:
+        chunks = f", {settings.accumulate_chunks} chunks each" if parts > world_size() else ""
+        raise DecurError(
+            f"scenarios.{settings.scenario}.pretrain.batch_size: {settings.batch_size} cannot be "
+            f"shared by {world_size()} processes{chunks}; make it a multiple"
+        )
+    return rows
+
+
+def batches(
+    rows: NDArray[np.int64], settings: PretrainSettings, step: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """From `step` on: the number of each step and its rows, every epoch in a new order.
+
+    The order depends on seed and epoch alone, so a resumed run sees what it would have seen.
+    The last, incomplete batch of an epoch is dropped.
+    """
+    per_epoch = len(rows) // settings.batch_size
+    for epoch in range(step // per_epoch, settings.epochs):
+        order = np.random.default_rng([settings.seed, epoch]).permutation(rows)
+        for i in range(step % per_epoch if epoch == step // per_epoch else 0, per_epoch):
+            yield (
+                epoch * per_epoch + i,
+                order[i * settings.batch_size : (i + 1) * settings.batch_size],
+            )
+
+
+class Batch(NamedTuple):
+    """This rank's part of a batch, `[modality][view]`: uint8 images, and how to augment them."""
+
+    images: list[list[Tensor]]
+    draws: list[list[Draws]]
+
+    def pinned(self) -> "Batch":
+        """The same in page-locked memory, from which a GPU copies while the host goes on."""
+        return Batch([[image.pin_memory() for image in views] for views in self.images], self.draws)
+
+
+def read_batch(
+    shards: PairedShards, rows: NDArray[np.int64], settings: PretrainSettings, step: int, count: int
+) -> Batch:
+    """Read `count` views of each modality, every one of its own random season (paper §4).
+
+    Seasons and augmentations are drawn for the whole batch from seed and step: nothing else need be
+    kept to resume, and any number of ranks shares the views of one process.
+    """
+    rng = np.random.default_rng([settings.seed, step, 1])
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    available = shards.index["seasons"].to_numpy()[rows]
+    part = own_part(len(rows))
+    images, draws = [], []
+    for modality, augment in zip(settings.modalities, augmentations(settings), strict=True):
+        seasons = [rng.integers(available)[part] for _ in range(count)]
+        views = [torch.from_numpy(shards.batch(modality, rows[part], s)) for s in seasons]
+        height, width = views[0].shape[2:]
+        draws.append([augment.draw(len(rows), height, width, generator)[part] for _ in views])
+        images.append(views)
+    return Batch(images, draws)
+
+
+def augment_batch(
+    batch: Batch, settings: PretrainSettings, device: torch.device
+) -> list[list[Tensor]]:
+    """Augment on the device: channels-last float32 views `[modality][view]`, (n, C, crop, crop)."""
+    views = []
+    for images, draws, augment in zip(*batch, augmentations(settings), strict=True):
+        moved = [image.to(device, non_blocking=True) for image in images]
+        augmented = [augment.apply(x, drawn) for x, drawn in zip(moved, draws, strict=True)]
+        views.append([x.contiguous(memory_format=torch.channels_last) for x in augmented])
+    return views
