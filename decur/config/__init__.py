@@ -26,16 +26,7 @@ from decur.config.evaluation import (
     Transfer,
     Tsne,
 )
-from decur.config.pretraining import (
-    CONTRASTIVE,
-    OFFICIAL_RANKS,
-    UNTRAINED,
-    Augment,
-    KnnSettings,
-    Method,
-    Scenario,
-    ScenarioSettings,
-)
+from decur.config.pretraining import Augment, KnnSettings, Scenario, ScenarioSettings
 from decur.config.runs import (
     EXPLAINERS,
     ExplainSettings,
@@ -44,6 +35,8 @@ from decur.config.runs import (
     apply_variant,
     canonical_variant,
     check_recipe,
+    count_views,
+    dims_common,
     explain_settings,
     imagenet_file,
     pretrain_settings,
@@ -54,10 +47,7 @@ from decur.config.scale import Config, load_config, parse_config
 from decur.config.strict import Strict, deciding, first_problem
 
 __all__ = [
-    "CONTRASTIVE",
     "EXPLAINERS",
-    "OFFICIAL_RANKS",
-    "UNTRAINED",
     "Align",
     "Alignment",
     "Augment",
@@ -70,7 +60,6 @@ __all__ = [
     "FoldersSettings",
     "GradCam",
     "KnnSettings",
-    "Method",
     "Piece",
     "PretrainSettings",
     "Recipe",
@@ -88,7 +77,9 @@ __all__ = [
     "apply_variant",
     "canonical_variant",
     "check_recipe",
+    "count_views",
     "deciding",
+    "dims_common",
     "explain_settings",
     "first_problem",
     "imagenet_file",

@@ -17,7 +17,6 @@ from decur.artifacts.paths import Cell, Run
 from decur.config import (
     EXPLAINERS,
     Config,
-    Method,
     Scenario,
     Strict,
     canonical_variant,
@@ -27,6 +26,7 @@ from decur.config import (
     pretrain_settings,
     starts_from_imagenet,
 )
+from decur.config.methods import METHODS, MethodName
 from decur.config.strict import check_known, did_you_mean
 from decur.config.yaml_file import read_yaml
 from decur.errors import DecurError
@@ -84,7 +84,7 @@ class Row(Strict):
     """
 
     label: str
-    method: Method | None = None
+    method: MethodName | None = None
     variant: str = "default"
     scenario: Scenario | None = None
     modalities: str | None = None
@@ -238,7 +238,7 @@ def parts(experiment: Experiment, row: Row) -> dict[str, str]:
     """What a row has to compare, by its label: a part of what was explained, else ''."""
     if experiment.kind not in ("alignment", "saliency"):
         return {row.label: ""}
-    if row.method != "decur":
+    if row.method is None or not METHODS[row.method].has_unique:
         return {row.label: "all"}
     return {f"{row.label}, {part}": part for part in ("common", "unique")}
 

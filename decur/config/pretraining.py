@@ -1,10 +1,11 @@
-"""Methods, and how a pair of modalities is pretrained (paper section 4 and appendix B)."""
+"""How a pair of modalities is pretrained (paper section 4 and appendix B)."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.known import ArchName, PresetName
+from decur.config.architectures import ArchName
+from decur.config.known import PresetName
 from decur.config.strict import (
     Chance,
     Count,
@@ -16,46 +17,11 @@ from decur.config.strict import (
     did_you_mean,
 )
 
-Method = Literal[
-    "decur",
-    "barlow-twins",
-    "barlow-twins-single",
-    "vicreg",
-    "simclr",
-    "clip",
-    "random",
-    "supervised",
-    "imagenet",
-]
-
-
 Scenario = Name
-
-
-UNTRAINED = ("random", "supervised", "imagenet")
-"""Methods that pretrain nothing: their backbones are the seeded initialisation, or ImageNet's."""
 
 
 FROM_IMAGENET = "from-imagenet"
 """The part of a variant that starts pretraining from ImageNet weights."""
-
-
-CONTRASTIVE = ("simclr", "clip")
-"""Methods with a small projector of their own: 512 hidden and 128 embedding dimensions."""
-
-
-OFFICIAL_RANKS = 4
-"""Processes that the released code was run on, and that some of its faults depend on."""
-
-
-LOST_GRADIENT = ("decur", "barlow-twins", "barlow-twins-single")
-"""Methods whose gradient the released code makes too small by the number of its processes.
-
-Each process sums the cross-correlation over all of them, but only its own part carries a gradient,
-and the mean over the processes is taken. A step of LARS is as large as the weights, whatever the
-gradient's size. So for weights only the weight decay, which is added to the gradient, counts that
-many times; for parameters of one dimension, which LARS neither scales nor decays, the step is that
-much smaller. The gradients of the other methods go through a gather that is differentiated."""
 
 
 class KnnSettings(Strict):
@@ -156,6 +122,11 @@ class Pretrain(Strict):
         "method, since loss and batch norm see one part at a time; `recompute` changes nothing",
     )
 
+    @property
+    def share_common(self) -> float:
+        """Share of the embedding's dimensions that are common."""
+        return self.dim_common / self.dim
+
     @model_validator(mode="after")
     def _common_fits(self) -> Self:
         if self.dim_common > self.dim:
@@ -170,6 +141,11 @@ class Pretrain(Strict):
                 f"({self.accumulate_chunks})"
             )
         return self
+
+
+def common_of(share: float, dims: int) -> int:
+    """Number of common dimensions, if they are a share of all `dims`."""
+    return round(share * dims)
 
 
 class Augment(Strict):

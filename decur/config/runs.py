@@ -5,17 +5,11 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from decur.artifacts.paths import Cell, Run
+from decur.config.architectures import ARCHITECTURES
 from decur.config.evaluation import Alignment, GradCam, Saliency, Share, Spectral, Transfer, Tsne
 from decur.config.known import PresetName
-from decur.config.pretraining import (
-    FROM_IMAGENET,
-    LOST_GRADIENT,
-    OFFICIAL_RANKS,
-    Augment,
-    Method,
-    Pretrain,
-    Scenario,
-)
+from decur.config.methods import METHODS, OFFICIAL_RANKS, MethodName
+from decur.config.pretraining import FROM_IMAGENET, Augment, Pretrain, Scenario, common_of
 from decur.config.scale import Config
 from decur.config.strict import Strict, did_you_mean, first_problem
 from decur.errors import DecurError
@@ -30,13 +24,26 @@ class PretrainSettings(Pretrain):
     """
 
     scenario: Scenario
-    method: Method
+    method: MethodName
     seed: Annotated[int, Field(ge=0)]
     modalities: dict[str, PresetName | Augment]
 
     def arch_of(self, modality: str) -> str:
         """The backbone of a modality."""
         return self.archs.get(modality, self.arch)
+
+
+def count_views(settings: PretrainSettings) -> int:
+    """Views of each modality that a run draws per step."""
+    method = METHODS[settings.method]
+    if settings.intra or method.views_without_intra is None:
+        return method.views
+    return method.views_without_intra
+
+
+def dims_common(settings: PretrainSettings, dims: int) -> int:
+    """Common dimensions of an embedding of `dims`, which without a projector is not `dim` wide."""
+    return common_of(settings.share_common, dims)
 
 
 class TransferSettings(Strict):
@@ -74,7 +81,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
     hidden layers; without it K), `common-<percent>` (100: without decoupling), `no-intra`,
     `no-projector` (the loss acts on the features), `official` (the released code's weighting,
     shared projector, settings of the baselines and, with LARS, what its lost gradient comes to, see
-    `LOST_GRADIENT`), `data-<dataset>`, `from-imagenet` (the
+    `Method.lost_gradient`), `data-<dataset>`, `from-imagenet` (the
     backbones start from ImageNet weights), `large` (`arch_large`, if any).
     ImageNet files that the run does not start from are left out of the result.
 
@@ -82,7 +89,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
         DecurError: a part that is none of these, or no file of the ImageNet weights to start from.
     """
     changes: dict[str, Any] = {"imagenet": None, "arch_large": None, "imagenet_large": None}
-    share = settings.dim_common / settings.dim
+    share = settings.share_common
     for part in [] if variant == "default" else variant.split("_"):
         key, _, value = part.partition("-")
         if key == "dim" and value.isdigit():
@@ -97,11 +104,11 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
             changes["projector_layers"] = 0
         elif part == "official":
             changes |= {"weighting": "official", "projector": "shared", "baselines": "official"}
-            if settings.optimizer == "lars" and settings.method in LOST_GRADIENT:
+            if settings.optimizer == "lars" and METHODS[settings.method].lost_gradient:
                 changes["lr_1d"] = settings.lr_1d / OFFICIAL_RANKS
                 changes["weight_decay"] = settings.weight_decay * OFFICIAL_RANKS
-            if settings.arch.startswith("mit"):
-                changes["head_dim"] = 2048
+            if width := ARCHITECTURES[settings.arch].released_head_dim:
+                changes["head_dim"] = width
         elif key == "data" and value:
             changes["dataset"] = value
         elif part == "large":
@@ -111,7 +118,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
             raise DecurError(f"variant '{variant}': cannot read '{part}'")
     if starts_from_imagenet(settings.method, variant):
         changes["imagenet"] = _needed_imagenet_file(settings, variant)
-    changes["dim_common"] = round(share * changes.get("dim", settings.dim))
+    changes["dim_common"] = common_of(share, changes.get("dim", settings.dim))
     return settings.model_copy(update=changes)
 
 
@@ -132,7 +139,7 @@ def canonical_variant(config: Config, scenario: Scenario, variant: str) -> str:
 
 def starts_from_imagenet(method: str, variant: str) -> bool:
     """Whether a run's backbones start from a file of ImageNet weights."""
-    return method == "imagenet" or FROM_IMAGENET in variant.split("_")
+    return METHODS[method].imagenet or FROM_IMAGENET in variant.split("_")
 
 
 def imagenet_file(pretrain: Pretrain, variant: str) -> str | None:
@@ -170,7 +177,7 @@ def pretrain_settings(config: Config, run: Run) -> PretrainSettings:
         base = PretrainSettings(
             **scenario.pretrain.model_dump(),
             scenario=run.scenario,
-            method=run.method,  # type: ignore[arg-type]
+            method=run.method,
             seed=run.seed,
             modalities=scenario.modalities,
         )

@@ -11,7 +11,8 @@ from decur.cluster.user_paths import expand
 from decur.config.data import DatasetSettings
 from decur.config.evaluation import Explain, Transfer
 from decur.config.known import DATASETS, OWN_SPLITS
-from decur.config.pretraining import Method, Scenario, ScenarioSettings
+from decur.config.methods import MethodName
+from decur.config.pretraining import Scenario, ScenarioSettings
 from decur.config.strict import Name, Strict, check_known, first_problem
 from decur.config.yaml_file import parse_yaml, read_yaml
 from decur.errors import DecurError
@@ -37,7 +38,7 @@ class Config(Strict):
         "those of a variable",
         json_schema_extra={"pattern": r"^(\$\{\w+\}|[^-{}\n])(\$\{\w+\}|[^{}\n])*$"},
     )
-    methods: tuple[Method, ...]
+    methods: tuple[MethodName, ...]
     seeds: tuple[Annotated[int, Field(ge=0)], ...]
     experiments: tuple[str, ...] = Field(
         (),

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decur.config import ExplainSettings, PretrainSettings
+from decur.config import ExplainSettings, PretrainSettings, dims_common
+from decur.config.methods import METHODS
 from decur.errors import DecurError
 from decur.models.two_branch import TwoBranch
 from decur.shards import PairedShards
 from decur.shards.select import evenly_spaced
-from decur.training.methods import build_model, dims_common
+from decur.training.methods import build_model
 from decur.training.views import whole_view
 from decur.weights import in_bands_of, read_weights
 
@@ -118,7 +119,7 @@ def load_subject(
 
 def embedding_parts(pretrain: PretrainSettings, dims: int) -> dict[str, slice]:
     """The dimensions of each part of an embedding; see `Subject`."""
-    if pretrain.method != "decur":
+    if not METHODS[pretrain.method].has_unique:
         return {"all": slice(0, dims)}
     common = dims_common(pretrain, dims)
     parts = {"common": slice(0, common), "unique": slice(common, dims)}

@@ -1,12 +1,14 @@
 """Barlow Twins: make the cross-correlation of two views the identity.
 
-The cross-modal baseline of the paper (two modalities' first views) and, on two views of one
-modality, the single-modal one; also DeCUR's intra-modal term (paper §3.1, eq. 2).
+The cross-modal baseline of the paper (two modalities' first views); also DeCUR's intra-modal term
+(paper §3.1, eq. 2).
 """
 
 from torch import Tensor
 
+from decur.config import PretrainSettings
 from decur.distributed import own_dimensions
+from decur.losses import Embeddings, Terms
 from decur.losses.correlation import (
     check_same_shape,
     diagonal,
@@ -40,6 +42,11 @@ def barlow_twins_loss(za: Tensor, zb: Tensor, *, lambd: float = LAMBDA) -> dict[
     on_diagonal, off_diagonal = identity_terms(diagonal(za, zb), squares)
     loss = on_diagonal + lambd * off_diagonal
     return {"loss": loss, "on_diagonal": on_diagonal, "off_diagonal": off_diagonal}
+
+
+def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
+    """`barlow_twins_loss` of the two modalities."""
+    return barlow_twins_loss(z[0][0], z[1][0], lambd=settings.lambd)
 
 
 def identity_terms(diagonal: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:

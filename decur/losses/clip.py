@@ -4,16 +4,15 @@ Radford et al.: Learning Transferable Visual Models From Natural Language Superv
 figure 3 and section 2.5.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
+from decur.config import PretrainSettings
 from decur.distributed import all_gather_rows, rank, world_size
+from decur.losses import Embeddings, Terms
 from decur.losses.contrast import contrast, similarities, unit_length
 from decur.losses.correlation import check_same_shape
 
-LOG_SCALE = math.log(1 / 0.07)  # start of the learnt log of the inverse temperature
 MAX_SCALE = 100.0
 
 
@@ -46,3 +45,10 @@ def clip_loss(
         return terms
     back = contrast(similarities(own_b, all_gather_rows(own_a)) * scale, positive, rows)
     return {name: (terms[name] + back[name]) / 2 for name in terms}
+
+
+def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
+    """`clip_loss` of the two modalities; as released, one way and with no learned scale."""
+    if log_scale is None:
+        return clip_loss(z[0][0], z[1][0], scale=1.0, symmetric=False)
+    return clip_loss(z[0][0], z[1][0], scale=log_scale.exp())

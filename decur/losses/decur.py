@@ -11,8 +11,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from decur.config import PretrainSettings, dims_common
 from decur.distributed import own_dimensions, own_share
 from decur.errors import DecurError
+from decur.losses import Embeddings, Terms
 from decur.losses.barlow_twins import LAMBDA, identity_terms
 from decur.losses.correlation import (
     check_same_shape,
@@ -102,3 +104,18 @@ def decur_loss(
         "common": common,
         "unique": unique,
     }
+
+
+def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
+    """`decur_loss` of two views of each modality; without intra-modal terms, of one view."""
+    (z1a, *_, z1b), (z2a, *_, z2b) = z if settings.intra else [branch * 2 for branch in z]
+    return decur_loss(
+        z1a,
+        z1b,
+        z2a,
+        z2b,
+        dim_common=dims_common(settings, z1a.shape[1]),
+        lambd=settings.lambd,
+        weighting=settings.weighting,
+        intra=settings.intra,
+    )

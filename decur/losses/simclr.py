@@ -7,7 +7,9 @@ equation 1; the two views of a sample are its two modalities.
 import torch
 from torch import Tensor
 
+from decur.config import PretrainSettings
 from decur.distributed import all_gather_rows, rank, world_size
+from decur.losses import Embeddings, Terms
 from decur.losses.contrast import contrast, similarities, unit_length
 from decur.losses.correlation import check_same_shape
 
@@ -41,3 +43,9 @@ def simclr_loss(za: Tensor, zb: Tensor, *, temperature: float = TEMPERATURE) -> 
     itself, positive = torch.cat([place, place + rows]), torch.cat([place + rows, place])
     logits = logits.scatter(1, itself[:, None], -torch.inf)
     return contrast(logits, positive, 2 * rows)
+
+
+def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
+    """`simclr_loss` of the two modalities."""
+    temperature = 1.0 if settings.baselines == "official" else TEMPERATURE
+    return simclr_loss(z[0][0], z[1][0], temperature=temperature)

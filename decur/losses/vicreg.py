@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
+from decur.config import PretrainSettings
+from decur.config.methods import OFFICIAL_RANKS
 from decur.distributed import own_dimensions
 from decur.errors import DecurError
+from decur.losses import Embeddings, Terms
 from decur.losses.correlation import (
     check_same_shape,
     gram,
@@ -57,6 +60,22 @@ def vicreg_loss(
         "variance": variance,
         "covariance": covariance,
     }
+
+
+def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
+    """`vicreg_loss` of the two modalities; as released, with the covariance weighted too much.
+
+    Raises:
+        DecurError: if the batch is too small for the released code's fault.
+    """
+    fault = 1.0
+    if settings.baselines == "official":
+        # It divides the covariance of all rows by those of one of its ranks.
+        rows = settings.batch_size
+        if rows <= OFFICIAL_RANKS:
+            raise DecurError(f"vicreg as released needs a batch of more than {OFFICIAL_RANKS}")
+        fault = ((rows - 1) / (rows / OFFICIAL_RANKS - 1)) ** 2
+    return vicreg_loss(z[0][0], z[1][0], cov=fault)
 
 
 def _variance_covariance(z: Tensor, k: int) -> tuple[Tensor, Tensor]:

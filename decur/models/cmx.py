@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from decur.config.architectures import find_architecture
 from decur.errors import DecurError
 from decur.models.backbone import Backbone
 from decur.models.heads import TransferModel
 from decur.models.mit import DEPTHS, HEADS, MixTransformer, initialise
 
 DECODER_WIDTH = 512
-TINY_DECODER_WIDTH = 64  # of mit_tiny, in proportion to its own widths
+SMALL_DECODER_WIDTH = 64  # of mit_tiny, in proportion to its own widths
 
 
 class Rectification(nn.Module):
@@ -161,7 +162,7 @@ class CMX(TransferModel):
         self.fuse = nn.ModuleList(
             Fusion(dim, heads) for dim, heads in zip(dims, HEADS, strict=True)
         )
-        width = TINY_DECODER_WIDTH if archs[0] == "mit_tiny" else DECODER_WIDTH
+        width = SMALL_DECODER_WIDTH if find_architecture(archs[0]).small else DECODER_WIDTH
         self.decoder = Decoder(dims, classes, width)
         self.rectify.apply(initialise)
         self.fuse.apply(initialise)

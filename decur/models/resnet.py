@@ -77,9 +77,3 @@ class DeformableResNet(ResNetBackbone):
         """See `ResNetBackbone.layer`."""
         x = super().layer(number, x)
         return x if number < 3 else x + self.get_submodule(f"da_l{number}")(x)
-
-
-def build_resnet(arch: str, in_chans: int) -> ResNetBackbone:
-    """One of `KINDS`, with deformable attention if its name ends in `_rda`."""
-    net = DeformableResNet if arch.endswith("_rda") else ResNetBackbone
-    return net(arch.removesuffix("_rda"), in_chans)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from decur.config.methods import CONTRASTIVE_DIMS
 from decur.errors import DecurError
 from decur.models.backbones import build_backbone
-
-CONTRASTIVE_DIMS = (512, 128)
 
 
 def build_projector(

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple, Self
 
 from decur.artifacts.paths import Cell
 from decur.config import (
-    CONTRASTIVE,
-    UNTRAINED,
     Alignment,
     Cmx,
     DatasetSettings,
@@ -28,9 +26,10 @@ from decur.config import (
     Transfer,
     TransferSettings,
     Tsne,
+    count_views,
 )
-from decur.config.known import ARCHS, Arch
-from decur.errors import DecurError
+from decur.config.architectures import ARCHITECTURES, find_architecture
+from decur.config.methods import CONTRASTIVE_DIMS, METHODS
 
 HOUR = 3600
 GB = 1e9
@@ -67,9 +66,6 @@ SCENES_RATE = 50  # scenes drawn, or preprocessed, a second of one core; the min
 UNPACK_RATE = 0.1 * GB  # bytes of an archive checked and unpacked a second of one core; assumed
 CHECK_RATE = 0.4 * GB  # bytes of shards checked a second of one core; assumed
 
-
-SMALL = ("tiny", "mit_tiny")
-"""Nets that are trained without a GPU."""
 
 # Images of 224 pixels a second of one A100 with a ResNet-50, forward and backward. The paper's 30,
 # 4 and 6 hours on four A100 give these three; other data sets are taken for SSL4EO-S12's like.
@@ -178,22 +174,15 @@ def sample_bytes(name: str, settings: DatasetSettings) -> int:
 def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads: int) -> Cost:
     """Training both backbones, and what weights and checkpoints take on disk."""
     stored = Cost(stored=_parameters(settings) * 4 * _copies(settings) / GB)
-    if settings.method in UNTRAINED:
+    if not METHODS[settings.method].trained:
         return SHORT + stored
     samples = sum(counts.get(split, 0) for split in settings.splits)
     if not samples:
         return stored + Cost(unknown=frozenset({settings.dataset}))
-    images = settings.epochs * samples * len(settings.modalities) * views(settings)
+    images = settings.epochs * samples * len(settings.modalities) * count_views(settings)
     rate = PAPER_IMAGES.get(settings.dataset, OTHER_IMAGES)
     work = images * _area(settings.crop) * _gmac(settings)
     return stored + _trained(work, settings.arch, rate, threads)
-
-
-def views(settings: PretrainSettings) -> int:
-    """Views of each modality that a method draws; as `count_views`, without torch."""
-    if settings.method == "decur":
-        return 2 if settings.intra else 1
-    return 2 if settings.method == "barlow-twins-single" else 1
 
 
 def transfer_cost(
@@ -233,7 +222,7 @@ def explain_cost(settings: ExplainSettings[Any], counts: Mapping[str, int], thre
         if not samples:
             return Cost(unknown=frozenset({pretrain.dataset}))
         if isinstance(recipe, Spectral):
-            passes = samples * recipe.steps * (2 if pretrain.method == "decur" else 1)
+            passes = samples * recipe.steps * (2 if METHODS[pretrain.method].has_unique else 1)
         elif isinstance(recipe, Share):
             passes = 2 * min(samples, there) * FORWARD
         else:
@@ -277,21 +266,15 @@ def _windows(shown: Transfer | Cmx) -> float:
 def _trained(work: float, arch: str, rate: float, threads: int) -> Cost:
     """Hours of so many GMAC: of cores for small nets, else of GPUs that a ResNet-50 trains `rate`
     images/s on, with the cores reserved beside each."""
-    if arch in SMALL:
+    if find_architecture(arch).small:
         return Cost(cpu=work / CPU_GMAC / HOUR)
-    hours = work / ARCHS["resnet50"].gmac / rate / HOUR
+    hours = work / ARCHITECTURES["resnet50"].gmac / rate / HOUR
     return Cost(cpu=hours * threads, gpu=hours)
-
-
-def _arch(name: str) -> Arch:
-    if name not in ARCHS:
-        raise DecurError(f"arch '{name}': unknown; known are {', '.join(ARCHS)}")
-    return ARCHS[name]
 
 
 def _gmac(settings: PretrainSettings) -> float:
     """Of an image forward, the mean of all modalities."""
-    return mean(_arch(settings.arch_of(name)).gmac for name in settings.modalities)
+    return mean(find_architecture(settings.arch_of(name)).gmac for name in settings.modalities)
 
 
 def _area(crop: int | tuple[int, int]) -> float:
@@ -301,11 +284,11 @@ def _area(crop: int | tuple[int, int]) -> float:
 
 def _parameters(settings: PretrainSettings) -> float:
     """Of both backbones and their projectors."""
-    archs = [_arch(settings.arch_of(name)) for name in settings.modalities]
+    archs = [find_architecture(settings.arch_of(name)) for name in settings.modalities]
     width = settings.head_dim or max(arch.features for arch in archs)
     hidden, out = settings.projector_hidden or settings.dim, settings.dim
-    if settings.method in CONTRASTIVE:
-        hidden, out = 512, 128
+    if METHODS[settings.method].contrastive:
+        hidden, out = CONTRASTIVE_DIMS
     layers = settings.projector_layers
     projector = width * hidden + max(layers - 2, 0) * hidden**2 + hidden * out if layers else 0
     projectors = 1 if settings.projector == "shared" else 2
@@ -314,7 +297,7 @@ def _parameters(settings: PretrainSettings) -> float:
 
 def _copies(settings: PretrainSettings) -> int:
     """The weights, and the checkpoints with the optimiser's one or two numbers a parameter."""
-    if settings.method in UNTRAINED:
+    if not METHODS[settings.method].trained:
         return 1
     return 1 + CHECKPOINTS * (2 if settings.optimizer == "lars" else 3)
 

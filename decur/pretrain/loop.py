@@ -18,9 +18,11 @@ from decur.artifacts.ownership import check_ours
 from decur.artifacts.provenance import file_checksum, provenance
 from decur.artifacts.timing import Job
 from decur.cluster.signals import WARNING, StoppedError, stop_request
-from decur.config import UNTRAINED, PretrainSettings, deciding
+from decur.config import PretrainSettings, count_views, deciding, dims_common
+from decur.config.methods import METHODS
 from decur.distributed import count_ranks, is_main, on_main, rank, world_size
 from decur.errors import DecurError
+from decur.losses import Embeddings, Terms
 from decur.models.backbone import Backbone
 from decur.models.batch_norm import synchronise_batch_norm
 from decur.models.recompute import recompute_backbones
@@ -33,7 +35,7 @@ from decur.pretrain.prefetch import SideStream, ahead
 from decur.pretrain.step_log import Progress
 from decur.shards import PairedShards
 from decur.training.knn import knn_of_backbones
-from decur.training.methods import METHODS, Embeddings, Terms, build_model, count_views, dims_common
+from decur.training.methods import build_model, compute_loss
 from decur.training.views import augment_batch, batches, read_batch, training_rows
 from decur.weights import save_model
 from decur.weights.files import is_weights
@@ -66,13 +68,12 @@ def pretrain(
     inputs |= start_from_imagenet(model, settings)
     model.to(device)
     origin = provenance(settings, inputs, PACKAGES)
-    if settings.method in UNTRAINED:
-        if settings.imagenet is None:  # a file brings the statistics with its weights
-            set_batch_statistics(model, settings, shards)
-    else:
+    if METHODS[settings.method].trained:
         identity = run_identity(settings, inputs)
         for _ in train_steps(model, settings, shards, out, identity, job):
             pass
+    elif settings.imagenet is None:  # a file brings the statistics with its weights
+        set_batch_statistics(model, settings, shards)
     if not is_main():
         return weights
     names = settings.modalities
@@ -104,10 +105,10 @@ def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[st
         DecurError: the method needs a file and has none, or the file does not fit.
     """
     if settings.imagenet is None:
-        if settings.method == "imagenet":
+        if METHODS[settings.method].imagenet:
             raise DecurError(
-                f"scenarios.{settings.scenario}.pretrain.imagenet: method 'imagenet' needs a file "
-                f"of ImageNet weights of {settings.arch}; give one"
+                f"scenarios.{settings.scenario}.pretrain.imagenet: method '{settings.method}' "
+                f"needs a file of ImageNet weights of {settings.arch}; give one"
             )
         return {}
     path = Path(settings.imagenet)
@@ -171,7 +172,7 @@ def training_step(
         with part("forward"), bf16:
             embeddings = network(chunk)
         with part("loss"):
-            terms = METHODS[settings.method].loss(embeddings, settings, model)
+            terms = compute_loss(embeddings, settings, model.log_scale)
             terms = {name: term / settings.accumulate_chunks for name, term in terms.items()}
         with part("backward"):
             terms["loss"].backward()
@@ -339,7 +340,7 @@ def _watched(embeddings: Embeddings, settings: PretrainSettings, step: int) -> d
 
 
 def _dim_common(embeddings: Embeddings, settings: PretrainSettings) -> int | None:
-    if settings.method != "decur":
+    if not METHODS[settings.method].has_unique:
         return None
     return dims_common(settings, embeddings[0][0].shape[1])
 

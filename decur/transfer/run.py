@@ -17,7 +17,7 @@ from decur.artifacts.paths import Cell
 from decur.artifacts.predictions import PREDICTIONS
 from decur.artifacts.provenance import fingerprint, provenance, write_json
 from decur.artifacts.timing import Job
-from decur.config import TransferSettings
+from decur.config import TransferSettings, dims_common
 from decur.errors import DecurError
 from decur.imagery.augment import Preset
 from decur.models.backbones import Backbone
@@ -25,7 +25,7 @@ from decur.models.cmx import CMX
 from decur.models.heads import FCN, LateFusion
 from decur.models.two_branch import TwoBranch
 from decur.shards import PairedShards
-from decur.training.methods import build_model, dims_common
+from decur.training.methods import build_model
 from decur.training.views import whole_view
 from decur.transfer.data import LabelledData, label_subset
 from decur.transfer.features import FrozenFeatures

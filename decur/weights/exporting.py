@@ -12,19 +12,15 @@ import torch
 from safetensors.torch import save
 
 from decur.artifacts.ownership import write_with_record
+from decur.config.architectures import ARCHITECTURES, find_architecture
 from decur.errors import DecurError
-from decur.models.mit import DEPTHS
 from decur.weights import card
 from decur.weights.files import branch_weights, modalities_of, read_weights, recorded_arch
 from decur.weights.joint import joint_tensors
 from decur.weights.naming import Tensors, first_convolution, to_cmx, to_published
 from decur.weights.net_input import linear, recorded
+from decur.weights.released import RELEASED_FORMAT
 
-VIT = "vit_small_patch16_224"
-TIMM = {"resnet18": "resnet18", "resnet50": "resnet50", "vit_s16": VIT, "vit_s16_token": VIT}
-"""Our architectures that timm has, under its names."""
-
-RESNETS = ("resnet18", "resnet50")
 Content = dict[str, bytes]
 """Files by name."""
 
@@ -47,12 +43,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Format:
-    """Architectures that fit, what loads them, and how to write one.
+    """A form of one backbone: what loads it, and how to write it.
 
+    The registry of architectures lists the formats of each (`Architecture.formats`).
     `write` gives the files and Python that loads them: `net`, and of an image `raw` its `features`.
     """
 
-    archs: tuple[str, ...]
     library: str
     write: Callable[[Source], tuple[Content, str]]
 
@@ -80,14 +76,13 @@ def export(
     path = weights / "weights.safetensors" if weights.is_dir() else weights
     tensors, metadata = read_weights(path)
     licence = licence or metadata.get("released", {}).get("licence", "other")
-    if format == RELEASED:
+    if format == RELEASED_FORMAT:
         return _write_released(path, tensors, metadata, out, modality, licence)
     source = _source(path, tensors, metadata, modality)
-    if source.arch not in SINGLE[format].archs:
-        fitting = [name for name, known in SINGLE.items() if source.arch in known.archs]
-        raise DecurError(
-            f"{path}: {format} has no {source.arch}; formats that do: {', '.join(fitting)}"
-        )
+    known = find_architecture(source.arch).formats
+    if format not in known:
+        fitting = ", ".join(name for name in SINGLE if name in known)
+        raise DecurError(f"{path}: {format} has no {source.arch}; formats that do: {fitting}")
     content, usage = SINGLE[format].write(source)
     text = card.render(
         metadata=metadata,
@@ -142,7 +137,7 @@ def _timm(source: Source) -> tuple[Content, str]:
     """
     side = source.how["size"]
     config = {
-        "architecture": TIMM[source.arch],
+        "architecture": ARCHITECTURES[source.arch].timm,
         "num_classes": 0,
         "model_args": {"in_chans": source.chans, **_any_size(source.arch)},
         "pretrained_cfg": {
@@ -167,11 +162,12 @@ def _torchgeo(source: Source) -> tuple[Content, str]:
     saved = _saved(_contiguous(to_published(source.arch, source.tensors)))
     file = f"{source.stem}-{hashlib.sha256(saved).hexdigest()[:8]}.pth"
     more = "".join(f", {key}={value}" for key, value in _any_size(source.arch).items())
+    maker = ARCHITECTURES[source.arch].timm
     usage = f"""\
 from functools import partial
 from pathlib import Path
 
-from torchgeo.models import {TIMM[source.arch]}
+from torchgeo.models import {maker}
 from torchvision.models._api import Weights, WeightsEnum
 
 
@@ -183,19 +179,20 @@ class DeCURWeights(WeightsEnum):
     )
 
 
-net = {TIMM[source.arch]}(weights=DeCURWeights.HERE, num_classes=0{more}).eval()
+net = {maker}(weights=DeCURWeights.HERE, num_classes=0{more}).eval()
 {_timm_features(source.arch)}"""
     return {file: saved}, usage
 
 
 def _any_size(arch: str) -> dict[str, bool]:
     """What timm needs to be told to take images of any size, as we do."""
-    return {"dynamic_img_size": True} if TIMM[arch] == VIT else {}
+    return {"dynamic_img_size": True} if ARCHITECTURES[arch].family == "vit" else {}
 
 
 def _timm_features(arch: str) -> str:
     """timm's own, but for a vision transformer's mean of the patches."""
-    if arch != "vit_s16":
+    known = ARCHITECTURES[arch]
+    if known.family != "vit" or known.mean_pooled is not None:
         return "features = net(net_input(raw, how)[None])"
     return "features = net.forward_features(net_input(raw, how)[None])[:, 1:].mean(dim=1)"
 
@@ -243,7 +240,9 @@ def _write_released(
 ) -> list[Path]:
     """Both backbones as the authors' files hold them; the record describes each modality."""
     if modality is not None:
-        raise DecurError(f"--modality {modality}: {RELEASED} is of both modalities; leave it out")
+        raise DecurError(
+            f"--modality {modality}: {RELEASED_FORMAT} is of both modalities; leave it out"
+        )
     modalities_of(path, tensors, metadata)
     model = _contiguous(joint_tensors(path, tensors, metadata))
     settings = metadata["provenance"]["settings"]
@@ -275,15 +274,12 @@ def _contiguous(tensors: Tensors) -> Tensors:
 
 
 SINGLE = {
-    "torchvision": Format(RESNETS, "torchvision", _torchvision),
-    "timm": Format(tuple(TIMM), "timm", _timm),
-    "torchgeo": Format(tuple(TIMM), "torchgeo", _torchgeo),
-    "safetensors": Format(
-        ("tiny", "resnet18_rda", "resnet50_rda", *TIMM, *DEPTHS), "decur", _safetensors
-    ),
-    "cmx": Format(tuple(DEPTHS), "decur", _cmx),
+    "torchvision": Format("torchvision", _torchvision),
+    "timm": Format("timm", _timm),
+    "torchgeo": Format("torchgeo", _torchgeo),
+    "safetensors": Format("decur", _safetensors),
+    "cmx": Format("decur", _cmx),
 }
 """How one backbone is written, by what reads it."""
 
-RELEASED = "released"
-FORMATS = (*SINGLE, RELEASED)
+FORMATS = (*SINGLE, RELEASED_FORMAT)

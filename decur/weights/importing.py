@@ -16,6 +16,7 @@ from torch import Tensor
 from decur import datasets
 from decur.artifacts.ownership import check_ours
 from decur.artifacts.provenance import file_checksum, provenance
+from decur.config.architectures import ARCHITECTURES, with_format
 from decur.errors import DecurError
 from decur.models.backbones import build_backbone
 from decur.shards import Modality
@@ -27,6 +28,7 @@ from decur.weights.naming import (
     Tensors,
     first_convolution,
     from_published,
+    naming_of,
     released_parts,
 )
 from decur.weights.net_input import REFLECTANCE, describe, description, spread
@@ -36,20 +38,13 @@ from decur.weights.released import (
     OPTICAL_MEAN,
     OPTICAL_STD,
     RELEASED,
+    RELEASED_FORMAT,
     SCENARIOS,
     Released,
     of_checksum,
 )
 
-ARCHS = {
-    "conv1.weight": ("resnet18", "resnet50", "resnet18_rda", "resnet50_rda"),
-    "patch_embed.proj.weight": ("vit_s16_token",),
-    "patch_embed1.proj.weight": ("mit_tiny", *(f"mit_b{i}" for i in range(6))),
-}
-"""Architectures that a file may be of, by their first convolution."""
-
 CROP = 224
-TOKEN = "_token"
 Pool = Literal["token", "mean"]
 
 
@@ -135,16 +130,26 @@ def architecture(path: Path, theirs: Mapping[str, Tensor]) -> str:
     Raises:
         DecurError: naming the file, if it is none of the released kinds.
     """
-    for first, archs in ARCHS.items():
-        if first not in theirs or theirs[first].ndim != 4:
+    for arch in _importable():
+        first = theirs.get(naming_of(arch).first)
+        if first is None or first.ndim != 4:
             continue
-        for arch in archs:
-            if _shapes(from_published(arch, theirs)) == _own_shapes(arch, theirs[first].shape[1]):
-                return arch
+        if _shapes(from_published(arch, theirs)) == _own_shapes(arch, first.shape[1]):
+            return arch
     names = ", ".join(sorted(theirs)[:3]) or "none"
     raise DecurError(
         f"{path}: its tensors ({names}, ...) are those of no backbone that was released"
     )
+
+
+def _importable() -> list[str]:
+    """Architectures that a file may be of: with the class token, where the patches' mean fits too.
+
+    The tensors of both are the same, see `pooling`.
+    """
+    released = with_format(RELEASED_FORMAT)
+    pooled = {ARCHITECTURES[arch].mean_pooled for arch in released}
+    return [arch for arch in released if arch not in pooled]
 
 
 def pooling(arch: str, pool: Pool | None) -> str:
@@ -155,9 +160,10 @@ def pooling(arch: str, pool: Pool | None) -> str:
     """
     if pool not in (None, "token", "mean"):
         raise DecurError(f"--pool {pool}: unknown; known are token, mean")
-    if pool is not None and not arch.endswith(TOKEN):
+    mean = ARCHITECTURES[arch].mean_pooled
+    if pool is not None and mean is None:
         raise DecurError(f"--pool {pool}: is for vision transformers, not for {arch}; leave it out")
-    return arch.removesuffix(TOKEN) if pool == "mean" else arch
+    return mean if mean is not None and pool == "mean" else arch
 
 
 @cache
@@ -199,7 +205,7 @@ def fits(entry: Released, parts: Parts, arch: str) -> bool:
 
 
 def _kind(arch: str) -> tuple[str, bool]:
-    return arch[:3], arch.endswith("_rda")
+    return ARCHITECTURES[arch].family, ARCHITECTURES[arch].attention
 
 
 def _chans(parts: Parts) -> list[int]:
@@ -211,7 +217,7 @@ def _described(parts: Parts, arch: str) -> str:
 
 
 def _attention_notes(parts: Parts, arch: str) -> list[str]:
-    if not arch.endswith("_rda"):
+    if not ARCHITECTURES[arch].attention:
         return []
     if len(parts.backbones) == 2:
         one, two = parts.backbones

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from decur import datasets
+from decur.config.architectures import with_format
 from decur.errors import DecurError
 from decur.weights.files import branch_weights, branches_of, recorded_arch
 from decur.weights.first_layer import in_their_bands
-from decur.weights.importing import ARCHS
 from decur.weights.naming import Parts, Tensors, below, to_published, to_released
-from decur.weights.released import SCENARIOS, Scenario
-
-RELEASABLE = (*(arch for archs in ARCHS.values() for arch in archs), "vit_s16")
+from decur.weights.released import RELEASED_FORMAT, SCENARIOS, Scenario
 
 
 def joint_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, Any]) -> Tensors:
@@ -61,9 +59,10 @@ def released_scenario(path: Path, tensors: Tensors, metadata: Mapping[str, Any])
                 f"{', '.join(facts[name])}"
             )
     archs = [recorded_arch(metadata, name) for name in names]
-    if archs[0] != archs[1] or archs[0] not in RELEASABLE:
+    fitting = with_format(RELEASED_FORMAT)
+    if archs[0] != archs[1] or archs[0] not in fitting:
         raise DecurError(
             f"{path}: its backbones are {archs[0]} and {archs[1]}; the released form is of two of "
-            f"{', '.join(RELEASABLE)}"
+            f"{', '.join(fitting)}"
         )
     return scenario

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from decur.config.architectures import find_architecture
+
 Tensors = dict[str, Tensor]
 
 CLASSIFIERS = ("fc.", "head.", "classifier.")
@@ -36,27 +38,23 @@ def from_published(arch: str, tensors: Mapping[str, Tensor]) -> Tensors:
     Classifiers are left out.
     """
     kept = {name: t for name, t in tensors.items() if not name.startswith(CLASSIFIERS)}
-    if arch.startswith("mit"):
-        return _from_segformer(kept)
-    return _renamed(kept, lambda name: f"vit.{name}") if arch.startswith("vit") else kept
+    return naming_of(arch).to_ours(kept)
 
 
 def to_published(arch: str, tensors: Mapping[str, Tensor]) -> Tensors:
     """A backbone as torchvision (ResNets), timm (ResNets, ViTs) or SegFormer (MiTs) name it."""
-    if arch.startswith("mit"):
-        return _renamed(tensors, lambda name: name.replace("mlp.dwconv.", "mlp.dwconv.dwconv."))
-    return _renamed(tensors, lambda name: name.removeprefix("vit."))
+    return naming_of(arch).to_theirs(tensors)
 
 
 def to_cmx(tensors: Mapping[str, Tensor], stream: int) -> Tensors:
     """A Mix Transformer as the first or the second stream (0, 1) of CMX's code."""
     prefix = "extra_" if stream else ""
-    return _renamed(to_published("mit", tensors), lambda name: prefix + name)
+    return _renamed(_to_segformer(tensors), lambda name: prefix + name)
 
 
 def first_convolution(backbone: Mapping[str, Tensor]) -> str:
     """The name of the kernel that sees a backbone's bands, ours or theirs."""
-    names = ("conv1.weight", "patch_embed1.proj.weight", "patch_embed.proj.weight")
+    names = [known.first for known in NAMINGS.values()]
     return next(n for key in names for n in (key, f"vit.{key}") if n in backbone)
 
 
@@ -163,3 +161,44 @@ def _from_segformer(given: Mapping[str, Tensor]) -> Tensors:
 
 def _numbered_from_one(match: re.Match[str]) -> str:
     return f"{match[1]}{int(match[2]) + 1}"
+
+
+def _to_segformer(given: Mapping[str, Tensor]) -> Tensors:
+    return _renamed(given, lambda name: name.replace("mlp.dwconv.", "mlp.dwconv.dwconv."))
+
+
+def _from_timm(given: Mapping[str, Tensor]) -> Tensors:
+    return _renamed(given, lambda name: f"vit.{name}")
+
+
+def _to_timm(given: Mapping[str, Tensor]) -> Tensors:
+    return _renamed(given, lambda name: name.removeprefix("vit."))
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How published files name the tensors of a family of backbones.
+
+    `first` is their name of the kernel that sees the bands; the functions translate all names.
+    """
+
+    first: str = ""
+    to_ours: Callable[[Mapping[str, Tensor]], Tensors] = dict
+    to_theirs: Callable[[Mapping[str, Tensor]], Tensors] = dict
+
+
+NAMINGS = {
+    "resnet": Naming("conv1.weight"),
+    "mit": Naming("patch_embed1.proj.weight", _from_segformer, _to_segformer),
+    "vit": Naming("patch_embed.proj.weight", _from_timm, _to_timm),
+}
+"""By family of the registry of architectures; other families are published under our names."""
+
+
+def naming_of(arch: str) -> Naming:
+    """How published files name the tensors of an architecture.
+
+    Raises:
+        DecurError: an unknown architecture.
+    """
+    return NAMINGS.get(find_architecture(arch).family, Naming())

@@ -5,8 +5,13 @@ Names and checksums are those of the files' pages; none of the files has been do
 
 from dataclasses import dataclass, field
 
+from decur.config.architectures import ARCHITECTURES
+
 HOST = "https://huggingface.co/wangyi111/DeCUR/resolve/main"
 LICENCE = "cc-by-4.0"
+
+RELEASED_FORMAT = "released"
+"""The form of the joint files, as the registry of architectures and `--format` name it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Released:
 
         So the later version's were, those of ResNet-50 without deformable attention by 10,000.
         """
-        later = self.arch.startswith("vit") or self.arch.endswith("_rda")
+        arch = ARCHITECTURES[self.arch]
+        later = arch.family == "vit" or arch.attention
         return later and self.scenario == "sar-optical"
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 import torch
 from common import network_options, network_settings, recorded, seconds, write_shards
 
+from decur.config import count_views
 from decur.pretrain.loop import prepare, pretrain, training_step
 from decur.pretrain.optim import build_optimizer
-from decur.training.methods import METHODS, build_model, count_views
+from decur.training.methods import build_model, compute_loss
 from decur.training.views import augment_batch, read_batch
 
 
@@ -61,7 +62,7 @@ def main() -> None:
         embeddings = [[z.detach().requires_grad_() for z in branch] for branch in embed()]
 
         def loss() -> None:
-            METHODS["decur"].loss(embeddings, settings, model)["loss"].backward()
+            compute_loss(embeddings, settings, None)["loss"].backward()
 
         parts = {
             "bare forward and backward": seconds(bare, args.steps, device),

@@ -24,12 +24,13 @@ from common import network_options, network_settings, recorded, seconds, write_s
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from decur.config import PretrainSettings
+from decur.config import PretrainSettings, count_views
+from decur.losses import Embeddings
 from decur.pretrain.cuda_graph import GraphedStep
 from decur.pretrain.loop import prepare, training_step
 from decur.pretrain.optim import build_optimizer
 from decur.shards import PairedShards
-from decur.training.methods import METHODS, Embeddings, build_model, count_views
+from decur.training.methods import build_model, compute_loss
 from decur.training.views import Batch, augment_batch, read_batch
 
 WAYS = {
@@ -115,7 +116,7 @@ def loss_seconds(settings: PretrainSettings, model: torch.nn.Module, device: tor
     z = [[torch.randn(shape, device=device, requires_grad=True) for _ in "ab"] for _ in range(2)]
 
     def call() -> None:
-        METHODS["decur"].loss(z, settings, model)["loss"].backward()
+        compute_loss(z, settings, None)["loss"].backward()
 
     return seconds(recorded(call) if device.type == "cuda" else call, 20, device)
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from decur.config import PretrainSettings, apply_variant
+from decur.config import PretrainSettings, apply_variant, count_views
 from decur.pretrain.loop import prepare, training_step
 from decur.pretrain.optim import build_optimizer, set_lr
 from decur.shards import PairedShards
-from decur.training.methods import build_model, count_views
+from decur.training.methods import build_model
 from tests.unit.test_pretrain import settings
 
 RANKS, STEPS, LAMBDA, ETA, MOMENTUM = 4, 15, 0.0051, 0.001, 0.9

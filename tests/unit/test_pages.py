@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,44 +21,78 @@ CHECK = """
 import json, sys
 from pathlib import Path
 from decur.config import PretrainSettings
+from decur.planning.costs import pretrain_cost
 from decur.pretrain.loop import pretrain
 from decur.weights import branch_weights, load_backbone, read_weights
 
 chosen = PretrainSettings.model_validate_json(sys.argv[1])
 weights = pretrain(chosen, Path(sys.argv[2]), Path("run"))
 net = load_backbone(branch_weights(read_weights(weights)[0], 1), arch=chosen.arch, in_chans=3)
-print(json.dumps({"features": net.feature_dim}))
+cost = pretrain_cost(chosen, {"train": 1000}, 1)
+print(json.dumps({"features": net.feature_dim, "hours": cost.cpu + cost.gpu}))
 """
 
 
 def trained(page: str, shards: Path, folder: Path, **changes: object) -> tuple[dict, list[dict]]:
-    """What is said of a run by the package as a page changes it, and the log of its steps."""
+    """What is said of a run by the package as a page changes it, and the log of its steps.
+
+    The page's own test passes in that package.
+    """
     shutil.copytree(HOME / "decur", folder / "decur")
     write_files(page, "python", folder)
     apply_diffs(page, folder)
     chosen = settings(optimizer="adamw", lr=0.002).model_dump(mode="json") | changes
-    done = subprocess.run(
-        [sys.executable, "-c", CHECK, json.dumps(chosen), str(shards)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    for arguments in (
+        ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"),
+        ("-c", CHECK, json.dumps(chosen), str(shards)),
+    ):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     log = (folder / "run/log.jsonl").read_text().splitlines()
     return json.loads(done.stdout.splitlines()[-1]), [json.loads(line) for line in log]
 
 
 def test_the_method_of_the_page_trains(shards_root, tmp_path):
-    _, log = trained("add-method.md", shards_root, tmp_path / "copy", method="uniform")
-    assert len(log) == 6
+    said, log = trained("add-method.md", shards_root, tmp_path / "copy", method="uniform")
+    assert len(log) == 6 and said["hours"] > 0
     assert all(line["loss"] == pytest.approx(line["alignment"] + line["uniformity"], rel=1e-4)
                for line in log)  # fmt: skip
 
 
 def test_the_backbone_of_the_page_trains(shards_root, tmp_path):
     said, log = trained("add-backbone.md", shards_root, tmp_path / "copy", arch="patchnet")
-    assert said["features"] == 64 and len(log) == 6
+    assert said["features"] == 64 and len(log) == 6 and said["hours"] > 0
+
+
+@pytest.mark.parametrize(
+    ("page", "files"),
+    [
+        (
+            "add-method.md",
+            {"decur/losses/uniform.py", "decur/config/methods.py", "tests/unit/test_uniform.py"},
+        ),
+        (
+            "add-backbone.md",
+            {
+                "decur/models/patchnet.py",
+                "decur/config/architectures.py",
+                "tests/unit/test_patchnet.py",
+            },
+        ),
+    ],
+)
+def test_a_page_touches_a_module_its_entry_and_its_test(page, files):
+    made = {name for name, _ in blocks(page, "python")}
+    changed = {
+        name for _, text in blocks(page, "diff") for name in re.findall(r"\+\+\+ (\S+)", text)
+    }
+    assert made | changed == files
 
 
 def test_the_experiment_of_the_page_is_collated_from_what_is_there(tmp_path, monkeypatch):

@@ -85,15 +85,6 @@ def test_a_small_net_takes_cores_and_no_gpu():
     assert cost.cpu * 3600 == pytest.approx(4, rel=0.01)  # 4 x 4,200 images at 4,200 a second
 
 
-def test_every_method_has_as_many_views_as_when_it_runs():
-    from decur.training.methods import METHODS, count_views
-
-    for method in METHODS:
-        for intra in (True, False):
-            settings = pretrain(method, intra=intra)
-            assert costs.views(settings) == count_views(settings)
-
-
 @pytest.mark.parametrize(
     ("arguments", "images"),
     [
