@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from rasterio import Affine
 
+from decur.artifacts.provenance import Origin
+from decur.artifacts.records import Weights
 from decur.cli import main
 from decur.embed import embed_images, embed_raster, load_encoder, rasters
 from decur.errors import DecurError
@@ -38,7 +40,7 @@ def save(path, bands, dataset="mine", limits=None, presets=None):
         "dataset": dataset,
         "modalities": presets or dict.fromkeys(bands, "measured"),
     }
-    metadata = {"provenance": {"settings": settings}, "bands": bands, "limits": limits or {}}
+    metadata = Weights(provenance=Origin(settings=settings), bands=bands, limits=limits or {})
     save_model(path, model.eval(), metadata)
     return model
 
@@ -104,7 +106,9 @@ def test_an_imported_backbone_sees_what_its_file_says(own):
         **{"size": WINDOW, "mean": [0.4], "std": [0.2]},
     }
     save_weights(
-        Path("imported.safetensors"), kept, {**metadata, "preprocessing": {"thermal": how}}
+        Path("imported.safetensors"),
+        kept,
+        metadata.model_copy(update={"preprocessing": {"thermal": how}}),
     )
     model, scene = own
     encoder = load_encoder("imported.safetensors")

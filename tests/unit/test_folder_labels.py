@@ -92,7 +92,7 @@ def refused(chosen: DatasetSettings) -> str:
 def water_of(shards: PairedShards) -> np.ndarray:
     order = [int(name.removeprefix("p")) for name in shards.index["id"]]
     found = shards.masks(np.arange(len(shards)))
-    np.testing.assert_array_equal(found != shards.card["ignore"], True)
+    np.testing.assert_array_equal(found != shards.card.ignore, True)
     return found[np.argsort(order)]
 
 
@@ -134,7 +134,7 @@ def test_minus_one_can_stand_for_not_labelled(place):
     assert "label -1 is neither 0..1 nor 255" in refused(settings())
     shards = made(settings(ignore=-1))
     stored = shards.masks(np.flatnonzero(shards.index["id"] == "p3"))[0]
-    assert (stored[:4] == shards.card["ignore"]).all()
+    assert (stored[:4] == shards.card.ignore).all()
     np.testing.assert_array_equal(stored[4:], WATER[3, 4:])
 
 
@@ -325,7 +325,7 @@ def measured(chosen: DatasetSettings) -> dict:
     rows = shards.rows("train")
     return {
         "limits": {name: folder.limits for name, folder in limits.items()},
-        "card": [{k: v for k, v in m.items() if k != "shape"} for m in shards.card["modalities"]],
+        "card": [m.model_dump(exclude={"shape"}) for m in shards.card.modalities],
         "stored": {m: shards.batch(m, rows).tolist() for m in ("photo", "heat")},
     }
 

@@ -11,6 +11,7 @@ from rasterio import Affine
 
 from decur import datasets
 from decur.config import DatasetSettings, parse_config
+from decur.datasets import scaling_in
 from decur.datasets.folder_limits import with_limits
 from decur.datasets.folders import Folders
 from decur.download.run import download
@@ -101,7 +102,8 @@ def test_what_is_stored_says_where_it_lies_and_how_it_was_scaled(folders):
         }
     )
     shards = made(chosen)
-    assert [m["limits"] for m in shards.card["modalities"]] == [[[270, 310], [280, 300]], None]
+    limits = [scaling_in(shards.card, m.name).limits for m in shards.card.modalities]
+    assert limits == [((270, 310), (280, 300)), None]
     row = int(np.flatnonzero(shards.index["id"] == "p2")[0])
     crs, transform = shards.georeference(row)
     assert crs == "EPSG:32632"

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from decur.artifacts.provenance import Origin
+from decur.artifacts.records import Weights
 from decur.embed import Encoder, embed_images, embed_raster, load_encoder
 from decur.embed.run import PLAIN
 from decur.errors import DecurError
@@ -42,14 +44,14 @@ def weights(tmp_path_factory) -> dict[str, Path]:
             "dataset": DATASETS.get(modality, "mine"),
             "modalities": {name: "measured", "other": "measured"},
         }
-        metadata = {
-            "provenance": {"settings": settings},
-            "bands": {name: list(bands), "other": ["one"]},
-            "limits": {name: LIMITS.get(modality)},
-        }
+        metadata = Weights(
+            provenance=Origin(settings=settings),
+            bands={name: tuple(bands), "other": ("one",)},
+            limits={name: LIMITS.get(modality)},
+        )
         stored = eight_bits(SCENES[modality](), recorded(metadata, name))
         low, high = np.percentile(stored, [1, 99], axis=(1, 2)).tolist()
-        metadata["seen"] = {name: {"low": low, "high": high}}
+        metadata = metadata.model_copy(update={"seen": {name: {"low": low, "high": high}}})
         paths[modality] = folder / f"{modality}.safetensors"
         save_model(paths[modality], model, metadata)
     return paths

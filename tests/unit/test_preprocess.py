@@ -95,7 +95,7 @@ def test_the_shards_are_the_same_for_any_number_of_workers(raw, tmp_path):
     one, three = run(raw, tmp_path / "a" / "x"), run(raw, tmp_path / "b" / "x", workers=3)
     assert files_of(one) == files_of(three)
     assert len(PairedShards(one)) == 48
-    assert len(PairedShards(one).card["files"]["rgb"]) == 16
+    assert len(PairedShards(one).card.files["rgb"]) == 16
 
 
 @pytest.mark.parametrize("count", [1, 3, 20])
@@ -302,7 +302,7 @@ def test_bad_samples_are_left_out_and_listed(raw, tmp_path, capsys):
     path = damage(raw)
     out = run(raw, tmp_path / "out", SKIP, workers=2)
     shards = PairedShards(out)
-    assert len(shards) == 32 and shards.card["quarantined"] == 16
+    assert len(shards) == 32 and shards.card.quarantined == 16
     assert not shards.index["id"].str.startswith("aachen_281").any()
     listed = pd.read_csv(out / "quarantine.csv")
     assert set(listed["id"]) == {f"aachen_281_5650_{k}" for k in range(1, 17)}
@@ -340,7 +340,7 @@ def test_an_id_that_comes_twice_is_a_bad_sample(raw, tmp_path, monkeypatch):
     with pytest.raises(DecurError, match=f"duplicate sample id '{twice[5].id}'"):
         run(raw, tmp_path / "out")
     out = run(raw, tmp_path / "out", SKIP)
-    assert len(PairedShards(out)) == 48 and PairedShards(out).card["quarantined"] == 1
+    assert len(PairedShards(out)) == 48 and PairedShards(out).card.quarantined == 1
 
 
 def test_an_id_in_two_splits_is_a_bad_sample_of_training(raw, tmp_path, monkeypatch):
@@ -350,8 +350,8 @@ def test_an_id_in_two_splits_is_a_bad_sample_of_training(raw, tmp_path, monkeypa
     monkeypatch.setattr(geonrw, "scan", lambda *_: sorted(also, key=lambda r: r.id))
     shards = PairedShards(run(raw, tmp_path / "out", SKIP))
     assert shards.index.set_index("id")["split"][twice.id] == "test"
-    assert len(shards) == 48 and shards.card["quarantined"] == 1
-    assert shards.card["quarantined_by_split"] == {}
+    assert len(shards) == 48 and shards.card.quarantined == 1
+    assert shards.card.quarantined_by_split == {}
 
 
 @pytest.mark.parametrize(("patches", "refused"), [(1, False), (2, True)])
@@ -377,7 +377,7 @@ def test_more_than_a_hundredth_of_the_evaluation_split_may_not_be_bad(
         assert not (tmp_path / "out" / "card.json").exists()
     else:
         card = PairedShards(run(raw, tmp_path / "out", SKIP)).card
-        assert card["quarantined_by_split"] == {"test": 1, "train": 14}
+        assert card.quarantined_by_split == {"test": 1, "train": 14}
 
 
 def test_a_sample_of_another_shape_is_a_bad_sample(raw, tmp_path, monkeypatch):

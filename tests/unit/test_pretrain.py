@@ -151,8 +151,8 @@ def test_a_resumed_run_adds_to_its_time(shards_root, tmp_path):
         state["times"] = {"started": "2026-01-31T00:00:00+00:00", "seconds": 1000.0}
         torch.save(state, path)
     _, metadata = read_weights(pretrain(settings(), shards_root, tmp_path))
-    assert metadata["job"]["started"] == "2026-01-31T00:00:00+00:00"
-    assert 1000 < metadata["job"]["seconds"] < 1100
+    assert metadata.job.started == "2026-01-31T00:00:00+00:00"
+    assert 1000 < metadata.job.seconds < 1100
 
 
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path):
@@ -257,8 +257,8 @@ def test_unusable_settings_end_in_one_line(shards_root, tmp_path, changes, messa
 def test_backbones_load_back_and_mismatches_are_named(shards_root, tmp_path):
     weights = pretrain(settings(method="random"), shards_root, tmp_path)
     loaded, metadata = read_weights(weights)
-    assert metadata["bands"]["sar"] == ["VV", "VH"]
-    assert metadata["provenance"]["settings"]["seed"] == 1
+    assert metadata.bands["sar"] == ("VV", "VH")
+    assert metadata.provenance.settings["seed"] == 1
     sar = branch_weights(loaded, 0)
     backbone = load_backbone(sar, arch="tiny", in_chans=2)
     assert torch.equal(backbone.state_dict()["stage1.0.weight"], sar["stage1.0.weight"])

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from decur.artifacts.paths import Paths
+from decur.artifacts.provenance import Origin
+from decur.artifacts.records import Card
 from decur.config import (
     Config,
     DatasetSettings,
@@ -43,6 +45,7 @@ from decur.planning.rerun import (
 )
 from decur.preprocess.run import preprocess
 from decur.pretrain.loop import run_identity
+from decur.shards.assemble import VERSION
 
 HOME = Path(__file__).parents[2]
 EXPERIMENTS = load_experiments(HOME / "config" / "experiments.yaml")
@@ -339,8 +342,10 @@ def record(paths: Paths, chosen: DatasetSettings, quarantined: int) -> None:
     """A card as preprocessing leaves it."""
     card = Path(paths.card("geonrw"))
     card.parent.mkdir(parents=True, exist_ok=True)
-    origin = {"settings": chosen.model_dump(mode="json")}
-    card.write_text(json.dumps({"quarantined": quarantined, "provenance": origin}))
+    origin = Origin(settings=chosen.model_dump(mode="json"))
+    empty = {"modalities": (), "counts": {}, "files": {}, "contents": {}}
+    made = Card(**empty, layout=VERSION, checksum="", card_sha256="", provenance=origin)
+    card.write_text(json.dumps(made.model_copy(update={"quarantined": quarantined}).dump()))
 
 
 SCENES = {"source": "scenes", "scenes": {"train": 4, "test": 4}}

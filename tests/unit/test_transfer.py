@@ -541,7 +541,8 @@ def test_bad_evaluation_samples_that_were_left_out_are_counted(
 
     def with_faults(shards, root):
         opened(shards, root)
-        shards.card["quarantined_by_split"] = {"test": 2, "train": 7}
+        lost = {"test": 2, "train": 7}
+        shards.card = shards.card.model_copy(update={"quarantined_by_split": lost})
 
     monkeypatch.setattr(PairedShards, "__init__", with_faults)
     cells = [Cell("pairs", "sar", protocol) for protocol in ("linear", "knn", "probe")]

@@ -12,7 +12,8 @@ import torch
 
 from decur.cli import main
 from decur.config import EXPLAINERS, Explain, PretrainSettings, Transfer, TransferSettings
-from decur.datasets.sentinel import OPTICAL, SAR
+from decur.datasets.sentinel import OPTICAL, sar_modality
+from decur.datasets.ssl4eo_s12 import SAR_MEAN, SAR_STD
 from decur.embed import load_encoder
 from decur.errors import DecurError
 from decur.imagery.bands import elevation_to_uint8
@@ -58,12 +59,12 @@ def test_a_joint_file_is_read_with_or_without_its_wrappers(tmp_path, prefix, who
     assert found.path == tmp_path / "out" / "weights.safetensors"
     assert "checksum unknown" in found.notes[0]
     tensors, metadata = read_weights(found.path)
-    settings = metadata["provenance"]["settings"]
+    settings = metadata.provenance.settings
     assert settings["arch"] == "resnet18"
     assert settings["modalities"] == {"sar": "sar", "optical": "optical"}
     assert (settings["dim"], settings["dim_common"], settings["projector"]) == (32, None, "shared")
     assert any(note.startswith("dim_common: unknown") for note in found.notes)
-    assert list(metadata["bands"]) == ["sar", "optical"]
+    assert list(metadata.bands) == ["sar", "optical"]
     assert torch.equal(tensors["projectors.0.6.weight"], theirs[f"{prefix}projector1.6.weight"])
     assert not any(name.startswith(("projectors.1", "bn")) for name in tensors)
     for branch, (net, chans) in enumerate(zip(nets, (2, 13), strict=True)):
@@ -81,7 +82,7 @@ def test_one_backbone_alone_is_read_under_its_branch(tmp_path):
         found = import_weights(path, tmp_path / f"{name}.safetensors")
         assert found.what == f"{arch}, sar-optical, {name}"
         ours = load_backbone(found.path, arch=arch, in_chans=chans).eval()
-        assert list(read_weights(found.path)[1]["bands"]) == [name]
+        assert list(read_weights(found.path)[1].bands) == [name]
         x = torch.rand(1, chans, 224, 224)
         torch.testing.assert_close(ours(x), net(x), rtol=0, atol=1e-5)
 
@@ -118,7 +119,7 @@ def test_aerial_backbones_see_red_first_and_elevation_once(tmp_path):
     assert found.what == "resnet18, rgb-dem, rgb and dem"
     assert any(note.startswith("rgb: first convolution reversed") for note in found.notes)
     assert any(note.startswith("dem: kernels of the first convolution") for note in found.notes)
-    assert read_weights(found.path)[1]["released"]["notes"] == list(found.notes)
+    assert read_weights(found.path)[1].released.notes == found.notes
     rgb = load_backbone(found.path, arch="resnet18", in_chans=3, branch=0).eval()
     dem = load_backbone(found.path, arch="resnet18", in_chans=1, branch=1).eval()
     x = torch.rand(1, 3, 64, 64)
@@ -134,7 +135,7 @@ def test_mix_transformers_come_with_their_heads(tmp_path):
     path = save_checkpoint(tmp_path / "mit.pth", joint([theirs | head] * 2, 64))
     found = import_weights(path, tmp_path)
     tensors, metadata = read_weights(found.path)
-    settings = metadata["provenance"]["settings"]
+    settings = metadata.provenance.settings
     assert (settings["arch"], settings["scenario"]) == ("mit_tiny", "rgb-depth")
     assert (settings["head_dim"], settings["dim_common"]) == (64, None)
     for branch in (0, 1):
@@ -143,7 +144,7 @@ def test_mix_transformers_come_with_their_heads(tmp_path):
         assert torch.equal(first, theirs["patch_embed1.proj.weight"].flip(1))
         inner = tensors[f"backbones.{branch}.block2.0.mlp.dwconv.weight"]
         assert torch.equal(inner, theirs["block2.0.mlp.dwconv.dwconv.weight"])
-    mean = metadata["preprocessing"]["rgb"]["mean"]
+    mean = metadata.preprocessing["rgb"]["mean"]
     assert mean == [0.406, 0.456, 0.485]  # of the released code, which gave red's to blue
 
 
@@ -173,7 +174,7 @@ def test_the_later_versions_optical_images_were_scaled_by_mean_and_deviation(tmp
     first = import_weights(
         save_checkpoint(tmp_path / "a.pth", joint(nets, 512)), tmp_path / "first"
     )
-    scaling = [read_weights(f.path)[1]["preprocessing"]["optical"] for f in (first, later)]
+    scaling = [read_weights(f.path)[1].preprocessing["optical"] for f in (first, later)]
     assert (scaling[0]["scaling"], scaling[0]["unit"]) == ("divide", 10_000)
     assert scaling[1]["black"][0] == pytest.approx(1605.575 - 2 * 786.787)
     assert scaling[1]["white"][12] == pytest.approx(1524.065 + 2 * 1136.538)
@@ -222,8 +223,8 @@ def test_a_file_is_known_by_its_checksum_under_any_name(tmp_path, monkeypatch):
     found = import_weights(path, tmp_path)
     assert found.notes[0] == f"checksum as published of {entry.name}"
     metadata = read_weights(found.path)[1]
-    assert metadata["provenance"]["inputs"] == {"download": f"sha256:{digest}"}
-    assert metadata["released"]["licence"] == "cc-by-4.0"
+    assert metadata.provenance.inputs == {"download": f"sha256:{digest}"}
+    assert metadata.released.licence == "cc-by-4.0"
 
 
 class Code:
@@ -358,7 +359,7 @@ def test_an_imported_backbone_is_exported_with_what_it_was_trained_on(
     assert "geonrw.pth" in capsys.readouterr().out
 
 
-MODALITIES = (SAR, OPTICAL)
+MODALITIES = (sar_modality(SAR_MEAN, SAR_STD), OPTICAL)
 
 
 def write_shards(root: Path) -> Path:
