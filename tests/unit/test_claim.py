@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -27,22 +26,11 @@ from decur.cluster.lock import (
     user_name,
 )
 from decur.errors import DecurError
+from tests.support import HOME
+from tests.support.lock import held_by
 
 RIVALS, ROUNDS = 8, 20
-COMPETITION = Path(__file__).with_name("competition.py")
-
-
-@pytest.fixture
-def path(tmp_path, monkeypatch):
-    for name in list(os.environ):
-        if name.startswith(("SLURM_", "DECUR_")):
-            monkeypatch.delenv(name)
-    return tmp_path / "run" / "owner.json"
-
-
-def held_by(path, owner):
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(asdict(owner)))
+COMPETITION = HOME / "tests" / "support" / "competition.py"
 
 
 def another_process():
@@ -51,75 +39,75 @@ def another_process():
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
 
 
-def test_a_claim_is_made_seen_and_given_up(path):
-    assert holder(path) is None
-    claim(path)
-    claim(path)  # one's own may be made again
-    assert holder(path) == this_process()
-    release(path)
-    assert not path.exists()
+def test_a_claim_is_made_seen_and_given_up(owner_file):
+    assert holder(owner_file) is None
+    claim(owner_file)
+    claim(owner_file)  # one's own may be made again
+    assert holder(owner_file) == this_process()
+    release(owner_file)
+    assert not owner_file.exists()
 
 
-def test_who_is_at_work_keeps_others_out_until_they_are_gone(path):
+def test_who_is_at_work_keeps_others_out_until_they_are_gone(owner_file):
     with another_process() as other:
         pid = other.pid
         owner = replace(this_process(), pid=pid, begun=claims._begun(pid))
-        held_by(path, owner)
+        held_by(owner_file, owner)
         with pytest.raises(DecurError, match=f"process {pid} .* is at work here; wait for it"):
-            claim(path)
-        release(path)
-        assert holder(path) == owner
+            claim(owner_file)
+        release(owner_file)
+        assert holder(owner_file) == owner
         other.communicate()
     assert is_gone(owner)
-    claim(path)
-    assert holder(path) == this_process()
+    claim(owner_file)
+    assert holder(owner_file) == this_process()
 
 
-def test_a_later_process_of_the_same_number_is_another(path):
-    held_by(path, replace(this_process(), begun="1"))
-    claim(path)
-    assert holder(path) == this_process()
+def test_a_later_process_of_the_same_number_is_another(owner_file):
+    held_by(owner_file, replace(this_process(), begun="1"))
+    claim(owner_file)
+    assert holder(owner_file) == this_process()
 
 
-def test_a_process_of_another_machine_may_be_at_work(path):
-    held_by(path, Owner("elsewhere", 1, "5", "somebody"))
+def test_a_process_of_another_machine_may_be_at_work(owner_file):
+    held_by(owner_file, Owner("elsewhere", 1, "5", "somebody"))
     with pytest.raises(
         DecurError, match=r"somebody on elsewhere.*if it is not, delete .*owner\.json"
     ):
-        claim(path)
+        claim(owner_file)
 
 
 @pytest.mark.parametrize("content", ["", '{"host":', "[]", '{"host": "here", "pid": "1"}'])
-def test_a_claim_that_cannot_be_read_is_not_ours_to_remove(path, monkeypatch, content):
+def test_a_claim_that_cannot_be_read_is_not_ours_to_remove(owner_file, monkeypatch, content):
     monkeypatch.setattr(claims, "PATIENCE", 0.1)
-    path.parent.mkdir()
-    path.write_text(content)
-    assert holder(path) is None
+    owner_file.parent.mkdir()
+    owner_file.write_text(content)
+    assert holder(owner_file) is None
     with pytest.raises(DecurError, match=r"owner\.json: no claim that can be read; .* delete"):
-        claim(path)
-    assert path.read_text() == content
+        claim(owner_file)
+    assert owner_file.read_text() == content
 
 
-def test_a_folder_in_the_place_of_a_claim_is_named(path):
-    path.mkdir(parents=True)
+def test_a_folder_in_the_place_of_a_claim_is_named(owner_file):
+    owner_file.mkdir(parents=True)
     with pytest.raises(DecurError, match=r"owner\.json: the claim cannot be read .*directory"):
-        claim(path)
+        claim(owner_file)
 
 
-def test_a_claim_that_is_being_written_is_waited_for(path):
-    path.parent.mkdir()
-    path.write_text("")
+def test_a_claim_that_is_being_written_is_waited_for(owner_file):
+    owner_file.parent.mkdir()
+    owner_file.write_text("")
     ended = replace(this_process(), begun="1")
-    threading.Timer(0.3, held_by, (path, ended)).start()
-    claim(path)
-    assert holder(path) == this_process()
+    threading.Timer(0.3, held_by, (owner_file, ended)).start()
+    claim(owner_file)
+    assert holder(owner_file) == this_process()
 
 
-def test_the_claim_of_an_earlier_version_is_read(path):
+def test_the_claim_of_an_earlier_version_is_read(owner_file):
     fields = {"host": "elsewhere", "pid": 1, "begun": "5", "user": "somebody", "slurm_job": "7"}
-    path.parent.mkdir()
-    path.write_text(json.dumps(fields))
-    owner = holder(path)
+    owner_file.parent.mkdir()
+    owner_file.write_text(json.dumps(fields))
+    owner = holder(owner_file)
     assert owner == Owner(**fields)
     assert (owner.boot, owner.restarts, owner.alone) == (None, None, False)
     fields |= {"host": this_process().host, "pid": os.getpid(), "slurm_job": None}
@@ -127,10 +115,10 @@ def test_the_claim_of_an_earlier_version_is_read(path):
     assert is_gone(Owner(**(fields | {"begun": this_process().begun}))) is False
 
 
-def test_the_claim_of_a_later_version_is_read(path):
-    path.parent.mkdir()
-    path.write_text(json.dumps(asdict(this_process()) | {"colour": "blue"}))
-    assert holder(path) == this_process()
+def test_the_claim_of_a_later_version_is_read(owner_file):
+    owner_file.parent.mkdir()
+    owner_file.write_text(json.dumps(asdict(this_process()) | {"colour": "blue"}))
+    assert holder(owner_file) == this_process()
 
 
 TEXTS = st.none() | st.text()
@@ -199,7 +187,7 @@ def test_a_process_that_proc_hides_is_not_gone(monkeypatch):
     assert claims._begun(2**22 + 1) == ""  # it is another user's
 
 
-def test_a_zombie_is_gone(path):
+def test_a_zombie_is_gone(owner_file):
     with another_process() as other:
         owner = replace(this_process(), pid=other.pid, begun=claims._begun(other.pid))
         assert is_gone(owner) is False
@@ -228,15 +216,17 @@ def without_links(monkeypatch):
     monkeypatch.setattr(os, "link", refuse)
 
 
-def test_without_hard_links_a_claim_is_exclusive_too(path, without_links):
-    claim(path)
-    assert holder(path) == this_process()
-    assert not claims._create(path, "other")
-    assert [*path.parent.iterdir()] == [path]
+def test_without_hard_links_a_claim_is_exclusive_too(owner_file, without_links):
+    claim(owner_file)
+    assert holder(owner_file) == this_process()
+    assert not claims._create(owner_file, "other")
+    assert [*owner_file.parent.iterdir()] == [owner_file]
 
 
 @pytest.mark.parametrize("links", ["with", "without"])
-def test_a_claim_that_cannot_be_written_is_one_error_and_no_file(path, monkeypatch, request, links):
+def test_a_claim_that_cannot_be_written_is_one_error_and_no_file(
+    owner_file, monkeypatch, request, links
+):
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -244,8 +234,8 @@ def test_a_claim_that_cannot_be_written_is_one_error_and_no_file(path, monkeypat
         request.getfixturevalue("without_links")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DecurError, match=r"owner\.json: the claim cannot be written \(No space"):
-        claim(path)
-    assert [*path.parent.iterdir()] == []
+        claim(owner_file)
+    assert [*owner_file.parent.iterdir()] == []
 
 
 def competition(*arguments, prefix=()):
@@ -283,7 +273,7 @@ def prepare(folder, stale):
 
 @pytest.mark.parametrize("links", ["link", "no-link"])
 @pytest.mark.parametrize("stale", [False, True], ids=["free", "stale"])
-def test_of_many_at_once_one_claims(path, tmp_path, stale, links):
+def test_of_many_at_once_one_claims(owner_file, tmp_path, stale, links):
     prepare(tmp_path, stale)
     rivals = [competition("rounds", tmp_path, ROUNDS, links) for _ in range(RIVALS)]
     held_rounds(tmp_path, rivals)
@@ -293,7 +283,7 @@ def test_of_many_at_once_one_claims(path, tmp_path, stale, links):
     assert left == {"owner.json"}
 
 
-def test_whoever_is_killed_at_any_time_one_at_a_time_works(path, tmp_path):
+def test_whoever_is_killed_at_any_time_one_at_a_time_works(owner_file, tmp_path):
     """Nobody is ever at work beside another, and the next one always gets its turn."""
     assert competition("killed", tmp_path, 5).wait(timeout=120) == 0
     at_work, turns, cut = None, 0, 0
@@ -323,7 +313,7 @@ def namespace():
     return command
 
 
-def test_of_many_in_several_namespaces_one_claims(path, tmp_path, namespace):
+def test_of_many_in_several_namespaces_one_claims(owner_file, tmp_path, namespace):
     """A stale claim of one namespace may be taken over there alone."""
     prepare(tmp_path, stale=False)
     prefixes = [(), namespace] * (RIVALS // 2)
@@ -333,34 +323,14 @@ def test_of_many_in_several_namespaces_one_claims(path, tmp_path, namespace):
     assert outcomes(tmp_path) == dict.fromkeys(range(ROUNDS), one)
 
 
-def test_a_stale_claim_of_another_namespace_may_be_at_work(path, namespace):
+def test_a_stale_claim_of_another_namespace_may_be_at_work(owner_file, namespace):
     code = (
         "import sys, pathlib as p; from decur.cluster.lock import claim; claim(p.Path(sys.argv[1]))"
     )
-    subprocess.run([*namespace, sys.executable, "-c", code, path], check=True)
-    assert holder(path).host == this_process().host
+    subprocess.run([*namespace, sys.executable, "-c", code, owner_file], check=True)
+    assert holder(owner_file).host == this_process().host
     with pytest.raises(DecurError, match="cannot be told from here; if it is not, delete"):
-        claim(path)
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """SLURM's commands, as far as they are asked, over a file with a job's state."""
-    commands, state = tmp_path / "bin", tmp_path / "state"
-    commands.mkdir()
-    answers = {
-        "squeue": f"cat {state}",
-        "scancel": f'echo "scancel $@" >> {tmp_path}/calls; echo COMPLETING > {state}; '
-        f"(sleep 0.3; : > {state}) > /dev/null 2>&1 &",
-        "scontrol": f'echo "scontrol $@" >> {tmp_path}/calls',
-    }
-    for name, answer in answers.items():
-        (commands / name).write_text(f"#!/bin/sh\n{answer}\n")
-        (commands / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    monkeypatch.setattr("decur.cluster.slurm.POLL", 0.05)
-    state.write_text("RUNNING\n")
-    return tmp_path
+        claim(owner_file)
 
 
 LEFT_OVER = Owner("n1", 1, "5", "me", slurm_job="7", alone=True)
@@ -373,16 +343,16 @@ def within(monkeypatch, job, *, alone=True, restarts="0"):
     monkeypatch.setenv("DECUR_RESTARTS", restarts)
 
 
-def test_a_job_ends_a_left_over_one_and_waits_for_it(path, cluster, monkeypatch, capsys):
-    held_by(path, LEFT_OVER)
+def test_a_job_ends_a_left_over_one_and_waits_for_it(owner_file, cluster, monkeypatch, capsys):
+    held_by(owner_file, LEFT_OVER)
     within(monkeypatch, "8")
-    with taken_over(path):
-        assert holder(path) == this_process()
-        assert holder(path).slurm_job == "8"
-        assert holder(path).alone
+    with taken_over(owner_file):
+        assert holder(owner_file) == this_process()
+        assert holder(owner_file).slurm_job == "8"
+        assert holder(owner_file).alone
     assert (cluster / "calls").read_text() == "scancel 7\n"
     assert "ending SLURM job 7" in capsys.readouterr().out
-    assert not path.exists()
+    assert not owner_file.exists()
 
 
 @pytest.mark.parametrize(
@@ -392,63 +362,63 @@ def test_a_job_ends_a_left_over_one_and_waits_for_it(path, cluster, monkeypatch,
         (LEFT_OVER, False),  # it may be one of a Snakemake that lives
     ],
 )
-def test_no_job_with_other_work_in_it_is_ended(path, cluster, monkeypatch, owner, alone):
-    held_by(path, owner)
+def test_no_job_with_other_work_in_it_is_ended(owner_file, cluster, monkeypatch, owner, alone):
+    held_by(owner_file, owner)
     within(monkeypatch, "8", alone=alone)
     with (
         pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1 is at work here; wait"),
-        taken_over(path),
+        taken_over(owner_file),
     ):
         pass
     assert not (cluster / "calls").exists()
 
 
-def test_an_allocation_that_outlives_the_process_does_not_count(path, cluster, monkeypatch):
+def test_an_allocation_that_outlives_the_process_does_not_count(owner_file, cluster, monkeypatch):
     ended = replace(this_process(), pid=2**22 + 1, begun="5", slurm_job="7")
-    held_by(path, ended)
-    with taken_over(path):
-        assert holder(path) == this_process()
+    held_by(owner_file, ended)
+    with taken_over(owner_file):
+        assert holder(owner_file) == this_process()
     within(monkeypatch, "7", alone=False)
-    held_by(path, ended)
-    with taken_over(path):
-        assert holder(path) == this_process()
+    held_by(owner_file, ended)
+    with taken_over(owner_file):
+        assert holder(owner_file) == this_process()
     assert not (cluster / "calls").exists()
 
 
-def test_who_is_in_no_job_does_not_end_one(path, cluster):
-    held_by(path, LEFT_OVER)
+def test_who_is_in_no_job_does_not_end_one(owner_file, cluster):
+    held_by(owner_file, LEFT_OVER)
     with (
         pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1 is at work here"),
-        taken_over(path),
+        taken_over(owner_file),
     ):
         pass
     (cluster / "state").write_text("")
-    with taken_over(path):
-        assert holder(path) == this_process()
+    with taken_over(owner_file):
+        assert holder(owner_file) == this_process()
 
 
-def test_a_requeued_job_is_its_own_successor(path, cluster, monkeypatch):
+def test_a_requeued_job_is_its_own_successor(owner_file, cluster, monkeypatch):
     within(monkeypatch, "7", restarts="1")
-    held_by(path, replace(LEFT_OVER, host="another-node", restarts=0))
-    with taken_over(path):
-        assert holder(path) == this_process()
+    held_by(owner_file, replace(LEFT_OVER, host="another-node", restarts=0))
+    with taken_over(owner_file):
+        assert holder(owner_file) == this_process()
     assert not (cluster / "calls").exists()
 
 
 @pytest.mark.parametrize("restarts", [1, None])
-def test_another_node_of_our_own_job_may_be_at_work(path, cluster, monkeypatch, restarts):
+def test_another_node_of_our_own_job_may_be_at_work(owner_file, cluster, monkeypatch, restarts):
     within(monkeypatch, "7", restarts="1")
-    held_by(path, replace(LEFT_OVER, host="another-node", restarts=restarts))
+    held_by(owner_file, replace(LEFT_OVER, host="another-node", restarts=restarts))
     with (
         pytest.raises(DecurError, match="me on another-node, and whether that is still at work"),
-        taken_over(path),
+        taken_over(owner_file),
     ):
         pass
     assert not (cluster / "calls").exists()
 
 
-def test_a_cluster_that_does_not_answer_is_named(path, monkeypatch):
+def test_a_cluster_that_does_not_answer_is_named(owner_file, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    held_by(path, Owner("n1", 1, "5", "me", slurm_job="7"))
+    held_by(owner_file, Owner("n1", 1, "5", "me", slurm_job="7"))
     with pytest.raises(DecurError, match="squeue: SLURM does not answer"):
-        claim(path)
+        claim(owner_file)

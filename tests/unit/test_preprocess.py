@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import json
 import multiprocessing
 import os
 import random
@@ -27,12 +26,11 @@ from decur.preprocess.run import preprocess
 from decur.shards import PairedShards
 from decur.shards.part import ArrayFile
 from decur.shards.verify import verify
-from tests.conftest import flip_bit
-from tests.unit.test_geonrw import write_tile
+from tests.support.geonrw import write_tile
+from tests.support.preprocessing import SETTINGS, files_of, make_raw, run
+from tests.support.samples import flip_bit
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
-SETTINGS = DatasetSettings(pixels=16)
 SKIP = SETTINGS.model_copy(update={"bad_samples": "skip"})
 PROCESSES = multiprocessing.get_context(workers.METHOD)
 
@@ -53,36 +51,11 @@ if __name__ == "__main__":
 """
 
 
-def make_raw(root: Path, tiles: int) -> Path:
-    for number in range(tiles):
-        write_tile(root, "neuss" if number % 3 == 0 else "aachen", f"{280 + number}_5650")
-    (root / "manifest.json").write_text(json.dumps({"provenance": {"inputs": {"files": "abc"}}}))
-    return root
-
-
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    return make_raw(tmp_path / "raw", 3)
-
-
-def run(raw: Path, out: Path, settings: DatasetSettings = SETTINGS, workers: int = 1) -> Path:
-    preprocess("geonrw", settings, raw, out, workers=workers)
-    return out
-
-
 def slow_script(folder: Path) -> list[str]:
     """A command that preprocesses with two workers, which take their time; add raw and out."""
     script = folder / "slowly.py"
     script.write_text(SLOWLY)
     return [sys.executable, str(script)]
-
-
-def files_of(root: Path) -> dict[str, bytes]:
-    """Every file of a shards folder but what its card says of this run and its pieces."""
-    files = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-    card = json.loads(files["card.json"])
-    del card["job"], card["card_sha256"], card["provenance"]["settings"]["pieces"]
-    return files | {"card.json": json.dumps(card).encode()}
 
 
 def damage(raw: Path, tile: str = "281_5650") -> Path:

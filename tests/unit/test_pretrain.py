@@ -15,7 +15,7 @@ import torch
 from decur import distributed
 from decur.artifacts.provenance import fingerprint
 from decur.cli import main
-from decur.config import PretrainSettings, apply_variant
+from decur.config import apply_variant
 from decur.errors import DecurError
 from decur.losses.decur import decur_loss
 from decur.models.two_branch import CONTRASTIVE_DIMS, TwoBranch
@@ -25,42 +25,9 @@ from decur.pretrain.loop import prepare, pretrain, training_step
 from decur.pretrain.step_profile import profile_steps
 from decur.shards import PairedShards
 from decur.training.methods import METHODS, build_model, count_views, dims_common
-from decur.training.views import augment_batch, batches, read_batch
+from decur.training.views import batches, read_batch
 from decur.weights import branch_weights, load_backbone, read_weights
-
-
-def settings(**changes):
-    return PretrainSettings(
-        **{
-            "scenario": "sar-optical",
-            "method": "decur",
-            "seed": 1,
-            "modalities": {"sar": "sar", "optical": "optical"},
-            "dataset": "pairs",
-            "arch": "tiny",
-            "crop": 16,
-            "epochs": 2,
-            "batch_size": 16,
-            "dim": 32,
-            "dim_common": 24,
-            "checkpoint_steps": 2,
-            **changes,
-        }
-    )
-
-
-def tensors(out):
-    return read_weights(out / "weights.safetensors")[0]
-
-
-def log(out):
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "pairs_per_s"} for line in lines]
-
-
-def draw_views(shards, rows, settings, step, count):
-    batch = read_batch(shards, rows, settings, step, count)
-    return augment_batch(batch, settings, torch.device("cpu"))
+from tests.support.pretraining import draw_views, log, settings, tensors
 
 
 class StoppedError(Exception):

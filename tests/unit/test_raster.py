@@ -13,7 +13,7 @@ from decur.imagery.rasters import (
     read_band,
     read_raster,
 )
-from tests.unit.rasters import one_line_naming, write_tiff
+from tests.support.rasters import one_line_naming, write_tiff
 
 
 @pytest.mark.parametrize(

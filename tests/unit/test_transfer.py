@@ -9,10 +9,8 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from decur import datasets
 from decur.artifacts.paths import Cell
-from decur.config import Recipe, Transfer, TransferSettings
-from decur.datasets import Dataset
+from decur.config import Recipe
 from decur.errors import DecurError
 from decur.metrics.scores import Scores
 from decur.models import build_backbone
@@ -20,7 +18,7 @@ from decur.models.heads import FCN, LateFusion
 from decur.pretrain.loop import pretrain
 from decur.shards import PairedShards
 from decur.training.methods import build_model
-from decur.transfer.data import NO_CLASS, LabelledData, classes_shown, label_subset
+from decur.transfer.data import NO_CLASS, classes_shown, label_subset
 from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import curve
@@ -28,19 +26,8 @@ from decur.transfer.missing import evaluate_missing
 from decur.transfer.probe import probe_factors, split_dimensions
 from decur.transfer.run import _task, transfer
 from decur.transfer.train import batch_loss, build_optimizer, learning_rate, train
-from tests.unit.test_pretrain import settings as pretrain_settings
-
-PRESETS = {"sar": "sar", "optical": "optical"}
-
-
-def recipe(task="classification", **changes):
-    head = {"optimizer": "adamw", "lr": 0.01, "epochs": 12}
-    tree = {"task": task, "crop": 16, "batch_size": 12, "linear": head, "fine_tune": head}
-    return Transfer.model_validate({**tree, **changes})
-
-
-def labelled(shards_root, chosen, ignore=None):
-    return LabelledData(PairedShards(shards_root), PRESETS, chosen, ignore, torch.device("cpu"))
+from tests.support.pretraining import settings as pretrain_settings
+from tests.support.transfer import PRESETS, as_dataset, labelled, recipe, transfer_settings
 
 
 def test_label_subsets_are_seeded_without_replacement_and_never_empty():
@@ -390,26 +377,6 @@ def test_common_and_unique_halves_are_equally_wide():
     assert split_dimensions(z, 7, "unique")[0].tolist() == [7, 8, 9]
     with pytest.raises(DecurError, match="has no halves"):
         split_dimensions(z, 10, "common")
-
-
-def as_dataset(monkeypatch, classes, ignore=None):
-    """Make the fixture's shards a dataset of such classes."""
-    facts = Dataset("pairs", "Pairs", (), "none", "none", classes=tuple(classes), ignore=ignore)
-    monkeypatch.setattr(datasets, "facts", lambda name, card: facts)
-
-
-@pytest.fixture
-def pairs(monkeypatch):
-    """The shards of the fixture as a dataset of three classes."""
-    as_dataset(monkeypatch, "abc")
-
-
-def transfer_settings(chosen):
-    """Settings of the transfer of a run whose dataset is `pairs`."""
-    base = pretrain_settings(epochs=1)
-    return TransferSettings(
-        run="sar-optical/decur/default/seed-1", pretrain=base, recipes={"pairs": chosen}
-    )
 
 
 def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):

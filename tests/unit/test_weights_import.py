@@ -22,7 +22,7 @@ from decur.weights import import_weights, load_backbone, read_weights, released
 from decur.weights.importing import architecture, fits
 from decur.weights.naming import released_parts, to_published
 from decur.weights.released import BY_NAME, RELEASED, SCENARIOS
-from tests.unit.released_files import (
+from tests.support.released_files import (
     attention,
     disturbed,
     joint,

@@ -1,4 +1,4 @@
-"""Processes that compete for claims, started by test_claim.py.
+"""Processes that compete for claims, started by test_lock_rivals.py.
 
 `rounds FOLDER COUNT link|no-link`: wait for FOLDER/go-N, claim FOLDER/N, and write what came of it.
 `killed FOLDER SECONDS`: fork workers that claim, work and release, and kill them at random times.

@@ -1,4 +1,7 @@
-"""Tiny rasters for the tests of the dataset readers, and the real frames where they are at hand."""
+"""Tiny rasters for the tests of the dataset readers."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -33,3 +36,12 @@ def cut_short(path):
 def one_line_naming(raised, path):
     message = str(raised.value)
     return "\n" not in message and str(path) in message
+
+
+def write_bare_tiff(path: Path, image: np.ndarray, **profile: Any) -> None:
+    """Write (H, W) or (C, H, W) as a GeoTIFF without a place on the map, unless one is given."""
+    bands = image if image.ndim == 3 else image[None]
+    count, height, width = bands.shape
+    size = {"count": count, "height": height, "width": width, "dtype": bands.dtype.name}
+    with rasterio.open(path, "w", driver="GTiff", **size | profile) as file:
+        file.write(bands)

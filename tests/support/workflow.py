@@ -3,12 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-HOME = Path(__file__).parents[2]
-TINY = Path(__file__).parent / "tiny.yaml"
+from tests.support import HOME
 
 
 def command(folder, *arguments):

@@ -1,0 +1,36 @@
+"""Small transfers on the shards of the fixture."""
+
+import torch
+
+from decur import datasets
+from decur.config import Transfer, TransferSettings
+from decur.datasets import Dataset
+from decur.shards import PairedShards
+from decur.transfer.data import LabelledData
+from tests.support.pretraining import settings as pretrain_settings
+
+PRESETS = {"sar": "sar", "optical": "optical"}
+
+
+def recipe(task="classification", **changes):
+    head = {"optimizer": "adamw", "lr": 0.01, "epochs": 12}
+    tree = {"task": task, "crop": 16, "batch_size": 12, "linear": head, "fine_tune": head}
+    return Transfer.model_validate({**tree, **changes})
+
+
+def labelled(shards_root, chosen, ignore=None):
+    return LabelledData(PairedShards(shards_root), PRESETS, chosen, ignore, torch.device("cpu"))
+
+
+def as_dataset(monkeypatch, classes, ignore=None):
+    """Make the fixture's shards a dataset of such classes."""
+    facts = Dataset("pairs", "Pairs", (), "none", "none", classes=tuple(classes), ignore=ignore)
+    monkeypatch.setattr(datasets, "facts", lambda name, card: facts)
+
+
+def transfer_settings(chosen):
+    """Settings of the transfer of a run whose dataset is `pairs`."""
+    base = pretrain_settings(epochs=1)
+    return TransferSettings(
+        run="sar-optical/decur/default/seed-1", pretrain=base, recipes={"pairs": chosen}
+    )

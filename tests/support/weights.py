@@ -1,0 +1,23 @@
+"""Weights of small untrained networks."""
+
+import torch
+
+from decur.models.two_branch import TwoBranch
+from decur.weights import save_model
+
+WINDOW = 32
+
+
+def save(path, bands, dataset="mine", limits=None, presets=None):
+    """Weights of an untrained tiny net, as pretraining leaves them."""
+    torch.manual_seed(0)
+    model = TwoBranch("tiny", [len(b) for b in bands.values()], dim=8, layers=1)
+    settings = {
+        "arch": "tiny",
+        "crop": WINDOW,
+        "dataset": dataset,
+        "modalities": presets or dict.fromkeys(bands, "measured"),
+    }
+    metadata = {"provenance": {"settings": settings}, "bands": bands, "limits": limits or {}}
+    save_model(path, model.eval(), metadata)
+    return model
