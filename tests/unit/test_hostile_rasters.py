@@ -13,7 +13,8 @@ from decur.models.two_branch import TwoBranch
 from decur.weights import save_model
 from decur.weights.net_input import eight_bits, recorded
 from tests.support import HOME
-from tests.support.hostile import CASES, S2, SCENES, gap
+from tests.support.hostile import CASES
+from tests.support.hostile_files import S2, SCENES, gap
 
 BANDS = {
     "optical": S2,

@@ -15,12 +15,7 @@ from pydantic import ValidationError
 from decur.artifacts.paths import Cell, Paths, Run
 from decur.cli import main
 from decur.config import Config, Method
-from decur.config.experiments import (
-    Experiment,
-    column_parts,
-    entries,
-    transfer_runs,
-)
+from decur.config.experiments import Experiment, column_parts, entries, transfer_runs
 from decur.config.experiments import Kind as ExperimentKind
 from decur.errors import DecurError
 from decur.tables.figures import STYLES, bars

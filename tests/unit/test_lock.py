@@ -1,13 +1,11 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from dataclasses import asdict, replace
 
 import pytest
@@ -15,22 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decur.cluster import lock as claims
-from decur.cluster.lock import (
-    Owner,
-    claim,
-    holder,
-    is_gone,
-    release,
-    taken_over,
-    this_process,
-    user_name,
-)
+from decur.cluster.lock import Owner, claim, holder, is_gone, release, this_process, user_name
 from decur.errors import DecurError
-from tests.support import HOME
 from tests.support.lock import held_by
-
-RIVALS, ROUNDS = 8, 20
-COMPETITION = HOME / "tests" / "support" / "competition.py"
 
 
 def another_process():
@@ -236,189 +221,3 @@ def test_a_claim_that_cannot_be_written_is_one_error_and_no_file(
     with pytest.raises(DecurError, match=r"owner\.json: the claim cannot be written \(No space"):
         claim(owner_file)
     assert [*owner_file.parent.iterdir()] == []
-
-
-def competition(*arguments, prefix=()):
-    """A program that competes for a claim; see competition.py."""
-    command = [*prefix, sys.executable, "-B", COMPETITION, *map(str, arguments)]
-    return subprocess.Popen([*map(str, command)])
-
-
-def outcomes(folder):
-    return {
-        number: Counter(p.read_text().split(":")[0] for p in folder.glob(f"{number}/outcome-*"))
-        for number in range(ROUNDS)
-    }
-
-
-def held_rounds(folder, rivals):
-    """Let the rivals claim a folder per round at the same moment; they hold what they have got."""
-    for number in range(ROUNDS):
-        (folder / f"go-{number}").touch()
-        give_up = time.monotonic() + 60
-        while len([*(folder / str(number)).glob("outcome-*")]) < len(rivals):
-            assert time.monotonic() < give_up
-            time.sleep(0.005)
-    (folder / "end").touch()
-    assert [rival.wait(timeout=60) for rival in rivals] == [0] * len(rivals)
-
-
-def prepare(folder, stale):
-    ended = replace(this_process(), pid=2**22 + 1, begun="5")
-    for number in range(ROUNDS):
-        (folder / str(number)).mkdir()
-        if stale:
-            held_by(folder / str(number) / "owner.json", ended)
-
-
-@pytest.mark.parametrize("links", ["link", "no-link"])
-@pytest.mark.parametrize("stale", [False, True], ids=["free", "stale"])
-def test_of_many_at_once_one_claims(owner_file, tmp_path, stale, links):
-    prepare(tmp_path, stale)
-    rivals = [competition("rounds", tmp_path, ROUNDS, links) for _ in range(RIVALS)]
-    held_rounds(tmp_path, rivals)
-    one = Counter(won=1, refused=RIVALS - 1)
-    assert outcomes(tmp_path) == dict.fromkeys(range(ROUNDS), one)
-    left = {p.name for p in tmp_path.glob("*/*") if not p.name.startswith("outcome-")}
-    assert left == {"owner.json"}
-
-
-def test_whoever_is_killed_at_any_time_one_at_a_time_works(owner_file, tmp_path):
-    """Nobody is ever at work beside another, and the next one always gets its turn."""
-    assert competition("killed", tmp_path, 5).wait(timeout=120) == 0
-    at_work, turns, cut = None, 0, 0
-    for line in (tmp_path / "log").read_text().splitlines():
-        pid, what = line.split()
-        if what == "in":
-            assert at_work is None, line
-            at_work, turns = pid, turns + 1
-        elif what == "out":
-            assert at_work == pid
-            at_work = None
-        elif at_work == pid:  # killed
-            at_work, cut = None, cut + 1
-    assert turns > 50
-    assert cut > 5
-    claim(tmp_path / "owner.json")
-
-
-@pytest.fixture
-def namespace():
-    command = ("unshare", "--pid", "--fork", "--mount-proc")
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*command, "true"], check=False).returncode
-    ):
-        pytest.skip("needs unshare, and root")
-    return command
-
-
-def test_of_many_in_several_namespaces_one_claims(owner_file, tmp_path, namespace):
-    """A stale claim of one namespace may be taken over there alone."""
-    prepare(tmp_path, stale=False)
-    prefixes = [(), namespace] * (RIVALS // 2)
-    rivals = [competition("rounds", tmp_path, ROUNDS, "link", prefix=p) for p in prefixes]
-    held_rounds(tmp_path, rivals)
-    one = Counter(won=1, refused=RIVALS - 1)
-    assert outcomes(tmp_path) == dict.fromkeys(range(ROUNDS), one)
-
-
-def test_a_stale_claim_of_another_namespace_may_be_at_work(owner_file, namespace):
-    code = (
-        "import sys, pathlib as p; from decur.cluster.lock import claim; claim(p.Path(sys.argv[1]))"
-    )
-    subprocess.run([*namespace, sys.executable, "-c", code, owner_file], check=True)
-    assert holder(owner_file).host == this_process().host
-    with pytest.raises(DecurError, match="cannot be told from here; if it is not, delete"):
-        claim(owner_file)
-
-
-LEFT_OVER = Owner("n1", 1, "5", "me", slurm_job="7", alone=True)
-
-
-def within(monkeypatch, job, *, alone=True, restarts="0"):
-    """This process is part of a job that was submitted for one run `alone`, or not."""
-    monkeypatch.setenv("SLURM_JOB_ID", job)
-    monkeypatch.setenv("DECUR_JOB", job if alone else "")
-    monkeypatch.setenv("DECUR_RESTARTS", restarts)
-
-
-def test_a_job_ends_a_left_over_one_and_waits_for_it(owner_file, cluster, monkeypatch, capsys):
-    held_by(owner_file, LEFT_OVER)
-    within(monkeypatch, "8")
-    with taken_over(owner_file):
-        assert holder(owner_file) == this_process()
-        assert holder(owner_file).slurm_job == "8"
-        assert holder(owner_file).alone
-    assert (cluster / "calls").read_text() == "scancel 7\n"
-    assert "ending SLURM job 7" in capsys.readouterr().out
-    assert not owner_file.exists()
-
-
-@pytest.mark.parametrize(
-    ("owner", "alone"),
-    [
-        (replace(LEFT_OVER, alone=False), True),  # perhaps an interactive one, with other work
-        (LEFT_OVER, False),  # it may be one of a Snakemake that lives
-    ],
-)
-def test_no_job_with_other_work_in_it_is_ended(owner_file, cluster, monkeypatch, owner, alone):
-    held_by(owner_file, owner)
-    within(monkeypatch, "8", alone=alone)
-    with (
-        pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1 is at work here; wait"),
-        taken_over(owner_file),
-    ):
-        pass
-    assert not (cluster / "calls").exists()
-
-
-def test_an_allocation_that_outlives_the_process_does_not_count(owner_file, cluster, monkeypatch):
-    ended = replace(this_process(), pid=2**22 + 1, begun="5", slurm_job="7")
-    held_by(owner_file, ended)
-    with taken_over(owner_file):
-        assert holder(owner_file) == this_process()
-    within(monkeypatch, "7", alone=False)
-    held_by(owner_file, ended)
-    with taken_over(owner_file):
-        assert holder(owner_file) == this_process()
-    assert not (cluster / "calls").exists()
-
-
-def test_who_is_in_no_job_does_not_end_one(owner_file, cluster):
-    held_by(owner_file, LEFT_OVER)
-    with (
-        pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1 is at work here"),
-        taken_over(owner_file),
-    ):
-        pass
-    (cluster / "state").write_text("")
-    with taken_over(owner_file):
-        assert holder(owner_file) == this_process()
-
-
-def test_a_requeued_job_is_its_own_successor(owner_file, cluster, monkeypatch):
-    within(monkeypatch, "7", restarts="1")
-    held_by(owner_file, replace(LEFT_OVER, host="another-node", restarts=0))
-    with taken_over(owner_file):
-        assert holder(owner_file) == this_process()
-    assert not (cluster / "calls").exists()
-
-
-@pytest.mark.parametrize("restarts", [1, None])
-def test_another_node_of_our_own_job_may_be_at_work(owner_file, cluster, monkeypatch, restarts):
-    within(monkeypatch, "7", restarts="1")
-    held_by(owner_file, replace(LEFT_OVER, host="another-node", restarts=restarts))
-    with (
-        pytest.raises(DecurError, match="me on another-node, and whether that is still at work"),
-        taken_over(owner_file),
-    ):
-        pass
-    assert not (cluster / "calls").exists()
-
-
-def test_a_cluster_that_does_not_answer_is_named(owner_file, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    held_by(owner_file, Owner("n1", 1, "5", "me", slurm_job="7"))
-    with pytest.raises(DecurError, match="squeue: SLURM does not answer"):
-        claim(owner_file)
