@@ -2,6 +2,9 @@
 
 import bz2
 import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +16,8 @@ HIDING = ("patches_with_seasonal_snow", "patches_with_cloud_and_shadow")
 PASTURE = "S2A_MSIL2A_20170617T113321_4_55"
 
 
-def make_patch(root, optical=PASTURE, labels=("Pastures",)):
+def make_patch(root: Path, optical: str = PASTURE, labels: Iterable[str] = ("Pastures",)) -> Path:
+    """Write a pair of patches with labels, and empty lists of patches to leave out."""
     row, column = optical.split("_")[-2:]
     name = f"S1A_IW_GRDH_1SDV_20170617T064724_29UPU_{row}_{column}"
     sar = root / "BigEarthNet-S1-v1.0" / name
@@ -32,11 +36,13 @@ def make_patch(root, optical=PASTURE, labels=("Pastures",)):
     return root
 
 
-def write_json(folder, content):
+def write_json(folder: Path, content: Any) -> None:
+    """Write the metadata of a patch."""
     (folder / f"{folder.name}_labels_metadata.json").write_text(json.dumps(content))
 
 
-def write_lists(root, **lists):
+def write_lists(root: Path, **lists: Iterable[str]) -> None:
+    """Write lists of patches, packed as the official ones are."""
     (root / "splits").mkdir(exist_ok=True)
     for name, patches in lists.items():
         text = "".join(f"{patch}\r\n" for patch in patches)

@@ -91,7 +91,7 @@ def main(what: str, folder: str, number: str, links: str = "link") -> None:
         def refuse(*args: object) -> None:
             raise PermissionError(1, "Operation not permitted")
 
-        os.link = refuse
+        os.link = refuse  # type: ignore[assignment]
     if what == "rounds":
         rounds(Path(folder), int(number))
     else:

@@ -4,11 +4,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rasterio
+from numpy.typing import ArrayLike
 from rasterio import Affine
 
+from decur.errors import DecurError
 
-def write_tiff(path, array, *, left=500_000, pixel=10, crs="EPSG:32632", nodata=None):
+
+def write_tiff(
+    path: Path,
+    array: ArrayLike,
+    *,
+    left: float = 500_000,
+    pixel: float = 10,
+    crs: str | None = "EPSG:32632",
+    nodata: float | None = None,
+) -> None:
     """Write (H, W) or (C, H, W) as a GeoTIFF with a place on the map, 240 m wide if 24 of 10 m."""
     array = np.asarray(array)
     bands = array if array.ndim == 3 else array[None]
@@ -28,12 +40,13 @@ def write_tiff(path, array, *, left=500_000, pixel=10, crs="EPSG:32632", nodata=
         file.write(bands)
 
 
-def cut_short(path):
+def cut_short(path: Path) -> None:
     """Leave only the first half of a file, as an interrupted download does."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def one_line_naming(raised, path):
+def one_line_naming(raised: pytest.ExceptionInfo[DecurError], path: Path | str) -> bool:
+    """Whether the message of an error is one line that names the path."""
     message = str(raised.value)
     return "\n" not in message and str(path) in message
 

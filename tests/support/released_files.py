@@ -80,12 +80,14 @@ def save_checkpoint(path: Path, model: Tensors) -> Path:
     return path
 
 
-def saved(path: Path, tensors) -> Path:  # type: ignore[no-untyped-def]
+def saved(path: Path, tensors: object) -> Path:
+    """Save anything as PyTorch does."""
     torch.save(tensors, path)
     return path
 
 
-def rda_joint() -> dict[str, torch.Tensor]:
+def rda_joint() -> Tensors:
+    """A joint file of the later version, with deformable attention."""
     nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
     whole = joint(nets, 512)
     for number in (1, 2):

@@ -1,5 +1,9 @@
 """Weights of small untrained networks."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from decur.models.two_branch import TwoBranch
@@ -8,7 +12,13 @@ from decur.weights import save_model
 WINDOW = 32
 
 
-def save(path, bands, dataset="mine", limits=None, presets=None):
+def save(
+    path: Path,
+    bands: Mapping[str, Sequence[str]],
+    dataset: str = "mine",
+    limits: Mapping[str, Any] | None = None,
+    presets: Mapping[str, str] | None = None,
+) -> TwoBranch:
     """Weights of an untrained tiny net, as pretraining leaves them."""
     torch.manual_seed(0)
     model = TwoBranch("tiny", [len(b) for b in bands.values()], dim=8, layers=1)
