@@ -21,8 +21,8 @@ from decur.download.archives import read_checksums
 from decur.download.run import download
 from decur.errors import DecurError
 from decur.preprocess.run import preprocess
-from tests.archives import CHECKSUMS, PACKERS, pack, tar, write_checksums
-from tests.unit.http_server import Server
+from tests.support.archives import CHECKSUMS, PACKERS, pack, tar, write_checksums
+from tests.support.http_server import Server
 
 NAME = "nrw_dataset.tar.gz"
 FILES = {f"city{i % 7}/{i}_rgb.jp2": np.random.default_rng(i).bytes(6000) for i in range(600)}

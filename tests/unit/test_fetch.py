@@ -13,7 +13,7 @@ from decur.datasets import Part
 from decur.download import fetch
 from decur.download.fetch import FetchError, fetch_all, size_on_server
 from decur.errors import DecurError
-from tests.unit.http_server import Server, serving
+from tests.support.http_server import Server, serving
 
 BODY = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(300_000)

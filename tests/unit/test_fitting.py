@@ -18,10 +18,10 @@ from decur.pretrain.loop import pretrain
 from decur.shards import Modality, PairedShards, ShardWriter
 from decur.transfer.run import transfer
 from decur.weights import in_bands_of, read_weights
-from tests.conftest import random_sample
-from tests.unit.test_explain_subject import explain_settings
-from tests.unit.test_pretrain import settings
-from tests.unit.test_transfer import recipe
+from tests.support.explaining import explain_settings
+from tests.support.pretraining import settings
+from tests.support.samples import random_sample
+from tests.support.transfer import recipe
 
 S2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 COLOURS = ("blue", "green", "red")

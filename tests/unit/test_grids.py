@@ -16,7 +16,7 @@ from decur.config import DatasetSettings
 from decur.datasets.folders import Folders
 from decur.errors import DecurError
 from decur.imagery.grids import Grid, common_area
-from tests.unit.rasters import one_line_naming
+from tests.support.rasters import one_line_naming
 
 UTM = CRS.from_epsg(32634)
 PIXEL = 10.0

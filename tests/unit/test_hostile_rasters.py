@@ -14,8 +14,9 @@ from decur.errors import DecurError
 from decur.models.two_branch import TwoBranch
 from decur.weights import save_model
 from decur.weights.net_input import eight_bits, recorded
-from tests.pages import HOME
-from tests.unit.hostile import CASES, S2, SCENES, gap
+from tests.support import HOME
+from tests.support.hostile import CASES
+from tests.support.hostile_files import S2, SCENES, gap
 
 BANDS = {
     "optical": S2,

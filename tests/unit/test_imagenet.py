@@ -14,7 +14,7 @@ from decur.shards import PairedShards
 from decur.training.methods import build_model
 from decur.weights import branch_weights, read_weights
 from decur.weights.imagenet import load_imagenet
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
 
 
 def random_like(state):

@@ -31,9 +31,9 @@ from decur.preprocess.run import preprocess
 from decur.pretrain.loop import pretrain
 from decur.tables.run import write_experiment
 from decur.transfer.run import transfer
-from tests.archives import tar
-from tests.conftest import flip_bit
-from tests.unit.test_geonrw import write_tile
+from tests.support.archives import tar
+from tests.support.geonrw import write_tile
+from tests.support.samples import flip_bit
 
 RUN = Run("rgb-dem", "decur")
 CELLS = [Cell("geonrw", name, "probe") for name in ("rgb", "dem")]

@@ -15,7 +15,7 @@ from decur.models.rda import GROUP, HEAD, DeformableAttention
 from decur.models.resnet import DeformableResNet
 from decur.pretrain.loop import pretrain
 from decur.weights import branch_weights, load_backbone, read_weights
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
 
 Array = NDArray[np.float64]
 

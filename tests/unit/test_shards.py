@@ -11,7 +11,7 @@ from decur.shards import PairedShards, ShardWriter, writer
 from decur.shards.assemble import PERCENTILES, statistics
 from decur.shards.part import file_facts
 from decur.shards.verify import verify
-from tests.conftest import MODALITIES, flip_bit, random_sample
+from tests.support.samples import MODALITIES, flip_bit, random_sample
 
 
 def test_a_batch_holds_the_chosen_season_of_each_sample(shards_root):

@@ -23,8 +23,8 @@ from decur.weights import export, load_backbone, read_weights
 from decur.weights.exporting import FORMATS
 from decur.weights.files import branch_weights, save_weights
 from decur.weights.net_input import describe, linear, net_input
-from tests.unit.released_files import disturbed
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
+from tests.support.released_files import disturbed
 
 RUN = "pretrain/sar-optical/decur/default/seed-0"
 BANDS = {

@@ -21,8 +21,8 @@ from decur.weights import export, import_weights, load_backbone, read_weights
 from decur.weights.files import save_weights
 from decur.weights.first_layer import in_our_bands, in_their_bands
 from decur.weights.released import SCENARIOS
-from tests.unit.released_files import disturbed
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
+from tests.support.released_files import disturbed
 
 DIM = 32
 Tensors = dict[str, Tensor]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 CHUNK = 1 << 14
 
@@ -43,7 +44,7 @@ class Server:
         self.lock = threading.Lock()
         self.url = ""
 
-    def serve(self, name: str, body: bytes, **how: object) -> Served:
+    def serve(self, name: str, body: bytes, **how: Any) -> Served:
         self.files[name] = Served(body, **how)
         return self.files[name]
 
