@@ -22,7 +22,7 @@ from decur.artifacts.sources import (
 from decur.artifacts.timing import Job
 from decur.config import DatasetSettings
 from decur.download.archives import unpack_archives
-from decur.download.fetch import Stored
+from decur.download.verify import Stored
 from decur.errors import DecurError
 from decur.scenes.draw import write_scenes
 

@@ -12,11 +12,16 @@ CHUNK = 1 << 14
 
 @dataclass
 class Served:
-    """A file and how it is served. Faults happen `times` times, then the server is good."""
+    """A file and how it is served.
+
+    Faults (words of `fault`, in turn) happen `times` times, then the server is good, or serves
+    `then` in place of this file.
+    """
 
     body: bytes
     fault: str = ""
     times: int = 1
+    then: "Served | None" = None
     drop_after: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     etag: str = '"one"'
@@ -55,7 +60,9 @@ class Server:
             if not served.fault or served.times == 0:
                 return ""
             served.times -= 1
-            return served.fault
+            fault, *rest = served.fault.split()
+            served.fault = " ".join([*rest, fault])
+            return fault
 
 
 @contextmanager
@@ -83,6 +90,9 @@ def serving() -> Iterator[Server]:
             if served is None:
                 return
             fault = server.take_fault(served)
+            if fault == "close":
+                self.close_connection = True
+                return
             if fault.isdigit():
                 self.send_response(int(fault))
                 for key, value in served.headers.items():
@@ -104,7 +114,8 @@ def serving() -> Iterator[Server]:
             if name not in server.files:
                 self.send_error(404)
                 return None
-            return server.files[name]
+            served = server.files[name]
+            return served.then if served.times == 0 and served.then is not None else served
 
         def _start(self, served: Served) -> int | None:
             """First byte to send, after the status line; None if there is nothing to send."""

@@ -16,7 +16,7 @@ import pytest
 
 from decur import datasets
 from decur.config import DatasetSettings
-from decur.download import archives, fetch
+from decur.download import archives, retry
 from decur.download.archives import read_checksums
 from decur.download.run import download
 from decur.errors import DecurError
@@ -32,7 +32,7 @@ BODY = tar(FILES.items())
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(fetch, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", 0.01)
 
 
 @pytest.fixture
