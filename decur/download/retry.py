@@ -1,9 +1,11 @@
 """When a server is asked again: the one policy of all downloads, by `urllib3`."""
 
 import threading
+from contextlib import suppress
 from typing import Any, Self
 
 from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from decur.download.progress import StoppedError
@@ -43,11 +45,13 @@ class Patience(Retry):
             RefusedError: the server asks for too long a pause.
             StoppedError: another part has failed.
         """
-        asked = None if response is None else self.get_retry_after(response)
-        seconds = asked or self.get_backoff_time()
-        if response is not None and seconds > PATIENCE_SECONDS:
-            after = response.headers["Retry-After"]
-            raise RefusedError(f"HTTP {response.status}, Retry-After: {after}")
+        seconds = self.get_backoff_time()
+        if response is not None:
+            with suppress(InvalidHeader):
+                seconds = self.get_retry_after(response) or seconds
+            if seconds > PATIENCE_SECONDS:
+                after = response.headers["Retry-After"]
+                raise RefusedError(f"HTTP {response.status}, Retry-After: {after}")
         if self._stop.wait(seconds):
             raise StoppedError
 

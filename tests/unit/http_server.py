@@ -1,5 +1,6 @@
 """A local server of files that misbehaves on demand."""
 
+import hashlib
 import re
 import threading
 from collections.abc import Iterator
@@ -7,7 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
+
+from decur.datasets import Part
+
 CHUNK = 1 << 14
+NAME = "part.bin"
+BODY = np.random.default_rng(0).bytes(300_000)
 
 
 @dataclass
@@ -169,3 +176,14 @@ def serving() -> Iterator[Server]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+def sha256(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def part(server: Server, *, name: str = NAME, body: bytes | None = BODY, **how: object) -> Part:
+    """A part at the server, with the checksum of `body`."""
+    checksum = None if body is None else sha256(body)
+    urls = (f"{server.url}/{name}",)
+    return Part(name, **{"urls": urls, "checksum": checksum, **how})

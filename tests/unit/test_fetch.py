@@ -1,9 +1,7 @@
 import errno
 import gzip
 import hashlib
-import threading
 import time
-from email.utils import formatdate
 from pathlib import Path
 
 import numpy as np
@@ -12,30 +10,16 @@ import pytest
 from decur.artifacts.files import write_all
 from decur.datasets import Part
 from decur.download import retry, transfer
-from decur.download.fetch import FetchError, fetch, fetch_all, size_on_server
-from decur.download.progress import ByteCounter
+from decur.download.fetch import FetchError, fetch_all, size_on_server
 from decur.errors import DecurError
-from tests.unit.http_server import Served, Server, serving
+from tests.unit.http_server import BODY, NAME, Served, Server, part, serving, sha256
 
-BODY = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(300_000)
-NAME = "part.bin"
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(retry, "BACKOFF_SECONDS", 0.01)
-
-
-def sha256(body: bytes) -> str:
-    return f"sha256:{hashlib.sha256(body).hexdigest()}"
-
-
-def part(server: Server, *, name: str = NAME, body: bytes | None = BODY, **how: object) -> Part:
-    """A part at the server, with the checksum of `body`."""
-    checksum = None if body is None else sha256(body)
-    urls = (f"{server.url}/{name}",)
-    return Part(name, **{"urls": urls, "checksum": checksum, **how})
 
 
 def get(folder: Path, *parts: Part) -> list[bytes]:
@@ -191,101 +175,12 @@ def test_a_silently_cut_file_of_unknown_size_is_never_accepted(server, tmp_path)
     assert names(tmp_path) == set()
 
 
-@pytest.mark.parametrize("status", ["429", "500", "503", "408"])
-def test_a_busy_server_is_asked_again(server, tmp_path, status):
-    server.serve(NAME, BODY, fault=status, times=3)
-    assert get(tmp_path, part(server)) == [BODY]
-    assert len(server.gets(NAME)) == 4
-
-
 @pytest.mark.parametrize("status", ["404", "403", "410"])
 def test_a_server_without_the_file_is_asked_once(server, tmp_path, status):
     server.serve(NAME, BODY, fault=status, times=99)
     with pytest.raises(FetchError, match=f"HTTP {status}"):
         fetch_all([part(server)], tmp_path)
     assert len(server.gets(NAME)) == 1
-
-
-class Pauses(threading.Event):
-    """A stop that records for how long a transfer would wait, and does not wait."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds = []
-
-    def wait(self, timeout=None):
-        self.seconds.append(timeout)
-        return self.is_set()
-
-
-def pauses(folder: Path, wanted: Part) -> list[float]:
-    """The pauses of a transfer, whether or not it ends well."""
-    counter = ByteCounter("download", None)
-    counter.stop = Pauses()
-    try:
-        fetch(wanted, folder, counter)
-    except FetchError:
-        pass
-    finally:
-        counter.close()
-    return counter.stop.seconds
-
-
-@pytest.mark.parametrize("fault", ["500", "drop", "close", "503 drop close"])
-def test_one_policy_counts_and_delays_the_tries_whatever_the_failure(server, tmp_path, fault):
-    """A busy server, a connection that breaks before an answer, in a body, or all in turn."""
-    server.serve(NAME, BODY, fault=fault, times=99)
-    assert pauses(tmp_path, part(server)) == pytest.approx([0, 0.02, 0.04, 0.08, 0.16])
-    assert len(server.gets(NAME)) == retry.TRIES
-    assert names(tmp_path) == set()
-
-
-def test_new_bytes_begin_the_count_anew(server, tmp_path):
-    server.serve(NAME, BODY, fault="drop 503 503 503", times=16, drop_after=50_000)
-    assert pauses(tmp_path, part(server)) == pytest.approx([0, 0.02, 0.04, 0.08] * 4)
-    assert (tmp_path / NAME).read_bytes() == BODY
-
-
-def test_no_pause_is_over_a_minute(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(retry, "BACKOFF_SECONDS", 20)
-    server.serve(NAME, BODY, fault="500", times=99)
-    assert pauses(tmp_path, part(server)) == [0, 40, 60, 60, 60]
-
-
-@pytest.mark.parametrize("status", ["429", "500", "503"])
-def test_a_server_may_ask_for_a_pause(server, tmp_path, status):
-    server.serve(NAME, BODY, fault=status, headers={"Retry-After": "100"})
-    assert pauses(tmp_path, part(server)) == [100]
-    assert (tmp_path / NAME).read_bytes() == BODY
-
-
-def test_a_server_may_ask_for_a_pause_until_a_date(server, tmp_path):
-    date = formatdate(time.time() + 100, usegmt=True)
-    server.serve(NAME, BODY, fault="503", headers={"Retry-After": date})
-    assert pauses(tmp_path, part(server)) == [pytest.approx(100, abs=5)]
-
-
-def test_the_pause_is_kept(server, tmp_path):
-    server.serve(NAME, BODY, fault="429", headers={"Retry-After": "1"})
-    begin = time.monotonic()
-    assert get(tmp_path, part(server)) == [BODY]
-    assert time.monotonic() - begin >= 1
-
-
-def test_a_server_that_asks_for_a_day_is_left(server, tmp_path):
-    server.serve(NAME, BODY, fault="429", times=99, headers={"Retry-After": "86400"})
-    with pytest.raises(FetchError, match="86400"):
-        fetch_all([part(server)], tmp_path)
-    assert len(server.gets(NAME)) == 1
-
-
-def test_one_part_that_fails_ends_the_pauses_of_the_others(server, tmp_path):
-    server.serve("busy.bin", BODY, fault="503", headers={"Retry-After": "300"})
-    server.serve(NAME, BODY, pause=0.02, fault="wrong", times=99)
-    begin = time.monotonic()
-    with pytest.raises(FetchError, match=NAME):
-        fetch_all([part(server, name="busy.bin"), part(server)], tmp_path)
-    assert time.monotonic() - begin < 60
 
 
 def test_no_server_at_all_is_one_clear_line(tmp_path):
