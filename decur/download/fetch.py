@@ -92,7 +92,7 @@ def fetch(part: Part, folder: Path, counter: ByteCounter) -> Stored:
 
 
 def size_on_server(part: Part) -> int | None:
-    """Size that the first answering server states, or None; any trouble is left to the transfer."""
+    """Return the size that the first answering server states, or None if there is none."""
     for url in part.urls:
         try:
             answer = requests.head(
@@ -106,7 +106,7 @@ def size_on_server(part: Part) -> int | None:
 
 
 def _short(error: BaseException) -> str:
-    """The innermost reason, without the layers that requests and urllib3 wrap around it."""
+    """Return the innermost reason, without what requests and urllib3 wrap around it."""
     for inner in (getattr(error, "reason", None), *error.args[-1:]):
         if isinstance(inner, BaseException):
             return _short(inner)

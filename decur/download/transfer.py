@@ -61,7 +61,7 @@ class Transfer:
             return self.run(tries - 1)
 
     def _resume(self) -> Stored:
-        """Go on after each break of the connection; a try that brings new bytes does not count."""
+        """Fetch the file; go on after a broken body, and count the tries anew after new bytes."""
         farthest = self._have()
         while True:
             try:
@@ -148,7 +148,7 @@ def _session(retry: Retry) -> requests.Session:
 
 
 def _chunks(answer: requests.Response) -> Iterator[bytes]:
-    """The body as the server stores it, as soon as it comes.
+    """Yield the body as the server stores it, as soon as it comes.
 
     `iter_content` would lose what came before a break, and unpack a .gz that a server declares as a
     packed transfer.
@@ -158,7 +158,7 @@ def _chunks(answer: requests.Response) -> Iterator[bytes]:
 
 
 def _position(answer: requests.Response, have: int) -> tuple[int, int | None]:
-    """Where in the file the answer begins, and the size of the file if it says so.
+    """Return where in the file the answer begins, and the size of the file if it is stated.
 
     Raises:
         RefusedError: the URL does not give the file.
@@ -185,6 +185,6 @@ def _position(answer: requests.Response, have: int) -> tuple[int, int | None]:
 
 
 def _version(answer: requests.Response) -> str | None:
-    """What tells one version of the file from another, fit for If-Range: a weak ETag is not."""
+    """Return the mark of the file's version that If-Range takes, which a weak ETag is not."""
     etag = answer.headers.get("ETag", "W/")
     return answer.headers.get("Last-Modified") if etag.startswith("W/") else etag

@@ -126,7 +126,7 @@ def _unpack_tar(
 
 
 def _check_kind(file: Path, member: tarfile.TarInfo) -> None:
-    """Refuse whatever tarfile would not unpack as data, and links, which no data set needs."""
+    """Refuse whatever tarfile would not unpack as data, and all links."""
     if member.issym() or member.islnk():
         raise _refused(file, member.name, "is a link")
     try:
