@@ -22,7 +22,7 @@ from decur.artifacts.timing import JobTimer
 from decur.config import DatasetSettings
 from decur.config.source_paths import SAMPLES_VARIABLE, given_paths
 from decur.download.archives import unpack_archives
-from decur.download.fetch import Stored
+from decur.download.verify import Stored
 from decur.errors import DecurError
 from decur.scenes.draw import write_scenes
 
