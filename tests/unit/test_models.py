@@ -4,13 +4,15 @@ import torch
 from torch.nn import functional as F
 from torchvision.models import resnet50
 
+from decur.config.architectures import ARCHITECTURES
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion
 from decur.models.mit import DropPath
 from decur.models.two_branch import TwoBranch, build_projector
-from tests.unit.plain_mit import plain_stage
-from tests.unit.released_files import disturbed
+from decur.weights.exporting import FORMATS
+from tests.support.plain_mit import plain_stage
+from tests.support.released_files import disturbed
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,18 @@ def test_backbones_pool_features_of_any_number_of_channels(arch, chans):
     stages = backbone.stages(x)
     assert [s.shape[1] for s in stages] == list(backbone.stage_dims)
     torch.testing.assert_close(features, stages[-1].mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_a_registered_architecture_is_what_the_registry_says(arch):
+    known = ARCHITECTURES[arch]
+    with torch.device("meta"):
+        backbone = build_backbone(arch, 3)
+    millions = sum(p.numel() for p in backbone.parameters()) / 1e6
+    assert backbone.feature_dim == known.features
+    assert millions == pytest.approx(known.parameters, abs=0.06)
+    assert not (known.mean_pooled and backbone.pools_last_map)
+    assert set(known.formats) <= set(FORMATS)
 
 
 @pytest.mark.parametrize("side", [224, 64])

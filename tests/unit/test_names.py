@@ -6,15 +6,13 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from decur import datasets
 from decur.artifacts.paths import Run
-from decur.config import count_views, load_config, parse_config
-from decur.config.architectures import ARCHITECTURES
+from decur.config import load_config, parse_config
 from decur.config.experiments import (
     check_cells,
     chosen_experiments,
@@ -22,7 +20,6 @@ from decur.config.experiments import (
     pretrain_runs,
 )
 from decur.config.known import DATASETS, PRESETS
-from decur.config.methods import METHODS
 from decur.config.yaml_file import parse_yaml, read_yaml
 from decur.errors import DecurError
 
@@ -75,36 +72,6 @@ def test_the_lists_of_names_are_those_of_what_they_name():
         assert known.modalities == tuple(modality.name for modality in dataset.modalities)
         assert known.evaluation == dataset.evaluation
         assert {"train"} <= set(known.splits)
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_a_registered_architecture_is_what_the_registry_says(arch):
-    from decur.models import build_backbone
-    from decur.weights.exporting import FORMATS
-
-    known = ARCHITECTURES[arch]
-    with torch.device("meta"):
-        backbone = build_backbone(arch, 3)
-    millions = sum(p.numel() for p in backbone.parameters()) / 1e6
-    assert backbone.feature_dim == known.features
-    assert millions == pytest.approx(known.parameters, abs=0.06)
-    assert not (known.mean_pooled and backbone.pools_last_map)
-    assert set(known.formats) <= set(FORMATS)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_registered_method_has_a_loss_if_it_trains(method):
-    from decur.training.methods import compute_loss
-    from tests.unit.test_pretrain import settings
-
-    chosen, known = settings(method=method, dim=8, dim_common=6), METHODS[method]
-    z = [[torch.randn(16, 8) for _ in range(count_views(chosen))] for _ in range(2)]
-    scale = None if known.log_scale is None else torch.tensor(known.log_scale)
-    if known.trained:
-        assert compute_loss(z, chosen, scale)["loss"].isfinite()
-    else:
-        with pytest.raises(DecurError, match=f"method '{method}': pretrains nothing"):
-            compute_loss(z, chosen, scale)
 
 
 def test_reading_a_configuration_imports_no_torch():
