@@ -12,7 +12,7 @@ from decur.artifacts.paths import Paths
 from decur.config import Config
 from decur.config.experiments import Claim, Column, Entry, Experiment, column_parts, entries, parts
 from decur.errors import DecurError
-from decur.tables.pages import Heading, Page, Part, TableCell, grid, page
+from decur.tables.pages import Heading, Page, Part, TableCell, experiment_page, grid
 from decur.tables.paper import paper_cell
 from decur.tables.scores import scores
 
@@ -224,7 +224,7 @@ def claims_page(frame: "DataFrame", experiment: Experiment, config: Config) -> P
     done, wanted = int(frame["n"].sum()), int(frame["wanted"].sum())
     if done < wanted:
         body.append(f"**Incomplete: {done} of {wanted} pairs of results are in.**")
-    return page(experiment, config, body)
+    return experiment_page(experiment, config, body)
 
 
 def _tally(cells: Sequence[Any]) -> str:

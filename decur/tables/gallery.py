@@ -20,7 +20,7 @@ from decur.config.experiments import Entry, Experiment, column_parts, entries
 from decur.datasets import Dataset
 from decur.shards import PairedShards
 from decur.tables.figures import Images, stacked
-from decur.tables.pages import Heading, Page, Part, grid, page
+from decur.tables.pages import Heading, Page, Part, experiment_page, grid
 from decur.transfer.predictions import PREDICTIONS, evenly_spaced, kept_rows, palette, read_map
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
@@ -202,7 +202,7 @@ def gallery_page(blocks: Sequence[Block], experiment: Experiment, config: Config
         "method says, of the first seed; striped is what no metric counts. The samples are evenly "
         "spaced in the evaluation set, nobody has chosen them."
     )
-    return page(experiment, config, body)
+    return experiment_page(experiment, config, body)
 
 
 def draw(blocks: Sequence[Block]) -> Images:

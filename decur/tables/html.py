@@ -1,6 +1,7 @@
 """Render pages as HTML, by the templates beside this module; all text is escaped."""
 
 import functools
+from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -11,13 +12,22 @@ from decur.tables.pages import Heading, Page, Table
 TAGS = {"bold": "strong", "code": "code", "superscript": "sup"}
 
 
-def as_html(page: Page) -> str:
+@dataclass(frozen=True)
+class Image:
+    """An image of a page: description, width in pixels, and content as a `data:` address."""
+
+    description: str
+    width: int
+    address: str
+
+
+def as_html(page: Page, image: Image | None = None) -> Markup:
     """Render one page as a piece of a document, below headings of the second level."""
-    return render("page.html", page=page, image=None)
+    return Markup(render("page.html", page=page, image=image))
 
 
 def render(template: str, **values: object) -> str:
-    """Fill a template in; the filter `marked` renders marked text."""
+    """Fill a template in, in which the filters `as_html` and `marked` render pages and texts."""
     return _environment().get_template(template).render(**values)
 
 
@@ -40,7 +50,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["marked"] = written
+    environment.filters |= {"as_html": as_html, "marked": written}
     environment.tests["table"] = lambda part: isinstance(part, Table)
     environment.tests["heading"] = lambda part: isinstance(part, Heading)
     return environment

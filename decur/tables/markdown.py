@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decur.tables.pages import Heading, Page, Part, Table, TableCell
 
 TAG = re.compile("<(?!/?sup>)")
-"""What may begin a tag that is none of ours: the name of a sample comes from a raw file."""
+"""The beginning of any tag but `<sup>`, escaped because names of samples come from raw files."""
 
 
 def as_markdown(page: Page) -> str:

@@ -11,7 +11,7 @@ Mark = Literal["bold", "code", "superscript"]
 
 MARKED = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>.+?)`|<sup>(?P<superscript>.+?)</sup>")
 SIGNS = re.compile(r"[*`<>\s]+")
-"""What marks consist of, and white space."""
+"""The signs of marks, and white space."""
 
 
 class Span(NamedTuple):

@@ -63,7 +63,7 @@ class Result(NamedTuple):
     float_format: str = "%.4f"
 
 
-def page(experiment: Experiment, config: Config, body: Sequence[Part]) -> Page:
+def experiment_page(experiment: Experiment, config: Config, body: Sequence[Part]) -> Page:
     """Make the page of an experiment, with a note on whether its numbers compare with the paper's.
 
     Args:

@@ -14,7 +14,7 @@ from decur.artifacts.ownership import write_ours
 from decur.artifacts.paths import Paths
 from decur.config import Config, Scenario
 from decur.config.experiments import Experiment, scenario_name
-from decur.tables.html import render
+from decur.tables.html import Image, render
 from decur.tables.pages import Page, grid, warning
 from decur.tables.run import outputs, read_page
 from decur.tables.usage import stage_usage, usage_page
@@ -25,19 +25,10 @@ TYPES = {"png": "image/png", "csv": "text/csv", "tex": "text/x-tex"}
 """The media types of files that the report contains, by suffix."""
 
 GENERATOR = '<meta name="generator" content="decur">'
-"""What the template's head contains, by which a report is recognised."""
+"""The line of the template by which a file is recognised as a report."""
 
 SCALE = 0.45
 """Pixels of the report per pixel of a figure."""
-
-
-@dataclass(frozen=True)
-class Image:
-    """A figure in the report: description, width in pixels, and content as a `data:` address."""
-
-    description: str
-    width: int
-    address: str
 
 
 @dataclass(frozen=True)

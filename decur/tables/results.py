@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from decur.artifacts.paths import Paths
 from decur.config import Config
 from decur.config.experiments import Column, Experiment, column_parts, entries
-from decur.tables.pages import Page, Table, TableCell, grid, page
+from decur.tables.pages import Page, Table, TableCell, experiment_page, grid
 from decur.tables.paper import paper_cell
 from decur.tables.scores import note, scores
 
@@ -75,7 +75,7 @@ def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> 
     texts = list(dict.fromkeys(text for text in [*frame["flag"], *frame["note"]] if text))
     corner = experiment.x_label
     body = [_result_table(cells, group, texts, corner) for group in side_by_side(columns)]
-    return page(experiment, config, [*body, *_notes(frame, experiment, texts)])
+    return experiment_page(experiment, config, [*body, *_notes(frame, experiment, texts)])
 
 
 def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:

@@ -1,4 +1,4 @@
-"""What the jobs of each stage took, as Snakemake's benchmarks measured them."""
+"""The resources that each stage used, summed up from Snakemake's benchmarks."""
 
 import csv
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from decur.config import Config
 from decur.config.experiments import Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained
 from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
-from decur.tables.pages import Part, Result, grid, page
+from decur.tables.pages import Part, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +27,8 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
     """Collate shares of dimensions by alignment loss; raises a DecurError if a file is damaged."""
     results = explained(experiment, config, paths, ["batch", "dimension", "loss"])
     frame = bins(results)
-    content = page(experiment, config, _body(results))
-    return Result(frame, content, partial(histogram, frame, experiment))
+    page = experiment_page(experiment, config, _body(results))
+    return Result(frame, page, partial(histogram, frame, experiment))
 
 
 def bins(results: list[Explained]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from decur.shards import PairedShards
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import Images, stacked
 from decur.tables.gallery import NAMES, Picture, picture
-from decur.tables.pages import Heading, Part, Result, grid, page
+from decur.tables.pages import Heading, Part, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +36,8 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
     """
     results = explained(experiment, config, paths, ["y", "x", "value"])
     pictures = [_pictures(one, config, paths) for one in results]
-    content = page(experiment, config, _body(results))
-    return Result(joined(results, COLUMNS), content, partial(draw, results, pictures), "%.4g")
+    page = experiment_page(experiment, config, _body(results))
+    return Result(joined(results, COLUMNS), page, partial(draw, results, pictures), "%.4g")
 
 
 def _pictures(one: Explained, config: Config, paths: Paths) -> Pictures:

@@ -12,7 +12,7 @@ from decur.config.experiments import METRICS, Experiment, scenario_name
 from decur.tables.explained.products import Explained, by_scenario, explained, joined
 from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
 from decur.tables.gallery import NAMES
-from decur.tables.pages import Heading, Part, Result, grid, page
+from decur.tables.pages import Heading, Part, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +24,8 @@ LIFT = re.compile(r"(?P<modality>\S+) (?P<part>\S+) on (?P<factor>\S+)")
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
     """Collate the scores of all runs, a line per pair; raises a DecurError if a file is damaged."""
     results = explained(experiment, config, paths, [])
-    content = page(experiment, config, _body(results))
-    return Result(joined(results, ["sample"]), content, partial(draw, results, experiment))
+    page = experiment_page(experiment, config, _body(results))
+    return Result(joined(results, ["sample"]), page, partial(draw, results, experiment))
 
 
 def _body(results: list[Explained]) -> list[Part]:

@@ -13,7 +13,7 @@ from decur.config import Config
 from decur.config.experiments import ALL, Experiment, column_parts, scenario_name, share_runs
 from decur.errors import DecurError
 from decur.tables.figures import curves
-from decur.tables.pages import Page, Part, Result, grid, page
+from decur.tables.pages import Page, Part, Result, experiment_page, grid
 from decur.tables.paper import best_share
 from decur.tables.results import collate
 
@@ -27,9 +27,9 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
     grid_of_shares = collate(experiment, config, paths)
     estimated = estimates(experiment, config, paths)
     frame = compare(grid_of_shares, estimated, experiment)
-    content = share_page(frame, estimated, experiment, config)
+    page = share_page(frame, estimated, experiment, config)
     draw = partial(curves, grid_of_shares, experiment, of_all_common(estimated))
-    return Result(frame, content, draw)
+    return Result(frame, page, draw)
 
 
 def estimates(experiment: Experiment, config: Config, paths: Paths) -> pd.DataFrame:
@@ -133,7 +133,7 @@ def share_page(
     body: list[Part] = [grid(lines), note] if len(lines) > 1 else ["No results yet."]
     if len(estimated):
         body += ["Estimates from runs of other shares, in percent:", grid(_by_run(estimated))]
-    return page(experiment, config, body)
+    return experiment_page(experiment, config, body)
 
 
 def _by_run(estimated: pd.DataFrame) -> list[list[str]]:

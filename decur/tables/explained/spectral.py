@@ -13,7 +13,7 @@ from decur.config.experiments import METRICS, Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import HEIGHT, STYLES, Images, Style, stacked, style
 from decur.tables.gallery import NAMES
-from decur.tables.pages import Heading, Part, Result, grid, page
+from decur.tables.pages import Heading, Part, Result, experiment_page, grid
 from decur.tables.paper import band_saliency
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
     """Collate the attributions of all runs; raises a DecurError if a file is damaged."""
     results = explained(experiment, config, paths, ["attribution"])
     results = [one._replace(frame=beside_paper(one)) for one in results]
-    content = page(experiment, config, _body(results))
-    return Result(joined(results, COLUMNS), content, partial(draw, results, experiment), "%.4g")
+    page = experiment_page(experiment, config, _body(results))
+    return Result(joined(results, COLUMNS), page, partial(draw, results, experiment), "%.4g")
 
 
 def beside_paper(one: Explained) -> pd.DataFrame:

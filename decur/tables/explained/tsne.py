@@ -10,7 +10,7 @@ from decur.config import Config
 from decur.config.experiments import Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import Images, stacked
-from decur.tables.pages import Part, Result, grid, page
+from decur.tables.pages import Part, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +36,8 @@ MARKERS: dict[tuple[str, int], dict[str, Any]] = {
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
     """Collate the planes of all runs; raises a DecurError if a file is damaged."""
     results = explained(experiment, config, paths, ["batch", "dimension", "x", "y"])
-    content = page(experiment, config, _body(results))
-    return Result(joined(results, COLUMNS), content, partial(draw, results))
+    page = experiment_page(experiment, config, _body(results))
+    return Result(joined(results, COLUMNS), page, partial(draw, results))
 
 
 def mixed(plane: pd.DataFrame) -> pd.Series:
