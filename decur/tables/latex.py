@@ -52,7 +52,7 @@ def written(text: str) -> str:
 def _part(part: Part) -> str:
     if isinstance(part, Table):
         return _table(part)
-    return _note(f"**{part.text}**" if isinstance(part, Heading) else part)
+    return _note(part.as_paragraph if isinstance(part, Heading) else part)
 
 
 def _note(text: str) -> str:

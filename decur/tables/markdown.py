@@ -25,7 +25,7 @@ def as_table(table: Table) -> str:
 def _part(part: Part) -> str:
     if isinstance(part, Table):
         return as_table(part)
-    return f"**{part.text}**" if isinstance(part, Heading) else part
+    return part.as_paragraph if isinstance(part, Heading) else part
 
 
 def _row(cells: Sequence[TableCell]) -> str:

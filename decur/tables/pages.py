@@ -36,6 +36,11 @@ class Heading:
 
     text: str
 
+    @property
+    def as_paragraph(self) -> str:
+        """The heading as a paragraph in bold, where nothing else sets it apart."""
+        return f"**{self.text}**"
+
 
 Part = Table | Heading | str
 """A part of a page; a string is a paragraph."""

@@ -59,7 +59,7 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     contents = {made[kind]: text.encode() for kind, text in texts.items()}
     if "figure" in made:
         contents |= {made[kind]: image for kind, image in result.draw().items()}
-    tree = {"page": dataclasses.asdict(result.page), **_origin(name, experiment, config, paths)}
+    tree = {**_origin(name, experiment, config, paths), "page": dataclasses.asdict(result.page)}
     write_with_record(record, tree, contents)
 
 

@@ -37,10 +37,11 @@ def as_text(page: Page, console: Console | None = None) -> str:
     plain = console.color_system is None
     texts = [written(text, plain) for text in (page.caption, page.scale) if text]
     parts = [*texts, *(_part(part, plain) for part in page.body)]
-    title = Rule(written(page.title, plain), align="left", style="default")
+    title = [written(page.title, plain), Rule(style="default")]
     with console.capture() as capture:
-        console.print(title, *(item for part in parts for item in ("", part)), sep="\n")
-    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+        console.print(*title, *(item for part in parts for item in (part, "")), sep="\n")
+    lines = capture.get().rstrip().splitlines()
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def written(text: str, plain: bool = False) -> Text:
@@ -60,7 +61,7 @@ def written(text: str, plain: bool = False) -> Text:
 def _part(part: Part, plain: bool) -> RenderableType:
     if isinstance(part, Table):
         return _table(part, plain)
-    return written(f"**{part.text}**" if isinstance(part, Heading) else part, plain)
+    return written(part.as_paragraph if isinstance(part, Heading) else part, plain)
 
 
 def _table(table: Table, plain: bool) -> RichTable:

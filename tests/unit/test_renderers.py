@@ -132,7 +132,7 @@ def test_plain_text_keeps_signs_where_a_terminal_has_styles() -> None:
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_a_page_fits_the_width_and_its_words_stay_whole(width: int) -> None:
     words = "several words of a claim that is long " * 3
-    page = Page("T", words, body=(grid([["", "Claim"], ["1", words.strip()]]),))
+    page = Page(f"T {words}", words, body=(grid([["", "Claim"], ["1", words.strip()]]),))
     text = plain(page, width)
     assert max(map(len, text.splitlines())) <= width
     assert set(text.replace("─", " ").split()) == {"T", "1", "Claim", *words.split()}

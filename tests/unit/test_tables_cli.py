@@ -64,7 +64,7 @@ def test_finished_tables_are_shown_as_they_are(begun, capsys):
     before = {path: path.stat().st_mtime_ns for path in begun.rglob("*")}
     capsys.readouterr()
     assert main(["tables", str(begun), "--show"]) == 0
-    first, second = capsys.readouterr().out.split("Again ")
-    assert "one " in first and "Not collated yet." in first
+    first, second = capsys.readouterr().out.split("Again\n")
+    assert "one\n" in first and "Not collated yet." in first
     assert "paper 79.4" in second and "DeCUR" in second and "\x1b" not in second
     assert before == {path: path.stat().st_mtime_ns for path in begun.rglob("*")}
