@@ -11,20 +11,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from decur.artifacts.scaling import Scaling
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, Record
+from decur.datasets.raw_files import link, list_names, stored_modalities
 from decur.errors import DecurError
 from decur.imagery.bands import resize
 from decur.imagery.images import read_image
-from decur.imagery.rasters import check_not_blank, check_square, link, list_names, stored_modalities
+from decur.imagery.rasters import check_not_blank, check_square
 from decur.shards import Modality, Sample
 
 DATASET = Dataset(
     name="ombria",
     title="OMBRIA",
     modalities=(
-        Modality("sar", ("backscatter",), "8 bit as published"),
-        Modality("optical", ("red", "green", "blue"), "8-bit false colour as published"),
+        Modality("sar", ("backscatter",), Scaling.stored("8 bits as published")),
+        Modality(
+            "optical",
+            ("red", "green", "blue"),
+            Scaling.stored("8 bits of false colour as published"),
+        ),
     ),
     licence="none stated; contains modified Copernicus data",
     homepage="https://github.com/geodrak/OMBRIA",

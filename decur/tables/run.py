@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from decur.artifacts.ownership import check_listed, write_with_record
+from decur.artifacts.ownership import check_listed
 from decur.artifacts.paths import Paths
-from decur.artifacts.provenance import fingerprint, provenance, read_json
+from decur.artifacts.provenance import Origin, fingerprint, provenance
+from decur.artifacts.records import Table as TableRecord
 from decur.config import Config
 from decur.config.experiments import Experiment
 from decur.tables.kinds import KINDS
@@ -59,8 +60,8 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     contents = {made[kind]: text.encode() for kind, text in texts.items()}
     if "figure" in made:
         contents |= {made[kind]: image for kind, image in result.draw().items()}
-    tree = {**_origin(name, experiment, config, paths), "page": dataclasses.asdict(result.page)}
-    write_with_record(record, tree, contents)
+    origin, page = _origin(name, experiment, config, paths), dataclasses.asdict(result.page)
+    TableRecord(provenance=origin, page=page).write_files(record, contents)
 
 
 def read_page(name: str, paths: Paths) -> Page:
@@ -74,7 +75,7 @@ def read_page(name: str, paths: Paths) -> Page:
     record = Path(paths.table(name, "json"))
     if not record.is_file():
         return Page(name, body=("Not collated yet.",))
-    tree = read_json(record).get("page")
+    tree = TableRecord.read(record).page
     try:
         return _page_type().validate_python(tree)
     except ValueError:
@@ -89,7 +90,7 @@ def _page_type() -> "TypeAdapter[Page]":
     return TypeAdapter(Page)
 
 
-def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> dict[str, Any]:
+def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> Origin:
     """The provenance of an experiment's files, without a time: equal results give equal bytes."""
 
     def inside(path: str) -> str:
@@ -104,4 +105,4 @@ def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> 
         "experiment": experiment.model_dump(mode="json"),
     }
     inputs = {inside(path): fingerprint(Path(path)) for path in existing}
-    return {"provenance": provenance(settings, inputs, PACKAGES)}
+    return provenance(settings, inputs, PACKAGES)

@@ -3,9 +3,8 @@
 All is drawn from seed, epoch and step, so a resumed run, or one on more processes, sees the same.
 """
 
-import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decur.config import PretrainSettings
+from decur.config.presets import Preset, preset_of
 from decur.distributed import own_part, world_size
 from decur.errors import DecurError
-from decur.imagery.augment import Augmentation, Draws, augmentation
+from decur.imagery.augment import Augmentation, Draws, augmentation, crop_resize
 from decur.shards import PairedShards
 
 
@@ -24,11 +24,21 @@ def augmentations(settings: PretrainSettings) -> list[Augmentation]:
     found = []
     for modality, preset in settings.modalities.items():
         try:
-            found.append(dataclasses.replace(augmentation(preset), size=settings.crop))
+            found.append(augmentation_of(preset, size=settings.crop))
         except DecurError as error:
             where = f"scenarios.{settings.scenario}.modalities.{modality}"
             raise DecurError(f"{where}: {error}") from None
     return found
+
+
+def augmentation_of(preset: Preset, **changes: Any) -> Augmentation:
+    """The augmentation that a scenario gives a modality, with other values of some fields.
+
+    Raises:
+        DecurError: no preset of that name.
+    """
+    name, own = preset_of(preset)
+    return augmentation(name, **{**own, **changes})
 
 
 def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[np.int64]:
@@ -114,3 +124,23 @@ def augment_batch(
         augmented = [augment.apply(x, drawn) for x, drawn in zip(moved, draws, strict=True)]
         views.append([x.contiguous(memory_format=torch.channels_last) for x in augmented])
     return views
+
+
+def scaled(images: Tensor, preset: Preset) -> Tensor:
+    """8-bit values as the backbone was pretrained to see them: [0, 1], or standardised."""
+    x = images / 255
+    seen = augmentation_of(preset)
+    if seen.mean is None or seen.std is None:
+        return x
+    return (x - x.new_tensor(seen.mean).view(-1, 1, 1)) / x.new_tensor(seen.std).view(-1, 1, 1)
+
+
+def whole_view(
+    shards: PairedShards, modality: str, preset: Preset, rows: NDArray[np.int64], size: int
+) -> Tensor:
+    """The whole image resized to `size`, scaled as in pretraining: `(N, C, size, size)`."""
+    images = torch.from_numpy(shards.batch(modality, rows))
+    n, _, height, width = images.shape
+    boxes = torch.tensor([0, 0, height, width]).expand(n, 4)
+    unflipped = torch.zeros(n, 2, dtype=torch.bool)
+    return scaled(crop_resize(images, boxes, unflipped, size), preset)
