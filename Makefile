@@ -15,7 +15,7 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 # The demo's tables in the terminal; the report has everything in it.
 demo: $(BIN)/.installed
 	$(SNAKEMAKE) --quiet rules
-	@cat results/demo/tables/*.md
+	@$(BIN)/decur tables results/demo --show
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 # The tests in this order, the longest first, three at a time: those of SLURM, where there is one, mostly wait
