@@ -68,6 +68,10 @@ class Paths:
     def __init__(self, results: str, scale: str) -> None:
         self.root = str(PurePosixPath(results) / scale)
 
+    def claim(self) -> str:
+        """The claim of the Snakemake that works on the results of the scale."""
+        return f"{self.root}/owner.json"
+
     def config(self) -> str:
         """The resolved configuration."""
         return f"{self.root}/config.json"
@@ -115,6 +119,10 @@ class Paths:
     def metrics(self, run: str, cell: str) -> str:
         """The product of a transfer run."""
         return f"{self.transfer(run)}/{cell}/metrics.json"
+
+    def transferred(self, run: str) -> str:
+        """The record of all transfer evaluations of a run, where one job makes them together."""
+        return f"{self.transfer(run)}/cells.json"
 
     def explain(self, run: str, kind: str, suffix: str = "csv") -> str:
         """What an explainer found of a run; the JSON says where it is from."""

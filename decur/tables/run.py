@@ -6,8 +6,9 @@ from typing import Any
 from decur.artifacts.ownership import check_listed, write_with_record
 from decur.artifacts.paths import Paths
 from decur.artifacts.provenance import fingerprint, provenance
+from decur.artifacts.transferred import check_transferred
 from decur.config import Config
-from decur.config.experiments import Experiment
+from decur.config.experiments import Experiment, transfer_runs
 from decur.tables.kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
@@ -42,11 +43,13 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     """Write the outputs of an experiment; the same results give the same bytes.
 
     Raises:
-        DecurError: a result file is damaged, or a file to be written exists and is not ours.
+        DecurError: a result file is damaged or was deleted, or a file to be written exists and is
+            not ours.
     """
     made = {kind: Path(path) for kind, path in outputs(name, experiment, paths).items()}
     record = made.pop("json")
     check_listed(record, made.values())
+    _check_transferred(experiment, config, paths)
     result = KINDS[experiment.kind].result(experiment, config, paths)
     csv = result.frame.to_csv(index=False, float_format=result.float_format)
     texts = {"csv": csv, "md": as_markdown(result.page), "tex": as_latex(result.page)}
@@ -54,6 +57,14 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     if "figure" in made:
         contents |= {made[shown]: image for shown, image in result.draw().items()}
     write_with_record(record, _origin(name, experiment, config, paths), contents)
+
+
+def _check_transferred(experiment: Experiment, config: Config, paths: Paths) -> None:
+    """Refuse to leave out metrics that were made and then deleted."""
+    wanted = transfer_runs([experiment, *experiment.about.values()], config)
+    for run, cells in wanted.items():
+        metrics = {str(cell): Path(paths.metrics(str(run), str(cell))) for cell in cells}
+        check_transferred(Path(paths.transferred(str(run))), metrics)
 
 
 def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> dict[str, Any]:
