@@ -64,11 +64,11 @@ if "scale" not in config:
 
 EXPERIMENTS_FILE = own_file("config/experiments.yaml")
 
+# Snakemake documents no other way to learn which files it has read.
 with one_line_errors():
     for file in workflow.configfiles:
-        read_yaml(
-            file
-        )  # Snakemake, which has read it, takes the last of a key that is given twice
+        # Snakemake takes the last of a key that is given twice.
+        read_yaml(file)
     CONFIG = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
     EXPERIMENTS = chosen_experiments(load_experiments(EXPERIMENTS_FILE), CONFIG)
     check_cells(EXPERIMENTS, CONFIG)
