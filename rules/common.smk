@@ -3,7 +3,6 @@ import hashlib
 import logging
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from decur.artifacts.paths import Cell, Paths, Run
@@ -47,15 +46,6 @@ def own_file(path):
     return local if os.path.exists(local) else workflow.source_path(f"../{path}")
 
 
-@contextmanager
-def one_line_errors():
-    """Have Snakemake print what is wrong without a traceback."""
-    try:
-        yield
-    except DecurError as error:
-        raise WorkflowError(str(error))
-
-
 # Without a config file, the demo.
 if "scale" not in config:
 
@@ -65,7 +55,7 @@ if "scale" not in config:
 EXPERIMENTS_FILE = own_file("config/experiments.yaml")
 
 # Snakemake documents no other way to learn which files it has read.
-with one_line_errors():
+try:
     for file in workflow.configfiles:
         # Snakemake takes the last of a key that is given twice.
         read_yaml(file)
@@ -76,6 +66,8 @@ with one_line_errors():
     EXPLAINED = explain_runs(EXPERIMENTS.values(), CONFIG)
     RUNS = pretrain_runs([*EXPERIMENTS.values()], CONFIG)
     SETTINGS = {str(run): pretrain_settings(CONFIG, run) for run in RUNS}
+except DecurError as error:
+    raise WorkflowError(str(error))
 
 PATHS = Paths(CONFIG.results, CONFIG.scale)
 

@@ -26,6 +26,10 @@ CORES = 100_000
 """More than any job asks for: with fewer, a dry run shows fewer threads than a cluster gives."""
 
 
+NOT_TOLD = ("Using ", "Building ", "Traceback ", 'File "')
+"""Beginnings of the lines of Snakemake that do not say what is wrong."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A job of the dry run, as Snakemake describes it; `benchmark` is None where it has none."""
@@ -55,8 +59,8 @@ def dry_run(arguments: Sequence[str]) -> Pending:
     command = [sys.executable, "-m", __name__, *arguments, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        told = [line for line in lines if not line.startswith(("Using ", "Building "))]
+        lines = [line.strip() for line in done.stderr.splitlines()]
+        told = [line for line in lines if line.strip("^~") and not line.startswith(NOT_TOLD)]
         raise DecurError(f"snakemake --dry-run: {' '.join(' '.join(told[-4:]).split())}")
     tree = json.loads(done.stdout)
     return Pending(
