@@ -1,14 +1,13 @@
 # Config, paths and the runs that the experiments ask for; nothing here computes.
 import hashlib
+import logging
 import os
-import re
 import sys
-from itertools import takewhile
 from pathlib import Path
 
-from snakemake.sourcecache import LocalSourceFile
-
-from decur.cluster.lock import claim, holder, is_gone, release
+from decur.artifacts.paths import Cell, Paths, Run
+from decur.cluster.lock import claim, release
+from decur.cluster.workflow import advice_on_lock, begin
 from decur.config import (
     EXPLAINERS,
     Piece,
@@ -17,8 +16,6 @@ from decur.config import (
     pretrain_settings,
     transfer_settings,
 )
-from decur.config.yaml_file import read_yaml
-from decur.errors import DecurError
 from decur.config.experiments import (
     check_cells,
     chosen_experiments,
@@ -28,8 +25,8 @@ from decur.config.experiments import (
     pretrain_runs,
     transfer_runs,
 )
-from decur.cluster.signals import hold_warning
-from decur.artifacts.paths import Cell, Paths, Run
+from decur.config.yaml_file import read_yaml
+from decur.errors import DecurError
 from decur.planning.rerun import (
     download_identity,
     identity,
@@ -37,20 +34,16 @@ from decur.planning.rerun import (
     preprocess_identity,
     pretrain_identity,
 )
-from decur.cluster.slurm import mark_own_job
 from decur.tables.run import outputs, sources
-from decur.cluster.user import provide_user
 
-# Snakemake asks for the user's name when it begins, and jobs inherit what is set here.
-provide_user()
+# First of all: Snakemake soon asks for the user's name, and jobs inherit what is set here.
+begin(sys.argv)
 
 
 def own_file(path):
     """A file of this repository, which is fetched where another workflow uses this one from afar."""
-    source = workflow.current_basedir.join(f"../{path}")
-    if isinstance(source, LocalSourceFile):
-        return os.path.normpath(source)
-    return workflow.source_path(f"../{path}")
+    local = os.path.normpath(Path(workflow.snakefile).parents[1] / path)
+    return local if os.path.exists(local) else workflow.source_path(f"../{path}")
 
 
 # Without a config file, the demo.
@@ -61,11 +54,11 @@ if "scale" not in config:
 
 EXPERIMENTS_FILE = own_file("config/experiments.yaml")
 
+# Snakemake documents no other way to learn which files it has read.
 try:
     for file in workflow.configfiles:
-        read_yaml(
-            file
-        )  # Snakemake, which has read it, takes the last of a key that is given twice
+        # Snakemake takes the last of a key that is given twice.
+        read_yaml(file)
     CONFIG = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
     EXPERIMENTS = chosen_experiments(load_experiments(EXPERIMENTS_FILE), CONFIG)
     check_cells(EXPERIMENTS, CONFIG)
@@ -78,78 +71,35 @@ except DecurError as error:
 
 PATHS = Paths(CONFIG.results, CONFIG.scale)
 
-# SLURM warns every process of a job step. The job itself answers, by saving what it has done; the
-# Snakemake around it must live until then.
-hold_warning()
-
-
-def sent_for_one_job():
-    """Whether SLURM's executor submitted this SLURM job, for a single job and not for a group."""
-    if not {"slurm-jobstep", "--target-jobs"} <= {*sys.argv}:
-        return False
-    rest = sys.argv[sys.argv.index("--target-jobs") + 1 :]
-    return len(list(takewhile(lambda word: not word.startswith("--"), rest))) == 1
-
-
-# A later job of the same run may end this one, if it is left over. The calls of Snakemake within this
-# one, and their commands, inherit the mark.
-if sent_for_one_job():
-    mark_own_job()
-
-# profiles/default, which Snakemake reads beside any other profile, gives the cores of this machine. They
-# must not bind what a job takes of another.
-if workflow.is_main_process and workflow.non_local_exec:
-    workflow.global_resources["_cores"] = None
-
 # One Snakemake at a time works on the results of a scale, wherever it was started.
-CLAIM = Path(PATHS.root) / "owner.json"
+CLAIM = Path(PATHS.claim())
+
+# For `decur plan`, which listens.
+logging.getLogger("decur.workflow").debug(
+    "resolved", extra={"config": CONFIG, "transfers": TRANSFERS}
+)
 
 
-def claim_results():
-    try:
-        claim(CLAIM)
-    except DecurError as error:
-        raise WorkflowError(str(error))
-
-
-def explain_lock():
-    """Whether the lock that Snakemake may find in this folder is in use, and what to do."""
-    owner = holder(CLAIM)
-    locked = any(Path(".snakemake/locks").glob("*"))
-    if owner is None or not locked or not workflow.is_main_process:
-        return
-    try:
-        gone = is_gone(owner)
-    except DecurError:  # SLURM, which alone would know, does not answer
-        gone = None
-    advice = {
-        True: "was left by {}, which is gone: unlock it by `snakemake --unlock`",
-        False: "is in use by {}: wait for it or end it",
-        None: "is of {}, which may be at work: if not, `snakemake --unlock`",
-    }[gone]
-    print(f"decur: the lock of this folder {advice.format(owner)}", file=sys.stderr)
-
-
-explain_lock()
-
-
-def tell_unused():
-    """Name the methods of the config that nothing is pretrained for."""
-    unused = [m for m in CONFIG.methods if m not in {run.method for run in RUNS}]
-    if unused and workflow.is_main_process:
-        print(
-            f"decur: methods: {', '.join(unused)}: not pretrained, as no experiment has a row of it"
-            " in a scenario of this config, or the file of ImageNet weights is not given",
-            file=sys.stderr,
+def notices():
+    """What a user should know before anything runs."""
+    yield advice_on_lock(CLAIM, Path(".snakemake/locks"))
+    if unused := [m for m in CONFIG.methods if m not in {run.method for run in RUNS}]:
+        yield (
+            f"methods: {', '.join(unused)}: not pretrained, as no experiment has a row of it"
+            " in a scenario of this config, or the file of ImageNet weights is not given"
         )
 
 
-tell_unused()
+# Not again in each job. Snakemake documents no other way to find out.
+if workflow.is_main_process:
+    for notice in filter(None, notices()):
+        print(f"decur: {notice}", file=sys.stderr)
 
 
 wildcard_constraints:
     dataset="[a-z0-9-]+",
     run="[^/]+/[^/]+/[^/]+/seed-[0-9]+",
+    cell="[^/]+/[^/]+/[^/]+/labels-[^/]+",
 
 
 # The package of this interpreter, whichever environment a job starts in; a bug's traceback in its log.
@@ -162,21 +112,36 @@ def digest(tree):
     return hashlib.sha256(repr(tree).encode()).hexdigest()[:16]
 
 
-def transfer_sets():
-    """The runs of each set of cells."""
-    sets = {}
-    for run, cells in TRANSFERS.items():
-        sets.setdefault(tuple(cells), []).append(run)
-    return sets
-
-
 # Each job of a stage has its settings as two parameters. `identity` has those that decide its results,
 # and Snakemake runs the job again when it changes. `settings` has all, for the command: Snakemake does
 # not compare a parameter whose function takes `output`.
 
 
-def transfer_of(run, cells):
-    return transfer_settings(CONFIG, Run.parse(run), list(cells))
+def cells_of(w):
+    """What a transfer job evaluates: one cell, or all of a run."""
+    return [Cell.parse(w.cell)] if "cell" in w.keys() else TRANSFERS[Run.parse(w.run)]
+
+
+def cards_of(w):
+    return [PATHS.card(dataset) for dataset in sorted({c.dataset for c in cells_of(w)})]
+
+
+def transfer_of(w):
+    return transfer_settings(CONFIG, Run.parse(w.run), cells_of(w))
+
+
+# The record that stands for metrics, by their path, where one job makes all of a run.
+RECORDS = {
+    PATHS.metrics(str(run), str(cell)): PATHS.transferred(str(run))
+    for run, cells in TRANSFERS.items()
+    for cell in cells
+    if CONFIG.transfer_together
+}
+
+
+def made_by_jobs(paths):
+    """The outputs of jobs that products come from, each once."""
+    return list(dict.fromkeys(RECORDS.get(path, path) for path in paths))
 
 
 def explain_of(w):

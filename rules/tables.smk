@@ -42,7 +42,7 @@ for name, experiment in EXPERIMENTS.items():
         name:
             f"table_{name.replace('-', '_')}"
         input:
-            sources(experiment, CONFIG, PATHS),
+            made_by_jobs(sources(experiment, CONFIG, PATHS)),
             # All of both; `entries` below says when the part that a table reads has changed.
             config=ancient(PATHS.config()),
             experiments=ancient(PATHS.experiments()),

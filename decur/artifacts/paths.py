@@ -65,13 +65,14 @@ class Cell:
             ) from None
 
 
-Kind = Literal["manifest", "card", "weights", "metrics", "explanation", "table"]
+Kind = Literal["manifest", "card", "weights", "metrics", "transferred", "explanation", "table"]
 
 ARTIFACTS: dict[Kind, str] = {
     "manifest": "raw/{dataset}/manifest.json",
     "card": "shards/{dataset}/card.json",
     "weights": "pretrain/{run}/weights.safetensors",
     "metrics": "transfer/{run}/{cell}/metrics.json",
+    "transferred": "transfer/{run}/cells.json",
     "explanation": "explain/{run}/{explainer}.json",
     "table": "tables/{name}.json",
 }
@@ -98,6 +99,10 @@ class Paths:
 
     def __init__(self, results: str, scale: str) -> None:
         self.root = str(PurePosixPath(results) / scale)
+
+    def claim(self) -> str:
+        """The claim of the Snakemake that works on the results of the scale."""
+        return f"{self.root}/owner.json"
 
     def config(self) -> str:
         """The resolved configuration."""
@@ -146,6 +151,10 @@ class Paths:
     def metrics(self, run: str, cell: str) -> str:
         """Record of a transfer evaluation."""
         return self._of("metrics", run=run, cell=cell)
+
+    def transferred(self, run: str) -> str:
+        """Record of all transfer evaluations of a run, where one job makes them together."""
+        return self._of("transferred", run=run)
 
     def explain(self, run: str, explainer: str, suffix: str = "csv") -> str:
         """Table of an explainer, as CSV; with the suffix `json` its record."""

@@ -299,6 +299,27 @@ class Metrics(Record):
         yield f"measured: {pairs({k: round(v, 1) for k, v in self.metrics.items()})}"
 
 
+class Transferred(Record):
+    """All transfer evaluations of a run that one job made: the fingerprints of their metrics.
+
+    The workflow declares it as the output of the job, whichever cells a run has.
+    """
+
+    kind = "transferred"
+    shown = ("run",)
+    run: str
+    cells: dict[str, str]
+
+    def inputs(self, place: Place) -> list[Input]:
+        """The metrics of each cell."""
+        paths = {cell: Path(place.paths.metrics(self.run, cell)) for cell in self.cells}
+        return [Input(paths[cell], checksum) for cell, checksum in self.cells.items()]
+
+    def summary(self) -> Iterator[str]:
+        """See `Record.summary`."""
+        yield f"{len(self.cells)} transfer evaluations"
+
+
 class Listing(Record):
     """The record of files that lie beside it: their checksums, by their paths from its folder.
 
@@ -359,7 +380,8 @@ class Table(Listing):
 
 
 RECORDS: dict[Kind, type[Record]] = {
-    record.kind: record for record in (Manifest, Card, Weights, Metrics, Explanation, Table)
+    record.kind: record
+    for record in (Manifest, Card, Weights, Metrics, Transferred, Explanation, Table)
 }
 
 

@@ -70,11 +70,10 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from decur.cli.run import command_line
     from decur.planning.plan import plan
 
     profile = None if args.profile is None else expand_named("--profile", args.profile)
-    print(plan(command_line(), args.targets, profile, args.configfile, args.config))
+    print(plan(args.targets, profile, args.configfile, args.config))
 
 
 def _submit(args: argparse.Namespace) -> None:

@@ -94,6 +94,11 @@ def add_verbs(verbs: Verbs) -> None:
         metavar="DIR",
         help="folder of all datasets' shards",
     )
+    verb.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep what an interrupted evaluation of a run's cells left; list all in cells.json",
+    )
 
     verb = verbs.add(
         "explain",
@@ -213,7 +218,15 @@ def _transfer(args: argparse.Namespace) -> None:
 
     settings = _settings(TransferSettings, args.settings)
     cells = [Cell.parse(text) for text in args.cells]
-    transfer(settings, cells, args.weights, args.shards, args.out, device=_device(args.threads))
+    transfer(
+        settings,
+        cells,
+        args.weights,
+        args.shards,
+        args.out,
+        resume=args.resume,
+        device=_device(args.threads),
+    )
 
 
 def _explain(args: argparse.Namespace) -> None:

@@ -1,39 +1,22 @@
 """What Snakemake would do for a target now, and about what that would cost: `decur plan`.
 
-The jobs are those of a dry run, so what is done already does not count. A job's shell command says
-all that it reads, settings and threads included; `costs` makes hours and bytes of that.
+The jobs are those of a dry run, so what is done already does not count. The rule and the wildcards
+of a job name its settings in the configuration; `costs` makes hours and bytes of those.
 """
 
-import argparse
 import csv
-import re
-import shlex
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel
-
-from decur.artifacts.paths import Cell
-from decur.config import (
-    EXPLAINERS,
-    DatasetSettings,
-    Piece,
-    PretrainSettings,
-    TransferSettings,
-)
-from decur.errors import DecurError
+from decur.artifacts.paths import Cell, Paths, Run
+from decur.config import Piece, explain_settings, pretrain_settings, transfer_settings
 from decur.planning import costs
 from decur.planning.costs import Cost
-
-S = TypeVar("S", bound=BaseModel)
+from decur.planning.pending import Job, Pending, dry_run
 
 STAGES = ("download", "preprocess", "verify", "pretrain", "transfer", "explain", "tables")
-CORES = 100_000
-"""More than any job asks for: with fewer, a dry run shows fewer threads than a cluster gives."""
 
 NOTES = """\
 Estimates, good to a factor of two or so. GPU-hours are of one A100: pretraining at the speed of
@@ -45,22 +28,7 @@ for the network is not in them. Disk: archives stay beside what is unpacked, two
 each run's weights."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job of the dry run; `args` are those of its `decur` command, None of any other command."""
-
-    stage: str
-    log: str
-    args: argparse.Namespace | None
-
-    @property
-    def dataset(self) -> str:
-        """The dataset of a download or preprocess job."""
-        return str(getattr(self.args, "dataset", ""))
-
-
 def plan(
-    parser: argparse.ArgumentParser,
     targets: Sequence[str],
     profile: str | None = None,
     configfiles: Sequence[str] | None = None,
@@ -68,30 +36,24 @@ def plan(
 ) -> str:
     """The Markdown table of what a target would cost; arguments are Snakemake's.
 
-    `parser` is that of `decur`'s command line, which the jobs' shell commands call.
-
     Raises:
         DecurError: Snakemake cannot say what it would do; its own words follow.
     """
     options = [] if profile is None else ["--profile", _profile(profile)]
     for key, values in (("--configfile", configfiles), ("--config", config)):
         options += [key, *values] if values else []
-    jobs = read_jobs(parser, _dry_run([*targets, *options]))
-    return as_table(jobs) if jobs else "Nothing to be done: all that the target asks for is there."
+    pending = dry_run([*targets, *options])
+    if not pending.jobs:
+        return "Nothing to be done: all that the target asks for is there."
+    return as_table(pending)
 
 
-def read_jobs(parser: argparse.ArgumentParser, printed: str) -> list[Job]:
-    """The jobs of a dry run that printed their shell commands; targets have none."""
-    pattern = r"^Shell command: (?!None$)(.*? 2> [^\n]*)$"
-    commands = re.findall(pattern, printed, flags=re.MULTILINE | re.DOTALL)
-    return [_job(parser, shlex.split(command)) for command in commands]
-
-
-def as_table(jobs: Sequence[Job]) -> str:
+def as_table(pending: Pending) -> str:
     """Jobs, hours and bytes by stage, and their sum."""
-    found = estimate(jobs)
-    rows = [(stage, sum(job.stage == stage for job in jobs), found[stage]) for stage in found]
-    rows.append(("**total**", len(jobs), sum(found.values(), Cost())))
+    found = estimate(pending)
+    stages = [stage_of(job) for job in pending.jobs]
+    rows = [(stage, stages.count(stage), found[stage]) for stage in found]
+    rows.append(("**total**", len(stages), sum(found.values(), Cost())))
     lines = [
         "| stage | jobs | CPU-hours | GPU-hours | to download, GB | on disk, GB |",
         "|---|---:|---:|---:|---:|---:|",
@@ -105,21 +67,21 @@ def as_table(jobs: Sequence[Job]) -> str:
     return "\n".join(lines)
 
 
-def estimate(jobs: Sequence[Job]) -> dict[str, Cost]:
+def estimate(pending: Pending) -> dict[str, Cost]:
     """The cost of each stage that has a job."""
-    settings = {
-        job.dataset: _settings(DatasetSettings, job)
-        for stage in ("download", "preprocess")  # whose settings are the fuller ones
-        for job in jobs
-        if job.stage == stage
-    }
-    pieces = {job.dataset for job in jobs if getattr(job.args, "piece", None)}
+    estimates = _Estimates(pending)
     found: dict[str, Cost] = {}
     for stage in STAGES:
-        parts = [_cost(job, settings, pieces) for job in jobs if job.stage == stage]
+        parts = [estimates.of(job) for job in pending.jobs if stage_of(job) == stage]
         if parts:
             found[stage] = sum(parts, Cost())
     return found
+
+
+def stage_of(job: Job) -> str:
+    """The stage that a job is part of: that of its rule's name, or the tables."""
+    stage = job.rule.partition("_")[0]
+    return stage if stage in STAGES else "tables"
 
 
 def _profile(name: str) -> str:
@@ -128,94 +90,98 @@ def _profile(name: str) -> str:
     return str(own) if own.is_dir() else name
 
 
-def _dry_run(arguments: Sequence[str]) -> str:
-    options = ["--dry-run", "--printshellcmds", "--quiet", "reason", "--cores", str(CORES)]
-    command = [sys.executable, "-m", "snakemake", *arguments, *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        told = [line for line in lines if not line.startswith(("Using ", "Building "))]
-        raise DecurError(f"snakemake --dry-run: {' '.join(' '.join(told[-4:]).split())}")
-    return done.stdout
+@dataclass(frozen=True)
+class _Estimates:
+    """What each of the pending jobs costs."""
 
+    pending: Pending
 
-def _job(parser: argparse.ArgumentParser, words: Sequence[str]) -> Job:
-    log = words[words.index("2>") + 1]
-    stage = log.rpartition("/logs/")[2].split("/")[0]
-    args = None
-    if "decur" in words:
-        start, end = words.index("decur") + 1, min(words.index(sign) for sign in _redirects(words))
-        args = parser.parse_args(words[start:end])
-    return Job(re.sub(r"^transfer-\d+$", "transfer", stage), log, args)
+    def of(self, job: Job) -> Cost:
+        """The cost of a job; on cores alone its time as it was when it last ran, if it did."""
+        cost = self._by_stage.get(stage_of(job), lambda job: costs.SHORT)(job)
+        seconds = _measured(job)
+        if seconds is None or cost.gpu:
+            return cost
+        return Cost(seconds / costs.HOUR, 0, cost.download, cost.stored)
 
+    @property
+    def _by_stage(self) -> dict[str, Callable[[Job], Cost]]:
+        return {
+            "download": self._download,
+            "preprocess": self._preprocess,
+            "verify": self._verify,
+            "pretrain": self._pretrain,
+            "transfer": self._transfer,
+            "explain": self._explain,
+        }
 
-def _redirects(words: Sequence[str]) -> list[str]:
-    return [sign for sign in (">", "2>") if sign in words]
+    @cached_property
+    def _paths(self) -> Paths:
+        return Paths(self.pending.config.results, self.pending.config.scale)
 
+    @cached_property
+    def _to_be_made(self) -> set[str]:
+        """The datasets whose shards are yet to be made."""
+        stages = ("download", "preprocess")
+        return {job.wildcards["dataset"] for job in self.pending.jobs if stage_of(job) in stages}
 
-def _settings(model: type[S], job: Job) -> S:
-    assert job.args is not None
-    return model.model_validate_json(job.args.settings)
+    @cached_property
+    def _in_pieces(self) -> set[str]:
+        jobs = self.pending.jobs
+        return {job.wildcards["dataset"] for job in jobs if "piece" in job.wildcards}
 
+    def _download(self, job: Job) -> Cost:
+        name = job.wildcards["dataset"]
+        return costs.download_cost(name, self.pending.config.datasets[name])
 
-def _cost(job: Job, settings: Mapping[str, DatasetSettings], pieces: set[str]) -> Cost:
-    """What a job costs, its time as it was when it last ran, if it did and on cores alone."""
-    cost = _estimate(job, settings, pieces)
-    seconds = _measured(job)
-    if seconds is None or cost.gpu:
-        return cost
-    return Cost(seconds / costs.HOUR, 0, cost.download, cost.stored)
+    def _preprocess(self, job: Job) -> Cost:
+        name = job.wildcards["dataset"]
+        if "piece" in job.wildcards:
+            share = 1 / Piece.parse(job.wildcards["piece"]).of
+        else:
+            share = float(name not in self._in_pieces)
+        return costs.preprocess_cost(name, self.pending.config.datasets[name], share)
 
+    def _verify(self, job: Job) -> Cost:
+        name = job.wildcards["dataset"]
+        if name not in self._to_be_made:
+            files = Path(self._paths.shards(name)).glob("*.npy")
+            return costs.verify_cost(sum(path.stat().st_size for path in files))
+        samples = sum(self._counts(name).values())
+        if not samples:
+            return Cost(unknown=frozenset({name}))
+        size = costs.sample_bytes(name, self.pending.config.datasets[name])
+        return costs.verify_cost(samples * size)
 
-def _estimate(job: Job, settings: Mapping[str, DatasetSettings], pieces: set[str]) -> Cost:
-    args = job.args
-    if args is None or job.stage == "tables":
-        return costs.SHORT
-    if job.stage == "download":
-        return costs.download_cost(job.dataset, settings[job.dataset])
-    if job.stage == "preprocess":
-        own = _settings(DatasetSettings, job)
-        share = 1 / Piece.parse(args.piece).of if args.piece else float(job.dataset not in pieces)
-        return costs.preprocess_cost(job.dataset, own, share)
-    if job.stage == "verify":
-        return _verify_cost(args.path, settings)
-    if job.stage == "pretrain":
-        pretrain = _settings(PretrainSettings, job)
-        counts = _counts(args.shards, settings)
-        return costs.pretrain_cost(pretrain, counts, args.threads)
-    if job.stage == "transfer":
-        cells = [Cell.parse(text) for text in args.cells]
-        by_dataset = {c.dataset: _counts(args.shards / c.dataset, settings) for c in cells}
-        return costs.transfer_cost(
-            _settings(TransferSettings, job), cells, by_dataset, args.threads
-        )
-    counts = _counts(args.shards, settings)
-    return costs.explain_cost(_settings(EXPLAINERS[args.kind], job), counts, args.threads)
+    def _pretrain(self, job: Job) -> Cost:
+        settings = pretrain_settings(self.pending.config, Run.parse(job.wildcards["run"]))
+        return costs.pretrain_cost(settings, self._counts(settings.dataset), job.threads)
 
+    def _transfer(self, job: Job) -> Cost:
+        run = Run.parse(job.wildcards["run"])
+        cell = job.wildcards.get("cell")
+        cells = self.pending.transfers[run] if cell is None else [Cell.parse(cell)]
+        settings = transfer_settings(self.pending.config, run, cells)
+        counts = {cell.dataset: self._counts(cell.dataset) for cell in cells}
+        return costs.transfer_cost(settings, cells, counts, job.threads)
 
-def _counts(shards: Path, settings: Mapping[str, DatasetSettings]) -> dict[str, int]:
-    """Samples by split: as settings say if the shards are to be made, else as their card does."""
-    if shards.name in settings:
-        return costs.known_counts(shards.name, settings[shards.name])
-    return costs.counts_on_disk(shards)
+    def _explain(self, job: Job) -> Cost:
+        run = Run.parse(job.wildcards["run"])
+        settings = explain_settings(self.pending.config, run, job.wildcards["kind"])
+        return costs.explain_cost(settings, self._counts(settings.pretrain.dataset), job.threads)
 
-
-def _verify_cost(shards: Path, settings: Mapping[str, DatasetSettings]) -> Cost:
-    name = shards.name
-    if name not in settings:
-        return costs.verify_cost(sum(path.stat().st_size for path in shards.glob("*.npy")))
-    samples = sum(_counts(shards, settings).values())
-    if not samples:
-        return Cost(unknown=frozenset({name}))
-    return costs.verify_cost(samples * costs.sample_bytes(name, settings[name]))
+    def _counts(self, name: str) -> dict[str, int]:
+        """Samples by split: as settings say if the shards are to be made, else as their card."""
+        if name in self._to_be_made:
+            return costs.known_counts(name, self.pending.config.datasets[name])
+        return costs.counts_on_disk(Path(self._paths.shards(name)))
 
 
 def _measured(job: Job) -> float | None:
     """Seconds of CPU time that a job took when it last ran, or None."""
-    path = Path(job.log.replace("/logs/", "/benchmarks/")).with_suffix(".tsv")
-    if not path.is_file():
+    if job.benchmark is None or not Path(job.benchmark).is_file():
         return None
-    with path.open(newline="", encoding="utf-8") as file:
+    with Path(job.benchmark).open(newline="", encoding="utf-8") as file:
         row = next(csv.DictReader(file, delimiter="\t"), {})
     try:
         return float(row.get("cpu_time", ""))

@@ -9,8 +9,9 @@ from decur.artifacts.ownership import check_listed
 from decur.artifacts.paths import Paths
 from decur.artifacts.provenance import Origin, fingerprint, provenance
 from decur.artifacts.records import Table as TableRecord
+from decur.artifacts.transferred import check_transferred
 from decur.config import Config
-from decur.config.experiments import Experiment
+from decur.config.experiments import Experiment, transfer_runs
 from decur.tables.kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
@@ -49,11 +50,13 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     """Write the outputs of an experiment; the same results give the same bytes.
 
     Raises:
-        DecurError: a result file is damaged, or a file to be written exists and is not ours.
+        DecurError: a result file is damaged or was deleted, or a file to be written exists and is
+            not ours.
     """
     made = {kind: Path(path) for kind, path in outputs(name, experiment, paths).items()}
     record = made.pop("json")
     check_listed(record, made.values())
+    _check_transferred(experiment, config, paths)
     result = KINDS[experiment.kind].result(experiment, config, paths)
     csv = result.frame.to_csv(index=False, float_format=result.float_format)
     texts = {"csv": csv, "md": as_markdown(result.page), "tex": as_latex(result.page)}
@@ -88,6 +91,14 @@ def _page_type() -> "TypeAdapter[Page]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(Page)
+
+
+def _check_transferred(experiment: Experiment, config: Config, paths: Paths) -> None:
+    """Refuse to leave out metrics that were made and then deleted."""
+    wanted = transfer_runs([experiment, *experiment.about.values()], config)
+    for run, cells in wanted.items():
+        metrics = {str(cell): Path(paths.metrics(str(run), str(cell))) for cell in cells}
+        check_transferred(Path(paths.transferred(str(run))), metrics)
 
 
 def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> Origin:

@@ -17,6 +17,7 @@ from decur.artifacts.predictions import PREDICTIONS
 from decur.artifacts.provenance import fingerprint, provenance
 from decur.artifacts.records import Metrics, Weights
 from decur.artifacts.timing import JobTimer
+from decur.artifacts.transferred import write_transferred
 from decur.config import TransferSettings, dims_common
 from decur.config.presets import Preset
 from decur.errors import DecurError
@@ -32,11 +33,11 @@ from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import Found, Task, nearest_neighbours, samples_evaluated, train_head
 from decur.transfer.predictions import Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
+from decur.transfer.resume import METRICS, PACKAGES, start
 from decur.weights import branch_weights, in_bands_of, load_backbone, read_weights
 from decur.weights.files import recorded_arch
 
-PACKAGES = ("numpy", "torch", "torchvision", "timm", "scikit-learn")
-METRICS, LABELS = "metrics.json", "labels.txt"
+LABELS, TRANSFERRED = "labels.txt", "cells.json"
 
 
 def transfer(
@@ -46,6 +47,7 @@ def transfer(
     shards: Path,
     out: Path,
     *,
+    resume: bool = False,
     device: str = "cpu",
 ) -> None:
     """Evaluate the backbones of `weights` in every cell, on the datasets below `shards`.
@@ -53,6 +55,9 @@ def transfer(
     Writes `out/<cell>/metrics.json`: metrics in percent, and where they came from; beside it, where
     labels were used, `labels.txt`: the ids of the training samples whose labels were seen, and
     `predictions/`, where the recipe asks for them.
+
+    With `resume` the cells are all those of the run. Those that an interrupted evaluation has left
+    are kept (see `decur.transfer.resume.start`), and `out/cells.json` lists all of them at the end.
 
     Raises:
         DecurError: weights, shards and settings do not fit, or something to be written exists and
@@ -64,34 +69,33 @@ def transfer(
         check_ours(out / str(cell) / PREDICTIONS)
     tensors, record = read_weights(weights)
     _check_archs(weights, record, settings)
-    weights_checksum = fingerprint(weights)
-    for dataset, group in groupby(sorted(cells), key=lambda cell: cell.dataset):
+    stored = {name: PairedShards(shards / name) for name in sorted({c.dataset for c in cells})}
+    checksum = {weights.name: fingerprint(weights)}
+    inputs = {name: {name: part.card.checksum, **checksum} for name, part in stored.items()}
+    together = out / TRANSFERRED
+    wanted = start(together, cells, settings, inputs) if resume else cells
+    for dataset, group in groupby(sorted(wanted), key=lambda cell: cell.dataset):
         cells_of = list(group)
         names = {name for cell in cells_of for name in chosen_modalities(settings, cell)}
-        stored, frozen = PairedShards(shards / dataset), FrozenFeatures()
-        data = in_bands_of(weights, record, stored, sorted(names))
+        data = in_bands_of(weights, record, stored[dataset], sorted(names))
+        frozen = FrozenFeatures()
         for cell in cells_of:
             job = JobTimer(device)
-            path = out / str(cell) / METRICS
-            if cell.protocol.startswith("probe"):
-                found = _probe(settings, cell, tensors, data)
-            else:
-                task = _task(settings, cell, tensors, data, torch.device(device))
-                wanted = settings.recipes[dataset].predictions
-                keep = Predictions(data, task.facts, wanted)
-                found = _evaluate(settings, cell, replace(task, keep=keep), frozen)
-                keep.write(path.with_name(PREDICTIONS))
-                _write_lines(path.with_name(LABELS), data.index["id"].iloc[task.rows])
-            inputs = {dataset: data.card.checksum, weights.name: weights_checksum}
+            folder = out / str(cell)
+            found = _measured(settings, cell, tensors, data, frozen, folder, device)
             Metrics(
                 run=settings.run,
                 cell=str(cell),
                 **found,
-                provenance=provenance(settings, inputs, PACKAGES, record.provenance),
+                provenance=provenance(settings, inputs[dataset], PACKAGES, record.provenance),
                 job=job.record(),
-            ).write(path)
+            ).write(folder / METRICS)
             scores = {k: round(v, 1) for k, v in found["metrics"].items()}
             print(f"{settings.run} {cell}: {scores}", flush=True)
+    if resume:
+        every = {name: found for part in inputs.values() for name, found in part.items()}
+        metrics = {str(cell): out / str(cell) / METRICS for cell in sorted(cells)}
+        write_transferred(together, settings.run, metrics, provenance(settings, every, PACKAGES))
 
 
 def _check_archs(weights: Path, record: Weights, settings: TransferSettings) -> None:
@@ -103,6 +107,26 @@ def _check_archs(weights: Path, record: Weights, settings: TransferSettings) -> 
                 f"{weights}: its {name} backbone is {found}, the settings say {arch}; correct "
                 f"`arch` of scenarios.{settings.pretrain.scenario}.pretrain"
             )
+
+
+def _measured(
+    settings: TransferSettings,
+    cell: Cell,
+    tensors: dict[str, Tensor],
+    data: PairedShards,
+    frozen: FrozenFeatures,
+    folder: Path,
+    device: str,
+) -> Found:
+    """What is measured on a cell; labels and predictions, if any, are written into its folder."""
+    if cell.protocol.startswith("probe"):
+        return _probe(settings, cell, tensors, data)
+    task = _task(settings, cell, tensors, data, torch.device(device))
+    keep = Predictions(data, task.facts, settings.recipes[cell.dataset].predictions)
+    found = _evaluate(settings, cell, replace(task, keep=keep), frozen)
+    keep.write(folder / PREDICTIONS)
+    _write_lines(folder / LABELS, data.index["id"].iloc[task.rows])
+    return found
 
 
 def _evaluate(

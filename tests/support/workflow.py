@@ -29,11 +29,11 @@ def snakemake(
 
 
 def planned(folder: Path, *arguments: object) -> dict[str, int]:
-    """Jobs of a dry run by rule, transfer and table rules under their common name."""
+    """Jobs of a dry run by rule, table rules under their common name."""
     output = snakemake(folder, *arguments, "--dry-run", "--quiet", "rules").stdout
     output = output.rpartition("Job stats:")[2]
     counts: dict[str, int] = {}
     for rule, count in re.findall(r"^([a-z0-9_]+) +(\d+)$", output, flags=re.MULTILINE):
-        name = re.sub(r"^(transfer|table)_.*", r"\1", rule)
+        name = re.sub(r"^table_.*", "table", rule)
         counts[name] = counts.get(name, 0) + int(count)
     return counts

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from decur.artifacts.paths import Cell, Paths
-from decur.cli import command_line, main
+from decur.artifacts.paths import Cell, Paths, Run
+from decur.cli import main
 from decur.config import (
     EXPLAINERS,
     DatasetSettings,
@@ -16,10 +17,15 @@ from decur.config import (
     Recipe,
     Transfer,
     TransferSettings,
+    explain_settings,
+    parse_config,
+    pretrain_settings,
+    transfer_settings,
 )
 from decur.planning import costs
 from decur.planning.costs import Cost
-from decur.planning.plan import as_table, estimate, plan, read_jobs
+from decur.planning.pending import Job, Pending, dry_run
+from decur.planning.plan import as_table, estimate, plan, stage_of
 
 HOME = Path(__file__).parents[2]
 TINY = HOME / "tests" / "workflow" / "tiny.yaml"
@@ -45,9 +51,11 @@ def transferred(protocol, modalities="sar", labels=100.0, **changes):
     return cost.gpu * 3600 * costs.TRANSFER_IMAGES  # images of 224 pixels, trained on
 
 
-def shell(stage, arguments, log="x"):
-    told = f"{arguments} 2> r/s/logs/{stage}/{log}.log >&2"
-    return f"rule {stage}:\n    jobid: 1\nShell command: {told}\n"
+def pending(*jobs, transfers=None, **datasets):
+    """Jobs of the tiny scale, with the datasets in place of its own where they are given."""
+    tree = yaml.safe_load(TINY.read_text())
+    tree["datasets"] |= datasets
+    return Pending([*jobs], parse_config(tree), transfers or {})
 
 
 def test_the_paper_pretrains_for_120_gpu_hours():
@@ -122,21 +130,54 @@ def test_shards_are_as_large_as_the_readme_says():
     }
 
 
-def test_jobs_are_read_from_a_dry_run_with_their_pieces():
-    settings = DatasetSettings(pixels=250).model_dump_json()
-    command = f"decur preprocess geonrw --settings '{settings}' --raw a --out b --threads 4"
-    pieces = [shell("preprocess", f"{command} --piece {n}-of-2", f"x/{n}") for n in (1, 2)]
-    target = "rule all:\n    jobid: 0\nShell command: None\n"
-    table = shell("tables", "printf '%s' '{\n \"a\": 1\n}' > c")
-    jobs = read_jobs(
-        command_line(), "".join([*pieces, shell("preprocess", command), table, target])
-    )
-    assert [job.stage for job in jobs] == ["preprocess"] * 3 + ["tables"]
-    found = estimate(jobs)["preprocess"]
+def test_pieces_share_the_cost_of_a_dataset_and_the_last_job_checks_them():
+    dataset = {"source": "archive", "pixels": 250}
+    pieces = [{"dataset": "geonrw", "piece": f"{n}-of-2"} for n in (1, 2)]
+    jobs = [Job("preprocess_piece", wildcards, 4) for wildcards in pieces]
+    found = pending(*jobs, Job("preprocess", {"dataset": "geonrw"}, 4), geonrw=dataset)
+    cost = estimate(found)["preprocess"]
     size = 124_528 * 250 * 250 * 5
-    assert found.stored == pytest.approx(size / 1e9)
-    assert found.cpu * 3600 == pytest.approx(124_528 / 75 + size / costs.CHECK_RATE)
-    assert "| preprocess | 3 | 0.49 |  |  | 39 |" in as_table(jobs)
+    assert cost.stored == pytest.approx(size / 1e9)
+    assert cost.cpu * 3600 == pytest.approx(124_528 / 75 + size / costs.CHECK_RATE)
+    assert "| preprocess | 3 | 0.49 |  |  | 39 |" in as_table(found)
+
+
+def test_a_job_costs_by_the_settings_of_its_run_and_cells():
+    run, kind = "sar-optical/decur/default/seed-0", "alignment"
+    cells = [Cell("bigearthnet", "sar", protocol) for protocol in ("linear", "fine-tune")]
+    makes = [Job("download", {"dataset": name}, 1) for name in ("ssl4eo-s12", "bigearthnet")]
+    pretrains = Job("pretrain", {"run": run}, 1)
+    explains = Job("explain", {"run": run, "kind": kind}, 1)
+    together = Job("transfer", {"run": run}, 1)
+    single = [Job("transfer", {"run": run, "cell": str(cell)}, 1) for cell in cells]
+    transfers = {Run.parse(run): cells}
+    whole = pending(*makes, pretrains, explains, together, transfers=transfers)
+    config, found = whole.config, estimate(whole)
+    train, tested = {"train": 48, "test": 24}, {"train": 200, "val": 30}
+    settings = pretrain_settings(config, Run.parse(run))
+    assert found["pretrain"] == costs.pretrain_cost(settings, train, 1)
+    settings = explain_settings(config, Run.parse(run), kind)
+    assert found["explain"] == costs.explain_cost(settings, train, 1)
+    settings = transfer_settings(config, Run.parse(run), cells)
+    assert found["transfer"] == costs.transfer_cost(settings, cells, {"bigearthnet": tested}, 1)
+    apart = estimate(pending(*makes, *single, transfers=transfers))["transfer"]
+    assert apart.cpu - found["transfer"].cpu == pytest.approx(costs.SHORT.cpu)
+
+
+def test_every_rule_that_makes_something_counts_for_a_stage():
+    rules = {
+        "download": "download",
+        "preprocess": "preprocess",
+        "preprocess_piece": "preprocess",
+        "verify": "verify",
+        "pretrain": "pretrain",
+        "transfer": "transfer",
+        "explain": "explain",
+        "config": "tables",
+        "table_table1": "tables",
+        "report": "tables",
+    }
+    assert {rule: stage_of(Job(rule, {}, 1)) for rule in rules} == rules
 
 
 def test_costs_add_up():
@@ -147,7 +188,7 @@ def test_costs_add_up():
 def test_what_is_done_already_does_not_count(tmp_path, monkeypatch):
     monkeypatch.chdir(HOME)
     config = {"configfiles": [str(TINY)], "config": [f"results={tmp_path}"]}
-    before = plan(command_line(), ["pretrain_all"], **config)
+    before = plan(["pretrain_all"], **config)
     assert "| download | 2 |" in before and "| preprocess | 2 |" in before
     paths = Paths(str(tmp_path), "tiny")
     for path in (Path(paths.manifest("geonrw")), Path(paths.card("geonrw"))):
@@ -156,9 +197,24 @@ def test_what_is_done_already_does_not_count(tmp_path, monkeypatch):
     benchmark = Path(paths.benchmark("download", "ssl4eo-s12"))
     benchmark.parent.mkdir(parents=True)
     benchmark.write_text("s\tcpu_time\n9\t7200\n")
-    after = plan(command_line(), ["pretrain_all"], **config)
+    after = plan(["pretrain_all"], **config)
     assert "| download | 1 | 2.00 |" in after and "| preprocess | 1 |" in after
     assert "Not in it" not in after
+
+
+def test_snakemake_describes_its_jobs_with_wildcards_threads_and_benchmarks(tmp_path, monkeypatch):
+    monkeypatch.chdir(HOME)
+    threads = ["--set-threads", "pretrain=7"]
+    given = ["--configfile", str(TINY), "--config", f"results={tmp_path}", *threads]
+    found = dry_run(["transfer_all", *given])
+    paths, run = Paths(str(tmp_path), "tiny"), "sar-optical/decur/default/seed-0"
+    assert found.config.results == str(tmp_path) and found.config.scale == "tiny"
+    assert Job("pretrain", {"run": run}, 7, paths.benchmark("pretrain", run)) in found.jobs
+    assert {job.rule for job in found.jobs} == {"download", "preprocess", "pretrain", "transfer"}
+    transferred = {job.wildcards["run"] for job in found.jobs if job.rule == "transfer"}
+    assert transferred == {str(run) for run in found.transfers}
+    assert Cell("bigearthnet", "sar", "linear") in found.transfers[Run.parse(run)]
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(
