@@ -1,7 +1,7 @@
-"""What a configuration may name: backbones, augmentations, and the known datasets.
+"""The backbones that a configuration may name.
 
-These lists import nothing heavy, since Snakemake reads the configuration in every job. Tests hold
-them equal to what the names stand for in `decur.models`, `decur.imagery` and `decur.datasets`.
+This list imports nothing heavy, since Snakemake reads the configuration in every job. A test holds
+it equal to what the names stand for in `decur.models`.
 """
 
 from typing import Annotated, NamedTuple
@@ -37,41 +37,9 @@ ARCHS = {
     "mit_b5": Arch(11.72, 81.4, 512),
 }
 
-PRESETS = ("optical", "sar", "rgb", "dem", "rgb-indoor", "hha", "image", "measured")
-
-
-class Known(NamedTuple):
-    """The modalities of a known dataset, the first two stored by default, and its splits.
-
-    Scenes in its place have the splits `train` and `evaluation`.
-    """
-
-    modalities: tuple[str, ...]
-    splits: tuple[str, ...] = ("train", "test")
-    evaluation: str = "test"
-
-
-DATASETS = {
-    "ssl4eo-s12": Known(("sar", "optical"), ("train",)),
-    "bigearthnet": Known(("sar", "optical"), ("train", "val", "test", "unlisted"), "val"),
-    "bigearthnet-v2": Known(("sar", "optical"), ("train", "val", "test")),
-    "geonrw": Known(("rgb", "dem", "nir")),
-    "sun-rgbd": Known(("rgb", "hha")),
-    "nyuv2": Known(("rgb", "hha")),
-    "ombria": Known(("sar", "optical")),
-    "terramind": Known(("sar", "optical", "rgb", "dem")),
-}
-OWN_SPLITS = ("train", "test")
-"""Of the folders of a user."""
-
 
 def _is_arch(name: str) -> str:
     return check_known(name, ARCHS, "backbone")
 
 
-def _is_preset(name: str) -> str:
-    return check_known(name, PRESETS, "augmentation")
-
-
 ArchName = Annotated[str, AfterValidator(_is_arch)]
-PresetName = Annotated[str, AfterValidator(_is_preset)]

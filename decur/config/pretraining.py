@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.known import ArchName, PresetName
+from decur.config.augmentations import PresetName
+from decur.config.known import ArchName
 from decur.config.strict import (
     Chance,
     Count,

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from decur.artifacts.paths import Cell, Run
+from decur.config.augmentations import PresetName
 from decur.config.evaluation import Alignment, GradCam, Saliency, Share, Spectral, Transfer, Tsne
-from decur.config.known import PresetName
 from decur.config.pretraining import (
     FROM_IMAGENET,
     LOST_GRADIENT,

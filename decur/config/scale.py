@@ -8,9 +8,9 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from decur.cluster.user_paths import expand
-from decur.config.data import DatasetSettings
+from decur.config.data import OWN_SPLITS, DatasetSettings
+from decur.config.datasets import DATASETS
 from decur.config.evaluation import Explain, Transfer
-from decur.config.known import DATASETS, OWN_SPLITS
 from decur.config.pretraining import Method, Scenario, ScenarioSettings
 from decur.config.strict import Name, Strict, check_known, first_problem
 from decur.config.yaml_file import parse_yaml, read_yaml
@@ -106,7 +106,7 @@ def _check_dataset(key: str, name: str, settings: DatasetSettings) -> None:
     """Check a dataset's name and modalities, of which stored samples are made."""
     if settings.folders is None:
         _check(key, name, DATASETS, "known dataset", " (your own images need `source: folders`)")
-        known = DATASETS[name].modalities
+        known = tuple(DATASETS[name].modalities)
     elif name in DATASETS:
         raise ValueError(f"{key}: is a known dataset; give your folders another name")
     else:
@@ -121,7 +121,7 @@ def stored_modalities(name: str, settings: DatasetSettings) -> tuple[str, ...]:
         return settings.modalities
     if settings.folders is not None:
         return tuple(settings.folders.modalities)
-    return DATASETS[name].modalities[:2]
+    return DATASETS[name].stored
 
 
 def splits(name: str, settings: DatasetSettings) -> tuple[str, ...]:

@@ -19,23 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
+from decur.config.datasets import DATASETS
 from decur.errors import DecurError
 from decur.shards import Modality, Sample
 
-NAMES = (
-    "ssl4eo-s12",
-    "bigearthnet",
-    "bigearthnet-v2",
-    "geonrw",
-    "sun-rgbd",
-    "nyuv2",
-    "ombria",
-    "terramind",
-)
-
 
 @dataclass(frozen=True)
-class Part:
+class RemoteFile:
     """A file to fetch: its name, where it lies (the same bytes at every URL), and what it must be.
 
     The checksum is "md5:..." or "sha256:..."; None where nobody published one.
@@ -56,7 +46,7 @@ class Archive:
     `splits`, if given, is the setting that needs them.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[RemoteFile, ...]
     kind: Literal["tar", "zip", "file"]
     into: str = ""
     strip: int = 0
@@ -138,23 +128,23 @@ def load(name: str, settings: DatasetSettings | None = None) -> DatasetModule:
         DecurError: no dataset of that name, or own folders under the name of a known dataset.
     """
     if settings is not None and settings.folders is not None:
-        if name in NAMES:
+        if name in DATASETS:
             raise DecurError(f"datasets.{name}: is a known dataset; give your folders another name")
         from decur.datasets.folders import Folders
 
         return Folders(name, settings.folders)
-    if name not in NAMES:
+    if name not in DATASETS:
         raise DecurError(
-            f"dataset '{name}': unknown; known are {', '.join(NAMES)}; for your own images give "
+            f"dataset '{name}': unknown; known are {', '.join(DATASETS)}; for your own images give "
             "`source: folders`"
         )
-    module: DatasetModule = importlib.import_module(f"decur.datasets.{name.replace('-', '_')}")
+    module: DatasetModule = importlib.import_module(DATASETS[name].module)
     return module
 
 
 def facts(name: str, card: Mapping[str, Any]) -> Dataset:
     """The facts about the dataset of a shards folder; of one's own images its card tells them."""
-    if name in NAMES:
+    if name in DATASETS:
         return load(name).DATASET
     from decur.datasets.folders import described
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from decur.artifacts.files import nearest_folder
 from decur.artifacts.ownership import HIDDEN, OwnFolder
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part
+from decur.datasets import Archive, Dataset
+from decur.datasets import RemoteFile as Part
 from decur.download.fetch import FetchError, Stored, fetch_all, size_on_server
 from decur.download.unpack import unpack
 from decur.errors import DecurError

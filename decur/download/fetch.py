@@ -24,7 +24,7 @@ import urllib3
 
 import decur
 from decur.artifacts.files import write_all, write_atomically, writing
-from decur.datasets import Part
+from decur.datasets import RemoteFile as Part
 from decur.download.progress import Progress, StoppedError
 from decur.errors import DecurError
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from decur.artifacts.paths import Cell
 from decur.config import (
@@ -29,6 +29,7 @@ from decur.config import (
     TransferSettings,
     Tsne,
 )
+from decur.config.datasets import DATASETS, SSL4EO_IMAGES
 from decur.config.known import ARCHS, Arch
 from decur.errors import DecurError
 
@@ -37,32 +38,6 @@ GB = 1e9
 SIDE = 224  # pixels that GMAC and images/s are of
 
 
-class Facts(NamedTuple):
-    """A dataset at full size: GB to download and unpacked, samples by split, and how fast they are
-    preprocessed (samples, of SSL4EO-S12 seasons, a second of one core)."""
-
-    download: float
-    unpacked: float
-    counts: dict[str, int]
-    rate: float
-    modalities: tuple[str, str] = ("sar", "optical")
-    evaluation: str = "test"
-    masks: bool = False
-
-
-# Archives: the servers' listings, but BigEarthNet's, which nobody states: the remainder of the 1.2
-# TB of config/paper.yaml. Unpacked: pixels times bytes. Counts: the official lists (BigEarthNet's
-# as SeCo splits it). Rates: tests/benchmarks/bench_preprocess.py, two shared cores, real frames.
-DATASETS = {
-    "ssl4eo-s12": Facts(1039, 1340, {"train": 251_079}, 58),
-    "bigearthnet": Facts(
-        120, 165, {"train": 311_667, "val": 103_944, "test": 103_728}, 74, evaluation="val"
-    ),
-    "geonrw": Facts(32, 45, {"train": 116_768, "test": 7_760}, 75, ("rgb", "dem"), masks=True),
-    "sun-rgbd": Facts(7.4, 8, {"train": 5_285, "test": 5_050}, 10, ("rgb", "hha"), masks=True),
-    "nyuv2": Facts(2.8, 2.8, {"train": 795, "test": 654}, 12, ("rgb", "hha"), masks=True),
-}
-BANDS = {"sar": 2, "optical": 13, "rgb": 3, "dem": 1, "nir": 1, "hha": 3}
 SCENES_RATE = 50  # scenes drawn, or preprocessed, a second of one core; the mini run
 UNPACK_RATE = 0.1 * GB  # bytes of an archive checked and unpacked a second of one core; assumed
 CHECK_RATE = 0.4 * GB  # bytes of shards checked a second of one core; assumed
@@ -71,10 +46,6 @@ CHECK_RATE = 0.4 * GB  # bytes of shards checked a second of one core; assumed
 SMALL = ("tiny", "mit_tiny")
 """Nets that are trained without a GPU."""
 
-# Images of 224 pixels a second of one A100 with a ResNet-50, forward and backward. The paper's 30,
-# 4 and 6 hours on four A100 give these three; other data sets are taken for SSL4EO-S12's like.
-PAPER_IMAGES = {"ssl4eo-s12": 231.0, "geonrw": 771.0, "sun-rgbd": 96.0}
-OTHER_IMAGES = 231.0
 # 1,735 measured on an H100 in torch's default precision (tests/benchmarks/RESULTS.md), times 0.4:
 # an A100 has 0.32 of its arithmetic and 0.60 of its memory bandwidth.
 TRANSFER_IMAGES = 700.0
@@ -112,12 +83,12 @@ SHORT = Cost(cpu=START / HOUR)
 
 def known_counts(name: str, settings: DatasetSettings) -> dict[str, int]:
     """Samples by split before they are there; empty where only the data can tell."""
-    if name not in DATASETS or settings.source == "samples":
+    known = DATASETS.get(name)
+    if known is None or settings.source == "samples":
         return {}
-    facts = DATASETS[name]
-    if settings.scenes is None:
-        return facts.counts
-    return {"train": settings.scenes.train, facts.evaluation: settings.scenes.test}
+    if settings.scenes is not None:
+        return {"train": settings.scenes.train, known.evaluation: settings.scenes.test}
+    return {} if known.full is None else dict(known.full.counts)
 
 
 def counts_on_disk(shards: Path) -> dict[str, int]:
@@ -138,12 +109,12 @@ def download_cost(name: str, settings: DatasetSettings) -> Cost:
         return SHORT + Cost(cpu=scenes / SCENES_RATE / HOUR)
     if settings.source in ("samples", "folders") or settings.folder is not None:
         return SHORT
-    if name not in DATASETS:
+    full = DATASETS[name].full if name in DATASETS else None
+    if full is None:
         return Cost(unknown=frozenset({name}))
-    facts = DATASETS[name]
-    fetched = 0.0 if settings.archives is not None else facts.download
-    cpu = facts.download * GB / UNPACK_RATE / HOUR
-    return Cost(cpu=cpu, download=fetched, stored=fetched + facts.unpacked)
+    fetched = 0.0 if settings.archives is not None else full.download
+    cpu = full.download * GB / UNPACK_RATE / HOUR
+    return Cost(cpu=cpu, download=fetched, stored=fetched + full.unpacked)
 
 
 def preprocess_cost(name: str, settings: DatasetSettings, share: float) -> Cost:
@@ -154,10 +125,11 @@ def preprocess_cost(name: str, settings: DatasetSettings, share: float) -> Cost:
     size = samples * sample_bytes(name, settings)
     if share == 0:
         return Cost(cpu=size / CHECK_RATE / HOUR)
-    seasons = settings.seasons if name == "ssl4eo-s12" else 1
-    seconds = samples * seasons / DATASETS[name].rate
-    if settings.scenes is not None:
+    full = DATASETS[name].full
+    if settings.scenes is not None or full is None:
         seconds = samples / SCENES_RATE
+    else:
+        seconds = samples * _seasons(name, settings) / full.rate
     return Cost(cpu=share * seconds / HOUR, stored=share * size / GB)
 
 
@@ -169,10 +141,14 @@ def verify_cost(size: float) -> Cost:
 def sample_bytes(name: str, settings: DatasetSettings) -> int:
     """Bytes of a stored sample: all seasons and bands of both modalities, and the mask."""
     height, width = (settings.pixels,) * 2 if isinstance(settings.pixels, int) else settings.pixels
-    facts = DATASETS[name]
-    planes = sum(BANDS[modality] for modality in settings.modalities or facts.modalities)
-    seasons = settings.seasons if name == "ssl4eo-s12" else 1
-    return height * width * (planes * seasons + facts.masks)
+    known = DATASETS[name]
+    planes = sum(known.modalities[modality] for modality in settings.modalities or known.stored)
+    return height * width * (planes * _seasons(name, settings) + known.masks)
+
+
+def _seasons(name: str, settings: DatasetSettings) -> int:
+    """Seasons of a stored sample."""
+    return settings.seasons if DATASETS[name].seasons else 1
 
 
 def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads: int) -> Cost:
@@ -184,7 +160,8 @@ def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads
     if not samples:
         return stored + Cost(unknown=frozenset({settings.dataset}))
     images = settings.epochs * samples * len(settings.modalities) * views(settings)
-    rate = PAPER_IMAGES.get(settings.dataset, OTHER_IMAGES)
+    known = DATASETS.get(settings.dataset)
+    rate = SSL4EO_IMAGES if known is None else known.images_per_second
     work = images * _area(settings.crop) * _gmac(settings)
     return stored + _trained(work, settings.arch, rate, threads)
 

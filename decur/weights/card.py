@@ -11,6 +11,7 @@ import yaml
 from decur import datasets
 from decur.artifacts.paths import Cell, Paths, Run
 from decur.artifacts.provenance import read_json
+from decur.config.datasets import DATASETS
 from decur.config.experiments import METRICS
 from decur.datasets import Dataset
 from decur.errors import DecurError
@@ -151,7 +152,7 @@ def render_joint(
 
 def _facts(dataset: str) -> Dataset:
     """Of own images nothing is known here but the name."""
-    if dataset in datasets.NAMES:
+    if dataset in DATASETS:
         return datasets.load(dataset).DATASET
     return Dataset(dataset, dataset, (), licence="none stated", homepage="own images")
 

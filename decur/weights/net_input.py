@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from decur import datasets
 from decur.config import Augment
+from decur.config.datasets import DATASETS
 from decur.imagery.augment import Preset, augmentation
 from decur.imagery.bands import ELEVATION_CLIP, SAR_CLIP, SAR_SPREAD
 from decur.imagery.plausible import REFLECTANCE_UNIT
@@ -71,7 +72,7 @@ def _told(metadata: Mapping[str, Any], modality: str) -> dict[str, Any]:
     bands = tuple(metadata["bands"][modality])
     if limits := (metadata.get("limits") or {}).get(modality):
         return description(modality, bands, stretch(limits), preset, size)
-    if settings["dataset"] not in datasets.NAMES:
+    if settings["dataset"] not in DATASETS:
         return description(modality, bands, AS_STORED, preset, size)
     return {**describe(settings["dataset"], modality, preset, size), "bands": list(bands)}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from decur.artifacts.files import write_all
-from decur.datasets import Part
+from decur.datasets import RemoteFile
 from decur.download import fetch
 from decur.download.fetch import FetchError, fetch_all, size_on_server
 from decur.errors import DecurError
@@ -29,14 +29,16 @@ def sha256(body: bytes) -> str:
     return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
-def part(server: Server, *, name: str = NAME, body: bytes | None = BODY, **how: object) -> Part:
+def part(
+    server: Server, *, name: str = NAME, body: bytes | None = BODY, **how: object
+) -> RemoteFile:
     """A part at the server, with the checksum of `body`."""
     checksum = None if body is None else sha256(body)
     urls = (f"{server.url}/{name}",)
-    return Part(name, **{"urls": urls, "checksum": checksum, **how})
+    return RemoteFile(name, **{"urls": urls, "checksum": checksum, **how})
 
 
-def get(folder: Path, *parts: Part) -> list[bytes]:
+def get(folder: Path, *parts: RemoteFile) -> list[bytes]:
     """Fetch; nothing but the files may be left."""
     stored = fetch_all(parts, folder)
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in parts)

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from decur import datasets
 from decur.artifacts.paths import Run
 from decur.config import UNTRAINED, Method, load_config, parse_config
+from decur.config.augmentations import PRESETS
+from decur.config.datasets import DATASETS
 from decur.config.experiments import (
     check_cells,
     chosen_experiments,
     load_experiments,
     pretrain_runs,
 )
-from decur.config.known import ARCHS, DATASETS, PRESETS
+from decur.config.known import ARCHS
 from decur.config.yaml_file import parse_yaml, read_yaml
 from decur.errors import DecurError
 
@@ -71,11 +73,12 @@ def test_the_lists_of_names_are_those_of_what_they_name():
     assert ARCHS.keys() == BACKBONES.keys()
     assert set(PRESETS) == MADE.keys()
     assert set(get_args(Method)) == METHODS.keys() | set(UNTRAINED)
-    assert tuple(DATASETS) == datasets.NAMES
     for name, known in DATASETS.items():
         dataset = datasets.load(name).DATASET
-        assert known.modalities == tuple(modality.name for modality in dataset.modalities)
+        assert dataset.name == name
+        assert known.modalities == {m.name: len(m.bands) for m in dataset.modalities}
         assert known.evaluation == dataset.evaluation
+        assert known.masks == (dataset.ignore is not None)
         assert {"train"} <= set(known.splits)
 
 
