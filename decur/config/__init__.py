@@ -13,17 +13,15 @@ from decur.config.data import (
     Piece,
     ScenesSettings,
 )
-from decur.config.evaluation import (
+from decur.config.evaluation import Cmx, Recipe, Sliding, Transfer
+from decur.config.explainers import (
+    EXPLAINERS,
     Alignment,
-    Cmx,
     Explain,
     GradCam,
-    Recipe,
     Saliency,
     Share,
-    Sliding,
     Spectral,
-    Transfer,
     Tsne,
 )
 from decur.config.pretraining import (
@@ -37,7 +35,6 @@ from decur.config.pretraining import (
     ScenarioSettings,
 )
 from decur.config.runs import (
-    EXPLAINERS,
     ExplainSettings,
     PretrainSettings,
     TransferSettings,
@@ -45,6 +42,7 @@ from decur.config.runs import (
     canonical_variant,
     check_recipe,
     explain_settings,
+    explain_settings_type,
     imagenet_file,
     pretrain_settings,
     starts_from_imagenet,
@@ -90,6 +88,7 @@ __all__ = [
     "check_recipe",
     "deciding",
     "explain_settings",
+    "explain_settings_type",
     "first_problem",
     "imagenet_file",
     "load_config",

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from decur.cluster.user_paths import expand
 from decur.config.data import OWN_SPLITS, DatasetSettings
 from decur.config.datasets import DATASETS
-from decur.config.evaluation import Explain, Transfer
+from decur.config.evaluation import Transfer
+from decur.config.explainers import Explain
 from decur.config.pretraining import Method, Scenario, ScenarioSettings
 from decur.config.strict import Name, Strict, check_known, first_problem
 from decur.config.yaml_file import parse_yaml, read_yaml
@@ -57,7 +58,7 @@ class Config(Strict):
     transfer_together: bool = Field(
         False, description="evaluate a backbone's transfer runs in one process (small nets)"
     )
-    explain: Explain = Explain()
+    explain: Explain = Explain()  # type: ignore[valid-type]
 
     @model_validator(mode="after")
     def _datasets_exist(self) -> Self:

@@ -1,9 +1,9 @@
-"""One explainer on one pretrained run: weights and shards in, a CSV and its record out.
+"""Run one explainer on one pretrained run: weights and shards in, a CSV and its record out.
 
-Every explainer is a module of this package with
+Every explainer is a module that `decur.config.explainers.EXPLAINERS` names, with
 
-* `explain(subject, recipe) -> Found`: what it finds, as a table and a few facts;
-* `PACKAGES`: the libraries, beside those of all, that decide the result.
+* `explain(subject, recipe) -> Explanation`: its results, as a table and a few facts;
+* `PACKAGES`: the libraries that decide the result, beside those of all explainers.
 """
 
 import importlib
@@ -16,22 +16,22 @@ import pandas as pd
 from decur.artifacts.ownership import check_listed, write_with_record
 from decur.artifacts.provenance import fingerprint, provenance
 from decur.artifacts.timing import Job
-from decur.config import ExplainSettings
+from decur.config import EXPLAINERS, ExplainSettings
 from decur.explain.subject import load_subject
 
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What an explainer says: a table, and facts of the whole of it for the record."""
+class Explanation:
+    """The results of an explainer: a table, and facts about all of it for the record."""
 
     frame: pd.DataFrame
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 def explain(
-    kind: str,
+    name: str,
     settings: ExplainSettings[Any],
     weights: Path,
     shards: Path,
@@ -39,9 +39,9 @@ def explain(
     *,
     device: str = "cpu",
 ) -> None:
-    """Write what the explainer `kind` finds into the CSV file `out`.
+    """Write the results of the explainer `name` into the CSV file `out`.
 
-    Where that is from, and the explainer's facts, are in a JSON of the same name beside it.
+    Its facts and the provenance are in a JSON of the same name beside it.
 
     Raises:
         DecurError: weights, shards and settings do not fit, there are too few samples, or `out` or
@@ -50,13 +50,13 @@ def explain(
     job = Job(device)
     record = out.with_suffix(".json")
     check_listed(record, [out])
-    explainer = importlib.import_module(f"decur.explain.{kind}")
+    explainer = importlib.import_module(EXPLAINERS[name].module)
     subject, metadata = load_subject(settings, weights, shards, device)
-    found = explainer.explain(subject, settings.recipe)
+    explanation: Explanation = explainer.explain(subject, settings.recipe)
     dataset = settings.pretrain.dataset
     inputs = {dataset: subject.shards.card["checksum"], weights.name: fingerprint(weights)}
     origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES))
     origin["pretrained"] = metadata.get("provenance", {})
-    facts = {"facts": found.facts, "provenance": origin, "job": job.record()}
-    table = found.frame.to_csv(index=False, float_format="%.6g")
+    facts = {"facts": explanation.facts, "provenance": origin, "job": job.record()}
+    table = explanation.frame.to_csv(index=False, float_format="%.6g")
     write_with_record(record, facts, {out: table.encode()})

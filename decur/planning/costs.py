@@ -16,21 +16,20 @@ from typing import Any, Self
 from decur.artifacts.paths import Cell
 from decur.config import (
     CONTRASTIVE,
+    EXPLAINERS,
     UNTRAINED,
-    Alignment,
     Cmx,
     DatasetSettings,
     ExplainSettings,
     PretrainSettings,
     Recipe,
-    Share,
-    Spectral,
     Transfer,
     TransferSettings,
-    Tsne,
 )
 from decur.config.datasets import DATASETS, SSL4EO_IMAGES
+from decur.config.explainers import Explained
 from decur.config.known import ARCHS, Arch
+from decur.config.protocols import PROTOCOLS
 from decur.errors import DecurError
 
 HOUR = 3600
@@ -51,10 +50,8 @@ SMALL = ("tiny", "mit_tiny")
 TRANSFER_IMAGES = 700.0
 CPU_GMAC = 4.2  # a second of one core: 256 images of 32 pixels through `tiny` in 61 ms
 FORWARD = 1 / 3  # of what forward and backward cost
-CMX_MORE = 1.5  # assumed: fusion and decoder of CMX over its two backbones
 START = 15  # seconds until a job has imported what it needs, or collated a table
 CHECKPOINTS = 2  # kept of a run
-MOVE = 4e-6  # seconds of one core to move a point of t-SNE once: 512 points 2,000 times in 3.6 s
 
 
 @dataclass(frozen=True)
@@ -189,56 +186,48 @@ def transfer_cost(
         tested = by_split.get(_evaluation(cell.dataset), 0)
         labelled = by_split.get("train", 0) * cell.labels / 100
         images = _cell_images(settings.recipes.get(cell.dataset), cell, labelled, tested)
-        more = CMX_MORE if cell.protocol == "cmx" else 1
-        found += _trained(images * more * _gmac(settings.pretrain), arch, TRANSFER_IMAGES, threads)
+        images *= PROTOCOLS[cell.protocol].work
+        found += _trained(images * _gmac(settings.pretrain), arch, TRANSFER_IMAGES, threads)
     return found
 
 
-def explain_cost(settings: ExplainSettings[Any], counts: Mapping[str, int], threads: int) -> Cost:
-    """Encoding samples, their gradients, and arranging points in a plane."""
-    pretrain, recipe = settings.pretrain, settings.recipe
-    arch, crop, more = pretrain.arch, pretrain.crop, Cost()
-    if isinstance(recipe, Alignment | Tsne):
-        passes = FORWARD * recipe.batches * recipe.batch_size
-        if isinstance(recipe, Tsne):
-            moves = 2 * pretrain.dim * recipe.iterations * recipe.batches
-            more = Cost(cpu=moves * MOVE / HOUR)
-    else:
-        held_out = [count for split, count in counts.items() if split not in pretrain.splits]
-        there = sum(held_out or counts.values())
-        samples = there if recipe.samples == "all" else recipe.samples
-        if not samples:
-            return Cost(unknown=frozenset({pretrain.dataset}))
-        if isinstance(recipe, Spectral):
-            passes = samples * recipe.steps * (2 if pretrain.method == "decur" else 1)
-        elif isinstance(recipe, Share):
-            passes = 2 * min(samples, there) * FORWARD
-        else:
-            passes, crop = samples * FORWARD, recipe.pixels or crop
-    work = len(pretrain.modalities) * passes * _area(crop) * _gmac(pretrain)
-    return SHORT + more + _trained(work, arch, TRANSFER_IMAGES, threads)
+def explain_cost(
+    explainer: str, settings: ExplainSettings[Any], counts: Mapping[str, int], threads: int
+) -> Cost:
+    """Passing samples through the networks, and what else an explainer computes."""
+    pretrain = settings.pretrain
+    held_out = [count for split, count in counts.items() if split not in pretrain.splits]
+    parts = 2 if pretrain.method == "decur" else 1
+    run = Explained(sum(held_out or counts.values()), pretrain.dim, parts)
+    work = EXPLAINERS[explainer].work(settings.recipe, run)
+    if work is None:
+        return Cost(unknown=frozenset({pretrain.dataset}))
+    passes = work.forward * FORWARD + work.backward
+    images = len(pretrain.modalities) * passes * _area(work.pixels or pretrain.crop)
+    trained = _trained(images * _gmac(pretrain), pretrain.arch, TRANSFER_IMAGES, threads)
+    return SHORT + Cost(cpu=work.seconds / HOUR) + trained
 
 
 def _cell_images(transfer: Transfer | None, cell: Cell, labelled: float, tested: int) -> float:
     """Images of 224 pixels, trained on, that a cell costs as much as."""
-    modalities = len(cell.modalities.split("+"))
-    if transfer is None or cell.protocol == "knn":
+    modalities, protocol = len(cell.modalities.split("+")), PROTOCOLS[cell.protocol]
+    if transfer is None or protocol.trains is None:
         area = 1.0 if transfer is None else _area(transfer.crop)
         return modalities * (labelled + tested) * area * FORWARD
     shown, recipe = transfer.protocol(cell.protocol)
     epochs = recipe.epochs or (recipe.steps or 0) * shown.batch_size / max(labelled, 1)
     tries = 1 + 0.9 * len(recipe.lr_sweep)
-    training, looks = labelled * epochs * tries, _looks(recipe)
-    if cell.protocol == "linear":
+    training, evaluations = labelled * epochs * tries, _evaluations(recipe)
+    if protocol.trains == "head":
         training *= FORWARD
         if not shown.augment:  # encoded once
-            training, looks = labelled * FORWARD, 1
-    passes = looks + (modalities > 1)  # another with each modality absent
+            training, evaluations = labelled * FORWARD, 1
+    passes = evaluations + (modalities > 1)  # another with each modality absent
     testing = tested * passes * _windows(shown) * FORWARD
     return modalities * (training + testing) * _area(shown.crop)
 
 
-def _looks(recipe: Recipe) -> int:
+def _evaluations(recipe: Recipe) -> int:
     every = recipe.evaluate_every
     return math.ceil(recipe.epochs / every) if every and recipe.epochs else 1
 

@@ -19,11 +19,11 @@ from pydantic import BaseModel
 
 from decur.artifacts.paths import Cell
 from decur.config import (
-    EXPLAINERS,
     DatasetSettings,
     Piece,
     PretrainSettings,
     TransferSettings,
+    explain_settings_type,
 )
 from decur.errors import DecurError
 from decur.planning import costs
@@ -190,7 +190,8 @@ def _estimate(job: Job, settings: Mapping[str, DatasetSettings], pieces: set[str
             _settings(TransferSettings, job), cells, by_dataset, args.threads
         )
     counts = _counts(args.shards, settings)
-    return costs.explain_cost(_settings(EXPLAINERS[args.kind], job), counts, args.threads)
+    explained = _settings(explain_settings_type(args.kind), job)
+    return costs.explain_cost(args.kind, explained, counts, args.threads)
 
 
 def _counts(shards: Path, settings: Mapping[str, DatasetSettings]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from decur.artifacts.paths import Paths
 from decur.artifacts.provenance import fingerprint, provenance
 from decur.config import Config
 from decur.config.experiments import Experiment
+from decur.config.protocols import PROTOCOLS
 from decur.tables.kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
@@ -16,8 +17,13 @@ PACKAGES = ("numpy", "pandas", "scipy", "matplotlib")
 
 
 def has_figure(experiment: Experiment) -> bool:
-    """Tables of probes, and what is no table, are drawn; other tables, and claims, are read."""
-    probes = [p.startswith("probe") for panel in experiment.panels for p in panel.protocols]
+    """Tables of probes, and what is no table, are drawn; other tables, and claims, are read.
+
+    So are the results of explainers without a page of their own.
+    """
+    if experiment.explainer is not None:
+        return experiment.explainer.page is not None
+    probes = [not PROTOCOLS[p].labelled for panel in experiment.panels for p in panel.protocols]
     return experiment.kind not in ("table", "claims") or (bool(probes) and all(probes))
 
 

@@ -10,7 +10,7 @@ import torch
 
 from decur.artifacts.provenance import file_checksum, fingerprint
 from decur.cli import main
-from decur.config import EXPLAINERS, Explain, ExplainSettings, PretrainSettings
+from decur.config import Explain, ExplainSettings, PretrainSettings, explain_settings_type
 from decur.errors import DecurError
 from decur.explain.alignment import alignment_loss
 from decur.explain.run import explain
@@ -30,7 +30,7 @@ RECIPES = Explain.model_validate(
 
 
 def explain_settings(kind: str, base: PretrainSettings) -> ExplainSettings:
-    return EXPLAINERS[kind](run="r", pretrain=base, recipe=getattr(RECIPES, kind))
+    return explain_settings_type(kind)(run="r", pretrain=base, recipe=getattr(RECIPES, kind))
 
 
 @pytest.fixture

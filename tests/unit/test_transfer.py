@@ -20,13 +20,15 @@ from decur.models.heads import FCN, LateFusion
 from decur.pretrain.loop import pretrain
 from decur.shards import PairedShards
 from decur.training.methods import build_model
+from decur.transfer.cell import CellInputs
 from decur.transfer.data import NO_CLASS, LabelledData, classes_shown, label_subset
 from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import curve
 from decur.transfer.missing import evaluate_missing
-from decur.transfer.probe import probe_factors, split_dimensions
-from decur.transfer.run import _task, transfer
+from decur.transfer.protocols.probes import probe_factors, split_dimensions
+from decur.transfer.run import transfer
+from decur.transfer.task import build_task
 from decur.transfer.train import batch_loss, build_optimizer, learning_rate, train
 from tests.unit.test_pretrain import settings as pretrain_settings
 
@@ -128,7 +130,8 @@ def test_the_classifier_starts_as_the_settings_say(shards_root, pairs, init, pro
     shards = PairedShards(shards_root)
     tensors = build_model(base, shards).state_dict()
     cell = Cell("pairs", "sar+optical", protocol, 100)
-    task = _task(settings, cell, tensors, shards, torch.device("cpu"))
+    device = torch.device("cpu")
+    task = build_task(CellInputs(settings, cell, tensors, shards, device, FrozenFeatures()))
     weight, bias = task.model.classifier.weight, task.model.classifier.bias
     if init == "official" and protocol == "fine-tune":
         bound = weight.shape[1] ** -0.5  # uniform, torch's default
@@ -627,7 +630,7 @@ def test_looking_at_a_model_in_training_leaves_the_same_weights(shards_root, fro
             looks.append((epoch, evaluate(model, data, data.shards.rows("test"))))
 
         chosen = data.settings.linear
-        train(model, data, np.arange(24), chosen, frozen=frozen, seed=0, look=look)
+        train(model, data, np.arange(24), chosen, frozen=frozen, seed=0, evaluate=look)
         assert [epoch for epoch, _ in looks] == ([3] if every is None else [1, 2, 3])
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
