@@ -102,7 +102,8 @@ def add_verbs(verbs: Verbs) -> None:
         f"decur explain alignment --settings explain.json --weights {RUN}/weights.safetensors"
         " --shards results/demo/shards/geonrw --out alignment.csv",
     )
-    verb.add_argument("kind", help="an explainer, such as alignment")
+    verb.names = _explainers
+    verb.add_argument("kind", help="an explainer")
     _add_stage(verb, out="FILE")
     _add_weights(verb)
     verb.add_argument(
@@ -214,6 +215,12 @@ def _transfer(args: argparse.Namespace) -> None:
     settings = _settings(TransferSettings, args.settings)
     cells = [Cell.parse(text) for text in args.cells]
     transfer(settings, cells, args.weights, args.shards, args.out, device=_device(args.threads))
+
+
+def _explainers() -> str:
+    from decur.config import EXPLAINERS
+
+    return f"explainers: {', '.join(EXPLAINERS)}"
 
 
 def _explain(args: argparse.Namespace) -> None:

@@ -63,8 +63,8 @@ class Share(Strict):
     samples: Count = 2048
 
 
-class Explained(NamedTuple):
-    """The size of what is explained.
+class RunSize(NamedTuple):
+    """The size of the run that is explained.
 
     `samples` is how many there are (0: not known yet), `dims` and `parts` are the dimensions and
     the parts of the embedding.
@@ -89,30 +89,30 @@ class Work(NamedTuple):
     seconds: float = 0
 
 
-def _alignment_work(recipe: Alignment, run: Explained) -> Work:
+def _alignment_work(recipe: Alignment, run: RunSize) -> Work:
     return Work(forward=recipe.batches * recipe.batch_size)
 
 
-def _tsne_work(recipe: Tsne, run: Explained) -> Work:
+def _tsne_work(recipe: Tsne, run: RunSize) -> Work:
     moves = 2 * run.dims * recipe.iterations * recipe.batches
     return Work(forward=recipe.batches * recipe.batch_size, seconds=moves * TSNE_MOVE)
 
 
-def _maps_work(recipe: GradCam, run: Explained) -> Work | None:
+def _maps_work(recipe: GradCam, run: RunSize) -> Work | None:
     samples = _samples(recipe.samples, run)
     return None if samples is None else Work(forward=samples, pixels=recipe.pixels)
 
 
-def _spectral_work(recipe: Spectral, run: Explained) -> Work | None:
+def _spectral_work(recipe: Spectral, run: RunSize) -> Work | None:
     samples = _samples(recipe.samples, run)
     return None if samples is None else Work(backward=samples * recipe.steps * run.parts)
 
 
-def _share_work(recipe: Share, run: Explained) -> Work:
+def _share_work(recipe: Share, run: RunSize) -> Work:
     return Work(forward=2 * min(recipe.samples, run.samples))
 
 
-def _samples(asked: int | Literal["all"], run: Explained) -> int | None:
+def _samples(asked: int | Literal["all"], run: RunSize) -> int | None:
     """How many samples are explained; None where all are, and nobody knows how many."""
     return (run.samples or None) if asked == "all" else asked
 
@@ -145,7 +145,7 @@ class Explainer:
 
     recipe: type[Strict]
     module: str
-    work: Callable[[Any, Explained], Work | None]
+    work: Callable[[Any, RunSize], Work | None]
     page: str | None = None
     reads: Literal["metrics", "shards"] | None = None
     score: PartScore | None = None

@@ -1,12 +1,12 @@
-"""One module a dataset: where it comes from, how its raw files become samples, its labels.
+"""Datasets: the origin of each, how its raw files become samples, and its labels.
 
-Every dataset module offers the same four names:
+`decur.config.datasets.DATASETS` names a module per dataset, which has
 
-* `DATASET`, a `Dataset`: the data about the data;
-* `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id, those
-  that are not whole with their fault; as `Records` where the dataset's rules leave some out;
-* `read(record, settings) -> Sample`: one sample's arrays (pure but for reading its files);
-* `arrange_samples(samples, root)`: lay the sample frames out as the official archives would be.
+* `DATASET`, a `Dataset`: title, licence, bands, classes, archives;
+* `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id; an
+  incomplete one has a fault. Where the dataset's rules leave samples out, these are `Records`;
+* `read(record, settings) -> Sample`: the arrays of one sample;
+* `arrange_samples(samples, root)`: link the sample frames in the layout of the official archives.
 """
 
 import importlib
@@ -26,7 +26,7 @@ from decur.shards import Modality, Sample
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to fetch: its name, where it lies (the same bytes at every URL), and what it must be.
+    """A file to fetch: its name, its URLs (the same bytes at each), its size and its checksum.
 
     The checksum is "md5:..." or "sha256:..."; None where nobody published one.
     """
@@ -39,7 +39,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Archive:
-    """Parts that are one file when joined in order, and what becomes of it in the raw folder.
+    """Files that are one archive when joined in order, and its place in the raw folder.
 
     A "tar" is gzipped; a "zip" and a plain "file" have one part. Members lose their first `strip`
     folders and go below `into`. `page` is where a reader finds the parts (else the homepage).

@@ -3,7 +3,7 @@
 import pandas as pd
 from torch import Tensor
 
-from decur.config import Alignment
+from decur.config.explainers import Alignment
 from decur.explain.run import Explanation
 from decur.explain.subject import Subject
 from decur.losses.correlation import diagonal, standardise

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from decur.config import GradCam
+from decur.config.explainers import GradCam
 from decur.errors import DecurError
 from decur.explain.run import Explanation
 from decur.explain.subject import Subject

@@ -5,7 +5,7 @@ import pandas as pd
 from torch import Tensor
 from torch.nn import functional as F
 
-from decur.config import Saliency
+from decur.config.explainers import Saliency
 from decur.explain.gradcam import cam_maps
 from decur.explain.run import Explanation
 from decur.explain.scene_factors import effects, lift

@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decur.config import Share
+from decur.config.explainers import Share
 from decur.errors import DecurError
 from decur.explain.run import Explanation
 from decur.explain.subject import Subject

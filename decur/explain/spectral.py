@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from decur.config import Spectral
+from decur.config.explainers import Spectral
 from decur.explain.run import Explanation
 from decur.explain.scene_factors import effects, lift
 from decur.explain.subject import Subject

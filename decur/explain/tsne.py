@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decur.config import Tsne
+from decur.config.explainers import Tsne
 from decur.explain.run import Explanation
 from decur.explain.subject import Subject
 from decur.losses.correlation import standardise

@@ -1,6 +1,7 @@
-"""What a job is going to cost, from its settings and from what was measured or published.
+"""Estimate what a job costs, from its settings and from what was measured or published.
 
-These are estimates: each number below says where it is from, and none knows your machine. One unit
+A comment gives the source of each number, here and in the registries of `decur.config`, which hold
+those of single datasets, backbones, protocols and explainers. None is of your machine. One unit
 of work is a billion multiplications and additions of a network that is trained (forward and
 backward, GMAC); forward alone is a third of it. Nothing here reads data or imports torch.
 """
@@ -27,7 +28,7 @@ from decur.config import (
     TransferSettings,
 )
 from decur.config.datasets import DATASETS, SSL4EO_IMAGES
-from decur.config.explainers import Explained
+from decur.config.explainers import RunSize
 from decur.config.known import ARCHS, Arch
 from decur.config.protocols import PROTOCOLS
 from decur.errors import DecurError
@@ -35,12 +36,9 @@ from decur.errors import DecurError
 HOUR = 3600
 GB = 1e9
 SIDE = 224  # pixels that GMAC and images/s are of
-
-
 SCENES_RATE = 50  # scenes drawn, or preprocessed, a second of one core; the mini run
 UNPACK_RATE = 0.1 * GB  # bytes of an archive checked and unpacked a second of one core; assumed
 CHECK_RATE = 0.4 * GB  # bytes of shards checked a second of one core; assumed
-
 
 SMALL = ("tiny", "mit_tiny")
 """Nets that are trained without a GPU."""
@@ -198,7 +196,7 @@ def explain_cost(
     pretrain = settings.pretrain
     held_out = [count for split, count in counts.items() if split not in pretrain.splits]
     parts = 2 if pretrain.method == "decur" else 1
-    run = Explained(sum(held_out or counts.values()), pretrain.dim, parts)
+    run = RunSize(sum(held_out or counts.values()), pretrain.dim, parts)
     work = EXPLAINERS[explainer].work(settings.recipe, run)
     if work is None:
         return Cost(unknown=frozenset({pretrain.dataset}))
