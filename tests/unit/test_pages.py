@@ -92,7 +92,9 @@ def extended(page: str, folder: Path) -> dict:
     apply_diffs(page, folder)
     (test,) = folder.glob("tests/unit/test_*.py")
     executed(folder, "-m", "pytest", "-q", f"--basetemp={folder}/tmp", str(test))
-    return yaml.safe_load((HOME / "tests/workflow/tiny.yaml").read_text()) | {"experiments": []}
+    config = yaml.safe_load((HOME / "tests/workflow/tiny.yaml").read_text())
+    config["scenarios"]["sar-optical"]["pretrain"]["epochs"] = 1
+    return config | {"experiments": []}
 
 
 def planned(config: dict, folder: Path) -> str:
@@ -128,7 +130,8 @@ def test_the_backbone_of_the_page_trains(shards_root, tmp_path):
 
 def test_the_explainer_of_the_page_is_planned_run_and_shown(tmp_path):
     config = extended("add-explainer.md", tmp_path)
-    del config["datasets"]["geonrw"], config["scenarios"]["rgb-dem"], config["transfer"]
+    del config["datasets"]["geonrw"], config["scenarios"]["rgb-dem"]
+    del config["datasets"]["bigearthnet"], config["transfer"]
     config["own_experiments"] = yaml.safe_load((tmp_path / "rank.yaml").read_text())
     assert "| explain | 2 |" in planned(config, tmp_path)
     frame = pd.read_csv(tmp_path / "results/tiny/tables/rank.csv")

@@ -446,6 +446,8 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     assert repeated == products[0]
     with pytest.raises(DecurError, match="no modality 'lidar'"):
         transfer(settings, [Cell("pairs", "lidar", "linear")], weights, shards_root.parent, out)
+    with pytest.raises(DecurError, match="no protocol 'lineer'; did you mean 'linear'"):
+        transfer(settings, [Cell("pairs", "sar", "lineer")], weights, shards_root.parent, out)
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])

@@ -130,7 +130,7 @@ def _check_gallery(name: str, experiment: Experiment, config: Config) -> None:
         recipe = config.transfer.get(dataset)
         predicts = PROTOCOLS[entry.cell.protocol].predicts and not entry.panel.missing
         if recipe is None or recipe.task != "segmentation" or not predicts:
-            raise DecurError(f"{panel}: only segmentations with all modalities there are shown")
+            raise DecurError(f"{panel}: only segmentations by a head on all modalities are shown")
         if recipe.predictions == "none":
             raise DecurError(f"{panel}: no predictions; set transfer.{dataset}.predictions")
 
