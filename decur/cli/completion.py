@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import shtab
 
 from decur.config import EXPLAINERS
-from decur.datasets import NAMES
+from decur.config.datasets import DATASETS
 
 FILES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
 """What an argument is completed by, according to its metavar."""
 
-CHOICES = {"dataset": NAMES, "kind": tuple(EXPLAINERS)}
+CHOICES = {"dataset": tuple(DATASETS), "kind": tuple(EXPLAINERS)}
 """Values that would be slow to import for help alone."""
 
 

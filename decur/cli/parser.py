@@ -41,15 +41,18 @@ class Parser(argparse.ArgumentParser):
     """A parser whose help ends in examples, and whose errors are one line."""
 
     examples: tuple[str, ...] = ()
+    names: Callable[[], str] | None = None
+    """A line of the help that takes long to make, since it imports a registry."""
 
     def __init__(self, **options: Any) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=formatter, allow_abbrev=False, **options)
 
     def format_help(self) -> str:
-        """The usual help, and the examples below it."""
+        """The usual help, and the known names and the examples below it."""
+        names = "" if self.names is None else f"\n{self.names()}\n"
         lines = "".join(f"  {example}\n" for example in self.examples)
-        return super().format_help() + (f"\nexamples:\n{lines}" if lines else "")
+        return super().format_help() + names + (f"\nexamples:\n{lines}" if lines else "")
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""

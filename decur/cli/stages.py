@@ -107,7 +107,8 @@ def add_verbs(verbs: Verbs) -> None:
         f"decur explain alignment --settings explain.json --weights {RUN}/weights.safetensors"
         " --shards results/demo/shards/geonrw --out alignment.csv",
     )
-    verb.add_argument("kind", help="alignment, tsne, gradcam, saliency, spectral or share")
+    verb.names = _explainers
+    verb.add_argument("kind", help="an explainer")
     _add_stage(verb, out="FILE")
     _add_weights(verb)
     verb.add_argument(
@@ -229,13 +230,19 @@ def _transfer(args: argparse.Namespace) -> None:
     )
 
 
-def _explain(args: argparse.Namespace) -> None:
+def _explainers() -> str:
     from decur.config import EXPLAINERS
+
+    return f"explainers: {', '.join(EXPLAINERS)}"
+
+
+def _explain(args: argparse.Namespace) -> None:
+    from decur.config import EXPLAINERS, explain_settings_type
     from decur.explain.run import explain
 
     if args.kind not in EXPLAINERS:
         raise DecurError(f"explain '{args.kind}': unknown; known are {', '.join(EXPLAINERS)}")
-    settings = _settings(EXPLAINERS[args.kind], args.settings)
+    settings = _settings(explain_settings_type(args.kind), args.settings)
     device = _device(args.threads)
     explain(args.kind, settings, args.weights, args.shards, args.out, device=device)
 

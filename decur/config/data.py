@@ -51,6 +51,9 @@ Align = Literal["refuse", "nearest", "bilinear"]
 IGNORED = 255
 """The mask value that means "not labelled" where nothing else is said."""
 
+OWN_SPLITS = ("train", "test")
+"""Splits of a dataset of one's own."""
+
 Limits = tuple[float, float]
 """What becomes 0 and what becomes 255."""
 

@@ -1,10 +1,11 @@
-"""How pretrained backbones are evaluated and explained (paper sections 5 and 7, appendix B)."""
+"""How pretrained backbones are evaluated (paper section 5, appendix B)."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from decur.config.strict import Chance, Count, Execution, Pixels, Positive, Size, Strict
+from decur.config.protocols import PROTOCOLS
+from decur.config.strict import Chance, Count, Execution, Positive, Size, Strict
 from decur.errors import DecurError
 
 
@@ -129,77 +130,13 @@ class Transfer(Views):
         return self
 
     def protocol(self, name: str) -> tuple[Self | Cmx, Recipe]:
-        """The views and the optimisation of `linear`, `fine-tune` or `cmx`.
-
-        Nearest neighbours (`knn`) see the views of `linear`.
+        """The views and the optimisation of a protocol; those of `linear` if it has none.
 
         Raises:
-            DecurError: there is no recipe for `cmx`.
+            DecurError: the recipe of the protocol is not given.
         """
-        if name == "cmx":
-            if self.cmx is None:
-                raise DecurError("protocol 'cmx': no recipe; give one as `cmx` of the dataset")
-            return self.cmx, self.cmx.recipe
-        return self, self.fine_tune if name == "fine-tune" else self.linear
-
-
-class Alignment(Strict):
-    """Cross-modal alignment of embedding dimensions (paper §7, figures 4a and 8)."""
-
-    batch_size: Count = 64
-    batches: Count = 8
-
-
-class Tsne(Strict):
-    """t-SNE of embedding dimensions (paper §7, figures 1 and 9)."""
-
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    batches: Count = 4
-    perplexity: Positive = Field(
-        default=40, description="at most a third of the points, if they are few"
-    )
-    iterations: Annotated[int, Field(ge=250)] = 2000
-
-
-class GradCam(Strict):
-    """Grad-CAM maps of common and unique dimensions (paper §7, figures 4b and 10)."""
-
-    samples: Count | Literal["all"] = Field(
-        default=4,
-        description="samples that the run was not trained on, if any: so many, evenly spaced",
-    )
-    pixels: Pixels | None = Field(
-        default=None, description="side of the views; null: the crop of pretraining"
-    )
-
-
-class Saliency(GradCam):
-    """How far the maps of both modalities coincide (paper §7, figure 5)."""
-
-    samples: Count | Literal["all"] = "all"
-
-
-class Spectral(Strict):
-    """Integrated gradients by band (paper §7, figure 5)."""
-
-    samples: Count | Literal["all"] = 200
-    steps: Annotated[int, Field(ge=2)] = Field(
-        default=200, description="points of the path integral; 50 in the released code"
-    )
-
-
-class Share(Strict):
-    """An estimate of the share of common dimensions (paper §6, figure 3a)."""
-
-    samples: Count = 2048
-
-
-class Explain(Strict):
-    """How each explainer looks at a pretrained run."""
-
-    alignment: Alignment = Alignment()
-    tsne: Tsne = Tsne()
-    gradcam: GradCam = GradCam()
-    saliency: Saliency = Saliency()
-    spectral: Spectral = Spectral()
-    share: Share = Share()
+        key = PROTOCOLS[name].recipe or "linear"
+        recipe: Recipe | Cmx | None = getattr(self, key)
+        if recipe is None:
+            raise DecurError(f"protocol '{name}': no recipe; give one as `{key}` of the dataset")
+        return (recipe, recipe.recipe) if isinstance(recipe, Cmx) else (self, recipe)

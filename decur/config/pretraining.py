@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from decur.config.architectures import ArchName
-from decur.config.known import PresetName
+from decur.config.augmentations import PresetName
 from decur.config.strict import (
     Chance,
     Count,

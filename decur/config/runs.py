@@ -6,10 +6,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from decur.artifacts.paths import Cell, Run
 from decur.config.architectures import ARCHITECTURES
-from decur.config.evaluation import Alignment, GradCam, Saliency, Share, Spectral, Transfer, Tsne
-from decur.config.known import PresetName
+from decur.config.augmentations import PresetName
+from decur.config.evaluation import Transfer
+from decur.config.explainers import EXPLAINERS
 from decur.config.methods import METHODS, OFFICIAL_RANKS, MethodName
 from decur.config.pretraining import FROM_IMAGENET, Augment, Pretrain, Scenario, common_of
+from decur.config.protocols import PROTOCOLS
 from decur.config.scale import Config
 from decur.config.strict import Strict, did_you_mean, first_problem
 from decur.errors import DecurError
@@ -62,16 +64,11 @@ class ExplainSettings(Strict, Generic[R]):
     recipe: R
 
 
-EXPLAINERS: dict[str, type[ExplainSettings[Any]]] = {
-    "alignment": ExplainSettings[Alignment],
-    "tsne": ExplainSettings[Tsne],
-    "gradcam": ExplainSettings[GradCam],
-    "saliency": ExplainSettings[Saliency],
-    "spectral": ExplainSettings[Spectral],
-    "share": ExplainSettings[Share],
-}
-"""By name the settings of each explainer: a module of `decur.explain` and one of
-`decur.tables.explained`."""
+def explain_settings_type(explainer: str) -> type[ExplainSettings[Any]]:
+    """The model of what an explainer reads, with its own recipe."""
+    generic: Any = ExplainSettings  # for mypy, whose types are not made at run time
+    model: type[ExplainSettings[Any]] = generic[EXPLAINERS[explainer].recipe]
+    return model
 
 
 def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
@@ -196,21 +193,22 @@ def transfer_settings(config: Config, run: Run, cells: list[Cell]) -> TransferSe
 
 
 def check_recipe(config: Config, cell: Cell) -> None:
-    """Check that a config says how to evaluate a cell; probes need no recipe.
+    """Check that a config says how to evaluate a cell; without labels no recipe is needed.
 
     Raises:
         DecurError: it does not.
     """
-    if cell.protocol.startswith("probe"):
+    protocol, key = PROTOCOLS[cell.protocol], f"transfer.{cell.dataset}"
+    if not protocol.labelled:
         return
     if cell.dataset not in config.transfer:
-        raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}; add one")
-    if cell.protocol == "cmx" and config.transfer[cell.dataset].cmx is None:
-        raise DecurError(f"cell '{cell}': no recipe under transfer.{cell.dataset}.cmx; add one")
+        raise DecurError(f"cell '{cell}': no recipe under {key}; add one")
+    if protocol.recipe and getattr(config.transfer[cell.dataset], protocol.recipe) is None:
+        raise DecurError(f"cell '{cell}': no recipe under {key}.{protocol.recipe}; add one")
 
 
-def explain_settings(config: Config, run: Run, kind: str) -> ExplainSettings[Any]:
+def explain_settings(config: Config, run: Run, explainer: str) -> ExplainSettings[Any]:
     """What the job of an explainer reads for a run."""
-    return EXPLAINERS[kind](
-        run=str(run), pretrain=pretrain_settings(config, run), recipe=getattr(config.explain, kind)
-    )
+    recipe = getattr(config.explain, explainer)
+    pretrain = pretrain_settings(config, run)
+    return explain_settings_type(explainer)(run=str(run), pretrain=pretrain, recipe=recipe)

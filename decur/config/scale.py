@@ -8,9 +8,10 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from decur.cluster.user_paths import expand
-from decur.config.data import DatasetSettings
-from decur.config.evaluation import Explain, Transfer
-from decur.config.known import DATASETS, OWN_SPLITS
+from decur.config.data import OWN_SPLITS, DatasetSettings
+from decur.config.datasets import DATASETS
+from decur.config.evaluation import Transfer
+from decur.config.explainers import Explain
 from decur.config.methods import MethodName
 from decur.config.pretraining import Scenario, ScenarioSettings
 from decur.config.strict import Name, Strict, check_known, first_problem
@@ -58,7 +59,7 @@ class Config(Strict):
     transfer_together: bool = Field(
         False, description="evaluate a backbone's transfer runs in one process (small nets)"
     )
-    explain: Explain = Explain()
+    explain: Explain = Explain()  # type: ignore[valid-type]
 
     @model_validator(mode="after")
     def _datasets_exist(self) -> Self:
@@ -107,7 +108,7 @@ def _check_dataset(key: str, name: str, settings: DatasetSettings) -> None:
     """Check a dataset's name and modalities, of which stored samples are made."""
     if settings.folders is None:
         _check(key, name, DATASETS, "known dataset", " (your own images need `source: folders`)")
-        known = DATASETS[name].modalities
+        known = tuple(DATASETS[name].modalities)
     elif name in DATASETS:
         raise ValueError(f"{key}: is a known dataset; give your folders another name")
     else:
@@ -122,7 +123,7 @@ def stored_modalities(name: str, settings: DatasetSettings) -> tuple[str, ...]:
         return settings.modalities
     if settings.folders is not None:
         return tuple(settings.folders.modalities)
-    return DATASETS[name].modalities[:2]
+    return DATASETS[name].stored
 
 
 def splits(name: str, settings: DatasetSettings) -> tuple[str, ...]:

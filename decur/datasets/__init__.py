@@ -1,12 +1,12 @@
-"""One module a dataset: where it comes from, how its raw files become samples, its labels.
+"""Datasets: the origin of each, how its raw files become samples, and its labels.
 
-Every dataset module offers the same four names:
+`decur.config.datasets.DATASETS` names a module per dataset, which has
 
-* `DATASET`, a `Dataset`: the data about the data;
-* `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id, those
-  that are not whole with their fault; as `Records` where the dataset's rules leave some out;
-* `read(record, settings) -> Sample`: one sample's arrays (pure but for reading its files);
-* `arrange_samples(samples, root)`: lay the sample frames out as the official archives would be.
+* `DATASET`, a `Dataset`: title, licence, bands, classes, archives;
+* `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id; an
+  incomplete one has a fault. Where the dataset's rules leave samples out, these are `Records`;
+* `read(record, settings) -> Sample`: the arrays of one sample;
+* `arrange_samples(samples, root)`: link the sample frames in the layout of the official archives.
 """
 
 import importlib
@@ -21,24 +21,14 @@ from numpy.typing import NDArray
 from decur.artifacts.records import Card
 from decur.artifacts.scaling import Scaling
 from decur.config import DatasetSettings
+from decur.config.datasets import DATASETS
 from decur.errors import DecurError
 from decur.shards import Modality, Sample
 
-NAMES = (
-    "ssl4eo-s12",
-    "bigearthnet",
-    "bigearthnet-v2",
-    "geonrw",
-    "sun-rgbd",
-    "nyuv2",
-    "ombria",
-    "terramind",
-)
-
 
 @dataclass(frozen=True)
-class Part:
-    """A file to fetch: its name, where it lies (the same bytes at every URL), and what it must be.
+class RemoteFile:
+    """A file to fetch: its name, its URLs (the same bytes at each), its size and its checksum.
 
     The checksum is "md5:..." or "sha256:..."; None where nobody published one.
     """
@@ -51,14 +41,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Archive:
-    """Parts that are one file when joined in order, and what becomes of it in the raw folder.
+    """Files that are one archive when joined in order, and its place in the raw folder.
 
     A "tar" is gzipped; a "zip" and a plain "file" have one part. Members lose their first `strip`
     folders and go below `into`. `page` is where a reader finds the parts (else the homepage).
     `splits`, if given, is the setting that needs them.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[RemoteFile, ...]
     kind: Literal["tar", "zip", "file"]
     into: str = ""
     strip: int = 0
@@ -140,17 +130,17 @@ def load(name: str, settings: DatasetSettings | None = None) -> DatasetModule:
         DecurError: no dataset of that name, or own folders under the name of a known dataset.
     """
     if settings is not None and settings.folders is not None:
-        if name in NAMES:
+        if name in DATASETS:
             raise DecurError(f"datasets.{name}: is a known dataset; give your folders another name")
         from decur.datasets.folders import Folders
 
         return Folders(name, settings.folders)
-    if name not in NAMES:
+    if name not in DATASETS:
         raise DecurError(
-            f"dataset '{name}': unknown; known are {', '.join(NAMES)}; for your own images give "
+            f"dataset '{name}': unknown; known are {', '.join(DATASETS)}; for your own images give "
             "`source: folders`"
         )
-    module: DatasetModule = importlib.import_module(f"decur.datasets.{name.replace('-', '_')}")
+    module: DatasetModule = importlib.import_module(DATASETS[name].module)
     return module
 
 
@@ -169,7 +159,7 @@ def recorded_scaling(
         return scaling
     if limits is not None:
         return Scaling.stretched(limits)
-    if dataset in NAMES:
+    if dataset in DATASETS:
         for known in load(dataset).DATASET.modalities:
             if known.name == modality:
                 return known.typed_scaling
@@ -188,7 +178,7 @@ def scaling_in(card: Card, modality: str) -> Scaling:
 
 def facts(name: str, card: Card) -> Dataset:
     """The facts about the dataset of a shards folder; of own images those in its card."""
-    if name in NAMES:
+    if name in DATASETS:
         return load(name).DATASET
     from decur.datasets.folders import described
 

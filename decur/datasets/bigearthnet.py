@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record, Records
+from decur.datasets import Archive, Dataset, Record, Records, RemoteFile
 from decur.datasets.raw_files import link, list_names, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR_BANDS, read_optical, read_sar, sar_modality
 from decur.errors import DecurError
@@ -105,11 +105,13 @@ SECO = "https://storage.googleapis.com/remote_sensing_representations"
 def _list(url: str, checksum: str | None = None, splits: str = "") -> Archive:
     """A list of patches; bigearth.net, where the snow and cloud lists used to be, is gone."""
     page, name = url.rsplit("/", 1)
-    return Archive((Part(name, (url,), checksum=checksum),), "file", "splits", 0, page, splits)
+    return Archive(
+        (RemoteFile(name, (url,), checksum=checksum),), "file", "splits", 0, page, splits
+    )
 
 
 def _patches(name: str, md5: str) -> Archive:
-    part = Part(name, (f"{ZENODO}/{name}",), checksum=f"md5:{md5}")
+    part = RemoteFile(name, (f"{ZENODO}/{name}",), checksum=f"md5:{md5}")
     return Archive((part,), "tar")
 
 

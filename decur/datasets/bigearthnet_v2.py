@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record, Records
+from decur.datasets import Archive, Dataset, Record, Records, RemoteFile
 from decur.datasets.bigearthnet import CORINE, HIDDEN, SAR_MEAN, SAR_STD, read_pair
 from decur.datasets.raw_files import below
 from decur.datasets.sentinel import OPTICAL, sar_modality
@@ -30,10 +30,10 @@ COPY = "https://hf.co/datasets/torchgeo/bigearthnet/resolve/3cf3a5910a5302d449fd
 PAGE = "https://hf.co/datasets/torchgeo/bigearthnet"
 
 
-def _parts(name: str, *checksums: str) -> tuple[Part, ...]:
+def _parts(name: str, *checksums: str) -> tuple[RemoteFile, ...]:
     names = [f"{name}a{letter}" for letter, _ in zip("abc", checksums, strict=False)]
     return tuple(
-        Part(part, (f"{COPY}/{part}",), checksum=f"md5:{md5}")
+        RemoteFile(part, (f"{COPY}/{part}",), checksum=f"md5:{md5}")
         for part, md5 in zip(names, checksums, strict=True)
     )
 
@@ -44,7 +44,7 @@ SAR_PARTS = _parts(
 OPTICAL_PARTS = _parts(
     "BigEarthNet-S2.tar.gz", "94e8ed32065234d3ab46353d814778d1", "24c223d9e36166136c13b24a27debe34"
 )
-METADATA_PART = Part(
+METADATA_PART = RemoteFile(
     METADATA, (f"{COPY}/{METADATA}",), checksum="md5:55687065e77b6d0b0f1ff604a6e7b49c"
 )
 

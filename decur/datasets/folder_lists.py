@@ -6,7 +6,7 @@ import hashlib
 import io
 from pathlib import Path
 
-from decur.config.known import OWN_SPLITS
+from decur.config.data import OWN_SPLITS
 from decur.errors import DecurError
 
 

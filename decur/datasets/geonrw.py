@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from decur.artifacts.scaling import Scaling
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record, Records
+from decur.datasets import Archive, Dataset, Record, Records, RemoteFile
 from decur.datasets.raw_files import georeference, link, list_names, stored_modalities
 from decur.errors import DecurError
 from decur.imagery.bands import ELEVATION, elevation_to_uint8, resize
@@ -40,7 +40,7 @@ LABELS = {
 TILE = re.compile(r"(?P<east>\d+)_(?P<north>\d+)_rgb\.jp2")
 
 # A copy that needs no login, of 32.4 GB; the original, at the homepage, does.
-ARCHIVE = Part(
+ARCHIVE = RemoteFile(
     "nrw_dataset.tar.gz",
     (
         "https://hf.co/datasets/torchgeo/geonrw/resolve/"

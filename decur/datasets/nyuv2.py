@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from decur.artifacts.files import check_readable
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record, Records
+from decur.datasets import Archive, Dataset, Record, Records, RemoteFile
 from decur.datasets.raw_files import link, list_names
 from decur.datasets.rgbd import (
     CLASSES,
@@ -45,7 +45,7 @@ META = "https://github.com/ankurhanda/nyuv2-meta-data"
 
 
 def _file(name: str, url: str, md5: str, size: int, page: str = "") -> Archive:
-    return Archive((Part(name, (url,), size, f"md5:{md5}"),), "file", page=page)
+    return Archive((RemoteFile(name, (url,), size, f"md5:{md5}"),), "file", page=page)
 
 
 DATASET = Dataset(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record
+from decur.datasets import Archive, Dataset, Record, RemoteFile
 from decur.datasets.raw_files import link, list_names, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR_BANDS, read_optical, read_sar, sar_modality
 from decur.errors import DecurError
@@ -58,7 +58,7 @@ def _archive(folder: str, checksums: tuple[str, ...], into: str) -> Archive:
     commit = "3f5ddad68ba2ea29d019b0cef6cf292ff8af0d62"
     names = [f"{folder}.tar.gz.parta{chr(ord('a') + i)}" for i in range(len(checksums))]
     parts = (
-        Part(name, (f"{host}/{commit}/{folder}/{name}",), checksum=f"sha256:{checksum}")
+        RemoteFile(name, (f"{host}/{commit}/{folder}/{name}",), checksum=f"sha256:{checksum}")
         for name, checksum in zip(names, checksums, strict=True)
     )
     page = "https://hf.co/datasets/wangyi111/SSL4EO-S12"
@@ -66,7 +66,7 @@ def _archive(folder: str, checksums: tuple[str, ...], into: str) -> Archive:
 
 
 VOID = "void_ids.csv"
-VOID_LIST = Part(
+VOID_LIST = RemoteFile(
     VOID,
     (
         "https://raw.githubusercontent.com/zhu-xlab/SSL4EO-S12/"

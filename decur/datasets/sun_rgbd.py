@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part, Record
+from decur.datasets import Archive, Dataset, Record, RemoteFile
 from decur.datasets.raw_files import below, link, list_names
 from decur.datasets.rgbd import (
     CLASSES,
@@ -32,14 +32,14 @@ EXTRACTED = "https://github.com/ankurhanda/sunrgbd-meta-data"
 """Lists and labels, extracted from the toolbox, whose own file takes 64 GB of memory to read."""
 
 
-def _extracted(name: str, md5: str | None = None) -> Part:
+def _extracted(name: str, md5: str | None = None) -> RemoteFile:
     commit = "ddd3fee2b5805502ea4ffa6b964e9cb46c6ba190"
     checksum = f"md5:{md5}" if md5 else None
-    return Part(name, (f"{EXTRACTED}/raw/{commit}/{name}",), checksum=checksum)
+    return RemoteFile(name, (f"{EXTRACTED}/raw/{commit}/{name}",), checksum=checksum)
 
 
 # Nobody has published a checksum of the frames or of the labels that we know of.
-FRAMES = Part("SUNRGBD.zip", ("https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",))
+FRAMES = RemoteFile("SUNRGBD.zip", ("https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",))
 TEST_LIST = _extracted(LISTS["test"], "08a7b17a940d0e5fee86f2299b5cc76f")
 TRAIN_LIST = _extracted(LISTS["train"], "9b00620022574a3135272bbc3cf38e82")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from decur.artifacts.files import nearest_folder
 from decur.artifacts.ownership import HIDDEN, OwnFolder
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Part
+from decur.datasets import Archive, Dataset, RemoteFile
 from decur.download.fetch import FetchError, fetch_all, size_on_server
 from decur.download.unpack import unpack
 from decur.download.verify import Stored
@@ -83,7 +83,7 @@ def _resolve(dataset: Dataset, settings: DatasetSettings, key: str) -> list[Arch
         raise DecurError(f"{key}.folder: set it to the unpacked archive ({dataset.homepage})")
     checksums = None if settings.checksums is None else read_checksums(Path(settings.checksums))
 
-    def resolve(part: Part) -> Part:
+    def resolve(part: RemoteFile) -> RemoteFile:
         if settings.mirror is not None:
             urls = (f"{settings.mirror.rstrip('/')}/{part.name}", *part.urls)
             part = dataclasses.replace(part, urls=urls)
@@ -100,7 +100,7 @@ def _resolve(dataset: Dataset, settings: DatasetSettings, key: str) -> list[Arch
     ]
 
 
-def _size(part: Part, folder: Path, given: Path | None) -> int | None:
+def _size(part: RemoteFile, folder: Path, given: Path | None) -> int | None:
     """Size of a part: of the file that is there, as published, or as the server says."""
     for path in ([given / part.name] if given else []) + [folder / part.name]:
         if path.is_file():

@@ -12,7 +12,7 @@ from pathlib import Path
 import requests
 from urllib3.exceptions import HTTPError
 
-from decur.datasets import Part
+from decur.datasets import RemoteFile
 from decur.download.progress import ByteCounter
 from decur.download.retry import RefusedError
 from decur.download.transfer import HEADERS, TIMEOUT_SECONDS, Transfer
@@ -26,13 +26,17 @@ AT_ONCE = 4
 class FetchError(DecurError):
     """A part that could not be had from any of its URLs; says why for each."""
 
-    def __init__(self, part: Part, reasons: Sequence[str]) -> None:
+    def __init__(self, part: RemoteFile, reasons: Sequence[str]) -> None:
         super().__init__(f"{part.name}: not fetched: {'; '.join(reasons)}")
         self.name = part.name
 
 
 def fetch_all(
-    parts: Sequence[Part], folder: Path, *, given: Path | None = None, total: int | None = None
+    parts: Sequence[RemoteFile],
+    folder: Path,
+    *,
+    given: Path | None = None,
+    total: int | None = None,
 ) -> list[Stored]:
     """Bring every part into `folder`, several at once; what is there already is checked again.
 
@@ -52,7 +56,7 @@ def fetch_all(
     folder.mkdir(parents=True, exist_ok=True)
     counter = ByteCounter("download", total)
 
-    def bring(part: Part) -> Stored:
+    def bring(part: RemoteFile) -> Stored:
         if given is not None and (given / part.name).is_file():
             return check(part, given / part.name, counter)
         return fetch(part, folder, counter)
@@ -71,7 +75,7 @@ def fetch_all(
     return [future.result() for future in futures]
 
 
-def fetch(part: Part, folder: Path, counter: ByteCounter) -> Stored:
+def fetch(part: RemoteFile, folder: Path, counter: ByteCounter) -> Stored:
     """Bring one part into `folder`, from the first of its URLs that gives the right bytes.
 
     Raises:
@@ -91,7 +95,7 @@ def fetch(part: Part, folder: Path, counter: ByteCounter) -> Stored:
     raise FetchError(part, reasons)
 
 
-def size_on_server(part: Part) -> int | None:
+def size_on_server(part: RemoteFile) -> int | None:
     """Return the size that the first answering server states, or None if there is none."""
     for url in part.urls:
         try:

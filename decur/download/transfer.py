@@ -19,7 +19,7 @@ from urllib3.util import Retry
 
 import decur
 from decur.artifacts.files import write_all, write_atomically, writing
-from decur.datasets import Part
+from decur.datasets import RemoteFile
 from decur.download.progress import ByteCounter
 from decur.download.retry import RefusedError, patience
 from decur.download.verify import CHUNK, Stored, WrongError, hash_file, new_digest, verify
@@ -37,7 +37,7 @@ HEADERS = {
 class Transfer:
     """A part from one URL into `target`."""
 
-    def __init__(self, part: Part, url: str, target: Path, counter: ByteCounter) -> None:
+    def __init__(self, part: RemoteFile, url: str, target: Path, counter: ByteCounter) -> None:
         self.part, self.url, self.target, self.counter = part, url, target, counter
         self.partial = target.with_name(f"{target.name}.part")
         self.side = target.with_name(f"{target.name}.part.json")  # where its bytes are from

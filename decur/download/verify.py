@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from decur.datasets import Part
+from decur.datasets import RemoteFile
 from decur.download.progress import ByteCounter
 from decur.errors import DecurError
 
@@ -18,7 +18,7 @@ class WrongError(Exception):
 
 @dataclass(frozen=True)
 class Stored:
-    """A file that is there and right; `checksum` and `urls` as in `Part`."""
+    """A file that is there and right; `checksum` and `urls` as in `RemoteFile`."""
 
     path: Path
     size: int
@@ -26,7 +26,7 @@ class Stored:
     urls: tuple[str, ...]
 
 
-def new_digest(part: Part) -> Any:
+def new_digest(part: RemoteFile) -> Any:
     """Return an empty digest (of hashlib) of the kind that the part's checksum is of."""
     return hashlib.new((part.checksum or "sha256:").split(":")[0])
 
@@ -46,7 +46,7 @@ def hash_file(digest: Any, path: Path, name: str, counter: ByteCounter) -> int:
     return size
 
 
-def verify(part: Part, path: Path, size: int, digest: Any, *, expected: int | None) -> Stored:
+def verify(part: RemoteFile, path: Path, size: int, digest: Any, *, expected: int | None) -> Stored:
     """Compare a file's size and digest with what is expected, as far as that is known.
 
     Args:
@@ -67,7 +67,7 @@ def verify(part: Part, path: Path, size: int, digest: Any, *, expected: int | No
     return Stored(path, size, checksum, part.urls)
 
 
-def check(part: Part, path: Path, counter: ByteCounter) -> Stored:
+def check(part: RemoteFile, path: Path, counter: ByteCounter) -> Stored:
     """Check a file that the user has: its size and checksum, as far as they are known.
 
     Raises:

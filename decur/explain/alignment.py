@@ -3,8 +3,8 @@
 import pandas as pd
 from torch import Tensor
 
-from decur.config import Alignment
-from decur.explain.run import Found
+from decur.config.explainers import Alignment
+from decur.explain.run import Explanation
 from decur.explain.subject import Subject
 from decur.losses.correlation import diagonal, standardise
 
@@ -16,7 +16,7 @@ def alignment_loss(z1: Tensor, z2: Tensor) -> Tensor:
     return (1 - diagonal(standardise(z1), standardise(z2))).square()
 
 
-def explain(subject: Subject, recipe: Alignment) -> Found:
+def explain(subject: Subject, recipe: Alignment) -> Explanation:
     """A line a batch and dimension: batch, dimension, part, loss."""
     part = subject.part_names()
     frames = []
@@ -27,4 +27,4 @@ def explain(subject: Subject, recipe: Alignment) -> Found:
                 {"batch": number, "dimension": range(len(loss)), "part": part, "loss": loss}
             )
         )
-    return Found(pd.concat(frames))
+    return Explanation(pd.concat(frames))

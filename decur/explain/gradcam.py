@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from decur.config import GradCam
+from decur.config.explainers import GradCam
 from decur.errors import DecurError
-from decur.explain.run import Found
+from decur.explain.run import Explanation
 from decur.explain.subject import Subject
 from decur.explain.targets import PartMeans
 from decur.models.backbone import Backbone
@@ -51,7 +51,7 @@ def cam_maps(subject: Subject, branch: int, x: Tensor) -> Tensor:
     return torch.cat(maps, dim=1).detach()
 
 
-def explain(subject: Subject, recipe: GradCam) -> Found:
+def explain(subject: Subject, recipe: GradCam) -> Explanation:
     """A line a sample, modality, part and cell of its map: sample, modality, part, y, x, value."""
     frames = []
     for row in subject.samples(recipe.samples):
@@ -63,4 +63,4 @@ def explain(subject: Subject, recipe: GradCam) -> Found:
                 y, x = np.indices(found.shape).reshape(2, -1)
                 place = {"sample": sample, "modality": modality, "part": part, "y": y, "x": x}
                 frames.append(pd.DataFrame({**place, "value": found.ravel()}))
-    return Found(pd.concat(frames))
+    return Explanation(pd.concat(frames))

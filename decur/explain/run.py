@@ -1,9 +1,9 @@
-"""One explainer on one pretrained run: weights and shards in, a CSV and its record out.
+"""Run one explainer on one pretrained run: weights and shards in, a CSV and its record out.
 
-Every explainer is a module of this package with
+Every explainer is a module that `decur.config.explainers.EXPLAINERS` names, with
 
-* `explain(subject, recipe) -> Found`: what it finds, as a table and a few facts;
-* `PACKAGES`: the libraries, beside those of all, that decide the result.
+* `explain(subject, recipe) -> Explanation`: its results, as a table and a few facts;
+* `PACKAGES`: the libraries that decide the result, beside those of all explainers.
 """
 
 import importlib
@@ -13,26 +13,26 @@ from typing import Any
 
 import pandas as pd
 
+from decur.artifacts import records
 from decur.artifacts.ownership import check_listed
 from decur.artifacts.provenance import fingerprint, provenance
-from decur.artifacts.records import Explanation
 from decur.artifacts.timing import JobTimer
-from decur.config import ExplainSettings
+from decur.config import EXPLAINERS, ExplainSettings
 from decur.explain.subject import load_subject
 
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What an explainer says: a table, and facts of the whole of it for the record."""
+class Explanation:
+    """The results of an explainer: a table, and facts about all of it for the record."""
 
     frame: pd.DataFrame
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 def explain(
-    kind: str,
+    name: str,
     settings: ExplainSettings[Any],
     weights: Path,
     shards: Path,
@@ -40,9 +40,9 @@ def explain(
     *,
     device: str = "cpu",
 ) -> None:
-    """Write what the explainer `kind` finds into the CSV file `out`.
+    """Write the results of the explainer `name` into the CSV file `out`.
 
-    Where that is from, and the explainer's facts, are in a JSON of the same name beside it.
+    Its facts and the provenance are in a JSON of the same name beside it.
 
     Raises:
         DecurError: weights, shards and settings do not fit, there are too few samples, or `out` or
@@ -51,12 +51,13 @@ def explain(
     job = JobTimer(device)
     record = out.with_suffix(".json")
     check_listed(record, [out])
-    explainer = importlib.import_module(f"decur.explain.{kind}")
+    explainer = importlib.import_module(EXPLAINERS[name].module)
     subject, pretrained = load_subject(settings, weights, shards, device)
-    found = explainer.explain(subject, settings.recipe)
+    explanation: Explanation = explainer.explain(subject, settings.recipe)
     dataset = settings.pretrain.dataset
     inputs = {dataset: subject.shards.card.checksum, weights.name: fingerprint(weights)}
     origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES), pretrained)
-    table = found.frame.to_csv(index=False, float_format="%.6g")
-    explanation = Explanation(facts=found.facts, provenance=origin, job=job.record())
-    explanation.write_files(record, {out: table.encode()})
+    table = explanation.frame.to_csv(index=False, float_format="%.6g")
+    records.Explanation(facts=explanation.facts, provenance=origin, job=job.record()).write_files(
+        record, {out: table.encode()}
+    )

@@ -5,9 +5,9 @@ import pandas as pd
 from torch import Tensor
 from torch.nn import functional as F
 
-from decur.config import Saliency
+from decur.config.explainers import Saliency
 from decur.explain.gradcam import cam_maps
-from decur.explain.run import Found
+from decur.explain.run import Explanation
 from decur.explain.scene_factors import effects, lift
 from decur.explain.subject import Subject
 
@@ -36,7 +36,7 @@ def enlarged(maps: Tensor, size: int) -> Tensor:
     return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
 
 
-def explain(subject: Subject, recipe: Saliency) -> Found:
+def explain(subject: Subject, recipe: Saliency) -> Explanation:
     """A line a pair: sample, and the score of each part.
 
     Of synthetic scenes also `<modality> <part> on <factor>`: see `scene_factors.lift`.
@@ -57,4 +57,4 @@ def explain(subject: Subject, recipe: Saliency) -> Found:
                     for part, seen in zip(subject.parts, found[number].numpy(), strict=True):
                         line[f"{modality} {part} on {factor}"] = lift(seen, effect)
             lines.append(line)
-    return Found(pd.DataFrame(lines))
+    return Explanation(pd.DataFrame(lines))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from decur.config import DatasetSettings
 from decur.scenes.draw import scene_numbers
-from decur.scenes.effects import DATASETS, scene_effects
+from decur.scenes.effects import SUPPORTED, scene_effects
 from decur.shards import PairedShards
 
 
@@ -20,7 +20,7 @@ def effects(shards: PairedShards, row: int) -> dict[str, dict[str, NDArray[np.fl
     Nothing where the shards are not of scenes; see `decur.scenes.effects`.
     """
     dataset, origin = shards.card.dataset, shards.card.provenance
-    if dataset not in DATASETS or origin.settings.get("source") != "scenes":
+    if dataset not in SUPPORTED or origin.settings.get("source") != "scenes":
         return {}
     settings = DatasetSettings.model_validate(origin.settings)
     split, number = _numbers(dataset, settings)[shards.index["id"].iloc[row]]

@@ -31,9 +31,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decur.config import Share
+from decur.config.explainers import Share
 from decur.errors import DecurError
-from decur.explain.run import Found
+from decur.explain.run import Explanation
 from decur.explain.subject import Subject
 from decur.training.views import augment_batch, read_batch
 
@@ -159,14 +159,14 @@ def _check(views1: Views, views2: Views) -> None:
         raise DecurError(f"samples: {counts}; equally many, at least {LEAST}, are needed")
 
 
-def explain(subject: Subject, recipe: Share) -> Found:
+def explain(subject: Subject, recipe: Share) -> Explanation:
     """`estimates` from two augmented views, as in pretraining, of random samples.
 
     Raises:
         DecurError: there are too few samples.
     """
     (rows,) = subject.batches(recipe.samples, 1)
-    return Found(estimates(*represent(subject, rows)))
+    return Explanation(estimates(*represent(subject, rows)))
 
 
 def estimates(features: tuple[Views, Views], embeddings: tuple[Views, Views]) -> pd.DataFrame:

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from decur.config import Spectral
-from decur.explain.run import Found
+from decur.config.explainers import Spectral
+from decur.explain.run import Explanation
 from decur.explain.scene_factors import effects, lift
 from decur.explain.subject import Subject
 from decur.explain.targets import ImagePartMeans
@@ -37,7 +37,7 @@ def attributions(model: nn.Module, x: Tensor, target: int, steps: int) -> Tensor
     return found.detach()
 
 
-def explain(subject: Subject, recipe: Spectral) -> Found:
+def explain(subject: Subject, recipe: Spectral) -> Explanation:
     """A line a modality, part and band: modality, part, band, attribution.
 
     The attribution is the mean absolute one of a pixel. Of synthetic scenes also, for each factor
@@ -67,7 +67,7 @@ def explain(subject: Subject, recipe: Spectral) -> Found:
                     lines.append(pd.DataFrame({**place, **bands, **numbers}))
     samples = pd.concat(lines).groupby(["modality", "part", "band"], sort=False)
     facts = {"completeness_error": missed / whole if whole else 0.0}
-    return Found(samples.mean().reset_index(), facts)
+    return Explanation(samples.mean().reset_index(), facts)
 
 
 def _bands(maps: Array, factors: Mapping[str, Array]) -> dict[str, Array]:

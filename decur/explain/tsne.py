@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decur.config import Tsne
-from decur.explain.run import Found
+from decur.config.explainers import Tsne
+from decur.explain.run import Explanation
 from decur.explain.subject import Subject
 from decur.losses.correlation import standardise
 
@@ -42,7 +42,7 @@ def map_dimensions(
     return mapped
 
 
-def explain(subject: Subject, recipe: Tsne) -> Found:
+def explain(subject: Subject, recipe: Tsne) -> Explanation:
     """A line a batch, modality and dimension: batch, modality, dimension, part, x, y.
 
     Embeddings are batch-normalised first, as in the listing of appendix D: two dimensions are then
@@ -71,4 +71,4 @@ def explain(subject: Subject, recipe: Tsne) -> Found:
                 }
             )
         )
-    return Found(pd.concat(frames))
+    return Explanation(pd.concat(frames))

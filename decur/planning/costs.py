@@ -1,6 +1,7 @@
-"""What a job is going to cost, from its settings and from what was measured or published.
+"""Estimate what a job costs, from its settings and from what was measured or published.
 
-These are estimates: each number below says where it is from, and none knows your machine. One unit
+A comment gives the source of each number, here and in the registries of `decur.config`, which hold
+those of single datasets, backbones, protocols and explainers. None is of your machine. One unit
 of work is a billion multiplications and additions of a network that is trained (forward and
 backward, GMAC); forward alone is a third of it. Nothing here reads data or imports torch.
 """
@@ -11,75 +12,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from decur.artifacts.paths import Cell
 from decur.config import (
-    Alignment,
+    EXPLAINERS,
     Cmx,
     DatasetSettings,
     ExplainSettings,
     PretrainSettings,
     Recipe,
-    Share,
-    Spectral,
     Transfer,
     TransferSettings,
-    Tsne,
     count_views,
 )
 from decur.config.architectures import ARCHITECTURES, find_architecture
+from decur.config.datasets import DATASETS, SSL4EO_IMAGES
+from decur.config.explainers import RunSize
 from decur.config.methods import CONTRASTIVE_DIMS, METHODS
+from decur.config.protocols import PROTOCOLS
 
 HOUR = 3600
 GB = 1e9
 SIDE = 224  # pixels that GMAC and images/s are of
-
-
-class Facts(NamedTuple):
-    """A dataset at full size: GB to download and unpacked, samples by split, and how fast they are
-    preprocessed (samples, of SSL4EO-S12 seasons, a second of one core)."""
-
-    download: float
-    unpacked: float
-    counts: dict[str, int]
-    rate: float
-    modalities: tuple[str, str] = ("sar", "optical")
-    evaluation: str = "test"
-    masks: bool = False
-
-
-# Archives: the servers' listings, but BigEarthNet's, which nobody states: the remainder of the 1.2
-# TB of config/paper.yaml. Unpacked: pixels times bytes. Counts: the official lists (BigEarthNet's
-# as SeCo splits it). Rates: tests/benchmarks/bench_preprocess.py, two shared cores, real frames.
-DATASETS = {
-    "ssl4eo-s12": Facts(1039, 1340, {"train": 251_079}, 58),
-    "bigearthnet": Facts(
-        120, 165, {"train": 311_667, "val": 103_944, "test": 103_728}, 74, evaluation="val"
-    ),
-    "geonrw": Facts(32, 45, {"train": 116_768, "test": 7_760}, 75, ("rgb", "dem"), masks=True),
-    "sun-rgbd": Facts(7.4, 8, {"train": 5_285, "test": 5_050}, 10, ("rgb", "hha"), masks=True),
-    "nyuv2": Facts(2.8, 2.8, {"train": 795, "test": 654}, 12, ("rgb", "hha"), masks=True),
-}
-BANDS = {"sar": 2, "optical": 13, "rgb": 3, "dem": 1, "nir": 1, "hha": 3}
 SCENES_RATE = 50  # scenes drawn, or preprocessed, a second of one core; the mini run
 UNPACK_RATE = 0.1 * GB  # bytes of an archive checked and unpacked a second of one core; assumed
 CHECK_RATE = 0.4 * GB  # bytes of shards checked a second of one core; assumed
 
-
-# Images of 224 pixels a second of one A100 with a ResNet-50, forward and backward. The paper's 30,
-# 4 and 6 hours on four A100 give these three; other data sets are taken for SSL4EO-S12's like.
-PAPER_IMAGES = {"ssl4eo-s12": 231.0, "geonrw": 771.0, "sun-rgbd": 96.0}
-OTHER_IMAGES = 231.0
 # 1,735 measured on an H100 in torch's default precision (tests/benchmarks/RESULTS.md), times 0.4:
 # an A100 has 0.32 of its arithmetic and 0.60 of its memory bandwidth.
 TRANSFER_IMAGES = 700.0
 CPU_GMAC = 4.2  # a second of one core: 256 images of 32 pixels through `tiny` in 61 ms
 FORWARD = 1 / 3  # of what forward and backward cost
-CMX_MORE = 1.5  # assumed: fusion and decoder of CMX over its two backbones
 START = 15  # seconds until a job has imported what it needs, or collated a table
 CHECKPOINTS = 2  # kept of a run
-MOVE = 4e-6  # seconds of one core to move a point of t-SNE once: 512 points 2,000 times in 3.6 s
 
 
 @dataclass(frozen=True)
@@ -108,12 +74,12 @@ SHORT = Cost(cpu=START / HOUR)
 
 def known_counts(name: str, settings: DatasetSettings) -> dict[str, int]:
     """Samples by split before they are there; empty where only the data can tell."""
-    if name not in DATASETS or settings.source == "samples":
+    known = DATASETS.get(name)
+    if known is None or settings.source == "samples":
         return {}
-    facts = DATASETS[name]
-    if settings.scenes is None:
-        return facts.counts
-    return {"train": settings.scenes.train, facts.evaluation: settings.scenes.test}
+    if settings.scenes is not None:
+        return {"train": settings.scenes.train, known.evaluation: settings.scenes.test}
+    return {} if known.full is None else dict(known.full.counts)
 
 
 def counts_on_disk(shards: Path) -> dict[str, int]:
@@ -134,12 +100,12 @@ def download_cost(name: str, settings: DatasetSettings) -> Cost:
         return SHORT + Cost(cpu=scenes / SCENES_RATE / HOUR)
     if settings.source in ("samples", "folders") or settings.folder is not None:
         return SHORT
-    if name not in DATASETS:
+    full = DATASETS[name].full if name in DATASETS else None
+    if full is None:
         return Cost(unknown=frozenset({name}))
-    facts = DATASETS[name]
-    fetched = 0.0 if settings.archives is not None else facts.download
-    cpu = facts.download * GB / UNPACK_RATE / HOUR
-    return Cost(cpu=cpu, download=fetched, stored=fetched + facts.unpacked)
+    fetched = 0.0 if settings.archives is not None else full.download
+    cpu = full.download * GB / UNPACK_RATE / HOUR
+    return Cost(cpu=cpu, download=fetched, stored=fetched + full.unpacked)
 
 
 def preprocess_cost(name: str, settings: DatasetSettings, share: float) -> Cost:
@@ -150,10 +116,11 @@ def preprocess_cost(name: str, settings: DatasetSettings, share: float) -> Cost:
     size = samples * sample_bytes(name, settings)
     if share == 0:
         return Cost(cpu=size / CHECK_RATE / HOUR)
-    seasons = settings.seasons if name == "ssl4eo-s12" else 1
-    seconds = samples * seasons / DATASETS[name].rate
-    if settings.scenes is not None:
+    full = DATASETS[name].full
+    if settings.scenes is not None or full is None:
         seconds = samples / SCENES_RATE
+    else:
+        seconds = samples * _seasons(name, settings) / full.rate
     return Cost(cpu=share * seconds / HOUR, stored=share * size / GB)
 
 
@@ -165,10 +132,14 @@ def verify_cost(size: float) -> Cost:
 def sample_bytes(name: str, settings: DatasetSettings) -> int:
     """Bytes of a stored sample: all seasons and bands of both modalities, and the mask."""
     height, width = (settings.pixels,) * 2 if isinstance(settings.pixels, int) else settings.pixels
-    facts = DATASETS[name]
-    planes = sum(BANDS[modality] for modality in settings.modalities or facts.modalities)
-    seasons = settings.seasons if name == "ssl4eo-s12" else 1
-    return height * width * (planes * seasons + facts.masks)
+    known = DATASETS[name]
+    planes = sum(known.modalities[modality] for modality in settings.modalities or known.stored)
+    return height * width * (planes * _seasons(name, settings) + known.masks)
+
+
+def _seasons(name: str, settings: DatasetSettings) -> int:
+    """Seasons of a stored sample."""
+    return settings.seasons if DATASETS[name].seasons else 1
 
 
 def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads: int) -> Cost:
@@ -180,7 +151,8 @@ def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads
     if not samples:
         return stored + Cost(unknown=frozenset({settings.dataset}))
     images = settings.epochs * samples * len(settings.modalities) * count_views(settings)
-    rate = PAPER_IMAGES.get(settings.dataset, OTHER_IMAGES)
+    known = DATASETS.get(settings.dataset)
+    rate = SSL4EO_IMAGES if known is None else known.images_per_second
     work = images * _area(settings.crop) * _gmac(settings)
     return stored + _trained(work, settings.arch, rate, threads)
 
@@ -201,56 +173,48 @@ def transfer_cost(
         tested = by_split.get(_evaluation(cell.dataset), 0)
         labelled = by_split.get("train", 0) * cell.labels / 100
         images = _cell_images(settings.recipes.get(cell.dataset), cell, labelled, tested)
-        more = CMX_MORE if cell.protocol == "cmx" else 1
-        found += _trained(images * more * _gmac(settings.pretrain), arch, TRANSFER_IMAGES, threads)
+        images *= PROTOCOLS[cell.protocol].work
+        found += _trained(images * _gmac(settings.pretrain), arch, TRANSFER_IMAGES, threads)
     return found
 
 
-def explain_cost(settings: ExplainSettings[Any], counts: Mapping[str, int], threads: int) -> Cost:
-    """Encoding samples, their gradients, and arranging points in a plane."""
-    pretrain, recipe = settings.pretrain, settings.recipe
-    arch, crop, more = pretrain.arch, pretrain.crop, Cost()
-    if isinstance(recipe, Alignment | Tsne):
-        passes = FORWARD * recipe.batches * recipe.batch_size
-        if isinstance(recipe, Tsne):
-            moves = 2 * pretrain.dim * recipe.iterations * recipe.batches
-            more = Cost(cpu=moves * MOVE / HOUR)
-    else:
-        held_out = [count for split, count in counts.items() if split not in pretrain.splits]
-        there = sum(held_out or counts.values())
-        samples = there if recipe.samples == "all" else recipe.samples
-        if not samples:
-            return Cost(unknown=frozenset({pretrain.dataset}))
-        if isinstance(recipe, Spectral):
-            passes = samples * recipe.steps * (2 if METHODS[pretrain.method].has_unique else 1)
-        elif isinstance(recipe, Share):
-            passes = 2 * min(samples, there) * FORWARD
-        else:
-            passes, crop = samples * FORWARD, recipe.pixels or crop
-    work = len(pretrain.modalities) * passes * _area(crop) * _gmac(pretrain)
-    return SHORT + more + _trained(work, arch, TRANSFER_IMAGES, threads)
+def explain_cost(
+    explainer: str, settings: ExplainSettings[Any], counts: Mapping[str, int], threads: int
+) -> Cost:
+    """Passing samples through the networks, and what else an explainer computes."""
+    pretrain = settings.pretrain
+    held_out = [count for split, count in counts.items() if split not in pretrain.splits]
+    parts = 2 if METHODS[pretrain.method].has_unique else 1
+    run = RunSize(sum(held_out or counts.values()), pretrain.dim, parts)
+    work = EXPLAINERS[explainer].work(settings.recipe, run)
+    if work is None:
+        return Cost(unknown=frozenset({pretrain.dataset}))
+    passes = work.forward * FORWARD + work.backward
+    images = len(pretrain.modalities) * passes * _area(work.pixels or pretrain.crop)
+    trained = _trained(images * _gmac(pretrain), pretrain.arch, TRANSFER_IMAGES, threads)
+    return SHORT + Cost(cpu=work.seconds / HOUR) + trained
 
 
 def _cell_images(transfer: Transfer | None, cell: Cell, labelled: float, tested: int) -> float:
     """Images of 224 pixels, trained on, that a cell costs as much as."""
-    modalities = len(cell.modalities.split("+"))
-    if transfer is None or cell.protocol == "knn":
+    modalities, protocol = len(cell.modalities.split("+")), PROTOCOLS[cell.protocol]
+    if transfer is None or protocol.trains is None:
         area = 1.0 if transfer is None else _area(transfer.crop)
         return modalities * (labelled + tested) * area * FORWARD
     shown, recipe = transfer.protocol(cell.protocol)
     epochs = recipe.epochs or (recipe.steps or 0) * shown.batch_size / max(labelled, 1)
     tries = 1 + 0.9 * len(recipe.lr_sweep)
-    training, looks = labelled * epochs * tries, _looks(recipe)
-    if cell.protocol == "linear":
+    training, evaluations = labelled * epochs * tries, _evaluations(recipe)
+    if protocol.trains == "head":
         training *= FORWARD
         if not shown.augment:  # encoded once
-            training, looks = labelled * FORWARD, 1
-    passes = looks + (modalities > 1)  # another with each modality absent
+            training, evaluations = labelled * FORWARD, 1
+    passes = evaluations + (modalities > 1)  # another with each modality absent
     testing = tested * passes * _windows(shown) * FORWARD
     return modalities * (training + testing) * _area(shown.crop)
 
 
-def _looks(recipe: Recipe) -> int:
+def _evaluations(recipe: Recipe) -> int:
     every = recipe.evaluate_every
     return math.ceil(recipe.epochs / every) if every and recipe.epochs else 1
 

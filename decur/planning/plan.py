@@ -167,8 +167,10 @@ class _Estimates:
 
     def _explain(self, job: Job) -> Cost:
         run = Run.parse(job.wildcards["run"])
-        settings = explain_settings(self.pending.config, run, job.wildcards["kind"])
-        return costs.explain_cost(settings, self._counts(settings.pretrain.dataset), job.threads)
+        explainer = job.wildcards["kind"]
+        settings = explain_settings(self.pending.config, run, explainer)
+        counts = self._counts(settings.pretrain.dataset)
+        return costs.explain_cost(explainer, settings, counts, job.threads)
 
     def _counts(self, name: str) -> dict[str, int]:
         """Samples by split: as settings say if the shards are to be made, else as their card."""

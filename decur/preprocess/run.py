@@ -31,7 +31,7 @@ from decur.datasets.folder_limits import with_limits
 from decur.errors import DecurError
 from decur.shards import Modality, Sample
 from decur.shards.assemble import QUARANTINE, VERSION, begin, finish, own_folder
-from decur.shards.part import FORMAT, Fault, Part, Shard, load_part, save_part
+from decur.shards.part import FORMAT, Fault, Shard, ShardPart, load_part, save_part
 from decur.shards.sample import TRAIN, Spec
 from decur.shards.writer import SHARD_BYTES
 
@@ -156,7 +156,7 @@ def _unique(records: Sequence[Record]) -> list[Record]:
 
 
 def _lost(
-    reader: "Reader", records: Sequence[Record], parts: Sequence[Part]
+    reader: "Reader", records: Sequence[Record], parts: Sequence[ShardPart]
 ) -> list[tuple[str, Fault]]:
     """Each bad sample with its split, without those of which there is a good one of the same id."""
     good = {row["id"] for part in parts for row in part.rows}
@@ -166,7 +166,7 @@ def _lost(
 
 
 def _check_evaluation(
-    name: str, split: str, lost: Sequence[tuple[str, Fault]], parts: Sequence[Part]
+    name: str, split: str, lost: Sequence[tuple[str, Fault]], parts: Sequence[ShardPart]
 ) -> None:
     """Refuse to evaluate on a split of which more than a hundredth is bad."""
     faults = [fault for of, fault in lost if of == split]
@@ -254,11 +254,11 @@ def _origin(card: Mapping[str, Any], settings: DatasetSettings) -> str:
 
 
 def _make_all(
-    make: Callable[[int, Sequence[Record]], Part],
+    make: Callable[[int, Sequence[Record]], ShardPart],
     shards: Sequence[tuple[int, Sequence[Record]]],
     workers: int,
     name: str,
-) -> list[Part]:
+) -> list[ShardPart]:
     """The parts of numbered shards, in order."""
     progress = partial(progress_bar, name, sum(len(records) for _, records in shards))
     if workers == 1:
@@ -278,7 +278,7 @@ def _make_all(
 
 def _make_shard(
     reader: Reader, out: Path, spec: Spec, origin: str, number: int, records: Sequence[Record]
-) -> Part:
+) -> ShardPart:
     """Read the records of one shard and write it, unless it is there already."""
     identity = hashlib.sha256(f"{origin} {spec} {records}".encode()).hexdigest()
     part = load_part(out, number, identity)

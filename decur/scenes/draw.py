@@ -17,6 +17,7 @@ import rasterio
 
 from decur.cluster.workers import worker_pool
 from decur.config import DatasetSettings
+from decur.config.datasets import DATASETS
 from decur.errors import DecurError
 from decur.scenes.layouts import LAYOUTS, Scene
 from decur.scenes.render import LEVELS, Factors, render
@@ -87,7 +88,7 @@ def make_scene(
     assert settings.scenes is not None
     factors = factors or draw_factors(dataset, settings.scenes.seed, index)
     rng = _generator(dataset, settings.scenes.seed, 1, index)
-    seasons = settings.seasons if dataset == "ssl4eo-s12" else 1
+    seasons = settings.seasons if DATASETS[dataset].seasons else 1
     arrays = render(SCENARIOS[dataset], factors, rng, settings.side, seasons)
     return Scene(index, split, factors, arrays)
 

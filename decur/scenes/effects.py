@@ -23,8 +23,8 @@ from decur.scenes.draw import SCENARIOS, draw_factors, make_scene
 from decur.scenes.layouts import Scene, optical_bands
 from decur.scenes.render import LEVELS, RELIEFS, Factors
 
-DATASETS = ("ssl4eo-s12", "geonrw", "sun-rgbd")
-"""Datasets whose scenes `stored` scales: those of pretraining."""
+SUPPORTED = ("ssl4eo-s12", "geonrw", "sun-rgbd")
+"""Datasets whose scenes `stored` can scale: those of pretraining."""
 
 SHOWS = {0: ("common", "unique1"), 1: ("common", "unique2")}
 """The factors that the first and the second modality show."""

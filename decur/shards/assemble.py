@@ -16,7 +16,7 @@ from decur.artifacts.files import remove, writing
 from decur.artifacts.ownership import OwnFolder
 from decur.artifacts.records import Card, card_digest
 from decur.errors import DecurError
-from decur.shards.part import LEVELS, PARTS, STAGE, Fault, Part, file_facts
+from decur.shards.part import LEVELS, PARTS, STAGE, Fault, ShardPart, file_facts
 from decur.shards.sample import Spec
 
 VERSION = 2
@@ -51,7 +51,7 @@ def begin(root: Path, *, keep: bool) -> None:
     folder.stage(STAGE, keep=True)
 
 
-def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any]) -> None:
+def finish(root: Path, parts: Sequence[ShardPart], spec: Spec, card: Mapping[str, Any]) -> None:
     """Make the shards in the stage the content of a folder, with index, quarantine list and card.
 
     Raises:

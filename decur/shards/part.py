@@ -46,7 +46,7 @@ class Fault(NamedTuple):
 
 
 @dataclass
-class Part:
+class ShardPart:
     """What is known of a shard: index rows, faults, and by file its size and SHA-256.
 
     `histograms[modality]` counts the values 0..255 of each band, in the training samples alone.
@@ -105,7 +105,7 @@ class Shard:
     """
 
     def __init__(self, root: Path, number: int, spec: Spec) -> None:
-        self.part = Part()
+        self.part = ShardPart()
         self._root, self._spec, self._number = root, spec, number
         self._arrays: dict[str, ArrayFile] = {}
         for modality in spec.modalities:
@@ -218,7 +218,7 @@ def _contents(file: Any) -> dict[str, Any]:
     return {"bytes": file.seek(0, os.SEEK_END), "sha256": digest}
 
 
-def save_part(root: Path, number: int, identity: str, part: Part) -> None:
+def save_part(root: Path, number: int, identity: str, part: ShardPart) -> None:
     """Note that a shard is whole; `identity` names all that it was made from."""
     tree = {"identity": identity, **asdict(part)}
     tree["histograms"] = {name: counts.tolist() for name, counts in part.histograms.items()}
@@ -229,7 +229,7 @@ def save_part(root: Path, number: int, identity: str, part: Part) -> None:
         )
 
 
-def load_part(root: Path, number: int, identity: str) -> Part | None:
+def load_part(root: Path, number: int, identity: str) -> ShardPart | None:
     """A whole shard of the same identity whose files are as they were written, or None."""
     try:
         tree: Mapping[str, Any] = json.loads(_marker(root, number).read_text(encoding="utf-8"))
@@ -240,7 +240,7 @@ def load_part(root: Path, number: int, identity: str) -> Part | None:
                 return None
     except (OSError, ValueError, KeyError):
         return None
-    return Part(
+    return ShardPart(
         rows=tree["rows"],
         faults=[Fault(*fault) for fault in tree["faults"]],
         files=tree["files"],

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from decur.errors import DecurError
 from decur.shards.assemble import begin, finish, own_folder
-from decur.shards.part import STAGE, Part, Shard
+from decur.shards.part import STAGE, Shard, ShardPart
 from decur.shards.sample import Modality, Sample, Spec
 
 SHARD_BYTES = 4 * 2**30
@@ -33,7 +33,7 @@ class ShardWriter:
         self.modalities = tuple(modalities)
         self.card = dict(card or {})
         self._ids: set[str] = set()
-        self._parts: list[Part] = []
+        self._parts: list[ShardPart] = []
         self._spec = Spec(self.modalities, {})
         self._shard: Shard | None = None
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from decur.config.experiments import METRICS, Experiment, Row, column_parts
+from decur.config.protocols import PROTOCOLS
 from decur.tables.paper import best_share
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
@@ -80,8 +81,8 @@ RC = {
 
 def style(row: Row) -> Style:
     """The style of a row: of its method, or of the dimensions that its probes get."""
-    part = (row.protocol or "").removeprefix("probe-")
-    if part in ("common", "unique"):
+    part = PROTOCOLS[row.protocol].part if row.protocol else None
+    if part is not None:
         return STYLES[f"decur {part}"]
     return style_of(row.method or "random")
 

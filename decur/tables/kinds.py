@@ -48,26 +48,21 @@ def _claims(experiment: Experiment, config: Config, paths: Paths) -> Result:
 
 
 def _explained_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
+    """The explainer's files, and what else its page is made from."""
     runs = explain_runs([experiment], config)
-    return [paths.explain(str(run), kind) for run, kind in runs]
-
-
-def _gradcam_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    """The maps, and the shards whose images they are drawn over."""
-    runs = [run for run, _ in explain_runs([experiment], config)]
-    datasets = sorted({pretrain_settings(config, run).dataset for run in runs})
-    maps = _explained_sources(experiment, config, paths)
-    return [*maps, *(paths.card(dataset) for dataset in datasets)]
-
-
-def _share_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    """The estimates, and the grid search that they are compared with."""
-    explained = _explained_sources(experiment, config, paths)
-    return [*_metrics(experiment, config, paths), *explained]
+    files = [paths.explain(str(run), explainer) for run, explainer in runs]
+    reads = EXPLAINERS[experiment.kind].reads
+    if reads == "metrics":
+        return [*_metrics(experiment, config, paths), *files]
+    if reads == "shards":
+        datasets = sorted({pretrain_settings(config, run).dataset for run, _ in runs})
+        return [*files, *(paths.card(dataset) for dataset in datasets)]
+    return files
 
 
 def _explained(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    module = importlib.import_module(f"decur.tables.explained.{experiment.kind}")
+    page = EXPLAINERS[experiment.kind].page or "decur.tables.explained.lines"
+    module = importlib.import_module(page)
     result: Result = module.result(experiment, config, paths)
     return result
 
@@ -85,6 +80,4 @@ KINDS = {
     "gallery": Kind(_gallery_sources, _gallery),
     "claims": Kind(claims.sources, _claims),
     **dict.fromkeys(EXPLAINERS, Kind(_explained_sources, _explained)),
-    "gradcam": Kind(_gradcam_sources, _explained),
-    "share": Kind(_share_sources, _explained),
 }

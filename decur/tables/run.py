@@ -12,6 +12,7 @@ from decur.artifacts.records import Table as TableRecord
 from decur.artifacts.transferred import check_transferred
 from decur.config import Config
 from decur.config.experiments import Experiment, transfer_runs
+from decur.config.protocols import PROTOCOLS
 from decur.tables.kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
@@ -24,8 +25,13 @@ PACKAGES = ("numpy", "pandas", "scipy", "matplotlib")
 
 
 def has_figure(experiment: Experiment) -> bool:
-    """Whether an experiment is drawn: all but claims, and tables that are not of probes."""
-    probes = [p.startswith("probe") for panel in experiment.panels for p in panel.protocols]
+    """Whether an experiment is drawn: all but claims, and tables that are not of probes.
+
+    Results of explainers without a page of their own are not drawn either.
+    """
+    if experiment.explainer is not None:
+        return experiment.explainer.page is not None
+    probes = [not PROTOCOLS[p].labelled for panel in experiment.panels for p in panel.protocols]
     return experiment.kind not in ("table", "claims") or (bool(probes) and all(probes))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from decur.metrics.scores import Scores, Tally
 from decur.models.heads import TransferModel
 from decur.transfer.data import LabelledData, batches
-from decur.transfer.features import FrozenFeatures, Parts
+from decur.transfer.features import EncodedBatch, FrozenFeatures
 from decur.transfer.predictions import Predictions
 from decur.transfer.sliding import multiscale_scores
 
@@ -23,7 +23,7 @@ def evaluate(
     features: FrozenFeatures | None = None,
     keep: Predictions | None = None,
 ) -> Scores:
-    """Metrics of the rows; what the model says of them goes to `keep` too.
+    """Metrics of the rows; their predictions go to `keep` too.
 
     `features`, if the backbones are frozen, saves encoding the images again.
     """
@@ -32,41 +32,43 @@ def evaluate(
     if features is not None:
         features.add(model, data, rows)
     for batch in batches(rows):
-        parts, size = parts_of(model, data, batch, features)
-        logits = logits_of(model, data, parts, size)
+        encoded, size = encode_batch(model, data, batch, features)
+        logits = logits_of(model, data, encoded, size)
         tally.add(logits, data.targets(batch))
         if keep is not None:
             keep.add(batch, logits)
     return tally.scores()
 
 
-def parts_of(
+def encode_batch(
     model: TransferModel,
     data: LabelledData,
     rows: NDArray[np.int64],
     features: FrozenFeatures | None,
-) -> tuple[Parts, tuple[int, int]]:
-    """What every modality alone gives of the rows, and their images' height and width."""
+) -> tuple[EncodedBatch, tuple[int, int]]:
+    """The encoding of each modality of the rows, and their images' height and width."""
     if features is not None:
         return features.read(data, rows), features.size
     xs = [data.view(name, rows) for name in data.presets]
-    parts = [part_of(model, data, i, x) for i, x in enumerate(xs)]
-    return parts, (xs[0].shape[-2], xs[0].shape[-1])
+    encoded = [encode_modality(model, data, i, x) for i, x in enumerate(xs)]
+    return encoded, (xs[0].shape[-2], xs[0].shape[-1])
 
 
-def part_of(model: TransferModel, data: LabelledData, modality: int, x: Tensor) -> list[Tensor]:
-    """What one modality alone gives; where windows slide over the images, these themselves."""
+def encode_modality(
+    model: TransferModel, data: LabelledData, modality: int, x: Tensor
+) -> list[Tensor]:
+    """The encoding of one modality; the images themselves where windows slide over them."""
     return model.encode(modality, x) if data.settings.sliding is None else [x]
 
 
 def logits_of(
     model: TransferModel,
     data: LabelledData,
-    parts: Sequence[Sequence[Tensor]],
+    encoded: Sequence[Sequence[Tensor]],
     size: tuple[int, int],
 ) -> Tensor:
-    """Logits, or scores of sliding windows, of what every modality gave."""
+    """Logits, or scores of sliding windows, from the encoding of every modality."""
     sliding = data.settings.sliding
     if sliding is None:
-        return model.head(parts, size)
-    return multiscale_scores(model, [images for (images,) in parts], sliding)
+        return model.head(encoded, size)
+    return multiscale_scores(model, [images for (images,) in encoded], sliding)

@@ -1,4 +1,4 @@
-"""The fast road of frozen backbones: each image is encoded once, for every head that reads it."""
+"""Features of frozen backbones: each image is encoded once, for every head that reads it."""
 
 import numpy as np
 import torch
@@ -8,12 +8,12 @@ from torch import Tensor
 from decur.models.heads import TransferModel
 from decur.transfer.data import LabelledData, batches
 
-Parts = list[list[Tensor]]
-"""What every modality gives of a batch: `parts[modality]`, see `TransferModel.encode`."""
+EncodedBatch = list[list[Tensor]]
+"""The encoding of a batch, `encoded[modality]`, see `TransferModel.encode`."""
 
 
 class FrozenFeatures:
-    """What one run's frozen backbones give of one dataset, by modality and row.
+    """The features by one run's frozen backbones of one dataset, by modality and row.
 
     Of the deterministic views, with the backbones in evaluation mode. Label fractions, learning
     rates, choices of modalities and nearest neighbours all read the same features.
@@ -44,11 +44,11 @@ class FrozenFeatures:
                 torch.cat(parts) for parts in zip(*known, *encoded, strict=True)
             ]
 
-    def read(self, data: LabelledData, rows: NDArray[np.int64]) -> Parts:
-        """The parts of rows that were added before, of the data's modalities."""
-        parts = []
+    def read(self, data: LabelledData, rows: NDArray[np.int64]) -> EncodedBatch:
+        """The features of rows that were added before, of the data's modalities."""
+        encoded = []
         for name in data.presets:
             features = self._features[name]
             at = torch.from_numpy(self._positions[name][rows]).to(features[0].device)
-            parts.append([feature[at] for feature in features])
-        return parts
+            encoded.append([feature[at] for feature in features])
+        return encoded

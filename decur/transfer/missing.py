@@ -8,7 +8,7 @@ from torch import Tensor
 from decur.metrics.scores import Scores, Tally
 from decur.models.heads import TransferModel
 from decur.transfer.data import LabelledData, batches
-from decur.transfer.evaluate import logits_of, part_of, parts_of
+from decur.transfer.evaluate import encode_batch, encode_modality, logits_of
 from decur.transfer.features import FrozenFeatures
 
 
@@ -29,18 +29,19 @@ def evaluate_missing(
     means = mean_inputs(data, training_rows)
     substitutes = {"zeros": [torch.zeros_like(x) for x in means], "mean": means}
     constants = {
-        name: [part_of(model, data, i, x) for i, x in enumerate(xs)]
+        name: [encode_modality(model, data, i, x) for i, x in enumerate(xs)]
         for name, xs in substitutes.items()
     }
     tallies = {m: {name: Tally(data.ignore) for name in substitutes} for m in data.presets}
     if features is not None:
         features.add(model, data, rows)
     for batch in batches(rows):
-        (parts, size), targets = parts_of(model, data, batch, features), data.targets(batch)
+        encoded, size = encode_batch(model, data, batch, features)
+        targets = data.targets(batch)
         for i, of_modality in enumerate(tallies.values()):
             for name, tally in of_modality.items():
                 absent = [x.expand(len(batch), *x.shape[1:]) for x in constants[name][i]]
-                rest = [*parts[:i], absent, *parts[i + 1 :]]
+                rest = [*encoded[:i], absent, *encoded[i + 1 :]]
                 tally.add(logits_of(model, data, rest, size), targets)
     return {m: {n: tally.scores() for n, tally in found.items()} for m, found in tallies.items()}
 

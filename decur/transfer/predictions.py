@@ -31,10 +31,10 @@ class Predictions:
     def __init__(self, shards: PairedShards, dataset: Dataset, wanted: Wanted) -> None:
         self._shards, self._dataset = shards, dataset
         self._rows = kept_rows(shards, dataset.evaluation, wanted)
-        self._found: dict[int, NDArray[Any]] = {}
+        self._predicted: dict[int, NDArray[Any]] = {}
 
     def add(self, rows: NDArray[np.int64], logits: "Tensor") -> None:
-        """Take what is to be kept of a batch; what an earlier evaluation said is replaced.
+        """Keep the wanted predictions of a batch, in place of those of earlier evaluations.
 
         Args:
             rows: (n,) positions in the shards' index.
@@ -42,8 +42,8 @@ class Predictions:
         """
         at = np.flatnonzero(np.isin(rows, self._rows))
         chosen = logits[at]
-        said = chosen.sigmoid().float() if logits.ndim == 2 else chosen.argmax(dim=1).byte()
-        self._found.update(zip(rows[at].tolist(), said.cpu().numpy(), strict=True))
+        predicted = chosen.sigmoid().float() if logits.ndim == 2 else chosen.argmax(dim=1).byte()
+        self._predicted.update(zip(rows[at].tolist(), predicted.cpu().numpy(), strict=True))
 
     def write(self, folder: Path) -> None:
         """Put the predictions in the place of earlier ones; without any, remove the folder.
@@ -51,22 +51,22 @@ class Predictions:
         Raises:
             DecurError: the folder is not ours, or cannot be written.
         """
-        if self._found:
+        if self._predicted:
             write_folder_ours(folder, self._write)
         else:
             remove_entry(folder)
 
     def _write(self, folder: Path) -> None:
-        rows = sorted(self._found)
+        rows = sorted(self._predicted)
         ids = self._shards.index["id"].iloc[rows].tolist()
-        said = [self._found[row] for row in rows]
-        if said[0].ndim == 1:
-            table = pd.DataFrame(np.stack(said), columns=list(self._dataset.classes))
+        predicted = [self._predicted[row] for row in rows]
+        if predicted[0].ndim == 1:
+            table = pd.DataFrame(np.stack(predicted), columns=list(self._dataset.classes))
             table.insert(0, "id", ids)
             table.to_parquet(folder / "probabilities.parquet", index=False)
             return
         _write_legend(folder / "legend.csv", self._dataset)
-        for row, sample, classes in zip(rows, ids, said, strict=True):
+        for row, sample, classes in zip(rows, ids, predicted, strict=True):
             _write_map(folder, sample, classes, self._dataset, self._shards.georeference(row))
 
 

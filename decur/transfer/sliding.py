@@ -23,44 +23,46 @@ from decur.config import Sliding
 Predict = Callable[[Sequence[Tensor]], Tensor]
 
 
-def multiscale_scores(predict: Predict, images: Sequence[Tensor], how: Sliding) -> Tensor:
+def multiscale_scores(predict: Predict, images: Sequence[Tensor], sliding: Sliding) -> Tensor:
     """Scores `(N, classes, H, W)` over all scales; `images` one `(N, C, H, W)` a modality.
 
     Images and scores are resized bilinearly; a scale of 1 leaves both as they are.
     """
     size = images[0].shape[2:]
     scores = []
-    for scale in how.scales:
+    for scale in sliding.scales:
         scaled = [_resize(x, [round(scale * n) for n in size]) for x in images]
-        scores.append(_resize(sliding_scores(predict, scaled, how), size))
+        scores.append(_resize(sliding_scores(predict, scaled, sliding), size))
     stacked = torch.stack(scores)
-    return stacked.sum(dim=0) if how.score == "exp" else stacked.mean(dim=0)
+    return stacked.sum(dim=0) if sliding.score == "exp" else stacked.mean(dim=0)
 
 
-def sliding_scores(predict: Predict, images: Sequence[Tensor], how: Sliding) -> Tensor:
+def sliding_scores(predict: Predict, images: Sequence[Tensor], sliding: Sliding) -> Tensor:
     """Scores `(N, classes, H, W)` at one scale; `images` one `(N, C, H, W)` a modality.
 
     `predict` gives logits `(B, classes, h, w)` for windows `(B, C, h, w)`. An image that does not
     exceed the window in both directions is read whole, with zeros around it up to the window's
     size; images are normalised already, so that zero is the mean colour.
     """
-    size, window = images[0].shape[2:], how.window
+    size, window = images[0].shape[2:], sliding.window
     rows, columns = (max(w - n, 0) for n, w in zip(size, window, strict=True))
     top, left = rows // 2, columns // 2
     padded = [F.pad(x, (left, columns - left, top, rows - top)) for x in images]
     slides = all(n > w for n, w in zip(size, window, strict=True))
-    places = _places(padded[0].shape, window if slides else padded[0].shape[2:], how.stride_share)
+    places = _places(
+        padded[0].shape, window if slides else padded[0].shape[2:], sliding.stride_share
+    )
     total = seen = torch.zeros(())
-    for first in range(0, len(places), how.batch):
-        chunk = places[first : first + how.batch]
-        scores = _scores(predict, [torch.stack([x[at] for at in chunk]) for x in padded], how)
+    for first in range(0, len(places), sliding.batch):
+        chunk = places[first : first + sliding.batch]
+        scores = _scores(predict, [torch.stack([x[at] for at in chunk]) for x in padded], sliding)
         if first == 0:
             total = scores.new_zeros(len(padded[0]), scores.shape[1], *padded[0].shape[2:])
             seen = torch.zeros_like(total[:, :1])
         for at, of_window in zip(chunk, scores, strict=True):
             total[at] += of_window
             seen[at] += 1
-    combined = total if how.score == "exp" else total / seen
+    combined = total if sliding.score == "exp" else total / seen
     return combined[:, :, top : top + size[0], left : left + size[1]]
 
 
@@ -82,16 +84,16 @@ def _starts(length: int, window: int, stride_share: float) -> list[int]:
     return [min(i * stride, last) for i in range(math.ceil(last / stride) + 1)]
 
 
-def _scores(predict: Predict, windows: Sequence[Tensor], how: Sliding) -> Tensor:
+def _scores(predict: Predict, windows: Sequence[Tensor], sliding: Sliding) -> Tensor:
     """Scores of a batch of windows.
 
     `flip` adds the logits of the mirrored view, as released, or for `softmax` takes their mean.
     """
     logits = [predict(windows)]
-    if how.flip:
+    if sliding.flip:
         logits.append(predict([x.flip(-1) for x in windows]).flip(-1))
     views = torch.stack(logits)
-    return views.sum(dim=0).exp() if how.score == "exp" else views.mean(dim=0).softmax(dim=1)
+    return views.sum(dim=0).exp() if sliding.score == "exp" else views.mean(dim=0).softmax(dim=1)
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:

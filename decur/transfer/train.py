@@ -60,13 +60,13 @@ def train(
     frozen: Frozen | None,
     seed: int,
     features: FrozenFeatures | None = None,
-    look: Callable[[float], None] | None = None,
+    evaluate: Callable[[float], None] | None = None,
 ) -> None:
     """Train the head, and the backbones unless `frozen`, on the labelled rows, in place.
 
     `features`, if given, saves encoding images again and again, without augmentation.
-    `look` is called with the number of epochs done, each time `recipe.evaluate_every` more are and
-    at the end. It may evaluate the model, which changes nothing in its training.
+    `evaluate` is called with the number of epochs done, each time `recipe.evaluate_every` more are
+    and at the end. It may put the model into evaluation mode, which leaves training as it is.
 
     Raises:
         DecurError: batch norm in training mode is given a single sample, which it cannot normalise.
@@ -97,8 +97,8 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if look is not None and ((step + 1) % between == 0 or step + 1 == total):
-            look((step + 1) / per_epoch)
+        if evaluate is not None and ((step + 1) % between == 0 or step + 1 == total):
+            evaluate((step + 1) / per_epoch)
             _training_mode(model, frozen)
 
 

@@ -12,6 +12,7 @@ from decur import datasets
 from decur.artifacts.paths import Cell, identify
 from decur.artifacts.provenance import Origin
 from decur.artifacts.records import Metrics, Weights
+from decur.config.datasets import DATASETS
 from decur.config.experiments import METRICS
 from decur.datasets import Dataset
 from decur.weights.net_input import eight_bits, linear, net_input, seen
@@ -150,7 +151,7 @@ def render_joint(
 
 def _facts(dataset: str) -> Dataset:
     """Of own images nothing is known here but the name."""
-    if dataset in datasets.NAMES:
+    if dataset in DATASETS:
         return datasets.load(dataset).DATASET
     return Dataset(dataset, dataset, (), licence="none stated", homepage="own images")
 

@@ -1,6 +1,6 @@
 """Small recipes of the explainers."""
 
-from decur.config import EXPLAINERS, Explain, ExplainSettings, PretrainSettings
+from decur.config import Explain, ExplainSettings, PretrainSettings, explain_settings_type
 
 RECIPES = Explain.model_validate(
     {
@@ -14,4 +14,4 @@ RECIPES = Explain.model_validate(
 
 
 def explain_settings(kind: str, base: PretrainSettings) -> ExplainSettings:
-    return EXPLAINERS[kind](run="r", pretrain=base, recipe=getattr(RECIPES, kind))
+    return explain_settings_type(kind)(run="r", pretrain=base, recipe=getattr(RECIPES, kind))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from decur.datasets import Part
+from decur.datasets import RemoteFile
 
 CHUNK = 1 << 14
 NAME = "part.bin"
@@ -183,8 +183,10 @@ def sha256(body: bytes) -> str:
     return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
-def part(server: Server, *, name: str = NAME, body: bytes | None = BODY, **how: object) -> Part:
+def part(
+    server: Server, *, name: str = NAME, body: bytes | None = BODY, **how: object
+) -> RemoteFile:
     """A part at the server, with the checksum of `body`."""
     checksum = None if body is None else sha256(body)
     urls = (f"{server.url}/{name}",)
-    return Part(name, **{"urls": urls, "checksum": checksum, **how})
+    return RemoteFile(name, **{"urls": urls, "checksum": checksum, **how})

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decur.config import DatasetSettings
-from decur.datasets import NAMES, load
+from decur.config.datasets import DATASETS
+from decur.datasets import load
 from decur.errors import DecurError
 from decur.shards import Sample
 
@@ -84,7 +85,7 @@ def real_files(dataset, real_frames, root):
     return sorted(path for path in root.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("dataset", [name for name in NAMES if name != "bigearthnet-v2"])
+@pytest.mark.parametrize("dataset", [name for name in DATASETS if name != "bigearthnet-v2"])
 def test_a_damaged_real_file_is_read_or_named(dataset, real_frames, tmp_path):
     pristine = tmp_path / "pristine"
     files = real_files(dataset, real_frames, pristine)

@@ -16,6 +16,7 @@ import pytest
 
 from decur import datasets
 from decur.config import DatasetSettings
+from decur.config.datasets import DATASETS
 from decur.download import archives, retry
 from decur.download.archives import read_checksums
 from decur.download.run import download
@@ -251,7 +252,7 @@ def test_a_raw_folder_inside_the_folder_that_it_links_to_is_refused(tmp_path):
 
 
 def test_every_official_archive_can_be_fetched_and_joined():
-    for name in datasets.NAMES:
+    for name in DATASETS:
         for archive in datasets.load(name).DATASET.archives:
             assert archive.kind == "tar" or len(archive.parts) == 1
             for part in archive.parts:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from decur.config import DatasetSettings, ScenesSettings, Spectral
-from decur.config import Saliency as SaliencyRecipe
+from decur.config import DatasetSettings, ScenesSettings
+from decur.config.explainers import Saliency as SaliencyRecipe
+from decur.config.explainers import Spectral
 from decur.download.run import download
 from decur.explain import saliency, spectral
 from decur.explain.scene_factors import effects

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from decur.artifacts.files import write_all
-from decur.datasets import Part
+from decur.datasets import RemoteFile
 from decur.download import retry, transfer
 from decur.download.fetch import FetchError, fetch_all, size_on_server
 from decur.errors import DecurError
@@ -22,7 +22,7 @@ def _quick(monkeypatch):
     monkeypatch.setattr(retry, "BACKOFF_SECONDS", 0.01)
 
 
-def get(folder: Path, *parts: Part) -> list[bytes]:
+def get(folder: Path, *parts: RemoteFile) -> list[bytes]:
     """Fetch; nothing but the files may be left."""
     stored = fetch_all(parts, folder)
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in parts)

@@ -9,7 +9,7 @@ from decur.config import DatasetSettings
 from decur.datasets import geonrw, terramind
 from decur.datasets.raw_files import georeference
 from decur.shards import Georeference, PairedShards, ShardWriter
-from decur.shards.part import Part, load_part, save_part
+from decur.shards.part import ShardPart, load_part, save_part
 from tests.support.rasters import write_tiff
 from tests.support.samples import MODALITIES, random_sample
 
@@ -42,7 +42,7 @@ def test_without_any_place_the_index_has_no_such_columns(shards_root):
 
 def test_a_part_that_is_loaded_again_gives_the_same_index_bytes(tmp_path):
     rows = [{"id": "a", "crs": PLACE.crs, "transform": list(PLACE.transform)}, {"id": "b"}]
-    part = Part(rows=rows)
+    part = ShardPart(rows=rows)
     save_part(tmp_path, 0, "identity", part)
     loaded = load_part(tmp_path, 0, "identity")
     fresh, again = (pd.DataFrame(p.rows).to_parquet() for p in (part, loaded))

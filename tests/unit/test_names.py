@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
@@ -12,14 +13,16 @@ from hypothesis import strategies as st
 
 from decur import datasets
 from decur.artifacts.paths import Run
-from decur.config import load_config, parse_config
+from decur.config import EXPLAINERS, Transfer, load_config, parse_config
+from decur.config.augmentations import PRESETS
+from decur.config.datasets import DATASETS
 from decur.config.experiments import (
     check_cells,
     chosen_experiments,
     load_experiments,
     pretrain_runs,
 )
-from decur.config.known import DATASETS, PRESETS
+from decur.config.protocols import PROTOCOLS
 from decur.config.yaml_file import parse_yaml, read_yaml
 from decur.errors import DecurError
 
@@ -66,12 +69,27 @@ def test_the_lists_of_names_are_those_of_what_they_name():
     from decur.imagery.augment import PRESETS as MADE
 
     assert set(PRESETS) == MADE.keys()
-    assert tuple(DATASETS) == datasets.NAMES
     for name, known in DATASETS.items():
         dataset = datasets.load(name).DATASET
-        assert known.modalities == tuple(modality.name for modality in dataset.modalities)
+        assert dataset.name == name
+        assert known.modalities == {m.name: len(m.bands) for m in dataset.modalities}
         assert known.evaluation == dataset.evaluation
+        assert known.masks == (dataset.ignore is not None)
         assert {"train"} <= set(known.splits)
+
+
+def test_the_modules_that_the_registries_name_have_what_they_must_have():
+    for explainer in EXPLAINERS.values():
+        module = import_module(explainer.module)
+        assert callable(module.explain) and isinstance(module.PACKAGES, tuple)
+        assert explainer.page is None or callable(import_module(explainer.page).result)
+    for protocol in PROTOCOLS.values():
+        assert callable(import_module(protocol.module).evaluate)
+        assert protocol.recipe is None or protocol.recipe in Transfer.model_fields
+        assert protocol.labelled or protocol.recipe is None
+    for dataset in DATASETS.values():
+        module = import_module(dataset.module)
+        assert all(callable(getattr(module, name)) for name in ("scan", "read", "arrange_samples"))
 
 
 def test_reading_a_configuration_imports_no_torch():
@@ -111,6 +129,7 @@ DEM = "scenarios/rgb-dem"
         ("transfer/geonrw/linear/lrr", 1, "transfer.geonrw.linear.lrr", "lr"),
         ("explain/tnse", {}, "explain.tnse", "tsne"),
         ("own_experiments/o", OWN | {"panels": [PANEL | {"protocols": ["linaer"]}]}, "o", "linear"),
+        ("own_experiments/o", OWN | {"kind": "algnment"}, "o: kind", "alignment"),
         ("own_experiments/o", OWN | {"panels": [PANEL | {"metrics": ["mIoU"]}]}, "o", "miou"),
         ("own_experiments/o", OWN | {"panels": [PANEL | {"scenario": "rgb-dm"}]}, "o", "rgb-dem"),
         ("own_experiments/o", OWN | {"panels": [PANEL | {"dataset": "geonw"}]}, "o", "geonrw"),

@@ -11,17 +11,18 @@ import yaml
 from decur.artifacts.paths import Cell, Paths, Run
 from decur.cli import main
 from decur.config import (
-    EXPLAINERS,
     DatasetSettings,
     PretrainSettings,
     Recipe,
     Transfer,
     TransferSettings,
     explain_settings,
+    explain_settings_type,
     parse_config,
     pretrain_settings,
     transfer_settings,
 )
+from decur.config.explainers import TSNE_MOVE
 from decur.planning import costs
 from decur.planning.costs import Cost
 from decur.planning.pending import Job, Pending, dry_run
@@ -236,8 +237,8 @@ def test_planning_imports_neither_torch_nor_pandas():
 
 def explaining(kind, counts, arch="resnet50", method="decur", **recipe):
     base = pretrain(method=method, arch=arch, dim=512, dim_common=448, splits=("train",))
-    settings = EXPLAINERS[kind](run="a/b/c/seed-0", pretrain=base, recipe=recipe)
-    return costs.explain_cost(settings, counts, 1)
+    settings = explain_settings_type(kind)(run="a/b/c/seed-0", pretrain=base, recipe=recipe)
+    return costs.explain_cost(kind, settings, counts, 1)
 
 
 def test_explainers_cost_by_what_they_look_at():
@@ -256,4 +257,4 @@ def test_explainers_cost_by_what_they_look_at():
     assert explaining("saliency", {}).unknown == {"ssl4eo-s12"}
     assert explaining("saliency", counts, arch="tiny").gpu == 0
     longer = explaining("tsne", counts, iterations=4000).cpu - explaining("tsne", counts).cpu
-    assert longer * 3600 == pytest.approx(costs.MOVE * 1024 * 2000 * 4)
+    assert longer * 3600 == pytest.approx(TSNE_MOVE * 1024 * 2000 * 4)

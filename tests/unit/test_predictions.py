@@ -13,6 +13,7 @@ from decur import datasets
 from decur.artifacts.paths import Cell
 from decur.artifacts.predictions import read_map
 from decur.config import DatasetSettings
+from decur.config.datasets import DATASETS
 from decur.datasets import Dataset, geonrw
 from decur.errors import DecurError
 from decur.models import build_backbone
@@ -200,7 +201,7 @@ def test_a_transfer_refuses_files_of_somebody_else(shards_root, tmp_path, monkey
 
 
 def test_every_datasets_classes_have_a_colour_if_they_are_of_pixels():
-    for name in datasets.NAMES:
+    for name in DATASETS:
         facts = datasets.load(name).DATASET
         assert len(facts.colours) in (0, len(facts.classes))
         assert facts.palette().shape == (256, 3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from decur.errors import DecurError
-from decur.transfer.probe import probe_factors, split_dimensions
+from decur.transfer.protocols.probes import probe_factors, split_dimensions
 
 
 def test_probes_read_what_is_there_and_nothing_else():

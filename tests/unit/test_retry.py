@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from decur.datasets import Part
+from decur.datasets import RemoteFile
 from decur.download import retry
 from decur.download.fetch import FetchError, fetch, fetch_all
 from decur.download.progress import ByteCounter
@@ -31,7 +31,7 @@ class Pauses(threading.Event):
         return self.is_set()
 
 
-def pauses(folder: Path, wanted: Part) -> list[float]:
+def pauses(folder: Path, wanted: RemoteFile) -> list[float]:
     """Return the seconds of each pause of a transfer, whether or not it ends well."""
     counter = ByteCounter("download", None)
     counter.stop = Pauses()

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from decur.config import Config, DatasetSettings, load_config, parse_config
 from decur.config.experiments import load_experiments
-from decur.datasets import Archive, Part, bigearthnet_v2, nyuv2, sun_rgbd
+from decur.datasets import Archive, RemoteFile, bigearthnet_v2, nyuv2, sun_rgbd
 from decur.download import unpack as unpacking
 from decur.download.unpack import unpack
 from decur.errors import DecurError
@@ -292,12 +292,12 @@ def bomb(path, size):
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr("a", b"\0" * size)
-        return Archive((Part(path.name, ()),), "zip")
+        return Archive((RemoteFile(path.name, ()),), "zip")
     with tarfile.open(path, "w:gz") as file:
         info = tarfile.TarInfo("a")
         info.size = size
         file.addfile(info, io.BytesIO(b"\0" * size))
-    return Archive((Part(path.name, ()),), "tar")
+    return Archive((RemoteFile(path.name, ()),), "tar")
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
@@ -321,7 +321,7 @@ def test_a_name_of_a_gigabyte_is_not_read(tmp_path, kind):
         file.fileobj.write(info.tobuf(tarfile.USTAR_FORMAT) + b"a" * info.size)
         file.offset += 512 + info.size
     with pytest.raises(DecurError, match=r"with holes|of 10000000 bytes"):
-        unpack(Archive((Part(path.name, ()),), "tar"), [path], tmp_path / "raw")
+        unpack(Archive((RemoteFile(path.name, ()),), "tar"), [path], tmp_path / "raw")
 
 
 def test_a_name_of_a_sample_is_no_tag_of_the_report():

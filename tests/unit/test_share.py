@@ -9,8 +9,9 @@ import pytest
 
 from decur.artifacts.paths import Paths
 from decur.cli import main
-from decur.config import ExplainSettings, PretrainSettings, Share, parse_config
+from decur.config import ExplainSettings, PretrainSettings, parse_config
 from decur.config.experiments import Experiment, share_runs
+from decur.config.explainers import Share
 from decur.errors import DecurError
 from decur.explain.run import explain
 from decur.explain.share import aligned_share, canonical_share

@@ -40,21 +40,21 @@ def job(shards_root, tmp_path, monkeypatch):
     facts = Dataset("pairs", "Pairs", (), "none", "none", classes=("a", "b", "c"))
     monkeypatch.setattr(datasets, "facts", lambda name, card: facts)
     weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
-    measured, done = stage._measured, []
+    evaluate, done = stage.evaluate_cell, []
 
-    def counted(chosen, cell, *more):
-        done.append(cell)
-        return measured(chosen, cell, *more)
+    def counted(inputs):
+        done.append(inputs.cell)
+        return evaluate(inputs)
 
     def run(chosen=None, cells=CELLS, fail_at=None):
         done.clear()
 
-        def failing(chosen, cell, *more):
-            if cell == fail_at:
+        def failing(inputs):
+            if inputs.cell == fail_at:
                 raise KeyboardInterrupt
-            return counted(chosen, cell, *more)
+            return counted(inputs)
 
-        monkeypatch.setattr(stage, "_measured", failing)
+        monkeypatch.setattr(stage, "evaluate_cell", failing)
         stage.transfer(chosen or settings(), cells, weights, shards_root.parent, out, resume=True)
         return set(done)
 

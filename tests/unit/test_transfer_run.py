@@ -12,7 +12,10 @@ from decur.models.heads import LateFusion
 from decur.pretrain.loop import pretrain
 from decur.shards import PairedShards
 from decur.training.methods import build_model
-from decur.transfer.run import _task, transfer
+from decur.transfer.cell import CellInputs
+from decur.transfer.features import FrozenFeatures
+from decur.transfer.run import transfer
+from decur.transfer.task import build_task
 from tests.support.pretraining import settings as pretrain_settings
 from tests.support.transfer import as_dataset, recipe, transfer_settings
 
@@ -26,7 +29,8 @@ def test_the_classifier_starts_as_the_settings_say(shards_root, pairs, init, pro
     shards = PairedShards(shards_root)
     tensors = build_model(base, shards).state_dict()
     cell = Cell("pairs", "sar+optical", protocol, 100)
-    task = _task(settings, cell, tensors, shards, torch.device("cpu"))
+    device = torch.device("cpu")
+    task = build_task(CellInputs(settings, cell, tensors, shards, device, FrozenFeatures()))
     weight, bias = task.model.classifier.weight, task.model.classifier.bias
     if init == "official" and protocol == "fine-tune":
         bound = weight.shape[1] ** -0.5  # uniform, torch's default
@@ -153,6 +157,8 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     assert repeated == products[0]
     with pytest.raises(DecurError, match="no modality 'lidar'"):
         transfer(settings, [Cell("pairs", "lidar", "linear")], weights, shards_root.parent, out)
+    with pytest.raises(DecurError, match="no protocol 'lineer'; did you mean 'linear'"):
+        transfer(settings, [Cell("pairs", "sar", "lineer")], weights, shards_root.parent, out)
 
 
 @pytest.mark.parametrize("wrong", ["train", "test"])

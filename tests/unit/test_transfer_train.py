@@ -166,7 +166,7 @@ def test_looking_at_a_model_in_training_leaves_the_same_weights(shards_root, fro
             looks.append((epoch, evaluate(model, data, data.shards.rows("test"))))
 
         chosen = data.settings.linear
-        train(model, data, np.arange(24), chosen, frozen=frozen, seed=0, look=look)
+        train(model, data, np.arange(24), chosen, frozen=frozen, seed=0, evaluate=look)
         assert [epoch for epoch, _ in looks] == ([3] if every is None else [1, 2, 3])
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from decur.artifacts.files import write_all
-from decur.datasets import Archive, Part
+from decur.datasets import Archive, RemoteFile
 from decur.download.unpack import unpack
 from decur.errors import DecurError
 
@@ -20,8 +20,8 @@ FILES = {f"top/{i % 3}/{i}.bin": RNG.bytes(1000 + 517 * i) for i in range(40)} |
     "top/block": b"x" * 512,
     "top/" + "long/" * 40 + "name": b"y",
 }
-TAR = Archive((Part("a.tar.gz", ()),), "tar")
-ZIP = Archive((Part("a.zip", ()),), "zip")
+TAR = Archive((RemoteFile("a.tar.gz", ()),), "tar")
+ZIP = Archive((RemoteFile("a.zip", ()),), "zip")
 
 
 def packed(members: dict[str, bytes | tarfile.TarInfo]) -> bytes:
@@ -80,7 +80,7 @@ def test_a_zip_is_unpacked(tmp_path):
 
 
 def test_a_plain_file_keeps_its_name(tmp_path):
-    archive = Archive((Part("list.csv", ()),), "file", "splits")
+    archive = Archive((RemoteFile("list.csv", ()),), "file", "splits")
     unpack(archive, write(tmp_path, b"a,b", "list.csv"), tmp_path / "raw")
     assert tree(tmp_path / "raw") == {"splits/list.csv": b"a,b"}
 

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from decur.cli import main
-from decur.config import EXPLAINERS, Explain, PretrainSettings, Transfer, TransferSettings
+from decur.config import (
+    Explain,
+    PretrainSettings,
+    Transfer,
+    TransferSettings,
+    explain_settings_type,
+)
 from decur.datasets.ssl4eo_s12 import DATASET
 from decur.embed import load_encoder
 from decur.errors import DecurError
@@ -240,7 +246,8 @@ def test_an_imported_joint_file_is_transferred_and_explained(tmp_path, capsys):
     record = json.loads((out / cell / "metrics.json").read_text())
     assert 0 < record["metrics"]["map_micro"] <= 100
     assert list(record["provenance"]["pretrained"]["inputs"]) == ["joint.pth"]
-    explained = EXPLAINERS["alignment"](run="r", pretrain=pretrained, recipe=Explain().alignment)
+    recipe = Explain().alignment
+    explained = explain_settings_type("alignment")(run="r", pretrain=pretrained, recipe=recipe)
     given = ["--shards", str(shards / "bigearthnet"), "--out", str(tmp_path / "alignment.csv")]
     assert main(["explain", "alignment", *common, explained.model_dump_json(), *given]) == 0
     lines = (tmp_path / "alignment.csv").read_text().splitlines()

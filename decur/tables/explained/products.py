@@ -9,7 +9,7 @@ import pandas as pd
 
 from decur.artifacts.paths import Paths, Run
 from decur.artifacts.provenance import read_json
-from decur.config import Config
+from decur.config import EXPLAINERS, Config
 from decur.config.experiments import Experiment, entries, scenario_name
 from decur.errors import DecurError
 
@@ -41,11 +41,11 @@ class Explained(NamedTuple):
 
 
 def explained(
-    experiment: Experiment, config: Config, paths: Paths, numbers: Sequence[str]
+    experiment: Experiment, config: Config, paths: Paths, numbers: Sequence[str] | None
 ) -> list[Explained]:
     """Read what there is so far, from the first finished run of each scenario and row.
 
-    `numbers` are the columns that every line must fill.
+    `numbers` are the columns that every line must fill; None takes any table.
 
     Raises:
         DecurError: a file is damaged.
@@ -80,13 +80,14 @@ def by_scenario(results: Sequence[Explained]) -> Iterator[tuple[str, list[Explai
 
 
 def part_means(path: Path) -> dict[str, float]:
-    """Average the loss of an `alignment.csv`, or the score of a `saliency.csv`, over each part.
+    """Average the score of each part, from the CSV of an explainer whose scores claims compare.
 
     Raises:
         DecurError: the file is damaged.
     """
-    if path.stem == "alignment":
-        means = _read(path, ["loss"]).groupby("part")["loss"].mean()
+    score = EXPLAINERS[path.stem].score
+    if score is not None and score.column is not None:
+        means = _read(path, [score.column]).groupby("part")[score.column].mean()
     else:
         frame = _read(path, [])
         means = frame[[part for part in PARTS if part in frame]].mean()
@@ -99,9 +100,11 @@ def _parts(frame: pd.DataFrame) -> list[str]:
     return [part for part in PARTS if part in names]
 
 
-def _read(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
+def _read(path: Path, numbers: Sequence[str] | None) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))
+        if numbers is None:
+            return frame
         needed = [*numbers, *(part for part in PARTS if part in frame)]
         finite = bool(np.isfinite(frame[needed]).all(axis=None))
         is_complete = len(frame) > 0 and bool(_parts(frame)) and finite

@@ -1,14 +1,51 @@
-"""Linear probes of what a frozen representation holds: the known factors of synthetic scenes."""
+"""Linear probes of the known factors of synthetic scenes, on a frozen representation."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from decur.config import dims_common
+from decur.config.protocols import PROTOCOLS
 from decur.errors import DecurError
+from decur.models.two_branch import TwoBranch
 from decur.shards import PairedShards
+from decur.training.methods import build_model
+from decur.training.views import whole_view
+from decur.transfer.cell import CellInputs, CellResult
+from decur.transfer.task import samples_evaluated
 
 FACTORS = ("common", "unique1", "unique2")
+
+
+def evaluate(inputs: CellInputs) -> CellResult:
+    """Probe the features of one modality's backbone, or one part of its embedding."""
+    ((name, preset),) = inputs.presets.items()
+    pretrain, shards, dataset = inputs.pretrain, inputs.shards, inputs.dataset
+    branch = list(pretrain.modalities).index(name)
+    part = PROTOCOLS[inputs.cell.protocol].part
+    model = build_model(pretrain, shards)
+    model.load_state_dict(inputs.tensors)
+    train_rows, test_rows = shards.rows("train"), shards.rows(dataset.evaluation)
+
+    def representation(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        images = whole_view(shards, name, preset, rows, pretrain.crop)
+        if part is None:
+            return features(model.backbones[branch], images).numpy()
+        z = features(_Embedder(model, branch), images)
+        return split_dimensions(z, dims_common(pretrain, model.embedding_dim), part).numpy()
+
+    levels = factor_levels(shards, train_rows), factor_levels(shards, test_rows)
+    factors = {f: (levels[0][f], levels[1][f]) for f in levels[0]}
+    train_features = representation(train_rows)
+    metrics = probe_factors(train_features, representation(test_rows), factors)
+    return CellResult(
+        {
+            "metrics": metrics,
+            "counts": {"dimensions": train_features.shape[1]},
+            "evaluated": samples_evaluated(shards, dataset, len(test_rows)),
+        }
+    )
 
 
 def probe_factors(
@@ -61,3 +98,14 @@ def split_dimensions(z: Tensor, dim_common: int, part: str) -> Tensor:
         raise DecurError("an embedding without common or without unique dimensions has no halves")
     start = 0 if part == "common" else dim_common
     return z[:, start : start + count]
+
+
+class _Embedder(nn.Module):
+    """Backbone and projector of one branch as a single network."""
+
+    def __init__(self, model: TwoBranch, branch: int) -> None:
+        super().__init__()
+        self.model, self.branch = model, branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.embed(x, self.branch)

@@ -1,0 +1,61 @@
+"""The paper's tables and figures as data, and the runs that fill them.
+
+An experiment has rows (a method and variant) and panels (a dataset, and what is measured on it);
+their product is its cells. Experiments share runs: what two of them need exists once.
+"""
+
+from decur.config.experiments.declared import (
+    ALL,
+    KINDS,
+    METRICS,
+    SCENARIOS,
+    Claim,
+    Column,
+    Comparison,
+    Experiment,
+    Kind,
+    Panel,
+    Row,
+    column_parts,
+    comparisons,
+    load_experiments,
+    parts,
+    scenario_name,
+)
+from decur.config.experiments.selection import (
+    Entry,
+    check_cells,
+    chosen_experiments,
+    entries,
+    explain_runs,
+    pretrain_runs,
+    share_runs,
+    transfer_runs,
+)
+
+__all__ = [
+    "ALL",
+    "KINDS",
+    "METRICS",
+    "SCENARIOS",
+    "Claim",
+    "Column",
+    "Comparison",
+    "Entry",
+    "Experiment",
+    "Kind",
+    "Panel",
+    "Row",
+    "check_cells",
+    "chosen_experiments",
+    "column_parts",
+    "comparisons",
+    "entries",
+    "explain_runs",
+    "load_experiments",
+    "parts",
+    "pretrain_runs",
+    "scenario_name",
+    "share_runs",
+    "transfer_runs",
+]

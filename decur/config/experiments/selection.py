@@ -1,0 +1,237 @@
+"""Which cells and runs the experiments of a scale ask for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from decur.artifacts.paths import Cell, Run
+from decur.config.experiments.declared import (
+    ALL,
+    Experiment,
+    Panel,
+    Row,
+    comparisons,
+    parse_experiments,
+)
+from decur.config.pretraining import Scenario
+from decur.config.protocols import PROTOCOLS
+from decur.config.runs import (
+    canonical_variant,
+    check_recipe,
+    imagenet_file,
+    pretrain_settings,
+    starts_from_imagenet,
+)
+from decur.config.scale import Config
+from decur.config.strict import did_you_mean
+from decur.errors import DecurError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a table: what stands in it, and the runs (one a seed) that measure it.
+
+    `runs` is empty where the scale does not include the row's method, or the scenario has no file
+    of the ImageNet weights that it starts from.
+    """
+
+    row: Row
+    panel: Panel
+    cell: Cell
+    protocol: str
+    metric: str
+    runs: tuple[Run, ...]
+
+
+def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> dict[str, Experiment]:
+    """The experiments that the config asks for, in its order, and then those that it declares.
+
+    Raises:
+        DecurError: the config names an experiment that is not declared, declares one wrongly, or
+            asks for a gallery of predictions that no transfer keeps.
+    """
+    own = parse_experiments(config.own_experiments, "own_experiments", experiments)
+    chosen = {}
+    for name in config.experiments:
+        if name not in experiments:
+            hint = did_you_mean(name, experiments)
+            raise DecurError(f"experiments: '{name}' is not declared in experiments.yaml{hint}")
+        chosen[name] = experiments[name]
+    chosen |= own
+    for name, experiment in own.items():
+        _check_own(f"own_experiments: {name}", experiment, config)
+    for name, experiment in chosen.items():
+        if experiment.kind == "gallery":
+            _check_gallery(name, experiment, config)
+    return {name: _with_subjects(experiment, chosen) for name, experiment in chosen.items()}
+
+
+def _check_own(place: str, experiment: Experiment, config: Config) -> None:
+    """That a config has what its own experiment names; one of all scales may name more."""
+    for panel in experiment.panels:
+        _check_scenario(place, panel.scenario, config)
+        if panel.dataset not in config.datasets:
+            hint = did_you_mean(panel.dataset, config.datasets)
+            raise DecurError(f"{place}: there is no dataset '{panel.dataset}'{hint}")
+        _check_modalities(place, panel.modalities, panel.scenario, config)
+    for row in experiment.rows:
+        if row.scenario is not None:
+            _check_scenario(place, row.scenario, config)
+        if row.method is not None and row.method not in config.methods:
+            raise DecurError(f"{place}: method '{row.method}' is not among the config's methods")
+
+
+def _check_scenario(place: str, name: str, config: Config) -> None:
+    if name not in config.scenarios:
+        hint = did_you_mean(name, config.scenarios)
+        raise DecurError(f"{place}: there is no scenario '{name}'{hint}")
+
+
+def _check_modalities(place: str, modalities: str, scenario: str, config: Config) -> None:
+    known = config.scenarios[scenario].modalities
+    for modality in modalities.split("+"):
+        if modality not in known:
+            hint = did_you_mean(modality, known)
+            raise DecurError(f"{place}: {scenario} has no modality '{modality}'{hint}")
+
+
+def check_cells(experiments: Mapping[str, Experiment], config: Config) -> None:
+    """Check that a config has data and recipe of all cells that it has a run of.
+
+    Raises:
+        DecurError: naming the experiment, and the first thing that is not there.
+    """
+    for name, experiment in experiments.items():
+        if experiment.needs_transfers:
+            _check_cells(f"experiment '{name}'", experiment, config)
+
+
+def _check_cells(place: str, experiment: Experiment, config: Config) -> None:
+    for entry in entries(experiment, config):
+        for run in entry.runs[:1]:
+            cell = entry.cell
+            _check_modalities(place, cell.modalities, run.scenario, config)
+            try:
+                config.check_dataset("panels", cell.dataset, cell.modalities.split("+"))
+                check_recipe(config, cell)
+            except ValueError as error:
+                raise DecurError(f"{place}: {error}") from None
+
+
+def _with_subjects(experiment: Experiment, chosen: dict[str, Experiment]) -> Experiment:
+    subjects = {c.of: chosen[c.of] for _, c in comparisons(experiment) if c.of in chosen}
+    return experiment.model_copy(update={"about": subjects})
+
+
+def _check_gallery(name: str, experiment: Experiment, config: Config) -> None:
+    for entry in entries(experiment, config):
+        dataset, panel = entry.cell.dataset, f"experiments: gallery '{name}', {entry.panel.label}"
+        recipe = config.transfer.get(dataset)
+        predicts = PROTOCOLS[entry.cell.protocol].predicts and not entry.panel.missing
+        if recipe is None or recipe.task != "segmentation" or not predicts:
+            raise DecurError(f"{panel}: only segmentations by a head on all modalities are shown")
+        if recipe.predictions == "none":
+            raise DecurError(f"{panel}: no predictions; set transfer.{dataset}.predictions")
+
+
+def entries(experiment: Experiment, config: Config) -> list[Entry]:
+    """All cells of an experiment, row by row, in the panels whose scenario the config has."""
+    found = []
+    for row, panel in product(experiment.rows, experiment.panels):
+        if panel.scenario not in config.scenarios:
+            continue
+        if row.panels is not None and panel.label not in row.panels:
+            continue
+        if row.scales is not None and config.scale not in row.scales:
+            continue
+        runs = _runs(row, row.scenario or panel.scenario, config)[: experiment.seeds]
+        modalities = row.modalities or panel.modalities
+        for labels, protocol, metric in product(panel.labels, panel.protocols, panel.metrics):
+            cell = Cell(panel.dataset, modalities, row.protocol or protocol, labels)
+            found.append(Entry(row, panel, cell, protocol, metric, runs))
+    return found
+
+
+def _runs(row: Row, scenario: Scenario, config: Config) -> tuple[Run, ...]:
+    if row.method not in config.methods or scenario not in config.scenarios:
+        return ()
+    file = imagenet_file(config.scenarios[scenario].pretrain, row.variant)
+    if starts_from_imagenet(row.method, row.variant) and file is None:
+        return ()
+    variant = canonical_variant(config, scenario, row.variant)
+    return tuple(Run(scenario, row.method, variant, seed) for seed in config.seeds)
+
+
+def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run, list[Cell]]:
+    """Which transfer cells the tables, curves and galleries ask of each pretraining run."""
+    wanted: dict[Run, set[Cell]] = {}
+    for experiment in experiments:
+        if not experiment.needs_transfers:
+            continue
+        for entry in entries(experiment, config):
+            for run in entry.runs:
+                wanted.setdefault(run, set()).add(entry.cell)
+    return {run: sorted(cells) for run, cells in sorted(wanted.items())}
+
+
+def pretrain_runs(experiments: Sequence[Experiment], config: Config) -> list[Run]:
+    """The pretraining runs that experiments need; without any, each method in each scenario.
+
+    Raises:
+        DecurError: the experiments need no run at all, or the config does not have what a run
+            starts from.
+    """
+    if experiments:
+        explained = {run for run, _ in explain_runs(experiments, config)}
+        runs = {*transfer_runs(experiments, config), *explained}
+        if not runs and config.methods and config.seeds:
+            raise DecurError(
+                "experiments: none has a row of one of the config's methods "
+                f"({', '.join(config.methods)}) and a panel of one of its scenarios "
+                f"({', '.join(config.scenarios)}), so nothing would be pretrained; add some, or "
+                "leave `experiments` out to pretrain every method in every scenario"
+            )
+    else:
+        every = product(config.scenarios, config.methods, config.seeds)
+        runs = {Run(scenario, method, seed=seed) for scenario, method, seed in every}
+    for run in runs:
+        settings = pretrain_settings(config, run)
+        try:
+            config.check_dataset(f"run '{run}'", settings.dataset, settings.modalities)
+        except ValueError as error:
+            raise DecurError(str(error)) from None
+        if settings.imagenet is not None and not Path(settings.imagenet).is_file():
+            raise DecurError(
+                f"scenarios.{run.scenario}.pretrain.imagenet: {settings.imagenet} is not there, "
+                f"and the run '{run}' starts from it; correct the path"
+            )
+    return sorted(runs)
+
+
+def explain_runs(experiments: Iterable[Experiment], config: Config) -> list[tuple[Run, str]]:
+    """The pretraining runs that experiments explain, with the explainer of each."""
+    found: set[tuple[Run, str]] = set()
+    for experiment in experiments:
+        if experiment.explainer is not None:
+            found |= {(run, experiment.kind) for run in _explained(experiment, config)}
+    return sorted(found)
+
+
+def _explained(experiment: Experiment, config: Config) -> Iterable[Run]:
+    if experiment.explainer is not None and experiment.explainer.on_grid:
+        return [run for _, run in share_runs(experiment, config)]
+    return [run for entry in entries(experiment, config) for run in entry.runs]
+
+
+def share_runs(experiment: Experiment, config: Config) -> list[tuple[float, Run]]:
+    """The runs of a grid that a share is estimated from, with the share of each (`x`).
+
+    Where all dimensions are common, of every seed of the scale, however few `seeds` the grid has:
+    table 4 needs these runs anyway.
+    """
+    found: set[tuple[float, Run]] = set()
+    for entry in entries(experiment.model_copy(update={"seeds": None}), config):
+        x, seeds = entry.row.x or 0, experiment.seeds
+        found |= {(x, run) for run in entry.runs[: None if x == ALL else seeds]}
+    return sorted(found)

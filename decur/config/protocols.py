@@ -1,0 +1,61 @@
+"""The registry of transfer protocols: ways to measure what pretrained backbones are worth."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from decur.config.strict import check_known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What the package knows of a protocol without importing it.
+
+    Attributes:
+        module: the module with `evaluate(inputs) -> CellResult`, see `decur.transfer.cell`.
+        recipe: the key of `Transfer` with its optimisation; None for a protocol without one.
+        trains: what is trained by gradient descent; None for a protocol that only encodes images.
+        head: what is put on the backbones: the head of the dataset's task, or that of CMX.
+        labelled: whether it needs labels of the dataset, and so a recipe for the dataset and a
+            fraction of labels. Without labels, a protocol predicts the known factors of scenes.
+        predicts: whether it keeps predictions, which a gallery shows.
+        part: the part of the embedding that it reads; None for the features of the backbones.
+        work: how often the work of the backbones alone it takes.
+    """
+
+    module: str
+    recipe: Literal["linear", "fine_tune", "cmx"] | None = None
+    trains: Literal["head", "all"] | None = None
+    head: Literal["task", "cmx"] = "task"
+    labelled: bool = True
+    predicts: bool = False
+    part: Literal["common", "unique"] | None = None
+    work: float = 1
+
+
+HEADS, PROBES = "decur.transfer.protocols.heads", "decur.transfer.protocols.probes"
+
+PROTOCOLS = {
+    "linear": Protocol(module=HEADS, recipe="linear", trains="head", predicts=True),
+    "fine-tune": Protocol(module=HEADS, recipe="fine_tune", trains="all", predicts=True),
+    "cmx": Protocol(
+        module=HEADS,
+        recipe="cmx",
+        trains="all",
+        head="cmx",
+        predicts=True,
+        work=1.5,  # assumed: fusion and decoder over its two backbones
+    ),
+    "knn": Protocol(module="decur.transfer.protocols.neighbours"),
+    "probe": Protocol(module=PROBES, labelled=False),
+    "probe-common": Protocol(module=PROBES, labelled=False, part="common"),
+    "probe-unique": Protocol(module=PROBES, labelled=False, part="unique"),
+}
+
+
+def _is_protocol(name: str) -> str:
+    return check_known(name, PROTOCOLS, "protocol")
+
+
+ProtocolName = Annotated[str, AfterValidator(_is_protocol)]

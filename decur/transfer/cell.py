@@ -1,0 +1,128 @@
+"""What a protocol gets to evaluate one cell of a table, and what it returns.
+
+Every protocol is a module that `decur.config.protocols.PROTOCOLS` names, with
+`evaluate(inputs: CellInputs) -> CellResult`.
+"""
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from decur import datasets
+from decur.artifacts.ownership import write_ours
+from decur.artifacts.paths import Cell
+from decur.artifacts.predictions import PREDICTIONS
+from decur.config import PretrainSettings, Transfer, TransferSettings
+from decur.config.presets import Preset
+from decur.config.protocols import PROTOCOLS
+from decur.config.strict import did_you_mean
+from decur.errors import DecurError
+from decur.shards import PairedShards
+from decur.transfer.features import FrozenFeatures
+from decur.transfer.predictions import Predictions
+
+LABELS = "labels.txt"
+
+MetricsRecord = dict[str, Any]
+"""What a protocol puts into metrics.json: `metrics` in percent, and more about them."""
+
+
+@dataclass(frozen=True)
+class CellInputs:
+    """A pretrained run, and the dataset that it is evaluated on.
+
+    `tensors` are the run's weights, by name; `features` are what its frozen backbones gave for
+    earlier cells of the same dataset.
+    """
+
+    settings: TransferSettings
+    cell: Cell
+    tensors: dict[str, Tensor]
+    shards: PairedShards
+    device: torch.device
+    features: FrozenFeatures
+
+    @property
+    def pretrain(self) -> PretrainSettings:
+        """How the run was pretrained."""
+        return self.settings.pretrain
+
+    @property
+    def transfer(self) -> Transfer:
+        """The recipe of the cell's dataset, which protocols without labels do not need."""
+        return self.settings.recipes[self.cell.dataset]
+
+    @property
+    def dataset(self) -> datasets.Dataset:
+        """The facts about the cell's dataset."""
+        return datasets.facts(self.cell.dataset, self.shards.card)
+
+    @property
+    def presets(self) -> dict[str, Preset]:
+        """See `chosen_modalities`."""
+        return chosen_modalities(self.settings, self.cell)
+
+    @property
+    def whole_image_features(self) -> FrozenFeatures | None:
+        """The features to share with other cells, None where every epoch sees other views.
+
+        Without augmentation or windows, whole images are seen, and the settings promise that their
+        features fit into memory.
+        """
+        seen_anew = self.transfer.augment or self.transfer.sliding is not None
+        return None if seen_anew else self.features
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What is measured on a cell; with labels, also the ids of the training samples, and
+    predictions."""
+
+    record: MetricsRecord
+    labelled: tuple[str, ...] | None = None
+    predictions: Predictions | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write what belongs beside metrics.json."""
+        if self.predictions is not None:
+            self.predictions.write(folder / PREDICTIONS)
+        if self.labelled is not None:
+            _write_lines(folder / LABELS, self.labelled)
+
+
+def evaluate_cell(inputs: CellInputs) -> CellResult:
+    """Evaluate a cell by its protocol.
+
+    Raises:
+        DecurError: there is no such protocol, or it does not fit the data.
+    """
+    name = inputs.cell.protocol
+    if name not in PROTOCOLS:
+        hint = did_you_mean(name, PROTOCOLS)
+        raise DecurError(f"cell '{inputs.cell}': no protocol '{name}'{hint}")
+    result: CellResult = importlib.import_module(PROTOCOLS[name].module).evaluate(inputs)
+    return result
+
+
+def chosen_modalities(settings: TransferSettings, cell: Cell) -> dict[str, Preset]:
+    """The cell's modalities with their presets, in the order of the scenario.
+
+    Raises:
+        DecurError: the scenario has no such modality.
+    """
+    known = settings.pretrain.modalities
+    for name in cell.modalities.split("+"):
+        if name not in known:
+            raise DecurError(f"cell '{cell}': no modality '{name}' (known: {', '.join(known)})")
+    wanted = cell.modalities.split("+")
+    return {name: preset for name, preset in known.items() if name in wanted}
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    write_ours(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""One module per protocol, or per family of protocols; see `decur.transfer.cell`."""
