@@ -187,7 +187,8 @@ def on_main(make: Callable[[], T]) -> T:
     if isinstance(outcome[0], _Failure):
         raise DecurError(outcome[0].reason)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    return _with_tensors(outcome[0], iter(tensors), device)
+    made: T = _with_tensors(outcome[0], iter(tensors), device)
+    return made
 
 
 def own_part(n: int) -> slice:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import safetensors
 
+from decur.artifacts.files import file_checksum
 from decur.artifacts.paths import Paths
-from decur.artifacts.provenance import file_checksum, fingerprint, json_checksum, read_json
+from decur.artifacts.provenance import fingerprint, json_checksum, read_json
 from decur.config import EXPLAINERS
 from decur.errors import DecurError
 from decur.shards.assemble import card_digest

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from decur.artifacts.files import file_checksum
 from decur.artifacts.paths import Paths
-from decur.artifacts.provenance import file_checksum, read_json
+from decur.artifacts.provenance import read_json
 from decur.artifacts.sources import content, given_paths
 from decur.config import DatasetSettings, PretrainSettings, deciding
 from decur.errors import DecurError

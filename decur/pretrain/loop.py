@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import check_ours
-from decur.artifacts.provenance import file_checksum, provenance
+from decur.artifacts.provenance import provenance
 from decur.artifacts.timing import Job
 from decur.cluster.signals import WARNING, StoppedError, stop_request
 from decur.config import UNTRAINED, PretrainSettings, deciding

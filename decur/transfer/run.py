@@ -19,7 +19,7 @@ from decur.artifacts.timing import Job
 from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.imagery.augment import Preset
-from decur.models.backbones import Backbone
+from decur.models.backbone import Backbone
 from decur.models.cmx import CMX
 from decur.models.heads import FCN, LateFusion
 from decur.models.two_branch import TwoBranch

@@ -14,7 +14,8 @@ from torch import Tensor
 from decur.artifacts.files import check_readable
 from decur.artifacts.ownership import write_ours
 from decur.errors import DecurError
-from decur.models.backbones import Backbone, build_backbone
+from decur.models.backbone import Backbone
+from decur.models.backbones import build_backbone
 from decur.models.two_branch import TwoBranch
 
 
