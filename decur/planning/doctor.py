@@ -73,7 +73,8 @@ def as_table(findings: list[Finding], width: int | None = None) -> str:
     rest = max((width - first - len("warning") - 6) // 2, 20)
     rows = [(f.subject, f.state, f.found, f.remedy) for f in findings]
     head = ("", "state", "found", "what to do")
-    return tabulate(rows, head, tablefmt="simple", maxcolwidths=[None, None, rest, rest])
+    text: str = tabulate(rows, head, tablefmt="simple", maxcolwidths=[None, None, rest, rest])
+    return text
 
 
 def python() -> Finding:

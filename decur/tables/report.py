@@ -162,7 +162,7 @@ def _html(markdown: str) -> str:
     """Markdown as HTML; tables may scroll sideways."""
     from markdown import markdown as convert
 
-    text = convert(markdown, extensions=["tables"])
+    text: str = convert(markdown, extensions=["tables"])
     return text.replace("<table>", '<div class="wide"><table>').replace(
         "</table>", "</table></div>"
     )
