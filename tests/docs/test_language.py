@@ -69,7 +69,7 @@ def comments(code: str) -> Iterator[str]:
 
 
 def docstrings(code: str) -> Iterator[str]:
-    """The docstrings of Python code, and its strings on lines of their own."""
+    """The docstrings of Python code, those of variables too."""
     for node in ast.walk(ast.parse(code)):
         match node:
             case ast.Expr(value=ast.Constant(value=str(text))):
@@ -92,7 +92,7 @@ def texts(path: Path) -> Iterator[str]:
         return
     yield from comments(content)
     if path.suffix == ".py":
-        yield from (strings if "cli" in path.parts else docstrings)(content)
+        yield from (strings if path.parent == HOME / "decur" / "cli" else docstrings)(content)
     else:
         yield from re.findall(r'"""(.*?)"""', content, flags=re.DOTALL)
 
