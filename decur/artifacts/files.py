@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from decur.cluster.machine import is_running, machine_digest
 from decur.errors import DecurError
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def write_atomically(
 
 def temporary_of(path: Path) -> Path:
     """Name the temporary file in which this process writes `path`."""
-    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.decur")
+    return path.with_name(f".{path.name}.{machine_digest()}-{os.getpid()}.decur")
 
 
 def remove_left_over(path: Path) -> None:
@@ -125,51 +125,12 @@ def _is_left_over(path: Path) -> bool:
     found = TEMPORARY.search(path.name)
     if found is None:
         return False
-    if found["machine"] == _machine():
+    if found["machine"] == machine_digest():
         return not is_running(int(found["pid"]))
     try:
         return time.time() - path.stat().st_mtime > DAY
     except OSError:  # removed meanwhile
         return False
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process of this number runs here, whoever's it is."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-@functools.cache
-def _machine() -> str:
-    """Eight digits for where a process number is valid: a boot of a machine, a PID namespace."""
-    place = boot_id() + pid_namespace() or socket.gethostname()  # neither is known beside Linux
-    return hashlib.sha256(place.encode()).hexdigest()[:8]
-
-
-def boot_id() -> str:
-    """Return what identifies this machine since it was started; "" if unknown."""
-    return line_of("/proc/sys/kernel/random/boot_id")
-
-
-def pid_namespace() -> str:
-    """Return what identifies the PID namespace of this process; "" if unknown."""
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        return ""
-
-
-def line_of(path: str) -> str:
-    """Return the line in a file of the system; "" if it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""
 
 
 def nearest_folder(path: Path) -> Path:

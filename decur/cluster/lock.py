@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from decur.artifacts.files import boot_id, is_running, line_of, pid_namespace
+from decur.cluster.machine import boot_id, is_running, line_of, pid_namespace
 from decur.cluster.slurm import end_job, is_alive, is_marked, own_job, restarts
 from decur.errors import DecurError
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from decur.config import DatasetSettings
 from decur.errors import DecurError
 from decur.shards import Modality, Sample
@@ -79,6 +82,12 @@ class Dataset:
     ignore: int | None = None
     evaluation: str = "test"
     archives: tuple[Archive, ...] = ()
+
+    def palette(self) -> NDArray[np.uint8]:
+        """The colour of every mask value, (256, 3); black where the value is no class."""
+        colours = np.zeros((256, 3), np.uint8)
+        colours[: len(self.colours)] = np.reshape(self.colours, (-1, 3))
+        return colours
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record, Records
+from decur.datasets.raw_files import link, list_names, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
 from decur.errors import DecurError
-from decur.imagery.rasters import check_same_place, link, list_names, stored_modalities
+from decur.imagery.rasters import check_same_place
 from decur.shards import Sample
 
 FOLDERS = {"sar": "BigEarthNet-S1-v1.0", "optical": "BigEarthNet-v1.0"}

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record, Records
 from decur.datasets.bigearthnet import CORINE, HIDDEN, read_pair
+from decur.datasets.raw_files import below
 from decur.datasets.sentinel import OPTICAL, SAR
 from decur.errors import DecurError
-from decur.imagery.rasters import below
 from decur.shards import Sample
 
 __all__ = ["DATASET", "arrange_samples", "read", "scan"]

@@ -21,6 +21,7 @@ from decur.config import Align, DatasetSettings, FolderSettings, FoldersSettings
 from decur.datasets import Dataset, Record
 from decur.datasets.folder_labels import class_indices, mask_faults
 from decur.datasets.folder_lists import classes_of, hashed_split, read_column, read_splits
+from decur.datasets.raw_files import link, stored_modalities
 from decur.datasets.rgbd import spread_colours
 from decur.errors import DecurError
 from decur.imagery.band_names import positions
@@ -35,7 +36,7 @@ from decur.imagery.pixels import (
     opened,
     read_values,
 )
-from decur.imagery.rasters import link, named, stored_modalities
+from decur.imagery.rasters import named
 from decur.shards import MASK, Georeference, Modality, Sample
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")

@@ -14,20 +14,11 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record, Records
+from decur.datasets.raw_files import georeference, link, list_names, stored_modalities
 from decur.errors import DecurError
 from decur.imagery.bands import elevation_to_uint8, resize
 from decur.imagery.images import check_labels, read_image
-from decur.imagery.rasters import (
-    check_not_blank,
-    check_same_place,
-    check_square,
-    georeference,
-    link,
-    list_names,
-    named,
-    read_band,
-    stored_modalities,
-)
+from decur.imagery.rasters import check_not_blank, check_same_place, check_square, named, read_band
 from decur.shards import Modality, Sample
 
 GRID = 4

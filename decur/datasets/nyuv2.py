@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from decur.artifacts.files import check_readable
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record, Records
+from decur.datasets.raw_files import link, list_names
 from decur.datasets.rgbd import (
     CLASSES,
     IGNORE,
@@ -30,7 +31,6 @@ from decur.datasets.rgbd import (
 from decur.errors import DecurError
 from decur.imagery.depth import nyu_intrinsics
 from decur.imagery.images import MOST_PIXELS, check_labels, read_depth, read_image
-from decur.imagery.rasters import link, list_names
 from decur.shards import Sample
 
 ARCHIVE = "nyu_depth_v2_labeled.mat"

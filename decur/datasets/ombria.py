@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, Record
+from decur.datasets.raw_files import link, list_names, stored_modalities
 from decur.errors import DecurError
 from decur.imagery.bands import resize
 from decur.imagery.images import read_image
-from decur.imagery.rasters import check_not_blank, check_square, link, list_names, stored_modalities
+from decur.imagery.rasters import check_not_blank, check_square
 from decur.shards import Modality, Sample
 
 DATASET = Dataset(

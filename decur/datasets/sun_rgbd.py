@@ -9,6 +9,7 @@ from pathlib import Path
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
+from decur.datasets.raw_files import below, link, list_names
 from decur.datasets.rgbd import (
     CLASSES,
     IGNORE,
@@ -21,7 +22,6 @@ from decur.datasets.rgbd import (
 from decur.errors import DecurError
 from decur.imagery.depth import decode_sun_depth, read_intrinsics
 from decur.imagery.images import read_depth, read_image
-from decur.imagery.rasters import below, link, list_names
 from decur.shards import Sample
 
 LISTS = {"test": "sunrgbd_testing_images.txt", "train": "sunrgbd_training_images.txt"}

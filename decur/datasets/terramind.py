@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, Record
+from decur.datasets.raw_files import georeference, link, list_names, stored_modalities
 from decur.datasets.sentinel import OPTICAL, SAR
 from decur.imagery.bands import elevation_to_uint8, reflectance_to_uint8, resize, sar_db_to_uint8
 from decur.imagery.images import check_labels
@@ -20,12 +21,8 @@ from decur.imagery.rasters import (
     check_not_blank,
     check_same_place,
     check_square,
-    georeference,
-    link,
-    list_names,
     named,
     read_raster,
-    stored_modalities,
 )
 from decur.shards import Modality, Sample
 

@@ -14,9 +14,9 @@ from decur.config import ExplainSettings, PretrainSettings
 from decur.errors import DecurError
 from decur.models.two_branch import TwoBranch
 from decur.shards import PairedShards
+from decur.shards.select import evenly_spaced
 from decur.training.methods import build_model, dims_common
-from decur.transfer.data import whole_view
-from decur.transfer.predictions import evenly_spaced
+from decur.training.views import whole_view
 from decur.weights import in_bands_of, read_weights
 
 IDENTITY = (

@@ -1,22 +1,18 @@
-"""The file side of the datasets: rasters in, links out, errors that name the file."""
+"""Rasters of the known datasets as arrays; every error names the file."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import rasterio
 from numpy.typing import NDArray
-from rasterio import Affine
 from rasterio.windows import Window
 
-from decur.config import DatasetSettings
-from decur.datasets import Dataset
 from decur.errors import DecurError
 from decur.imagery.images import check_pixels
 from decur.imagery.pixels import GDAL, check_count, invalid_as_nan, opened, read_values
 from decur.imagery.plausible import REFLECTANCE_UNIT
-from decur.shards import Georeference
 
 Array = NDArray[Any]
 
@@ -127,27 +123,6 @@ def check_same_place(paths: Iterable[Path], shift: float = 0.001) -> None:
                 )
 
 
-def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Georeference | None:
-    """Where a cell of a file lies once it is stored as a square; None if the file does not say.
-
-    Args:
-        path: a GeoTIFF or JPEG 2000 file.
-        pixels: side of the stored square.
-        cell: which cell, 1 to `grid**2`, row by row.
-        grid: how many cells the image has along each side.
-
-    Raises:
-        DecurError: the file is missing or damaged.
-    """
-    with rasterio.Env(**GDAL), opened(path) as file:
-        crs, whole = file.crs, file.transform @ Affine.scale(file.width, file.height)
-    if crs is None:
-        return None
-    row, column = divmod(cell - 1, grid)
-    stored = whole @ Affine.translation(column / grid, row / grid) @ Affine.scale(1 / grid / pixels)
-    return Georeference(crs.to_string(), tuple(stored)[:6])
-
-
 @contextmanager
 def named(path: Path) -> Iterator[None]:
     """Put the file's name before a DecurError of a function that knows only its pixels."""
@@ -170,61 +145,3 @@ def check_not_blank(path: Path, *bands: Array) -> None:
     """Raise a DecurError if every value of all bands is 0: there are no data."""
     if not any(band.any() for band in bands):
         raise DecurError(f"{path}: every pixel is 0, no data; fetch the file again or leave it out")
-
-
-def list_names(folder: Path) -> list[str]:
-    """Sorted names in a folder of raw files, hidden ones left out.
-
-    Raises:
-        DecurError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise DecurError(f"{folder}: no such folder; expected raw files in the official layout")
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def below(root: Path, name: str, listed: Path) -> Path:
-    """The path of what a list of the dataset names below `root`.
-
-    Raises:
-        DecurError: naming `listed`, if that leads out of `root`.
-    """
-    parts = PurePosixPath(name).parts
-    if name.startswith("/") or ".." in parts:
-        raise DecurError(f"{listed}: '{name}' leads out of {root}; fetch the list again")
-    return root.joinpath(*parts)
-
-
-def link(source: Path, target: Path) -> None:
-    """Make `target` a link to `source`, replacing an older link.
-
-    Raises:
-        DecurError: `source` does not exist, or `target` is a real file or folder.
-    """
-    if not source.exists():
-        raise DecurError(f"{source}: not found; check the folder of the sample frames")
-    if target.is_symlink():
-        target.unlink()
-    elif target.exists():
-        raise DecurError(f"{target}: is not a link; remove it to lay out the sample frames")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.symlink_to(source.resolve())
-
-
-def stored_modalities(dataset: Dataset, settings: DatasetSettings) -> tuple[str, ...]:
-    """Names of the modalities to store: those of the settings, or the dataset's first two.
-
-    Of one's own folders all are stored.
-
-    Raises:
-        DecurError: the dataset has no such modality.
-    """
-    known = [modality.name for modality in dataset.modalities]
-    if settings.modalities is None:
-        return tuple(known if settings.folders else known[:2])
-    for name in settings.modalities:
-        if name not in known:
-            raise DecurError(
-                f"datasets.{dataset.name}.modalities: no '{name}' (it has {', '.join(known)})"
-            )
-    return settings.modalities

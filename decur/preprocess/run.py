@@ -25,11 +25,10 @@ from decur.artifacts.timing import Job
 from decur.cluster.progress import progress_bar
 from decur.cluster.workers import prepare_workers, worker_pool
 from decur.config import DatasetSettings, Piece, deciding
-from decur.datasets import Record, Records
+from decur.datasets import Record, Records, raw_files
 from decur.datasets.folder_labels import check_classes
 from decur.datasets.folder_limits import with_limits
 from decur.errors import DecurError
-from decur.imagery import rasters as raster
 from decur.shards import Modality, Sample
 from decur.shards.assemble import QUARANTINE, VERSION, begin, finish, own_folder
 from decur.shards.part import FORMAT, Fault, Part, Shard, load_part, save_part
@@ -133,7 +132,7 @@ def stored_modalities(name: str, settings: DatasetSettings) -> list[Modality]:
     """
     dataset = datasets.load(name, settings).DATASET
     known = {modality.name: modality for modality in dataset.modalities}
-    return [known[wanted] for wanted in raster.stored_modalities(dataset, settings)]
+    return [known[wanted] for wanted in raw_files.stored_modalities(dataset, settings)]
 
 
 def _unique(records: Sequence[Record]) -> list[Record]:

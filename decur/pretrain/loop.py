@@ -22,7 +22,6 @@ from decur.cluster.signals import WARNING, StoppedError, stop_request
 from decur.config import UNTRAINED, PretrainSettings, deciding
 from decur.distributed import count_ranks, is_main, on_main, rank, world_size
 from decur.errors import DecurError
-from decur.metrics.neighbours import knn_of_backbones
 from decur.models.backbone import Backbone
 from decur.models.batch_norm import synchronise_batch_norm
 from decur.models.recompute import recompute_backbones
@@ -34,6 +33,7 @@ from decur.pretrain.optim import build_optimizer, cosine_factor, set_lr
 from decur.pretrain.prefetch import SideStream, ahead
 from decur.pretrain.step_log import Progress
 from decur.shards import PairedShards
+from decur.training.knn import knn_of_backbones
 from decur.training.methods import METHODS, Embeddings, Terms, build_model, count_views, dims_common
 from decur.training.views import augment_batch, batches, read_batch, training_rows
 from decur.weights import save_model

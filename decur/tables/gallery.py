@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from decur import datasets
 from decur.artifacts.paths import Paths
+from decur.artifacts.predictions import PREDICTIONS, read_map
 from decur.config import Config
 from decur.config.experiments import Entry, Experiment, column_parts, entries
 from decur.datasets import Dataset
 from decur.shards import PairedShards
+from decur.shards.select import evenly_spaced, kept_rows
 from decur.tables.figures import Images, stacked
 from decur.tables.pages import Page, Table, grid, page
-from decur.transfer.predictions import PREDICTIONS, evenly_spaced, kept_rows, palette, read_map
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.artist import Artist
@@ -99,7 +100,7 @@ def _block(columns: Sequence[Entry], config: Config, paths: Paths) -> Block:
     lines = []
     if Path(paths.card(name)).is_file():
         shards = PairedShards(paths.shards(name))
-        kept = kept_rows(shards, dataset, config.transfer[name].predictions)
+        kept = kept_rows(shards, dataset.evaluation, config.transfer[name].predictions)
         products = [Path(paths.metrics(str(e.runs[0]), str(e.cell))) for e in columns]
         for row in evenly_spaced(kept, SAMPLES).tolist():
             lines.append(_line(shards, row, modalities, products))
@@ -128,7 +129,9 @@ def _line(
     sample, place = str(shards.index["id"].iloc[row]), shards.georeference(row)
     predictions = []
     for path in products:  # without its metrics a transfer is not done
-        said = read_map(path.with_name(PREDICTIONS), sample, place) if path.is_file() else None
+        said = None
+        if path.is_file():
+            said = read_map(path.with_name(PREDICTIONS), sample, on_ground=place is not None)
         of_these_shards = said is not None and said.shape == truth.shape
         predictions.append(said if of_these_shards else None)
     inputs = [picture(shards.batch(m, rows)[0], shards.bands(m)) for m in modalities]
@@ -152,7 +155,7 @@ def picture(image: NDArray[np.uint8], bands: Sequence[str]) -> Picture:
 
 def coloured(classes: NDArray[np.uint8], dataset: Dataset) -> Picture:
     """A class map (H, W) in the dataset's colours; what no metric counts is striped."""
-    shown = palette(dataset)[classes]
+    shown = dataset.palette()[classes]
     uncounted = classes == dataset.ignore
     width = max(len(classes) // 24, 1)
     stripes = np.add.outer(*map(np.arange, classes.shape)) // width % 2
@@ -257,7 +260,7 @@ def _legend(block: Block) -> list["Artist"]:
     seen = set(np.unique(np.concatenate([m.ravel() for m in maps]))) if maps else set()
     edge: Mapping[str, Any] = {"edgecolor": "black", "linewidth": 0.4}
     patches: list[Artist] = [
-        Patch(facecolor=palette(block.dataset)[i] / 255, label=name, **edge)
+        Patch(facecolor=block.dataset.palette()[i] / 255, label=name, **edge)
         for i, name in enumerate(block.dataset.classes)
         if i in seen and i != block.dataset.ignore
     ]

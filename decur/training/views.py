@@ -15,7 +15,7 @@ from torch import Tensor
 from decur.config import PretrainSettings
 from decur.distributed import own_part, world_size
 from decur.errors import DecurError
-from decur.imagery.augment import Augmentation, Draws, augmentation
+from decur.imagery.augment import Augmentation, Draws, Preset, augmentation, crop_resize
 from decur.shards import PairedShards
 
 
@@ -114,3 +114,23 @@ def augment_batch(
         augmented = [augment.apply(x, drawn) for x, drawn in zip(moved, draws, strict=True)]
         views.append([x.contiguous(memory_format=torch.channels_last) for x in augmented])
     return views
+
+
+def scaled(images: Tensor, preset: Preset) -> Tensor:
+    """8-bit values as the backbone was pretrained to see them: [0, 1], or standardised."""
+    x = images / 255
+    seen = augmentation(preset)
+    if seen.mean is None or seen.std is None:
+        return x
+    return (x - x.new_tensor(seen.mean).view(-1, 1, 1)) / x.new_tensor(seen.std).view(-1, 1, 1)
+
+
+def whole_view(
+    shards: PairedShards, modality: str, preset: Preset, rows: NDArray[np.int64], size: int
+) -> Tensor:
+    """The whole image resized to `size`, scaled as in pretraining: `(N, C, size, size)`."""
+    images = torch.from_numpy(shards.batch(modality, rows))
+    n, _, height, width = images.shape
+    boxes = torch.tensor([0, 0, height, width]).expand(n, 4)
+    unflipped = torch.zeros(n, 2, dtype=torch.bool)
+    return scaled(crop_resize(images, boxes, unflipped, size), preset)

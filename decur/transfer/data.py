@@ -12,7 +12,6 @@ from decur.config import Cmx, Transfer
 from decur.errors import DecurError
 from decur.imagery.augment import (
     Preset,
-    augmentation,
     beyond,
     crop_resize,
     draw_boxes,
@@ -20,6 +19,7 @@ from decur.imagery.augment import (
 )
 from decur.metrics.scores import BATCH
 from decur.shards import PairedShards
+from decur.training.views import scaled
 
 CENTRE = 224 / 256
 """Side of the evaluation crop over that of the image (appendix B)."""
@@ -165,23 +165,3 @@ def _centre_boxes(n: int, height: int, width: int) -> Tensor:
     side = round(min(height, width) * CENTRE)
     box = torch.tensor([(height - side) // 2, (width - side) // 2, side, side])
     return box.expand(n, 4)
-
-
-def scaled(images: Tensor, preset: Preset) -> Tensor:
-    """8-bit values as the backbone was pretrained to see them: [0, 1], or standardised."""
-    x = images / 255
-    seen = augmentation(preset)
-    if seen.mean is None or seen.std is None:
-        return x
-    return (x - x.new_tensor(seen.mean).view(-1, 1, 1)) / x.new_tensor(seen.std).view(-1, 1, 1)
-
-
-def whole_view(
-    shards: PairedShards, modality: str, preset: Preset, rows: NDArray[np.int64], size: int
-) -> Tensor:
-    """The whole image resized to `size`, scaled as in pretraining: `(N, C, size, size)`."""
-    images = torch.from_numpy(shards.batch(modality, rows))
-    n, _, height, width = images.shape
-    boxes = torch.tensor([0, 0, height, width]).expand(n, 4)
-    unflipped = torch.zeros(n, 2, dtype=torch.bool)
-    return scaled(crop_resize(images, boxes, unflipped, size), preset)

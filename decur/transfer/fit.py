@@ -14,10 +14,11 @@ from torch import Tensor
 from decur import datasets
 from decur.config import Recipe
 from decur.errors import DecurError
-from decur.metrics.neighbours import MASK, classes_of, knn_accuracy, neighbour_votes, pooled
+from decur.metrics.neighbours import knn_accuracy, neighbour_votes, pooled
 from decur.metrics.scores import HEADLINE, Scores, average_precision
 from decur.models.heads import TransferModel
 from decur.shards import PairedShards
+from decur.training.knn import MASK, classes_of
 from decur.transfer.data import LabelledData, batches, classes_shown
 from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures

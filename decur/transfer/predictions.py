@@ -6,8 +6,7 @@ Class maps are GeoTIFFs where the samples lie somewhere on the ground, else pale
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,33 +16,13 @@ from PIL import Image
 from rasterio import Affine
 
 from decur.artifacts.ownership import remove_entry, write_folder_ours
+from decur.artifacts.predictions import map_path
 from decur.datasets import Dataset
-from decur.errors import DecurError
 from decur.shards import Georeference, PairedShards
+from decur.shards.select import Wanted, kept_rows
 
 if TYPE_CHECKING:  # who only reads predictions needs no torch
     from torch import Tensor
-
-
-PREDICTIONS = "predictions"
-"""Folder of the predictions, beside the metrics."""
-
-Wanted = Literal["none", "all"] | int
-"""How many evaluation samples, evenly spaced, whose predictions are kept."""
-
-
-def evenly_spaced(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """`count` of the rows from the first to the last; all if there are fewer."""
-    count = min(count, len(rows))
-    return rows[np.arange(count) * (len(rows) - 1) // max(count - 1, 1)]
-
-
-def kept_rows(shards: PairedShards, dataset: Dataset, wanted: Wanted) -> NDArray[np.int64]:
-    """The rows of the labelled evaluation samples whose predictions are kept, ascending."""
-    rows = shards.rows(dataset.evaluation, labelled=True)
-    if isinstance(wanted, int):
-        return evenly_spaced(rows, wanted)
-    return rows if wanted == "all" else rows[:0]
 
 
 class Predictions:
@@ -51,7 +30,7 @@ class Predictions:
 
     def __init__(self, shards: PairedShards, dataset: Dataset, wanted: Wanted) -> None:
         self._shards, self._dataset = shards, dataset
-        self._rows = kept_rows(shards, dataset, wanted)
+        self._rows = kept_rows(shards, dataset.evaluation, wanted)
         self._found: dict[int, NDArray[Any]] = {}
 
     def add(self, rows: NDArray[np.int64], logits: "Tensor") -> None:
@@ -91,13 +70,6 @@ class Predictions:
             _write_map(folder, sample, classes, self._dataset, self._shards.georeference(row))
 
 
-def palette(dataset: Dataset) -> NDArray[np.uint8]:
-    """The colour of every mask value, (256, 3); black where the value is no class."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(dataset.colours)] = np.reshape(dataset.colours, (-1, 3))
-    return colours
-
-
 def _write_map(
     folder: Path,
     sample: str,
@@ -106,8 +78,8 @@ def _write_map(
     place: Georeference | None,
 ) -> None:
     """Write the class map (H, W) of a sample, named by its id, in the dataset's colours."""
-    path = _map_path(folder, sample, place)
-    colours = palette(dataset)
+    path = map_path(folder, sample, on_ground=place is not None)
+    colours = dataset.palette()
     if place is None:
         image = Image.fromarray(classes)
         image.putpalette(colours.tobytes())
@@ -120,29 +92,8 @@ def _write_map(
         file.write(classes, 1)
 
 
-def read_map(folder: Path, sample: str, place: Georeference | None) -> NDArray[np.uint8] | None:
-    """The class map (H, W) of a sample; None where there is none.
-
-    Raises:
-        DecurError: the file is damaged.
-    """
-    path = _map_path(folder, sample, place)
-    if not path.is_file():
-        return None
-    try:
-        with Image.open(path) as image:
-            return np.array(image)
-    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
-        raise DecurError(f"{path}: is no class map; delete it and run again") from error
-
-
-def _map_path(folder: Path, sample: str, place: Georeference | None) -> Path:
-    """The file of a sample's class map; what no file name may hold of its id is spelt %2F."""
-    return folder / f"{quote(sample, safe='')}.{'png' if place is None else 'tif'}"
-
-
 def _write_legend(path: Path, dataset: Dataset) -> None:
-    colours = palette(dataset).tolist()
+    colours = dataset.palette().tolist()
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["value", "class", "red", "green", "blue"])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from decur import datasets
 from decur.artifacts.ownership import check_ours, names_origin, write_ours
 from decur.artifacts.paths import Cell
+from decur.artifacts.predictions import PREDICTIONS
 from decur.artifacts.provenance import fingerprint, provenance, write_json
 from decur.artifacts.timing import Job
 from decur.config import TransferSettings
@@ -25,10 +26,11 @@ from decur.models.heads import FCN, LateFusion
 from decur.models.two_branch import TwoBranch
 from decur.shards import PairedShards
 from decur.training.methods import build_model, dims_common
-from decur.transfer.data import LabelledData, label_subset, whole_view
+from decur.training.views import whole_view
+from decur.transfer.data import LabelledData, label_subset
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import Found, Task, nearest_neighbours, samples_evaluated, train_head
-from decur.transfer.predictions import PREDICTIONS, Predictions
+from decur.transfer.predictions import Predictions
 from decur.transfer.probe import factor_levels, features, probe_factors, split_dimensions
 from decur.weights import branch_weights, in_bands_of, load_backbone, read_weights
 from decur.weights.files import recorded_arch

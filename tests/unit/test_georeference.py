@@ -7,7 +7,7 @@ import rasterio
 
 from decur.config import DatasetSettings
 from decur.datasets import geonrw, terramind
-from decur.imagery.rasters import georeference
+from decur.datasets.raw_files import georeference
 from decur.shards import Georeference, PairedShards, ShardWriter
 from decur.shards.part import Part, load_part, save_part
 from tests.conftest import MODALITIES, random_sample

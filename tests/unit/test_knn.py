@@ -5,9 +5,10 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from decur.config import KnnSettings
 from decur.errors import DecurError
-from decur.metrics.neighbours import classes_of, knn_accuracy, knn_of_backbones
+from decur.metrics.neighbours import knn_accuracy
 from decur.pretrain.loop import pretrain
 from decur.shards import Modality, PairedShards, Sample, ShardWriter
+from decur.training.knn import classes_of, knn_of_backbones
 from decur.training.methods import build_model
 from tests.unit.test_pretrain import log, settings, tensors
 

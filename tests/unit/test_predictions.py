@@ -11,6 +11,7 @@ from PIL import Image
 
 from decur import datasets
 from decur.artifacts.paths import Cell
+from decur.artifacts.predictions import read_map
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, geonrw
 from decur.errors import DecurError
@@ -18,8 +19,9 @@ from decur.models import build_backbone
 from decur.models.heads import FCN
 from decur.pretrain.loop import pretrain
 from decur.shards import Georeference, PairedShards, ShardWriter
+from decur.shards.select import evenly_spaced
 from decur.transfer.evaluate import evaluate
-from decur.transfer.predictions import Predictions, evenly_spaced, palette, read_map
+from decur.transfer.predictions import Predictions
 from decur.transfer.run import transfer
 from tests.conftest import MODALITIES, random_sample
 from tests.unit.test_pretrain import settings as pretrain_settings
@@ -85,7 +87,9 @@ def test_class_maps_are_argmaxes_in_the_datasets_colours(shards_root, tmp_path):
         classes, colours = np.array(image), np.array(image.convert("RGB"))
     np.testing.assert_array_equal(classes, logits[7].argmax(dim=0).numpy())
     np.testing.assert_array_equal(colours, np.array(COLOURS)[classes])
-    np.testing.assert_array_equal(read_map(tmp_path / "predictions", "0055", None), classes)
+    np.testing.assert_array_equal(
+        read_map(tmp_path / "predictions", "0055", on_ground=False), classes
+    )
     legend = pd.read_csv(tmp_path / "predictions" / "legend.csv")
     assert legend.columns.tolist() == ["value", "class", "red", "green", "blue"]
     assert legend.iloc[1].tolist() == [1, "b", 250, 0, 0]
@@ -96,7 +100,7 @@ def test_maps_of_samples_on_the_ground_are_geotiffs_whatever_their_ids(placed, t
     gather(placed, logits, "all").write(tmp_path / "out" / "predictions")
     assert len(list((tmp_path / "out" / "predictions").iterdir())) == 6
     for i, name in enumerate(placed.index["id"]):
-        read = read_map(tmp_path / "out" / "predictions", name, PLACE)
+        read = read_map(tmp_path / "out" / "predictions", name, on_ground=True)
         np.testing.assert_array_equal(read, logits[i].argmax(dim=0).numpy())
     with rasterio.open(next((tmp_path / "out" / "predictions").glob("*.tif"))) as file:
         assert (file.crs.to_string(), tuple(file.transform)[:6]) == PLACE
@@ -113,7 +117,7 @@ def test_an_earlier_runs_files_go_and_a_later_evaluation_replaces_an_earlier(pla
     keep.write(folder)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert len(first) == 3
-    assert (read_map(folder, placed.index["id"][4], PLACE) == 2).all()
+    assert (read_map(folder, placed.index["id"][4], on_ground=True) == 2).all()
     keep.write(folder)
     assert first == {path.name: path.read_bytes() for path in folder.iterdir()}
     Predictions(placed, PAIRS, "none").write(folder)
@@ -148,8 +152,8 @@ def test_a_failed_write_leaves_what_was_there(placed, tmp_path, monkeypatch):
 def test_a_damaged_map_is_named(tmp_path):
     (tmp_path / "a.png").write_text("no picture")
     with pytest.raises(DecurError, match=r"a\.png: is no class map"):
-        read_map(tmp_path, "a", None)
-    assert read_map(tmp_path, "b", None) is None
+        read_map(tmp_path, "a", on_ground=False)
+    assert read_map(tmp_path, "b", on_ground=False) is None
 
 
 def test_evaluation_hands_every_batch_over_with_its_rows(shards_root, tmp_path):
@@ -162,7 +166,7 @@ def test_evaluation_hands_every_batch_over_with_its_rows(shards_root, tmp_path):
     keep.write(tmp_path / "predictions")
     for row in evenly_spaced(rows, 3):
         logits = model(data.inputs(np.array([row]), None)[0])
-        read = read_map(tmp_path / "predictions", data.shards.index["id"][row], None)
+        read = read_map(tmp_path / "predictions", data.shards.index["id"][row], on_ground=False)
         np.testing.assert_array_equal(read, logits[0].argmax(dim=0).numpy())
 
 
@@ -199,7 +203,7 @@ def test_every_datasets_classes_have_a_colour_if_they_are_of_pixels():
     for name in datasets.NAMES:
         facts = datasets.load(name).DATASET
         assert len(facts.colours) in (0, len(facts.classes))
-        assert palette(facts).shape == (256, 3)
+        assert facts.palette().shape == (256, 3)
 
 
 def test_a_real_patchs_prediction_lies_on_its_labels(real_frames, tmp_path):

@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 import rasterio
 
+from decur.datasets.raw_files import link, list_names
 from decur.errors import DecurError
-from decur.imagery.rasters import (
-    check_not_blank,
-    check_same_place,
-    link,
-    list_names,
-    read_band,
-    read_raster,
-)
+from decur.imagery.rasters import check_not_blank, check_same_place, read_band, read_raster
 from tests.unit.rasters import one_line_naming, write_tiff
 
 

@@ -17,7 +17,7 @@ from decur.errors import DecurError
 from decur.imagery.bands import elevation_to_uint8, reflectance_to_uint8, sar_db_to_uint8
 from decur.models import build_backbone
 from decur.shards import PairedShards
-from decur.transfer.data import scaled, whole_view
+from decur.training.views import scaled, whole_view
 from decur.weights import export, load_backbone, read_weights
 from decur.weights.exporting import FORMATS
 from decur.weights.files import branch_weights, save_weights

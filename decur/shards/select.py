@@ -1,0 +1,25 @@
+"""Choose samples of a folder of shards, evenly spaced."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decur.shards.read import PairedShards
+
+Wanted = Literal["none", "all"] | int
+"""How many evaluation samples, evenly spaced, whose predictions are kept."""
+
+
+def evenly_spaced(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """`count` of the rows from the first to the last; all if there are fewer."""
+    count = min(count, len(rows))
+    return rows[np.arange(count) * (len(rows) - 1) // max(count - 1, 1)]
+
+
+def kept_rows(shards: PairedShards, split: str, wanted: Wanted) -> NDArray[np.int64]:
+    """The rows of the labelled samples of a split whose predictions are kept, ascending."""
+    rows = shards.rows(split, labelled=True)
+    if isinstance(wanted, int):
+        return evenly_spaced(rows, wanted)
+    return rows if wanted == "all" else rows[:0]
