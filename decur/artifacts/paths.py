@@ -1,13 +1,16 @@
-"""Where everything lies: the identity of a run and the one place that turns it into paths.
+"""Where artifacts lie below `results/<scale>`: from an identity to its path, and back.
 
 A pretraining run is `<scenario>/<method>/<variant>/seed-<n>`, a transfer run adds
-`<dataset>/<modalities>/<protocol>/labels-<percent>`. Every function takes the identity as text, so
-that a Snakemake wildcard (`"{run}"`) passes through unchanged.
+`<dataset>/<modalities>/<protocol>/labels-<percent>`. `Paths` takes identities as text, so that a
+Snakemake wildcard (`"{run}"`) passes through unchanged. `identify` is the inverse.
 """
 
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Self
+from pathlib import Path, PurePosixPath
+from typing import Literal, Self
 
 from decur.errors import DecurError
 
@@ -62,8 +65,36 @@ class Cell:
             ) from None
 
 
+Kind = Literal["manifest", "card", "weights", "metrics", "explanation", "table"]
+
+ARTIFACTS: dict[Kind, str] = {
+    "manifest": "raw/{dataset}/manifest.json",
+    "card": "shards/{dataset}/card.json",
+    "weights": "pretrain/{run}/weights.safetensors",
+    "metrics": "transfer/{run}/{cell}/metrics.json",
+    "explanation": "explain/{run}/{explainer}.json",
+    "table": "tables/{name}.json",
+}
+"""The record of each kind of artifact, below the folder of its scale."""
+
+LISTED: dict[Kind, tuple[str, ...]] = {
+    "explanation": ("explain/{run}/{explainer}.csv",),
+    "table": ("tables/{name}.{suffix}", "figures/{name}.{suffix}"),
+}
+"""Files that the record of their artifact lists."""
+
+WILDCARDS = {
+    "dataset": "[^/]+",
+    "run": "[^/]+/[^/]+/[^/]+/seed-[0-9]+",
+    "cell": "[^/]+/[^/]+/[^/]+/labels-[^/]+",
+    "explainer": "[^/.]+",
+    "name": "[^/.]+",
+    "suffix": "[a-z]+",
+}
+
+
 class Paths:
-    """Paths of one scale's products below `results/<scale>`."""
+    """Paths of one scale's artifacts below `results/<scale>`."""
 
     def __init__(self, results: str, scale: str) -> None:
         self.root = str(PurePosixPath(results) / scale)
@@ -78,51 +109,52 @@ class Paths:
 
     def raw(self, dataset: str) -> str:
         """Folder of the raw files, in the dataset's official layout."""
-        return f"{self.root}/raw/{dataset}"
+        return _parent(self.manifest(dataset))
 
     def manifest(self, dataset: str) -> str:
-        """The JSON that says the raw files are complete, and where they are from."""
-        return f"{self.raw(dataset)}/manifest.json"
+        """Record of the raw files; written last, when they are complete."""
+        return self._of("manifest", dataset=dataset)
 
     def shards(self, dataset: str) -> str:
         """Folder of the paired shards."""
-        return f"{self.root}/shards/{dataset}"
+        return _parent(self.card(dataset))
 
     def piece(self, dataset: str, piece: str) -> str:
-        """Says that one of several jobs has written its part of the shards."""
-        return f"{self.root}/shards/{dataset}.pieces/{piece}"
+        """Marker of one of several jobs that has written its part of the shards."""
+        return f"{self.shards(dataset)}.pieces/{piece}"
 
     def card(self, dataset: str) -> str:
-        """The JSON that says the shards are complete, and what they hold."""
-        return f"{self.shards(dataset)}/card.json"
+        """Record of the shards; written last, when they are complete."""
+        return self._of("card", dataset=dataset)
 
     def verified(self, dataset: str) -> str:
-        """What verifying the shards said."""
+        """Report of the verification of the shards."""
         return f"{self.root}/verified/{dataset}.txt"
 
     def pretrain(self, run: str) -> str:
         """Folder of a pretraining run: weights, checkpoints, step log, TensorBoard."""
-        return f"{self.root}/pretrain/{run}"
+        return _parent(self.weights(run))
 
     def weights(self, run: str) -> str:
-        """Final weights of both backbones and projectors."""
-        return f"{self.pretrain(run)}/weights.safetensors"
+        """Final weights of both backbones and projectors; their record is in the file's header."""
+        return self._of("weights", run=run)
 
     def transfer(self, run: str) -> str:
-        """Folder of everything measured on one pretraining run's backbones."""
+        """Folder of all transfer evaluations of one pretraining run."""
         return f"{self.root}/transfer/{run}"
 
     def metrics(self, run: str, cell: str) -> str:
-        """The product of a transfer run."""
-        return f"{self.transfer(run)}/{cell}/metrics.json"
+        """Record of a transfer evaluation."""
+        return self._of("metrics", run=run, cell=cell)
 
-    def explain(self, run: str, kind: str, suffix: str = "csv") -> str:
-        """What an explainer found of a run; the JSON says where it is from."""
-        return f"{self.root}/explain/{run}/{kind}.{suffix}"
+    def explain(self, run: str, explainer: str, suffix: str = "csv") -> str:
+        """Table of an explainer, as CSV; with the suffix `json` its record."""
+        record = self._of("explanation", run=run, explainer=explainer)
+        return f"{record.removesuffix('json')}{suffix}"
 
     def table(self, name: str, suffix: str) -> str:
-        """A finished table."""
-        return f"{self.root}/tables/{name}.{suffix}"
+        """A finished table; with the suffix `json` its record."""
+        return f"{self._of('table', name=name).removesuffix('json')}{suffix}"
 
     def figure(self, name: str, suffix: str = "png") -> str:
         """A finished figure."""
@@ -133,9 +165,62 @@ class Paths:
         return f"{self.root}/report.html"
 
     def log(self, stage: str, name: str) -> str:
-        """What a job printed."""
+        """Output of a job."""
         return f"{self.root}/logs/{stage}/{name}.log"
 
     def benchmark(self, stage: str, name: str) -> str:
         """Time and memory of a job, as Snakemake measures them."""
         return f"{self.root}/benchmarks/{stage}/{name}.tsv"
+
+    def _of(self, kind: Kind, **identity: str) -> str:
+        return f"{self.root}/{ARTIFACTS[kind].format(**identity)}"
+
+
+def _parent(path: str) -> str:
+    return str(PurePosixPath(path).parent)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a path stands for: an artifact of a scale, by its kind and identity.
+
+    `record` is the file of the artifact's record, which the path itself may be. An artifact outside
+    of a results folder has no identity.
+    """
+
+    paths: Paths
+    kind: Kind
+    identity: Mapping[str, str]
+    record: Path
+
+
+def identify(path: Path) -> Place | None:
+    """What a path stands for, whether it exists or not; None if it is no artifact's.
+
+    Links are not followed, so that an artifact is where its results folder is. Elsewhere a file
+    with the name of a record is one, with its own folder in place of the results folder.
+    """
+    text = os.path.normpath(path.absolute())
+    for kind, template in ARTIFACTS.items():
+        for pattern in (template, *LISTED.get(kind, ())):
+            if found := _regex(pattern).fullmatch(text):
+                root = found["root"]
+                identity = {k: v for k, v in found.groupdict().items() if k != "root"}
+                record = Path(root) / template.format(**identity)
+                return Place(_paths_of(Path(root)), kind, identity, record)
+    for kind, template in ARTIFACTS.items():
+        if PurePosixPath(text).name == PurePosixPath(template).name:
+            return Place(_paths_of(Path(text).parent), kind, {}, Path(text))
+    return None
+
+
+def _paths_of(root: Path) -> Paths:
+    return Paths(str(root.parent), root.name)
+
+
+def _regex(template: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", template)
+    wildcards = [f"(?P<{name}>{WILDCARDS[name]})" for name in parts[1::2]]
+    fixed = [*map(re.escape, parts[::2])]
+    inside = fixed[0] + "".join(w + f for w, f in zip(wildcards, fixed[1:], strict=True))
+    return re.compile(f"(?P<root>.*)/{inside}")

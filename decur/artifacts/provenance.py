@@ -1,4 +1,4 @@
-"""Where a product came from: settings, inputs and versions, as one small dict, and checksums."""
+"""Where an artifact came from: settings, inputs and versions; fingerprints; JSON files."""
 
 import functools
 import hashlib
@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 import decur
 from decur.artifacts.files import checksum, file_checksum, read_once
@@ -21,29 +21,52 @@ BLOCK = 2**20
 """Bytes that are read at once."""
 
 
-def provenance(
-    settings: BaseModel | Mapping[str, Any], inputs: Mapping[str, str], packages: Sequence[str]
-) -> dict[str, Any]:
-    """The record that goes into a product, the same whenever and wherever it is made.
+class RecordPart(BaseModel):
+    """A part of a record, or a record; keys that it does not declare are kept."""
 
-    What differs from run to run, `decur.artifacts.timing.Job` records.
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Origin(RecordPart):
+    """Provenance: the settings of a stage, the checksums of its inputs by name, and versions.
+
+    `pretrained` is the provenance of the weights that were evaluated or explained.
+    """
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    inputs: dict[str, str] = Field(default_factory=dict)
+    decur: str = ""
+    commit: str | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
+    pretrained: dict[str, Any] | None = None
+
+
+def provenance(
+    settings: BaseModel | Mapping[str, Any],
+    inputs: Mapping[str, str],
+    packages: Sequence[str],
+    pretrained: Origin | None = None,
+) -> Origin:
+    """The provenance of an artifact, the same whenever and wherever it is made.
+
+    What differs from run to run is in `decur.artifacts.timing.JobRecord`.
 
     Args:
         settings: everything that the stage was asked for, also how its job was to run.
         inputs: the checksum of each input, by its name.
         packages: the installed packages that decide the result, beside Python and this one.
+        pretrained: the provenance of the weights, if there are any among the inputs.
     """
     tree = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else dict(settings)
-    return {
-        "settings": tree,
-        "inputs": dict(inputs),
-        "decur": decur.__version__,
-        "commit": git_commit(),
-        "packages": {
-            "python": platform.python_version(),
-            **{name: _version(name) for name in packages},
-        },
-    }
+    versions = {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+    return Origin(
+        settings=tree,
+        inputs=dict(inputs),
+        decur=decur.__version__,
+        commit=git_commit(),
+        packages=versions,
+        pretrained=None if pretrained is None else pretrained.model_dump(mode="json"),
+    )
 
 
 _version = functools.cache(metadata.version)  # which reads a long file each time

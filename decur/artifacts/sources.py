@@ -1,4 +1,4 @@
-"""The folders and files of a user that a dataset is made of: where they lie, and what they hold."""
+"""Folders and files of a user that a dataset is made of: listings, links, digests."""
 
 import hashlib
 import os
@@ -7,24 +7,9 @@ from pathlib import Path
 
 from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import HIDDEN
-from decur.config import DatasetSettings
 from decur.errors import DecurError
 
-SAMPLES_VARIABLE = "DECUR_SAMPLES"
 MANIFEST = "manifest.json"
-
-
-def given_paths(settings: DatasetSettings) -> dict[str, str]:
-    """The path of each source that the settings name, by its key: absolute, without links.
-
-    Archives are not among them: their official checksums decide what they hold.
-    """
-    found = {"folder": settings.folder, "checksums": settings.checksums}
-    if settings.source == "samples" and settings.folder is None:
-        found["folder"] = os.environ.get(SAMPLES_VARIABLE)
-    if settings.folders is not None:
-        found |= {f"folders.{key}": path for key, path in settings.folders.paths().items()}
-    return {key: str(Path(path).resolve()) for key, path in found.items() if path}
 
 
 def content(path: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The job that makes a product: all that differs from one run of it to the next."""
+"""The job that makes an artifact: all that differs from one run of it to the next."""
 
 import socket
 import time
@@ -6,10 +6,23 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from decur.artifacts.provenance import RecordPart
 from decur.cluster.slurm import own_job, restarts
 
 
-class Job:
+class JobRecord(RecordPart):
+    """When a job started, the seconds that it took, its machine and, of SLURM, its number."""
+
+    started: str
+    seconds: float
+    host: str
+    device: str
+    gpus: int
+    slurm_job: str | None = None
+    slurm_restarts: str | None = None
+
+
+class JobTimer:
     """A job that starts when this is made, on torch's `device`, with `processes` that share it."""
 
     def __init__(self, device: str = "cpu", processes: int = 1) -> None:
@@ -27,23 +40,22 @@ class Job:
         """Go on where a job of these `times` was stopped: it began then, and took so long."""
         self._started, self._earlier = times["started"], times["seconds"]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> JobRecord:
         """The times, the host, the device with the number of GPUs, and SLURM's job if it is one."""
-        return {
+        return JobRecord(
             **self.times(),
-            "host": socket.gethostname(),
-            "device": _device_name(self._device),
-            "gpus": 0 if self._device == "cpu" else self._processes,
-            **_slurm(),
-        }
+            host=socket.gethostname(),
+            device=_device_name(self._device),
+            gpus=0 if self._device == "cpu" else self._processes,
+            slurm_job=own_job(),
+            slurm_restarts=_restarts(),
+        )
 
 
-def _slurm() -> dict[str, str]:
-    """The id of the SLURM job, and how often it was run again if it was; none outside of one."""
-    job, again = own_job(), restarts()
-    if job is None:
-        return {}
-    return {"slurm_job": job, **({"slurm_restarts": str(again)} if again else {})}
+def _restarts() -> str | None:
+    """How often SLURM ran this job again; None if never, or outside of SLURM."""
+    again = restarts() if own_job() is not None else 0
+    return str(again) if again else None
 
 
 def _device_name(device: str) -> str:

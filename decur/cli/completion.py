@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import shtab
 
-from decur.cli.run import command_line
 from decur.config import EXPLAINERS
 from decur.datasets import NAMES
 
@@ -16,9 +15,8 @@ CHOICES = {"dataset": NAMES, "kind": tuple(EXPLAINERS)}
 """Values that would be slow to import for help alone."""
 
 
-def script(shell: str) -> str:
-    """The completion script for "bash", "zsh" or "tcsh"."""
-    parser = command_line()
+def script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """The completion script of a command line for "bash", "zsh" or "tcsh"."""
     for action in _arguments(parser):
         if action.metavar in FILES:
             action.complete = FILES[str(action.metavar)]  # type: ignore[attr-defined]

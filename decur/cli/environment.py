@@ -1,8 +1,9 @@
 """Verbs about the surroundings: what is missing here, the config's schema, shell completion."""
 
 import argparse
+from functools import partial
 
-from decur.cli.parser import Verbs, user_path_text
+from decur.cli.parser import Parser, Verbs, user_path_text
 from decur.errors import DecurError
 
 
@@ -31,7 +32,7 @@ def add_verbs(verbs: Verbs) -> None:
 
     verb = verbs.add(
         "completion",
-        _completion,
+        partial(_completion, verbs.parser),
         "Print the script by which a shell completes decur's commands.",
         'eval "$(decur completion bash)"',
         "decur completion zsh > _decur",
@@ -56,7 +57,7 @@ def _schema(args: argparse.Namespace) -> None:
     print(json.dumps(Config.model_json_schema(), indent=1))
 
 
-def _completion(args: argparse.Namespace) -> None:
+def _completion(parser: Parser, args: argparse.Namespace) -> None:
     from decur.cli.completion import script
 
-    print(script(args.shell))
+    print(script(parser, args.shell))

@@ -57,9 +57,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class Verbs:
-    """The verbs below a parser."""
+    """The verbs below a `parser`."""
 
     def __init__(self, parser: Parser) -> None:
+        self.parser = parser
         self._below = parser.add_subparsers(metavar="verb", required=True, parser_class=Parser)
 
     def add(

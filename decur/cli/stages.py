@@ -148,8 +148,8 @@ def _download(args: argparse.Namespace) -> None:
     settings = _settings(DatasetSettings, args.settings)
     if settings.source == "scenes":
         prepare_workers(args.threads)
-    from decur.artifacts.sources import SAMPLES_VARIABLE
     from decur.cluster.user_paths import expand_environment
+    from decur.config.source_paths import SAMPLES_VARIABLE
     from decur.download.run import download
 
     if settings.source == "samples":

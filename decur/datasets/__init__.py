@@ -13,11 +13,13 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from decur.artifacts.records import Card
+from decur.artifacts.scaling import Scaling
 from decur.config import DatasetSettings
 from decur.errors import DecurError
 from decur.shards import Modality, Sample
@@ -152,8 +154,40 @@ def load(name: str, settings: DatasetSettings | None = None) -> DatasetModule:
     return module
 
 
-def facts(name: str, card: Mapping[str, Any]) -> Dataset:
-    """The facts about the dataset of a shards folder; of one's own images its card tells them."""
+def recorded_scaling(
+    dataset: str,
+    modality: str,
+    scaling: Scaling | str | None,
+    limits: Sequence[Sequence[float]] | None,
+) -> Scaling:
+    """The scaling of a modality by a card or weights of whatever version.
+
+    Earlier versions recorded `limits`, where there were any, and the scaling in words: for known
+    datasets it is that of their module, for own images 8 bits as stored.
+    """
+    if isinstance(scaling, Scaling):
+        return scaling
+    if limits is not None:
+        return Scaling.stretched(limits)
+    if dataset in NAMES:
+        for known in load(dataset).DATASET.modalities:
+            if known.name == modality:
+                return known.typed_scaling
+    return Scaling.stored()
+
+
+def scaling_in(card: Card, modality: str) -> Scaling:
+    """How the images of a modality became 8 bits, by a card of whatever version.
+
+    Raises:
+        KeyError: the card has no such modality.
+    """
+    stored = {found.name: found for found in card.modalities}[modality]
+    return recorded_scaling(card.dataset, modality, stored.scaling, stored.limits)
+
+
+def facts(name: str, card: Card) -> Dataset:
+    """The facts about the dataset of a shards folder; of own images those in its card."""
     if name in NAMES:
         return load(name).DATASET
     from decur.datasets.folders import described

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record, Records
 from decur.datasets.raw_files import link, list_names, stored_modalities
-from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
+from decur.datasets.sentinel import METRES, OPTICAL, SAR_BANDS, read_optical, read_sar, sar_modality
 from decur.errors import DecurError
 from decur.imagery.rasters import check_same_place
 from decur.shards import Sample
@@ -116,7 +116,7 @@ def _patches(name: str, md5: str) -> Archive:
 DATASET = Dataset(
     name="bigearthnet",
     title="BigEarthNet-MM",
-    modalities=(SAR, OPTICAL),
+    modalities=(sar_modality(SAR_MEAN, SAR_STD), OPTICAL),
     licence="CDLA-Permissive-1.0",
     homepage="https://zenodo.org/records/12687186",
     classes=tuple(CORINE),
@@ -212,7 +212,7 @@ def read_pair(record: Record, settings: DatasetSettings, labels: NDArray[np.uint
     arrays, grids = {}, []
     for name in stored_modalities(DATASET, settings):
         if name == "sar":
-            paths = {band: sar / f"{sar.name}_{band}.tif" for band in SAR.bands}
+            paths = {band: sar / f"{sar.name}_{band}.tif" for band in SAR_BANDS}
             image = read_sar(paths, settings.side, SAR_MEAN, SAR_STD, "bicubic")
             grids.append(paths["VV"])
         else:

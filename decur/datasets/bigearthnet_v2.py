@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record, Records
-from decur.datasets.bigearthnet import CORINE, HIDDEN, read_pair
+from decur.datasets.bigearthnet import CORINE, HIDDEN, SAR_MEAN, SAR_STD, read_pair
 from decur.datasets.raw_files import below
-from decur.datasets.sentinel import OPTICAL, SAR
+from decur.datasets.sentinel import OPTICAL, sar_modality
 from decur.errors import DecurError
 from decur.shards import Sample
 
@@ -51,7 +51,7 @@ METADATA_PART = Part(
 DATASET = Dataset(
     name="bigearthnet-v2",
     title="BigEarthNet v2.0",
-    modalities=(SAR, OPTICAL),
+    modalities=(sar_modality(SAR_MEAN, SAR_STD), OPTICAL),
     licence="CDLA-Permissive-1.0",
     homepage="https://bigearth.net",
     classes=tuple(CORINE),

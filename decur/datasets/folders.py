@@ -17,6 +17,8 @@ from rasterio import Affine
 from rasterio.windows import Window
 
 from decur.artifacts.files import UnreadableError
+from decur.artifacts.records import Card
+from decur.artifacts.scaling import Scaling
 from decur.config import Align, DatasetSettings, FolderSettings, FoldersSettings
 from decur.datasets import Dataset, Record
 from decur.datasets.folder_labels import class_indices, mask_faults
@@ -161,31 +163,26 @@ class Folders:
         return stored_modalities(self.DATASET, settings)
 
 
-def described(card: Mapping[str, Any]) -> Dataset:
-    """The facts about own images, as the card of their shards tells them."""
-    classes = tuple(card.get("classes", ()))
+def described(card: Card) -> Dataset:
+    """The facts about own images, as the card of their shards records them."""
     return Dataset(
-        name=card["dataset"],
-        title=card["title"],
+        name=card.dataset,
+        title=card.title,
         modalities=tuple(
-            Modality(m["name"], tuple(m["bands"]), m["scaling"]) for m in card["modalities"]
+            Modality(stored.name, stored.bands, stored.scaling) for stored in card.modalities
         ),
-        licence=card["licence"],
-        homepage=card["homepage"],
-        classes=classes,
-        colours=spread_colours(len(classes)),
-        ignore=card["ignore"],
+        licence=card.licence,
+        homepage=card.homepage,
+        classes=card.classes,
+        colours=spread_colours(len(card.classes)),
+        ignore=card.ignore,
     )
 
 
 def _modality(name: str, folder: FolderSettings) -> Modality:
-    limits = folder.limits
-    if limits is None:
-        stored = "8 bit as stored"
-        text = stored if folder.scale == "stored" else "1-99 % of the training images to 0..255"
-    else:
-        text = ", ".join(f"{low:g} to {high:g}" for low, high in limits) + " as 0..255"
-    return Modality(name, folder.bands, text, limits)
+    limits = folder.limits  # None of percentiles, too, before they are measured
+    scaling = Scaling.stored() if limits is None else Scaling.stretched(limits)
+    return Modality(name, folder.bands, scaling)
 
 
 def _images(folder: Path) -> dict[str, Path]:
@@ -283,7 +280,7 @@ def _grids(paths: Mapping[str, Path], first: Path, align: Align) -> tuple[dict[s
             with opened(path) as file:
                 grids[name] = Grid.of(path, file)
     ordered = sorted(grids.values(), key=lambda grid: grid.path != first)
-    return grids, common_area(ordered, align)
+    return grids, common_area(ordered, interpolated=align != "refuse")
 
 
 def _cut(record: Record, side: int, align: Align) -> list[Record]:
@@ -356,6 +353,7 @@ def _read(
         values, valid = read_values(path, file, order, window=part, labels=labels)
     if same:
         return values, valid
+    assert align != "refuse"  # so the image would not be on another grid
     found = on_grid(np.where(valid, values, np.nan), grid, part, area, window, align)
     valid = np.isfinite(found)
     if np.issubdtype(values.dtype, np.integer):
@@ -375,8 +373,9 @@ def band_order(file: Any, bands: Sequence[str]) -> list[int]:
 
 def _scaled(image: NDArray[Any], modality: Modality, path: Path) -> NDArray[np.uint8]:
     with named(path):
-        if modality.limits is not None:
-            return range_to_uint8(image, modality.limits)
+        limits = modality.typed_scaling.limits
+        if limits is not None:
+            return range_to_uint8(image, limits)
         if np.issubdtype(image.dtype, np.floating) and np.isnan(image).any():
             raise DecurError("has pixels without data; fill them or leave the image out")
         if image.dtype != np.uint8:

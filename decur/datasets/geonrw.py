@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decur.artifacts.scaling import Scaling
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record, Records
 from decur.datasets.raw_files import georeference, link, list_names, stored_modalities
 from decur.errors import DecurError
-from decur.imagery.bands import elevation_to_uint8, resize
+from decur.imagery.bands import ELEVATION, elevation_to_uint8, resize
 from decur.imagery.images import check_labels, read_image
 from decur.imagery.rasters import check_not_blank, check_same_place, check_square, named, read_band
 from decur.shards import Modality, Sample
@@ -52,9 +53,9 @@ DATASET = Dataset(
     name="geonrw",
     title="GeoNRW (RGB, elevation, land cover)",
     modalities=(
-        Modality("rgb", ("red", "green", "blue"), "8 bit as stored"),
-        Modality("dem", ("elevation",), "1-99 % of each patch to 0..255"),
-        Modality("nir", ("near infrared",), "8 bit as stored"),
+        Modality("rgb", ("red", "green", "blue"), Scaling.stored()),
+        Modality("dem", ("elevation",), ELEVATION),
+        Modality("nir", ("near infrared",), Scaling.stored()),
     ),
     licence="CC-BY-4.0",
     homepage="https://ieee-dataport.org/open-access/geonrw",

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from decur.artifacts.scaling import Scaling
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, Record
 from decur.datasets.raw_files import link, list_names, stored_modalities
@@ -24,8 +25,12 @@ DATASET = Dataset(
     name="ombria",
     title="OMBRIA",
     modalities=(
-        Modality("sar", ("backscatter",), "8 bit as published"),
-        Modality("optical", ("red", "green", "blue"), "8-bit false colour as published"),
+        Modality("sar", ("backscatter",), Scaling.stored("8 bits as published")),
+        Modality(
+            "optical",
+            ("red", "green", "blue"),
+            Scaling.stored("8 bits of false colour as published"),
+        ),
     ),
     licence="none stated; contains modified Copernicus data",
     homepage="https://github.com/geodrak/OMBRIA",

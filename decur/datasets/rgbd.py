@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decur.artifacts.scaling import Scaling
 from decur.errors import DecurError
 from decur.imagery.bands import resize
 from decur.imagery.hha import depth_to_hha
@@ -22,11 +23,14 @@ IGNORE = 255
 GOLDEN_RATIO = 0.618033988749895
 
 MODALITIES = (
-    Modality("rgb", ("red", "green", "blue"), "8 bit as stored"),
+    Modality("rgb", ("red", "green", "blue"), Scaling.stored()),
     Modality(
         "hha",
         ("disparity", "height", "angle"),
-        "310 / depth in m; height above the lowest point in cm; 38 + degrees from gravity",
+        Scaling.stored(
+            "8 bits: 310 / depth in m; height above the lowest point in cm; 38 + degrees from "
+            "gravity"
+        ),
     ),
 )
 

@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from decur.artifacts.scaling import Scaling
 from decur.errors import DecurError
-from decur.imagery.bands import Kernel, reflectance_to_uint8, resize, sar_db_to_uint8
-from decur.imagery.plausible import reflectance_fault
+from decur.imagery.bands import (
+    SAR_CLIP,
+    Kernel,
+    reflectance_to_uint8,
+    resize,
+    sar_db_to_uint8,
+    spread,
+)
+from decur.imagery.plausible import REFLECTANCE_UNIT, REFLECTANCE_UNITS, reflectance_fault
 from decur.imagery.rasters import check_not_blank, check_square, named, read_bands
 from decur.shards import Modality
 
@@ -29,10 +37,14 @@ METRES = {
 }
 """Pixel size of each Sentinel-2 band, in the order of the network's channels."""
 
-SAR = Modality(
-    "sar", ("VV", "VH"), "dB clipped to its 1-99 % range per image, mean ± 2 std of the dataset"
-)
-OPTICAL = Modality("optical", tuple(METRES), "reflectance 0..1, clipped")
+SAR_BANDS = ("VV", "VH")
+REFLECTANCE = Scaling.divided(REFLECTANCE_UNIT, REFLECTANCE_UNITS)
+OPTICAL = Modality("optical", tuple(METRES), REFLECTANCE)
+
+
+def sar_modality(mean: tuple[float, ...], std: tuple[float, ...]) -> Modality:
+    """Backscatter (paper appendix B); `mean` and `std` of the dataset in dB, of VV and VH."""
+    return Modality("sar", SAR_BANDS, spread(mean, std, "dB", SAR_CLIP))
 
 
 def read_sar(
@@ -55,7 +67,7 @@ def read_sar(
         DecurError: a file is missing, damaged, not float, not square, of another size, or has
             pixels without data.
     """
-    order = [paths[band] for band in SAR.bands]
+    order = [paths[band] for band in SAR_BANDS]
     vv, vh = read_bands(order, "backscatter")
     for path, band in zip(order, (vv, vh), strict=True):
         check_square(path, band, len(vv))

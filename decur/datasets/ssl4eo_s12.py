@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part, Record
 from decur.datasets.raw_files import link, list_names, stored_modalities
-from decur.datasets.sentinel import METRES, OPTICAL, SAR, read_optical, read_sar
+from decur.datasets.sentinel import METRES, OPTICAL, SAR_BANDS, read_optical, read_sar, sar_modality
 from decur.errors import DecurError
 from decur.imagery.rasters import check_same_place
 from decur.shards import Sample
@@ -76,10 +76,13 @@ VOID_LIST = Part(
     "sha256:d86f0f8d037a8e0e274f44ceeb750ca1968549a933f87522ca7ad0fdbb0d1d13",
 )
 
+SAR_MEAN = (-12.54847273, -20.19237134)  # VV, VH in dB (released code)
+SAR_STD = (5.25697717, 5.91150917)
+
 DATASET = Dataset(
     name="ssl4eo-s12",
     title="SSL4EO-S12",
-    modalities=(SAR, OPTICAL),
+    modalities=(sar_modality(SAR_MEAN, SAR_STD), OPTICAL),
     licence="CC-BY-4.0",
     homepage="https://mediatum.ub.tum.de/1660427",
     archives=(
@@ -92,8 +95,6 @@ DATASET = Dataset(
 FOLDERS = {"sar": "s1", "optical": "s2c"}
 GRID_OF = {"sar": "VV.tif", "optical": "B2.tif"}
 SHIFT = 0.05  # of a location's width; the sensors' grids are found up to 0.017 apart
-SAR_MEAN = (-12.54847273, -20.19237134)  # VV, VH in dB (released code)
-SAR_STD = (5.25697717, 5.91150917)
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
@@ -168,7 +169,7 @@ def _acquired(scene: Path) -> str:
 
 
 def _read_sar(scene: Path, pixels: int) -> NDArray[np.uint8]:
-    paths = {band: scene / f"{band}.tif" for band in SAR.bands}
+    paths = {band: scene / f"{band}.tif" for band in SAR_BANDS}
     return read_sar(paths, pixels, SAR_MEAN, SAR_STD)
 
 

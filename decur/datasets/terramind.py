@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from decur.config import DatasetSettings
 from decur.datasets import Dataset, Record
 from decur.datasets.raw_files import georeference, link, list_names, stored_modalities
-from decur.datasets.sentinel import OPTICAL, SAR
-from decur.imagery.bands import elevation_to_uint8, reflectance_to_uint8, resize, sar_db_to_uint8
+from decur.datasets.sentinel import OPTICAL, sar_modality
+from decur.imagery.bands import (
+    ELEVATION,
+    elevation_to_uint8,
+    reflectance_to_uint8,
+    resize,
+    sar_db_to_uint8,
+)
 from decur.imagery.images import check_labels
 from decur.imagery.rasters import (
     check_not_blank,
@@ -28,14 +34,17 @@ from decur.shards import Modality, Sample
 
 RGB = ("B4", "B3", "B2")
 
+SAR_MEAN = (-10.93, -17.329)  # VV, VH in dB, terrain-corrected (TerraMind's pretraining)
+SAR_STD = (4.391, 4.459)
+
 DATASET = Dataset(
     name="terramind",
     title="TerraMind example tiles",
     modalities=(
-        SAR,
+        sar_modality(SAR_MEAN, SAR_STD),
         OPTICAL,
         Modality("rgb", RGB, OPTICAL.scaling),
-        Modality("dem", ("elevation",), "clipped to its 1-99 % range per image"),
+        Modality("dem", ("elevation",), ELEVATION),
     ),
     licence="Apache-2.0; contains Copernicus data and Esri land cover",
     homepage="https://github.com/IBM/terramind",
@@ -75,8 +84,6 @@ KINDS = {
 }
 FOLDERS = {"sar": "S1RTC", "optical": "S2L1C", "rgb": "S2L1C", "dem": "DEM"}
 GRID = 4
-SAR_MEAN = (-10.93, -17.329)  # VV, VH in dB, terrain-corrected (TerraMind's pretraining)
-SAR_STD = (4.391, 4.459)
 DARK = OPTICAL.bands.index("B10")
 OFFSET = 1000  # added to every band by processing baselines from 4.00 on
 

@@ -17,8 +17,9 @@ from decur.artifacts.files import nearest_folder
 from decur.artifacts.ownership import HIDDEN, OwnFolder
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, Part
-from decur.download.fetch import FetchError, Stored, fetch_all, size_on_server
+from decur.download.fetch import FetchError, fetch_all, size_on_server
 from decur.download.unpack import unpack
+from decur.download.verify import Stored
 from decur.errors import DecurError
 
 

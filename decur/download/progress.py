@@ -18,8 +18,8 @@ class StoppedError(Exception):
     """Another part has failed for good."""
 
 
-class Progress:
-    """A bar over the bytes of all parts (rate, time left), which may go back, and stop together."""
+class ByteCounter:
+    """The bytes of all parts on one bar, which may go back; `stop` ends all parts together."""
 
     def __init__(self, title: str, total: int | None) -> None:
         self._bar = byte_bar(title, total)
@@ -28,10 +28,10 @@ class Progress:
         self.stop = threading.Event()
 
     def at(self, name: str, position: int) -> None:
-        """Tell how far a part is.
+        """Record how many bytes of a part there are.
 
         Raises:
-            StoppedError: it should go no further.
+            StoppedError: the part should go no further.
         """
         if self.stop.is_set():
             raise StoppedError

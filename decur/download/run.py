@@ -10,19 +10,19 @@ from pathlib import Path
 
 from decur import datasets
 from decur.artifacts.ownership import HIDDEN, OwnFolder
-from decur.artifacts.provenance import provenance, write_json
+from decur.artifacts.provenance import provenance
+from decur.artifacts.records import Manifest, Source, StoredArchive
 from decur.artifacts.sources import (
     MANIFEST,
-    SAMPLES_VARIABLE,
     content,
-    given_paths,
     listing,
     listing_digest,
 )
-from decur.artifacts.timing import Job
+from decur.artifacts.timing import JobTimer
 from decur.config import DatasetSettings
+from decur.config.source_paths import SAMPLES_VARIABLE, given_paths
 from decur.download.archives import unpack_archives
-from decur.download.fetch import Stored
+from decur.download.verify import Stored
 from decur.errors import DecurError
 from decur.scenes.draw import write_scenes
 
@@ -36,7 +36,7 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
         DecurError: the source folder is not given or not there, an archive cannot be had whole, or
             `out` holds anything that is not ours.
     """
-    job = Job()
+    job = JobTimer()
     raw = OwnFolder(out, MANIFEST)
     raw.check()
     _check_apart(name, settings, out)
@@ -86,7 +86,7 @@ def _finish(
     settings: DatasetSettings,
     raw: OwnFolder,
     staged: Path,
-    job: Job,
+    job: JobTimer,
     *,
     archives: Sequence[Stored] = (),
     folder: Path | None = None,
@@ -105,28 +105,25 @@ def _finish(
     inputs = {"files and sizes": digest}
     inputs |= {file.path.name: file.checksum for file in archives}
     chosen = settings.model_dump(mode="json", exclude_unset=True)
-    manifest = {
-        "dataset": name,
-        "files": len(files),
-        "bytes": size,
-        "archives": [
-            {
-                "name": file.path.name,
-                "bytes": file.size,
-                "checksum": file.checksum,
-                "urls": file.urls,
-            }
+    manifest = Manifest(
+        dataset=name,
+        files=len(files),
+        bytes=size,
+        archives=tuple(
+            StoredArchive(
+                name=file.path.name, bytes=file.size, checksum=file.checksum, urls=tuple(file.urls)
+            )
             for file in archives
-        ],
-        "folder": None if folder is None else str(folder),
-        "sources": {
-            key: {"path": path, "content": digest if _is_linked(settings, key) else content(path)}
+        ),
+        folder=None if folder is None else str(folder),
+        sources={
+            key: Source(path=path, content=digest if _is_linked(settings, key) else content(path))
             for key, path in given_paths(settings).items()
         },
-        "provenance": provenance(chosen, inputs, PACKAGES),
-        "job": job.record(),
-    }
-    write_json(staged / MANIFEST, manifest)
+        provenance=provenance(chosen, inputs, PACKAGES),
+        job=job.record(),
+    )
+    manifest.write(staged / MANIFEST)
     raw.put_in_place(staged, names)
     print(f"{name}: {len(files)} files, {size / 1e6:.1f} MB", flush=True)
 

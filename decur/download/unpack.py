@@ -1,7 +1,8 @@
 """Archives into a folder, safely and restartably.
 
-`tarfile` and `zipfile` read; what they leave open is done here. A member may only become a regular
-file below the folder: absolute paths, `..`, links and devices are refused. Each is written under a
+`tarfile` and `zipfile` read, and `tarfile.data_filter` refuses what is no data. The rest is done
+here. A member may only become a regular file below the folder: absolute paths, `..` and links that
+stay inside are refused too, which the libraries would mend or follow. Each file is written under a
 temporary name, closed and renamed, so that after a kill a file of the right size is whole and is
 not written again. (After a power cut it may not be: delete the `.part` folder then.) A tar is read
 as one stream over its parts, without a joined copy, and up to its end: `tarfile` alone takes an
@@ -28,6 +29,10 @@ MOST_TIMES, SMALL = 50, 1 << 30
 """What is unpacked may take so many times the archive's bytes, or so many bytes."""
 
 CHUNK = 1 << 20
+NOWHERE = "/dev/null"
+"""A destination for checks by name alone: to resolve the real path of each member, which has no
+links, would take as long as to write a small file."""
+
 BLOCK = 1 << 16  # tarfile copies what is left of one at every header
 ATTRIBUTES = (
     tarfile.GNUTYPE_LONGNAME,
@@ -111,20 +116,37 @@ def _unpack_tar(
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile keeps them all: gigabytes for millions of files
                 target = _target(files[0], member.name, archive, root)
-                if not (member.isfile() or member.isdir()):
-                    kind = "link" if member.issym() or member.islnk() else "device or other special"
-                    raise _refused(files[0], member.name, f"is a {kind}")
+                _check_kind(files[0], member)
                 room.take(member.name, member.size)
                 if member.isfile() and target is not None and not _is_there(target, member.size):
                     source = tar.extractfile(member)
                     assert source is not None  # it is a regular file
                     _write(source, member.size, target)
-            while stream.read(CHUNK):  # so that gzip checks its sum, and nothing stays unread
-                pass
-            if stream.position < tar.offset + tarfile.BLOCKSIZE:
-                raise EOFError("the tar has no end mark")
-            if stream.last_data > tar.offset:
-                raise tarfile.ReadError(f"unreadable header at byte {tar.offset} of the tar")
+            _read_to_end(stream, tar.offset)
+
+
+def _check_kind(file: Path, member: tarfile.TarInfo) -> None:
+    """Refuse whatever tarfile would not unpack as data, and all links."""
+    if member.issym() or member.islnk():
+        raise _refused(file, member.name, "is a link")
+    try:
+        tarfile.data_filter(member, NOWHERE)
+    except tarfile.FilterError as error:
+        raise _refused(file, member.name, f"is unsafe ({error})") from None
+
+
+def _read_to_end(stream: "_Watched", end: int) -> None:
+    """Read what follows the last member, so that gzip checks its sum and nothing stays unread.
+
+    Raises:
+        EOFError, ReadError: the tar ends before its end mark, or goes on after it.
+    """
+    while stream.read(CHUNK):
+        pass
+    if stream.position < end + tarfile.BLOCKSIZE:
+        raise EOFError("the tar has no end mark")
+    if stream.last_data > end:
+        raise tarfile.ReadError(f"unreadable header at byte {end} of the tar")
 
 
 def _unpack_zip(

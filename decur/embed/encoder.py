@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from decur.artifacts.scaling import Scaling
 from decur.errors import DecurError
+from decur.imagery.bands import ELEVATION
 from decur.imagery.hha import depth_to_hha
-from decur.imagery.plausible import unit_fault
+from decur.imagery.plausible import REFLECTANCE_UNIT, REFLECTANCE_UNITS, unit_fault
 from decur.models.backbone import Backbone
 from decur.weights.files import (
     branch_weights,
@@ -21,13 +23,9 @@ from decur.weights.files import (
     recorded_arch,
 )
 from decur.weights.net_input import (
-    AS_STORED,
-    DIVIDED,
-    ELEVATION,
     eight_bits,
     recorded,
     seen,
-    stretch,
 )
 
 HHA = "hha"
@@ -116,13 +114,13 @@ def load_encoder(
         DecurError: no readable weights of ours, no such modality, scale or device.
     """
     path = Path(weights)
-    tensors, metadata = read_weights(path)
-    held = modalities_of(path, tensors, metadata)
+    tensors, record = read_weights(path)
+    held = modalities_of(path, tensors, record)
     name = _chosen(path, list(held), modality)
-    how = recorded(metadata, name)
+    how = recorded(record, name)
     backbone = load_backbone(
         branch_weights(tensors, held[name]),
-        arch=str(recorded_arch(metadata, name)),
+        arch=str(recorded_arch(record, name)),
         in_chans=len(how["bands"]),
     )
     if intrinsics is not None and name != HHA:
@@ -150,16 +148,20 @@ def parse_scale(text: str, bands: int) -> dict[str, Any]:
     Raises:
         DecurError: it names none.
     """
-    named = {"stored": AS_STORED, "reflectance": DIVIDED, "elevation": ELEVATION}
+    named = {
+        "stored": Scaling.stored(),
+        "reflectance": Scaling.divided(REFLECTANCE_UNIT, REFLECTANCE_UNITS),
+        "elevation": ELEVATION,
+    }
     if text in named:
-        return named[text]
+        return named[text].description()
     try:
         low, high = map(float, text.split(","))
     except ValueError:
         low = high = 0
     if not low < high:
         raise DecurError(f"scale '{text}': expected {', '.join(named)} or <min>,<max>")
-    return stretch([(low, high)] * bands)
+    return Scaling.stretched([(low, high)] * bands).description()
 
 
 def _hha(x: NDArray[Any], intrinsics: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from decur.artifacts.ownership import check_listed, write_with_record
+from decur.artifacts.ownership import check_listed
 from decur.artifacts.provenance import fingerprint, provenance
-from decur.artifacts.timing import Job
+from decur.artifacts.records import Explanation
+from decur.artifacts.timing import JobTimer
 from decur.config import ExplainSettings
 from decur.explain.subject import load_subject
 
@@ -47,16 +48,15 @@ def explain(
         DecurError: weights, shards and settings do not fit, there are too few samples, or `out` or
             the JSON exists and is not ours.
     """
-    job = Job(device)
+    job = JobTimer(device)
     record = out.with_suffix(".json")
     check_listed(record, [out])
     explainer = importlib.import_module(f"decur.explain.{kind}")
-    subject, metadata = load_subject(settings, weights, shards, device)
+    subject, pretrained = load_subject(settings, weights, shards, device)
     found = explainer.explain(subject, settings.recipe)
     dataset = settings.pretrain.dataset
-    inputs = {dataset: subject.shards.card["checksum"], weights.name: fingerprint(weights)}
-    origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES))
-    origin["pretrained"] = metadata.get("provenance", {})
-    facts = {"facts": found.facts, "provenance": origin, "job": job.record()}
+    inputs = {dataset: subject.shards.card.checksum, weights.name: fingerprint(weights)}
+    origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES), pretrained)
     table = found.frame.to_csv(index=False, float_format="%.6g")
-    write_with_record(record, facts, {out: table.encode()})
+    explanation = Explanation(facts=found.facts, provenance=origin, job=job.record())
+    explanation.write_files(record, {out: table.encode()})

@@ -19,12 +19,12 @@ def effects(shards: PairedShards, row: int) -> dict[str, dict[str, NDArray[np.fl
 
     Nothing where the shards are not of scenes; see `decur.scenes.effects`.
     """
-    dataset = shards.card.get("dataset")
-    if dataset not in DATASETS or shards.card["provenance"]["settings"]["source"] != "scenes":
+    dataset, origin = shards.card.dataset, shards.card.provenance
+    if dataset not in DATASETS or origin.settings.get("source") != "scenes":
         return {}
-    settings = DatasetSettings.model_validate(shards.card["provenance"]["settings"])
+    settings = DatasetSettings.model_validate(origin.settings)
     split, number = _numbers(dataset, settings)[shards.index["id"].iloc[row]]
-    names = [entry["name"] for entry in shards.card["modalities"]]
+    names = [stored.name for stored in shards.card.modalities]
     return dict(zip(names, scene_effects(dataset, settings, split, number), strict=True))
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from decur.artifacts.provenance import Origin
 from decur.config import ExplainSettings, PretrainSettings
 from decur.errors import DecurError
 from decur.models.two_branch import TwoBranch
@@ -50,7 +51,7 @@ class Subject:
     @property
     def rows(self) -> NDArray[np.int64]:
         """Rows of the splits that the run was not trained on; if there are none, of its own."""
-        held_out = [s for s in self.shards.card["counts"] if s not in self.pretrain.splits]
+        held_out = [s for s in self.shards.card.counts if s not in self.pretrain.splits]
         splits = held_out or self.pretrain.splits
         return np.concatenate([self.shards.rows(split) for split in splits])
 
@@ -94,16 +95,16 @@ class Subject:
 
 def load_subject(
     settings: ExplainSettings[Any], weights: Path, shards: Path, device: str = "cpu"
-) -> tuple[Subject, dict[str, Any]]:
-    """The model of a weights file with its data, and the record that lies in the file.
+) -> tuple[Subject, Origin]:
+    """The model of a weights file with its data, and the provenance of the weights.
 
     Raises:
         DecurError: the weights are missing, damaged, or of another run than the settings say.
     """
-    tensors, metadata = read_weights(weights)
+    tensors, record = read_weights(weights)
     pretrain = settings.pretrain
-    _check_run(weights, metadata, pretrain)
-    data = in_bands_of(weights, metadata, PairedShards(shards), pretrain.modalities)
+    _check_run(weights, record.provenance, pretrain)
+    data = in_bands_of(weights, record, PairedShards(shards), pretrain.modalities)
     model = build_model(pretrain, data)
     try:
         model.load_state_dict(tensors)
@@ -113,7 +114,8 @@ def load_subject(
             f"{data.root}; are the settings of another run?"
         ) from None
     parts = embedding_parts(pretrain, model.embedding_dim)
-    return Subject(model.eval().to(device), data, pretrain, parts, torch.device(device)), metadata
+    where = torch.device(device)
+    return Subject(model.eval().to(where), data, pretrain, parts, where), record.provenance
 
 
 def embedding_parts(pretrain: PretrainSettings, dims: int) -> dict[str, slice]:
@@ -125,8 +127,8 @@ def embedding_parts(pretrain: PretrainSettings, dims: int) -> dict[str, slice]:
     return {part: found for part, found in parts.items() if found.start < found.stop}
 
 
-def _check_run(weights: Path, metadata: Mapping[str, Any], pretrain: PretrainSettings) -> None:
-    recorded = metadata.get("provenance", {}).get("settings", {})
+def _check_run(weights: Path, origin: Origin, pretrain: PretrainSettings) -> None:
+    recorded = origin.settings
     for key, value in pretrain.model_dump(mode="json", include=set(IDENTITY)).items():
         if recorded.get(key) not in (None, value):  # null: not known of imported weights
             raise DecurError(

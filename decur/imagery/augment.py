@@ -10,12 +10,12 @@ a solarisation that only ever moved 0 to 255) are not repeated.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from decur.config import Augment
 from decur.errors import DecurError
 
 ASPECT = (3 / 4, 4 / 3)
@@ -168,21 +168,16 @@ other modality, images whose brightness depends on light and exposure, or measur
 only crops and flips leave as they are.
 """
 
-Preset = str | Augment
-"""The name of a preset, or one with changes."""
 
-
-def augmentation(preset: Preset) -> Augmentation:
-    """The augmentation at 224 pixels that a scenario gives a modality.
+def augmentation(preset: str, **changes: Any) -> Augmentation:
+    """The augmentation of a preset at 224 pixels, with other values of some of its fields.
 
     Raises:
         DecurError: no preset of that name.
     """
-    changes = {} if isinstance(preset, str) else preset.model_dump(exclude_none=True)
-    name = preset if isinstance(preset, str) else changes.pop("like")
-    if name not in PRESETS:
-        raise DecurError(f"no augmentation '{name}'; known are {', '.join(PRESETS)}")
-    return replace(PRESETS[name], **changes)
+    if preset not in PRESETS:
+        raise DecurError(f"no augmentation '{preset}'; known are {', '.join(PRESETS)}")
+    return replace(PRESETS[preset], **changes)
 
 
 def draw_boxes(

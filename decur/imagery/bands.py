@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from decur.artifacts.scaling import Scaling
 from decur.errors import DecurError
 from decur.imagery.plausible import REFLECTANCE_UNIT, db_fault, height_fault
 
 SAR_CLIP = (1.0, 99.0)  # percent of the pixels of a band (paper appendix B: 2 % of outliers)
 ELEVATION_CLIP = (1.0, 99.0)
 SAR_SPREAD = 2.0  # standard deviations on either side of the mean
+ELEVATION = Scaling.clipped(ELEVATION_CLIP, "m")
 
 Kernel = Literal["bilinear", "bicubic", "nearest"]
 KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -89,6 +91,17 @@ def elevation_to_uint8(x: Numbers) -> NDArray[np.uint8]:
     if floor == ceiling:
         return np.zeros(x.shape, np.uint8)
     return _stretch(x.astype(np.float32), floor, ceiling)
+
+
+def spread(
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    units: str,
+    percentiles: tuple[float, float] | None = None,
+) -> Scaling:
+    """Scaling of mean - 2 std .. mean + 2 std to 0..255, first clipped to percentiles if any."""
+    limits = [(m - SAR_SPREAD * s, m + SAR_SPREAD * s) for m, s in zip(mean, std, strict=True)]
+    return Scaling.stretched(limits, units).model_copy(update={"percentiles": percentiles})
 
 
 def range_to_uint8(x: Numbers, limits: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from rasterio.errors import CRSError
 from rasterio.warp import reproject, transform
 from rasterio.windows import Window
 
-from decur.config import Align
 from decur.errors import DecurError
 
 MOST_SHIFT = 0.5
@@ -38,6 +37,8 @@ ROUNDING = 1e-3
 MARGIN = 2
 """Pixels beyond an area that interpolation may ask for."""
 
+
+Kernel = Literal["nearest", "bilinear"]
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; the last two are the first beyond."""
@@ -95,14 +96,15 @@ class Area:
         return self.first.transform @ Affine.translation(inside.col_off, inside.row_off)
 
 
-def common_area(grids: Sequence[Grid], align: Align = "refuse") -> Area:
+def common_area(grids: Sequence[Grid], *, interpolated: bool = False) -> Area:
     """The pixels of the first grid that all others have, too.
 
-    The first is that which says where it lies, if one does. With `align` the others need not be on
-    its grid: `on_grid` interpolates them.
+    The first is that which says where it lies, if one does. If the others are `interpolated` (see
+    `on_grid`), they need not be on its grid.
 
     Raises:
-        DecurError: an image of another place; without `align` one beside the first's grid.
+        DecurError: an image of another place, or one beside the first's grid that is not to be
+            interpolated.
     """
     first, *others = sorted(grids, key=lambda grid: grid.transform is None)
     box = 0, 0, first.width, first.height
@@ -111,7 +113,7 @@ def common_area(grids: Sequence[Grid], align: Align = "refuse") -> Area:
         if fault := _beside(first, other):
             covered = _covered(first, other)
             _check_place(first, other, covered)
-            if align == "refuse":
+            if not interpolated:
                 raise DecurError(
                     f"{other.path}: {fault}; set `align: bilinear` or `nearest` to put it onto the "
                     "other's grid, or resample one of them"
@@ -139,7 +141,7 @@ def source_window(area: Area, window: Window, grid: Grid) -> Window:
 
 
 def on_grid(
-    values: NDArray[Any], grid: Grid, part: Window, area: Area, window: Window, kernel: Align
+    values: NDArray[Any], grid: Grid, part: Window, area: Area, window: Window, kernel: Kernel
 ) -> NDArray[np.float64]:
     """Values (C, h, w) of a part of `grid` on a window of an area, NaN where there are none.
 

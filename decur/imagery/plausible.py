@@ -17,6 +17,8 @@ STANDS_FOR_NOTHING = (-9999, -99999, -32768, -32767, -3.4028234663852886e38, 1e2
 REFLECTANCE_UNIT = 10_000
 """Sentinel-2 stores reflectance times this (paper appendix B)."""
 
+REFLECTANCE_UNITS = f"reflectance times {REFLECTANCE_UNIT}"
+
 ELEVATIONS = (-500.0, 9000.0)
 """Lowest and highest ground in m."""
 

@@ -22,11 +22,11 @@ from tabulate import tabulate
 
 from decur.artifacts.files import nearest_folder
 from decur.artifacts.paths import Paths
-from decur.artifacts.sources import SAMPLES_VARIABLE
 from decur.cluster.slurm import ask
 from decur.cluster.user import STAND_IN
 from decur.cluster.user_paths import expand_environment
 from decur.config import Config, DatasetSettings, load_config
+from decur.config.source_paths import SAMPLES_VARIABLE
 from decur.errors import DecurError
 from decur.planning import costs
 from decur.shards.read import read_card
@@ -283,8 +283,8 @@ def shards(config: Config) -> Iterator[Finding]:
             continue
         try:
             card = read_card(folder)
-            sizes = {folder / file: facts["bytes"] for file, facts in card["contents"].items()}
-            counts = ", ".join(f"{count:,} {split}" for split, count in card["counts"].items())
+            sizes = {folder / file: facts["bytes"] for file, facts in card.contents.items()}
+            counts = ", ".join(f"{count:,} {split}" for split, count in card.counts.items())
         except (DecurError, KeyError, TypeError, AttributeError) as error:
             yield Finding(subject, "error", str(error), "run the preprocess stage again")
             continue

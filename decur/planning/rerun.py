@@ -8,16 +8,19 @@ counts as the one that it was made with.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from decur.artifacts.files import file_checksum
 from decur.artifacts.paths import Paths
-from decur.artifacts.provenance import read_json
-from decur.artifacts.sources import content, given_paths
+from decur.artifacts.records import Card, Manifest, Record, Source
+from decur.artifacts.sources import content
 from decur.config import DatasetSettings, PretrainSettings, deciding
+from decur.config.source_paths import given_paths
 from decur.errors import DecurError
+
+R = TypeVar("R", bound=Record)
 
 DRAWN = {"source", "scenes", "pixels", "seasons"}
 FETCHED = {"source", "splits"}
@@ -33,9 +36,10 @@ def download_identity(name: str, settings: DatasetSettings, paths: Paths) -> str
     """What makes a dataset's raw files others: where a source lies does not, what it holds does."""
     reads = DRAWN if settings.source == "scenes" else FETCHED
     decided = {key: value for key, value in deciding(settings).items() if key in reads}
-    made = _record(paths.manifest(name)).get("sources", {})
+    manifest = _record(Manifest, paths.manifest(name))
+    made = {} if manifest is None else manifest.sources
     sources = {
-        key: made[key]["path"] if key in made and _is_same(path, made[key]) else path
+        key: made[key].path if key in made and _is_same(path, made[key]) else path
         for key, path in given_paths(settings).items()
     }
     return json.dumps([decided, sources], sort_keys=True)
@@ -43,16 +47,16 @@ def download_identity(name: str, settings: DatasetSettings, paths: Paths) -> str
 
 def preprocess_identity(name: str, settings: DatasetSettings, paths: Paths) -> str:
     """What makes a dataset's shards others, beside the raw files."""
-    card = _record(paths.card(name))
+    card = _record(Card, paths.card(name))
     made = _made(settings, card)
-    if made is None or card.get("quarantined") != 0:
+    if made is None or card is None or card.quarantined:
         made = settings
     return identity(settings, bad_samples=made.bad_samples)
 
 
 def in_pieces_as_made(name: str, settings: DatasetSettings, paths: Paths) -> DatasetSettings:
     """The settings, with the pieces that finished shards were made in: others make the same."""
-    made = _made(settings, _record(paths.card(name)))
+    made = _made(settings, _record(Card, paths.card(name)))
     return settings if made is None else settings.model_copy(update={"pieces": made.pieces})
 
 
@@ -67,17 +71,17 @@ def pretrain_identity(settings: PretrainSettings) -> str:
     return identity(settings, imagenet=file_checksum(Path(settings.imagenet)))
 
 
-def _is_same(path: str, made: dict[str, Any]) -> bool:
-    return path == made["path"] or (
-        made["content"] is not None and content(path) == made["content"]
-    )
+def _is_same(path: str, made: Source) -> bool:
+    return path == made.path or (made.content is not None and content(path) == made.content)
 
 
-def _made(settings: DatasetSettings, card: dict[str, Any]) -> DatasetSettings | None:
+def _made(settings: DatasetSettings, card: Card | None) -> DatasetSettings | None:
     """The settings of finished shards, if they decide what those of now decide."""
+    if card is None or not card.provenance.settings:
+        return None
     try:
-        made = DatasetSettings.model_validate(card["provenance"]["settings"])
-    except (KeyError, TypeError, ValidationError):  # none, or of another version
+        made = DatasetSettings.model_validate(card.provenance.settings)
+    except ValidationError:  # of another version
         return None
     return made if _compared(made) == _compared(settings) else None
 
@@ -90,9 +94,9 @@ def _compared(settings: DatasetSettings) -> dict[str, Any]:
     return tree
 
 
-def _record(path: str) -> dict[str, Any]:
-    """The record of a product; empty where there is none, or a damaged one, which its job finds."""
+def _record(kind: type[R], path: str) -> R | None:
+    """The record of an artifact; None without one, or of a damaged one, which its job finds."""
     try:
-        return read_json(Path(path))
+        return kind.read(Path(path))
     except (OSError, DecurError):
-        return {}
+        return None

@@ -6,7 +6,6 @@ is the same byte for byte whatever the number of workers, and whatever was kille
 
 import dataclasses
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
@@ -20,8 +19,9 @@ import pandas as pd
 from decur import datasets
 from decur.artifacts.files import UnreadableError, check_readable
 from decur.artifacts.provenance import provenance
+from decur.artifacts.records import Manifest
 from decur.artifacts.sources import check_links
-from decur.artifacts.timing import Job
+from decur.artifacts.timing import JobTimer
 from decur.cluster.progress import progress_bar
 from decur.cluster.workers import prepare_workers, worker_pool
 from decur.config import DatasetSettings, Piece, deciding
@@ -72,7 +72,7 @@ def preprocess(
             anything that is not ours.
     """
     prepare_workers(workers)
-    job = Job()
+    job = JobTimer()
     shards_folder = own_folder(out)
     shards_folder.check()
     manifest = raw / "manifest.json"
@@ -89,7 +89,7 @@ def preprocess(
         "homepage": module.DATASET.homepage,
         "classes": module.DATASET.classes,
         "ignore": module.DATASET.ignore,
-        "raw": json.loads(manifest.read_text(encoding="utf-8"))["provenance"]["inputs"],
+        "raw": Manifest.read(manifest).provenance.inputs,
         "provenance": provenance(settings, {}, PACKAGES),
     }
     found = module.scan(raw, settings)
@@ -249,7 +249,7 @@ def _spec(reader: Reader, records: Sequence[Record]) -> Spec:
 
 def _origin(card: Mapping[str, Any], settings: DatasetSettings) -> str:
     """All that a shard comes from but its own records."""
-    origin = dict(card["provenance"], settings=deciding(settings))
+    origin = {**card["provenance"].model_dump(), "settings": deciding(settings)}
     return f"{VERSION} {FORMAT} {card['raw']} {origin}"
 
 

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from decur import datasets
 from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import check_ours
 from decur.artifacts.provenance import provenance
-from decur.artifacts.timing import Job
+from decur.artifacts.records import Weights
+from decur.artifacts.timing import JobTimer
 from decur.cluster.signals import WARNING, StoppedError, stop_request
 from decur.config import UNTRAINED, PretrainSettings, deciding
 from decur.distributed import count_ranks, is_main, on_main, rank, world_size
@@ -58,12 +60,12 @@ def pretrain(
         DecurError: unusable settings or data, a loss that is not finite, or a file that is not ours
             where the weights or the log go.
     """
-    job = Job(device, world_size())
+    job = JobTimer(device, world_size())
     weights = out / "weights.safetensors"
     on_main(lambda: check_ours(weights, is_weights))
     shards = PairedShards(shards_root)
     model = build_model(settings, shards)
-    inputs = {settings.dataset: shards.card["checksum"]}
+    inputs = {settings.dataset: shards.card.checksum}
     inputs |= start_from_imagenet(model, settings)
     model.to(device)
     origin = provenance(settings, inputs, PACKAGES)
@@ -77,15 +79,14 @@ def pretrain(
     if not is_main():
         return weights
     names = settings.modalities
-    metadata = {
-        "provenance": origin,
-        "bands": {name: list(shards.bands(name)) for name in names},
-        "limits": {name: shards.limits(name) for name in names},
-        "scalings": {name: shards.scaling(name) for name in names},
-        "seen": {name: shards.seen(name) for name in names},
-        "job": job.record(),
-    }
-    save_model(weights, model, metadata)
+    record = Weights(
+        provenance=origin,
+        bands={name: shards.bands(name) for name in names},
+        scalings={name: datasets.scaling_in(shards.card, name) for name in names},
+        seen={name: shards.seen(name) for name in names},
+        job=job.record(),
+    )
+    save_model(weights, model, record)
     return weights
 
 
@@ -201,7 +202,7 @@ def _optimizer(model: TwoBranch, settings: PretrainSettings) -> torch.optim.Opti
 
 
 def _resume(
-    folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, job: Job
+    folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, job: JobTimer
 ) -> int:
     """Go on from the last checkpoint, if there is one; returns the number of steps done.
 
@@ -228,7 +229,7 @@ def train_steps(
     shards: PairedShards,
     out: Path,
     identity: str,
-    job: Job,
+    job: JobTimer,
     part: Part = record_function,
 ) -> Iterator[dict[str, float]]:
     """Train from the last checkpoint of `identity` in `out` to the end, and save on the way.

@@ -14,7 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, record_function
 
 from decur.artifacts.ownership import check_ours, write_ours
-from decur.artifacts.timing import Job
+from decur.artifacts.timing import JobTimer
 from decur.config import PretrainSettings
 from decur.errors import DecurError
 from decur.pretrain.loop import train_steps
@@ -75,7 +75,7 @@ def profile_steps(
         torch.profiler.profile(activities=activities, schedule=schedule) as profiler,
     ):
         started = watch.now()
-        run = train_steps(model, settings, shards, Path(folder), "profile", Job(), watch)
+        run = train_steps(model, settings, shards, Path(folder), "profile", JobTimer(), watch)
         for _ in islice(run, WARM_UP + steps):
             ended = watch.now()
             waited = ended - started - sum(watch.seconds.values())

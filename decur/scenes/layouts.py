@@ -22,7 +22,7 @@ from rasterio.transform import from_origin
 
 from decur.config import DatasetSettings
 from decur.datasets import bigearthnet, geonrw, nyuv2, sun_rgbd
-from decur.datasets.sentinel import METRES, SAR
+from decur.datasets.sentinel import METRES, SAR_BANDS
 from decur.imagery.depth import nyu_intrinsics
 from decur.scenes.render import LEVELS, Factors
 
@@ -74,7 +74,7 @@ class _Ssl4eo(Layout):
         for season, day in enumerate(SEASONS[: settings.seasons]):
             s1 = f"S1A_IW_GRDH_1SDV_2020{day}T054639_2020{day}T054704_032904_03CFBA_D457"
             folder = _new(root / "s1" / place / s1)
-            for band, image in zip(SAR.bands, scene.arrays["sar"][season], strict=True):
+            for band, image in zip(SAR_BANDS, scene.arrays["sar"][season], strict=True):
                 _tif(folder / f"{band}.tif", image, 7.0, 51.0, pixel, DEGREES)
             folder = _new(root / "s2c" / place / f"2020{day}T104031_2020{day}T104542_T32ULC")
             for band, image in optical_bands(scene, season).items():
@@ -104,7 +104,7 @@ class _BigEarthNet(Layout):
         facts: dict[str, Any] = {"labels": corine_labels(scene.factors)}
 
         folder = _new(root / bigearthnet.FOLDERS["sar"] / s1)
-        for band, image in zip(SAR.bands, scene.arrays["sar"][0], strict=True):
+        for band, image in zip(SAR_BANDS, scene.arrays["sar"][0], strict=True):
             _tif(folder / f"{s1}_{band}.tif", image, east, north, 10, UTM33)
         text = json.dumps(facts | {"corresponding_s2_patch": s2})
         (folder / f"{s1}_labels_metadata.json").write_text(text, encoding="utf-8")

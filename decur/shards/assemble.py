@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from decur.artifacts.files import remove, writing
 from decur.artifacts.ownership import OwnFolder
+from decur.artifacts.records import Card, card_digest
 from decur.errors import DecurError
 from decur.shards.part import LEVELS, PARTS, STAGE, Fault, Part, file_facts
 from decur.shards.sample import Spec
@@ -69,26 +69,30 @@ def finish(root: Path, parts: Sequence[Part], spec: Spec, card: Mapping[str, Any
         index.to_parquet(stage / INDEX, index=False)
         (stage / QUARANTINE).write_text(_as_csv(faults), encoding="utf-8")
         contents |= {file: file_facts(stage / file) for file in (INDEX, QUARANTINE)}
-        whole = {
-            **card,
-            "layout": VERSION,
-            "dtype": "uint8",
-            "modalities": [
-                {
-                    **asdict(m),
-                    **_training_statistics([part.histograms[m.name] for part in parts]),
-                    "shape": spec.shapes[m.name],
-                }
-                for m in spec.modalities
-            ],
-            "counts": index["split"].value_counts().sort_index().to_dict(),
-            "quarantined": len(faults),
-            "files": {
-                name: [part.files[name] for part in parts if part.rows] for name in spec.shapes
-            },
-            "contents": contents,
-            "checksum": samples_checksum(index),
-        }
+        whole = Card.model_validate(
+            {
+                **card,
+                "layout": VERSION,
+                "modalities": [
+                    {
+                        "name": m.name,
+                        "bands": m.bands,
+                        "scaling": m.typed_scaling,
+                        **_training_statistics([part.histograms[m.name] for part in parts]),
+                        "shape": spec.shapes[m.name],
+                    }
+                    for m in spec.modalities
+                ],
+                "counts": index["split"].value_counts().sort_index().to_dict(),
+                "quarantined": len(faults),
+                "files": {
+                    name: [part.files[name] for part in parts if part.rows] for name in spec.shapes
+                },
+                "contents": contents,
+                "checksum": samples_checksum(index),
+                "card_sha256": "",
+            }
+        ).dump()
         whole["card_sha256"] = card_digest(whole)
         (stage / CARD).write_text(json.dumps(whole, indent=1), encoding="utf-8")
     folder.put_in_place(stage, list(contents))
@@ -130,12 +134,6 @@ def _percentile(histogram: NDArray[np.int64], percent: float) -> float:
 def samples_checksum(index: pd.DataFrame) -> str:
     """What names the data of a folder: a digest of all samples' checksums, in order."""
     return hashlib.sha256("".join(index["checksum"]).encode()).hexdigest()[:16]
-
-
-def card_digest(card: Mapping[str, Any]) -> str:
-    """SHA-256 of all that a card says, but for this digest itself."""
-    said = {key: value for key, value in card.items() if key != "card_sha256"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _as_csv(faults: Sequence[Fault]) -> str:

@@ -2,17 +2,15 @@
 
 import copy
 import io
-import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from decur.artifacts.files import read_patiently
+from decur.artifacts.records import Card, StoredModality
 from decur.errors import DecurError
 from decur.shards.array_file import ArrayReader
 from decur.shards.assemble import CARD, INDEX, VERSION
@@ -33,7 +31,7 @@ class PairedShards:
         self._arrays: dict[str, list[ArrayReader]] = {}
         self._starts: dict[str, NDArray[np.int64]] = {}
         self._orders: dict[str, Mapping[str, int | None]] = {}
-        for name, files in self.card["files"].items():
+        for name, files in self.card.files.items():
             arrays = [ArrayReader(self.root / file) for file in files]
             lengths = [len(a) for a in arrays]
             if sum(lengths) != len(self.index):
@@ -60,28 +58,19 @@ class PairedShards:
 
     def bands(self, modality: str) -> tuple[str, ...]:
         """Names of the modality's bands, in the order that `batch` gives them in."""
-        return tuple(self._orders.get(modality) or self._described(modality)["bands"])
-
-    def scaling(self, modality: str) -> str:
-        """How raw values became 8 bits, in words."""
-        return str(self._described(modality)["scaling"])
+        return tuple(self._orders.get(modality) or self._stored(modality).bands)
 
     def seen(self, modality: str) -> dict[str, list[float]]:
         """The range of each band's stored values in which 98 % of all pixels lie: `low`, `high`."""
-        found = self._described(modality)["percentiles"]
-        return {"low": found["1"], "high": found["99"]}
+        found = self._stored(modality).percentiles
+        return {"low": list(found["1"]), "high": list(found["99"])}
 
-    def limits(self, modality: str) -> list[list[float]] | None:
-        """What became 0 and 255 of each band, where the scaling is a straight line."""
-        found: list[list[float]] | None = self._described(modality).get("limits")
+    def _stored(self, modality: str) -> StoredModality:
+        found = self.card.modality(modality)
+        if found is None:
+            known = ", ".join(stored.name for stored in self.card.modalities)
+            raise DecurError(f"{self.root}: no modality '{modality}' (it has {known})")
         return found
-
-    def _described(self, modality: str) -> dict[str, Any]:
-        for entry in self.card["modalities"]:
-            if entry["name"] == modality:
-                return dict(entry)
-        known = ", ".join(entry["name"] for entry in self.card["modalities"])
-        raise DecurError(f"{self.root}: no modality '{modality}' (it has {known})")
 
     def rows(self, split: str, *, labelled: bool = False) -> NDArray[np.int64]:
         """Row numbers of a split, in the order of the index; on demand only those with labels."""
@@ -156,7 +145,7 @@ class PairedShards:
         return out
 
 
-def read_card(root: Path) -> dict[str, Any]:
+def read_card(root: Path) -> Card:
     """The card of a folder.
 
     Raises:
@@ -165,18 +154,10 @@ def read_card(root: Path) -> dict[str, Any]:
     path = root / CARD
     if not path.is_file():
         raise DecurError(f"{path}: not found; run the preprocess stage for this dataset first")
-    text = read_patiently(path, partial(Path.read_text, encoding="utf-8"))
-    try:
-        card: dict[str, Any] = json.loads(text)
-        version = card["layout"]
-    except (KeyError, TypeError, ValueError) as error:
+    card = read_patiently(path, Card.read)
+    if card.layout != VERSION:
         raise DecurError(
-            f"{path}: no card of this version ({error!r}); delete it and run the preprocess stage "
-            "again"
-        ) from error
-    if version != VERSION:
-        raise DecurError(
-            f"{path}: layout {version}, expected {VERSION}; run the preprocess stage again"
+            f"{path}: layout {card.layout}, expected {VERSION}; run the preprocess stage again"
         )
     return card
 

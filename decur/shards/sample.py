@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from decur.artifacts.scaling import Scaling
 from decur.errors import DecurError
 
 MASK = "mask"
@@ -17,15 +18,20 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class Modality:
-    """What one array of a sample holds: its bands in order and how raw values became uint8.
+    """One array of a sample: its bands in order, and how raw values became uint8.
 
-    `limits`, where the scaling is a straight line, are the values that became 0 and 255 of a band.
+    A scaling in words is of images that had 8 bits already.
     """
 
     name: str
     bands: tuple[str, ...]
-    scaling: str
-    limits: tuple[tuple[float, float], ...] | None = None
+    scaling: Scaling | str
+
+    @property
+    def typed_scaling(self) -> Scaling:
+        """The scaling, also where it was given in words."""
+        given = self.scaling
+        return given if isinstance(given, Scaling) else Scaling.stored(given)
 
 
 class Georeference(NamedTuple):

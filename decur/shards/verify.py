@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from decur.artifacts.files import UnreadableError
+from decur.artifacts.records import Card, card_digest
 from decur.cluster.progress import progress_bar
 from decur.errors import DecurError
-from decur.shards.assemble import CARD, INDEX, card_digest, samples_checksum
+from decur.shards.assemble import CARD, INDEX, samples_checksum
 from decur.shards.part import file_facts
 from decur.shards.read import PairedShards, read_card, read_index
 from decur.shards.sample import checksum
@@ -33,10 +34,11 @@ def verify(root: Path, *, workers: int = 1) -> list[str]:
     """
     try:
         card = read_card(root)
-        as_written = json.dumps(card, indent=1) == (root / CARD).read_text(encoding="utf-8")
-        if not as_written or card_digest(card) != card.get("card_sha256"):
+        text = (root / CARD).read_text(encoding="utf-8")
+        tree = json.loads(text)
+        if json.dumps(tree, indent=1) != text or card_digest(tree) != card.card_sha256:
             return [f"{root / CARD}: has been changed since it was written"]
-        contents: dict[str, dict[str, Any]] = card["contents"]
+        contents = card.contents
         with ThreadPoolExecutor(workers) as pool:
             found = pool.map(_facts, [root / file for file in contents])
             pairs = zip(contents.items(), found, strict=True)
@@ -70,13 +72,13 @@ def _told(facts: dict[str, Any] | None) -> str:
     return f"{facts['bytes']} bytes with SHA-256 {facts['sha256'][:16]}..."
 
 
-def _index_faults(root: Path, card: dict[str, Any]) -> list[str]:
+def _index_faults(root: Path, card: Card) -> list[str]:
     index = read_index(root)
     twice = index["id"][index["id"].duplicated()].unique()
     faults = [f"{root / INDEX}: id '{name}' comes more than once" for name in twice]
-    if index["split"].value_counts().to_dict() != card["counts"]:
+    if index["split"].value_counts().to_dict() != card.counts:
         faults.append(f"{root / INDEX}: its splits are not those that {CARD} counts")
-    if samples_checksum(index) != card["checksum"]:
+    if samples_checksum(index) != card.checksum:
         faults.append(f"{root / INDEX}: its checksums are not those of {CARD}")
     return faults
 

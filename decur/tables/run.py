@@ -1,11 +1,11 @@
 """The files of an experiment: which there are, what they are made from, and their writing."""
 
 from pathlib import Path
-from typing import Any
 
-from decur.artifacts.ownership import check_listed, write_with_record
+from decur.artifacts.ownership import check_listed
 from decur.artifacts.paths import Paths
 from decur.artifacts.provenance import fingerprint, provenance
+from decur.artifacts.records import Table
 from decur.config import Config
 from decur.config.experiments import Experiment
 from decur.tables.kinds import KINDS
@@ -53,10 +53,10 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     contents = {made[kind]: text.encode() for kind, text in texts.items()}
     if "figure" in made:
         contents |= {made[shown]: image for shown, image in result.draw().items()}
-    write_with_record(record, _origin(name, experiment, config, paths), contents)
+    _table(name, experiment, config, paths).write_files(record, contents)
 
 
-def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> dict[str, Any]:
+def _table(name: str, experiment: Experiment, config: Config, paths: Paths) -> Table:
     """Where an experiment's files are from, without a time: equal results give equal bytes."""
 
     def inside(path: str) -> str:
@@ -71,4 +71,4 @@ def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> 
         "experiment": experiment.model_dump(mode="json"),
     }
     inputs = {inside(path): fingerprint(Path(path)) for path in found}
-    return {"provenance": provenance(settings, inputs, PACKAGES)}
+    return Table(provenance=provenance(settings, inputs, PACKAGES))

@@ -58,7 +58,7 @@ def classes_of(shards: PairedShards, labels: str, rows: NDArray[np.int64]) -> Te
         DecurError: there is no such column.
     """
     if labels == MASK:
-        ignore = shards.card.get("ignore")
+        ignore = shards.card.ignore
         masks = shards.masks(rows).reshape(len(rows), -1)
         counts = np.stack([np.bincount(mask, minlength=256) for mask in masks])
         if ignore is not None:

@@ -3,9 +3,8 @@
 All is drawn from seed, epoch and step, so a resumed run, or one on more processes, sees the same.
 """
 
-import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decur.config import PretrainSettings
+from decur.config.presets import Preset, preset_of
 from decur.distributed import own_part, world_size
 from decur.errors import DecurError
-from decur.imagery.augment import Augmentation, Draws, Preset, augmentation, crop_resize
+from decur.imagery.augment import Augmentation, Draws, augmentation, crop_resize
 from decur.shards import PairedShards
 
 
@@ -24,11 +24,21 @@ def augmentations(settings: PretrainSettings) -> list[Augmentation]:
     found = []
     for modality, preset in settings.modalities.items():
         try:
-            found.append(dataclasses.replace(augmentation(preset), size=settings.crop))
+            found.append(augmentation_of(preset, size=settings.crop))
         except DecurError as error:
             where = f"scenarios.{settings.scenario}.modalities.{modality}"
             raise DecurError(f"{where}: {error}") from None
     return found
+
+
+def augmentation_of(preset: Preset, **changes: Any) -> Augmentation:
+    """The augmentation that a scenario gives a modality, with other values of some fields.
+
+    Raises:
+        DecurError: no preset of that name.
+    """
+    name, own = preset_of(preset)
+    return augmentation(name, **{**own, **changes})
 
 
 def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[np.int64]:
@@ -119,7 +129,7 @@ def augment_batch(
 def scaled(images: Tensor, preset: Preset) -> Tensor:
     """8-bit values as the backbone was pretrained to see them: [0, 1], or standardised."""
     x = images / 255
-    seen = augmentation(preset)
+    seen = augmentation_of(preset)
     if seen.mean is None or seen.std is None:
         return x
     return (x - x.new_tensor(seen.mean).view(-1, 1, 1)) / x.new_tensor(seen.std).view(-1, 1, 1)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from decur.config import Cmx, Transfer
+from decur.config.presets import Preset
 from decur.errors import DecurError
 from decur.imagery.augment import (
-    Preset,
     beyond,
     crop_resize,
     draw_boxes,

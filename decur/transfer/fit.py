@@ -128,7 +128,7 @@ def labels_found(task: Task) -> Found:
 
 def samples_evaluated(shards: PairedShards, facts: datasets.Dataset, count: int) -> Found:
     """How many `samples` are evaluated, and how many of their split were bad and `left_out`."""
-    left_out = shards.card.get("quarantined_by_split", {}).get(facts.evaluation, 0)
+    left_out = shards.card.quarantined_by_split.get(facts.evaluation, 0)
     return {"samples": count, "left_out": left_out}
 
 

@@ -1,10 +1,9 @@
 """All transfer evaluations of one pretrained run, in one process: weights in, metrics.json out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from decur import datasets
 from decur.artifacts.ownership import check_ours, names_origin, write_ours
 from decur.artifacts.paths import Cell
 from decur.artifacts.predictions import PREDICTIONS
-from decur.artifacts.provenance import fingerprint, provenance, write_json
-from decur.artifacts.timing import Job
+from decur.artifacts.provenance import fingerprint, provenance
+from decur.artifacts.records import Metrics, Weights
+from decur.artifacts.timing import JobTimer
 from decur.config import TransferSettings
+from decur.config.presets import Preset
 from decur.errors import DecurError
-from decur.imagery.augment import Preset
 from decur.models.backbone import Backbone
 from decur.models.cmx import CMX
 from decur.models.heads import FCN, LateFusion
@@ -62,16 +62,16 @@ def transfer(
         check_ours(out / str(cell) / METRICS, names_origin)
         check_ours(out / str(cell) / LABELS)
         check_ours(out / str(cell) / PREDICTIONS)
-    tensors, metadata = read_weights(weights)
-    _check_archs(weights, metadata, settings)
+    tensors, record = read_weights(weights)
+    _check_archs(weights, record, settings)
     weights_checksum = fingerprint(weights)
     for dataset, group in groupby(sorted(cells), key=lambda cell: cell.dataset):
         cells_of = list(group)
         names = {name for cell in cells_of for name in chosen_modalities(settings, cell)}
         stored, frozen = PairedShards(shards / dataset), FrozenFeatures()
-        data = in_bands_of(weights, metadata, stored, sorted(names))
+        data = in_bands_of(weights, record, stored, sorted(names))
         for cell in cells_of:
-            job = Job(device)
+            job = JobTimer(device)
             path = out / str(cell) / METRICS
             if cell.protocol.startswith("probe"):
                 found = _probe(settings, cell, tensors, data)
@@ -82,19 +82,22 @@ def transfer(
                 found = _evaluate(settings, cell, replace(task, keep=keep), frozen)
                 keep.write(path.with_name(PREDICTIONS))
                 _write_lines(path.with_name(LABELS), data.index["id"].iloc[task.rows])
-            inputs = {dataset: data.card["checksum"], weights.name: weights_checksum}
-            origin = provenance(settings, inputs, PACKAGES)
-            origin["pretrained"] = metadata.get("provenance", {})
-            product = {"run": settings.run, "cell": str(cell), **found}
-            write_json(path, {**product, "provenance": origin, "job": job.record()})
+            inputs = {dataset: data.card.checksum, weights.name: weights_checksum}
+            Metrics(
+                run=settings.run,
+                cell=str(cell),
+                **found,
+                provenance=provenance(settings, inputs, PACKAGES, record.provenance),
+                job=job.record(),
+            ).write(path)
             scores = {k: round(v, 1) for k, v in found["metrics"].items()}
             print(f"{settings.run} {cell}: {scores}", flush=True)
 
 
-def _check_archs(weights: Path, metadata: Mapping[str, Any], settings: TransferSettings) -> None:
+def _check_archs(weights: Path, record: Weights, settings: TransferSettings) -> None:
     """Refuse another architecture: one that differs in its features alone would load as well."""
     for name in settings.pretrain.modalities:
-        arch, found = settings.pretrain.arch_of(name), recorded_arch(metadata, name)
+        arch, found = settings.pretrain.arch_of(name), recorded_arch(record, name)
         if found not in (None, arch):
             raise DecurError(
                 f"{weights}: its {name} backbone is {found}, the settings say {arch}; correct "

@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from decur import datasets
-from decur.artifacts.paths import Cell, Paths, Run
-from decur.artifacts.provenance import read_json
+from decur.artifacts.paths import Cell, identify
+from decur.artifacts.provenance import Origin
+from decur.artifacts.records import Metrics, Weights
 from decur.config.experiments import METRICS
 from decur.datasets import Dataset
-from decur.errors import DecurError
 from decur.weights.net_input import eight_bits, linear, net_input, seen
 
 PAPER = "https://arxiv.org/abs/2309.05300"
@@ -38,24 +38,22 @@ def scores(weights: Path, modality: str) -> list[Score]:
     Raises:
         DecurError: a metrics file is damaged.
     """
-    try:
-        run = Run.parse("/".join(weights.absolute().parent.parts[-4:]))
-        root = weights.absolute().parents[5]
-    except (DecurError, IndexError):
+    place = identify(weights)
+    if place is None or place.kind != "weights" or not place.identity:
         return []
-    folder = Path(Paths(str(root.parent), root.name).transfer(str(run)))
+    pattern = Path(place.paths.metrics(place.identity["run"], "*/*/*/*")).relative_to("/")
     found = []
-    for path in sorted(folder.glob("*/*/*/*/metrics.json")):
-        tree = read_json(path)
-        cell = Cell.parse(tree["cell"])
+    for path in sorted(Path("/").glob(str(pattern))):
+        record = Metrics.read(path)
+        cell = Cell.parse(record.cell)
         if modality in cell.modalities.split("+"):
-            found += [Score(cell, name, value) for name, value in sorted(tree["metrics"].items())]
+            found += [Score(cell, name, value) for name, value in sorted(record.metrics.items())]
     return found
 
 
 def render(
     *,
-    metadata: Mapping[str, Any],
+    record: Weights,
     arch: str,
     how: Mapping[str, Any],
     usage: str,
@@ -66,7 +64,7 @@ def render(
     """The card as Markdown with YAML front matter.
 
     Args:
-        metadata: the record of the weights' file.
+        record: that of the weights' file.
         arch: the backbone.
         how: what the backbone sees, see `net_input`.
         usage: Python that makes `net` and, of `raw`, `features`.
@@ -74,8 +72,8 @@ def render(
         licence: of the weights, as hubs name it.
         library: what `usage` loads the weights with.
     """
-    origin, modality = metadata["provenance"], how["modality"]
-    settings = origin["settings"]
+    origin, modality = record.provenance, how["modality"]
+    settings = origin.settings
     facts = _facts(settings["dataset"])
     title = f"{settings['method']} {arch} {modality} ({facts.title})"
     measured = list(measured)
@@ -90,8 +88,9 @@ def render(
         front["tags"].remove("remote-sensing")
     if measured:
         front["model-index"] = [{"name": title, "results": [_result(s) for s in measured]}]
-    notes = [f"- {note}" for note in metadata.get("released", {}).get("notes", [])]
-    source = metadata.get("released", {}).get("file")
+    released = record.released
+    notes = [f"- {note}" for note in released.notes] if released else []
+    source = released.file if released else None
     told = {k: "not known" if source and v is None else v for k, v in settings.items()}
     by = f"imported from `{source}`" if source else "trained with this package"
     parts = [
@@ -120,17 +119,17 @@ def render(
 
 
 def render_joint(
-    metadata: Mapping[str, Any], hows: Mapping[str, Mapping[str, Any]], *, file: str, licence: str
+    record: Weights, hows: Mapping[str, Mapping[str, Any]], *, file: str, licence: str
 ) -> str:
     """The card of both backbones in the form of the authors' files.
 
     Args:
-        metadata: the record of the weights' file.
+        record: that of the weights' file.
         hows: by modality what its backbone sees, see `net_input`.
         file: the name of the weights' file.
         licence: of the weights, as hubs name it.
     """
-    settings = metadata["provenance"]["settings"]
+    settings = record.provenance.settings
     front = {"license": licence, "tags": ["decur", "self-supervised", *hows]}
     sections = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
@@ -146,7 +145,7 @@ def render_joint(
         sections += [f"### {name}: {', '.join(map(str, how['bands']))}", _words(how)]
     kept = [(k, v) for k, v in settings.items() if k not in HIDDEN]
     sections += ["## Settings", _table(["setting", "value"], kept), "## Provenance"]
-    return "\n\n".join([*sections, "\n".join(_provenance(metadata["provenance"]))]) + "\n"
+    return "\n\n".join([*sections, "\n".join(_provenance(record.provenance))]) + "\n"
 
 
 def _facts(dataset: str) -> Dataset:
@@ -225,7 +224,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _provenance(origin: Mapping[str, Any]) -> list[str]:
-    inputs = [f"- made of {name}: `{checksum}`" for name, checksum in origin["inputs"].items()]
-    packages = ", ".join(f"{name} {version}" for name, version in origin["packages"].items())
-    return [*inputs, f"- decur {origin['decur']}, commit {origin['commit']}", f"- {packages}"]
+def _provenance(origin: Origin) -> list[str]:
+    inputs = [f"- made of {name}: `{checksum}`" for name, checksum in origin.inputs.items()]
+    packages = ", ".join(f"{name} {version}" for name, version in origin.packages.items())
+    return [*inputs, f"- decur {origin.decur}, commit {origin.commit}", f"- {packages}"]

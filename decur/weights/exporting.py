@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from decur.artifacts.ownership import write_with_record
+from decur.artifacts.records import Weights
 from decur.errors import DecurError
 from decur.models.mit import DEPTHS
 from decur.weights import card
@@ -78,11 +79,11 @@ def export(
     if format not in FORMATS:
         raise DecurError(f"--format {format}: unknown; known are {', '.join(FORMATS)}")
     path = weights / "weights.safetensors" if weights.is_dir() else weights
-    tensors, metadata = read_weights(path)
-    licence = licence or metadata.get("released", {}).get("licence", "other")
+    tensors, record = read_weights(path)
+    licence = licence or (record.released.licence if record.released else "other")
     if format == RELEASED:
-        return _write_released(path, tensors, metadata, out, modality, licence)
-    source = _source(path, tensors, metadata, modality)
+        return _write_released(path, tensors, record, out, modality, licence)
+    source = _source(path, tensors, record, modality)
     if source.arch not in SINGLE[format].archs:
         fitting = [name for name, known in SINGLE.items() if source.arch in known.archs]
         raise DecurError(
@@ -90,7 +91,7 @@ def export(
         )
     content, usage = SINGLE[format].write(source)
     text = card.render(
-        metadata=metadata,
+        record=record,
         arch=source.arch,
         how=source.how,
         usage=usage,
@@ -99,23 +100,22 @@ def export(
         library=SINGLE[format].library,
     )
     content |= {"README.md": text.encode()}
-    record, how = out / "preprocessing.json", {**source.how, "linear": linear(source.how)}
-    write_with_record(record, how, {out / name: data for name, data in content.items()})
-    return [*(out / name for name in content), record]
+    described = {**source.how, "linear": linear(source.how)}
+    listing = out / "preprocessing.json"
+    write_with_record(listing, described, {out / name: data for name, data in content.items()})
+    return [*(out / name for name in content), listing]
 
 
-def _source(
-    path: Path, tensors: Tensors, metadata: Mapping[str, Any], modality: str | None
-) -> Source:
-    held = modalities_of(path, tensors, metadata)
+def _source(path: Path, tensors: Tensors, record: Weights, modality: str | None) -> Source:
+    held = modalities_of(path, tensors, record)
     if modality is None and len(held) == 1:
         modality = next(iter(held))
     if modality is None or modality not in held:
         given = "" if modality is None else f" {modality}"
         raise DecurError(f"{path}: --modality{given}: give one of {', '.join(held)}")
-    settings = metadata["provenance"]["settings"]
-    how, branch = recorded(metadata, modality), held[modality]
-    arch = str(recorded_arch(metadata, modality))
+    settings = record.provenance.settings
+    how, branch = recorded(record, modality), held[modality]
+    arch = str(recorded_arch(record, modality))
     stem = "_".join([arch, settings["dataset"], modality, settings["method"]])
     return Source(branch_weights(tensors, branch), arch, branch, how, stem)
 
@@ -236,7 +236,7 @@ stream = torch.load("{source.stem}.pth", weights_only=True)
 def _write_released(
     path: Path,
     tensors: Tensors,
-    metadata: Mapping[str, Any],
+    record: Weights,
     out: Path,
     modality: str | None,
     licence: str,
@@ -244,17 +244,17 @@ def _write_released(
     """Both backbones as the authors' files hold them; the record describes each modality."""
     if modality is not None:
         raise DecurError(f"--modality {modality}: {RELEASED} is of both modalities; leave it out")
-    modalities_of(path, tensors, metadata)
-    model = _contiguous(joint_tensors(path, tensors, metadata))
-    settings = metadata["provenance"]["settings"]
-    hows = {name: recorded(metadata, name) for name in settings["modalities"]}
+    modalities_of(path, tensors, record)
+    model = _contiguous(joint_tensors(path, tensors, record))
+    settings = record.provenance.settings
+    hows = {name: recorded(record, name) for name in settings["modalities"]}
     stem = "_".join([settings["arch"], settings["dataset"], "joint", settings["method"]])
-    text = card.render_joint(metadata, hows, file=f"{stem}.pth", licence=licence)
+    text = card.render_joint(record, hows, file=f"{stem}.pth", licence=licence)
     content = {f"{stem}.pth": _saved({"model": model}), "README.md": text.encode()}
-    record = out / "preprocessing.json"
+    listing = out / "preprocessing.json"
     described = {name: {**how, "linear": linear(how)} for name, how in hows.items()}
-    write_with_record(record, described, {out / name: data for name, data in content.items()})
-    return [*(out / name for name in content), record]
+    write_with_record(listing, described, {out / name: data for name, data in content.items()})
+    return [*(out / name for name in content), listing]
 
 
 def _hub(tensors: Tensors, config: Mapping[str, Any]) -> Content:

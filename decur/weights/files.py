@@ -13,29 +13,30 @@ from torch import Tensor
 
 from decur.artifacts.files import check_readable
 from decur.artifacts.ownership import write_ours
+from decur.artifacts.records import Weights
 from decur.errors import DecurError
 from decur.models.backbone import Backbone
 from decur.models.backbones import build_backbone
 from decur.models.two_branch import TwoBranch
 
 
-def save_model(path: Path, model: TwoBranch, metadata: Mapping[str, Any]) -> None:
-    """Write both backbones and the projector(s) with JSON metadata in the header.
+def save_model(path: Path, model: TwoBranch, record: Weights) -> None:
+    """Write both backbones and the projector(s) with their record in the header.
 
     Raises:
         DecurError: the file exists and is not ours.
     """
-    save_weights(path, model.state_dict(), metadata)
+    save_weights(path, model.state_dict(), record)
 
 
-def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors by name, as safetensors with JSON metadata in the header.
+def save_weights(path: Path, tensors: Mapping[str, Tensor], record: Weights) -> None:
+    """Write tensors by name, as safetensors with the record, key by key as JSON, in the header.
 
     Raises:
         DecurError: the file exists and is not ours.
     """
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    header = {key: json.dumps(value) for key, value in metadata.items()}
+    header = {key: json.dumps(value) for key, value in record.dump().items()}
     write_ours(path, lambda temporary: save_file(whole, temporary, metadata=header), is_weights)
 
 
@@ -48,8 +49,8 @@ def is_weights(path: Path) -> bool:
         return False
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of a weights file of ours, and its metadata.
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Weights]:
+    """All tensors of a weights file of ours, and its record.
 
     Raises:
         DecurError: the file is missing or is not a readable safetensors file.
@@ -59,11 +60,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+        record = Weights.read(path)
     except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
         check_readable(path)
         raise DecurError(f"{path}: not a readable weights file ({error})") from None
-    return tensors, metadata
+    return tensors, record
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -106,18 +107,16 @@ def branch_weights(tensors: Mapping[str, Tensor], branch: int) -> dict[str, Tens
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
-def modalities_of(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-) -> dict[str, int]:
+def modalities_of(path: Path, tensors: Mapping[str, Tensor], record: Weights) -> dict[str, int]:
     """The modalities whose backbones a weights file holds, each with its branch.
 
     Raises:
         DecurError: the file does not say what its backbones are.
     """
     try:
-        names = list(metadata["provenance"]["settings"]["modalities"])
+        names = list(record.provenance.settings["modalities"])
         held = {names[branch]: branch for branch in branches_of(tensors)}
-        if set(held) <= set(metadata["bands"]):
+        if set(held) <= set(record.bands):
             return held
     except (KeyError, TypeError, IndexError):
         pass
@@ -127,9 +126,9 @@ def modalities_of(
     )
 
 
-def recorded_arch(metadata: Mapping[str, Any], modality: str) -> str | None:
-    """The architecture of a modality's backbone, by a weights file's metadata, if they have it."""
-    settings = metadata.get("provenance", {}).get("settings", {})
+def recorded_arch(record: Weights, modality: str) -> str | None:
+    """The architecture of a modality's backbone, if a weights file's record has it."""
+    settings = record.provenance.settings
     found: str | None = settings.get("archs", {}).get(modality, settings.get("arch"))
     return found
 

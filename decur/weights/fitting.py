@@ -1,18 +1,18 @@
 """Whether shards hold what weights were pretrained on: the same bands, scaled alike to 8 bits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from decur import datasets
+from decur.artifacts.records import Weights
 from decur.errors import DecurError
 from decur.imagery.band_names import band_map
 from decur.shards import PairedShards
+from decur.weights.net_input import scaling_of
 
 
 def in_bands_of(
-    weights: Path, metadata: Mapping[str, Any], shards: PairedShards, modalities: Iterable[str]
+    weights: Path, record: Weights, shards: PairedShards, modalities: Iterable[str]
 ) -> PairedShards:
     """The shards with the bands of each modality in the weights' order.
 
@@ -20,7 +20,7 @@ def in_bands_of(
 
     Args:
         weights: their file, for errors.
-        metadata: its record; of what an earlier version did not write nothing is compared.
+        record: that of the weights; of what an earlier version did not write nothing is compared.
         shards: what the backbones are to see.
         modalities: of which backbones.
 
@@ -30,7 +30,7 @@ def in_bands_of(
     orders = {}
     for name in modalities:
         stored = shards.bands(name)
-        wanted = (metadata.get("bands") or {}).get(name, stored)
+        wanted = record.bands.get(name, stored)
         try:
             order = band_map(stored, wanted)
         except DecurError as error:
@@ -38,7 +38,7 @@ def in_bands_of(
                 f"{shards.root}: {name} {error} by {weights}; preprocess the bands that the "
                 "backbone was pretrained on, under the same names"
             ) from None
-        _check_scaling(weights, metadata, shards, name, order)
+        _check_scaling(weights, record, shards, name, order)
         if order != list(range(len(stored))):
             orders[name] = dict(zip(wanted, order, strict=True))
     return shards.in_bands(orders) if orders else shards
@@ -46,26 +46,17 @@ def in_bands_of(
 
 def _check_scaling(
     weights: Path,
-    metadata: Mapping[str, Any],
+    record: Weights,
     shards: PairedShards,
     name: str,
     order: Sequence[int | None],
 ) -> None:
-    trained = (metadata.get("scalings") or {}).get(name)
-    if trained is None:
+    if name not in record.scalings:  # an earlier version
         return
-    wanted, found = (metadata.get("limits") or {}).get(name), shards.limits(name)
-    if wanted and found:
-        pairs = [
-            (limits, found[place])
-            for limits, place in zip(wanted, order, strict=True)
-            if place is not None
-        ]
-        same = all(np.allclose(*pair, rtol=1e-6, atol=0) for pair in pairs)
-    else:
-        same = not wanted and not found and trained == shards.scaling(name)
-    if not same:
+    trained, found = scaling_of(record, name), datasets.scaling_in(shards.card, name)
+    places = [number for number, place in enumerate(order) if place is not None]
+    if not trained.of_bands(places).is_same(found.of_bands(order)):
         raise DecurError(
-            f"{shards.root}: {name} became 8 bits by: {shards.scaling(name)}; {weights} was "
-            f"pretrained on: {trained}; preprocess it with the scale of the pretraining data"
+            f"{shards.root}: {name} became 8 bits by: {found.words()}; {weights} was pretrained "
+            f"on: {trained.words()}; preprocess it with the scale of the pretraining data"
         )

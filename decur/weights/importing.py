@@ -17,7 +17,11 @@ from decur import datasets
 from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import check_ours
 from decur.artifacts.provenance import provenance
+from decur.artifacts.records import ReleasedFile, Weights
+from decur.artifacts.scaling import Scaling
 from decur.errors import DecurError
+from decur.imagery.bands import spread
+from decur.imagery.plausible import REFLECTANCE_UNITS
 from decur.models.backbones import build_backbone
 from decur.shards import Modality
 from decur.weights.files import is_weights, read_tensors, save_weights
@@ -30,7 +34,7 @@ from decur.weights.naming import (
     from_published,
     released_parts,
 )
-from decur.weights.net_input import REFLECTANCE, describe, description, spread
+from decur.weights.net_input import describe, description
 from decur.weights.released import (
     BY_NAME,
     LICENCE,
@@ -104,13 +108,13 @@ def import_weights(
     for kind, networks in (("heads", parts.heads), ("projectors", parts.projectors)):
         for number, network in enumerate(networks):
             tensors |= {f"{kind}.{number}.{key}": t for key, t in network.items()}
-    metadata = _metadata(path, digest, replace(entry, arch=archs[0]), parts, names)
-    metadata["released"] = {
-        "file": published.name if published else path.name,
-        "licence": LICENCE if published else "other",
-        "notes": notes,
-    }
-    save_weights(target, {key: t.clone() for key, t in tensors.items()}, metadata)
+    released = ReleasedFile(
+        file=published.name if published else path.name,
+        licence=LICENCE if published else "other",
+        notes=tuple(notes),
+    )
+    record = _record(path, digest, replace(entry, arch=archs[0]), parts, names, released)
+    save_weights(target, {key: t.clone() for key, t in tensors.items()}, record)
     what = f"{archs[0]}, {entry.scenario}, {' and '.join(names)}"
     return Imported(target, what, tuple(notes))
 
@@ -227,9 +231,14 @@ def _attention_notes(parts: Parts, arch: str) -> list[str]:
     return []
 
 
-def _metadata(
-    path: Path, digest: str, entry: Released, parts: Parts, names: Sequence[str]
-) -> dict[str, Any]:
+def _record(
+    path: Path,
+    digest: str,
+    entry: Released,
+    parts: Parts,
+    names: Sequence[str],
+    released: ReleasedFile,
+) -> Weights:
     """Settings as far as they are known, bands and preprocessing.
 
     The released files' seed is not ours, so it is left out. They do not record which dimensions are
@@ -253,18 +262,19 @@ def _metadata(
         settings |= {"head_dim": parts.heads[0]["weight"].shape[0] if parts.heads else 0}
     known = {m.name: m for m in datasets.load(scenario.dataset).DATASET.modalities}
     bands = {name: modality.bands for name, modality in known.items()}
-    return {
-        "provenance": provenance(settings, {path.name: digest}, ("torch",)),
-        "bands": {name: list(bands[name]) for name in names},
-        "scalings": {name: _scaling(entry, known[name]) for name in names},
-        "preprocessing": {name: _preprocessing(entry, name, bands[name]) for name in names},
-    }
+    return Weights(
+        provenance=provenance(settings, {path.name: digest}, ("torch",)),
+        bands={name: bands[name] for name in names},
+        scalings={name: _scaling(entry, known[name]) for name in names},
+        preprocessing={name: _preprocessing(entry, name, bands[name]) for name in names},
+        released=released,
+    )
 
 
-def _scaling(entry: Released, modality: Modality) -> str:
+def _scaling(entry: Released, modality: Modality) -> Scaling:
     if entry.standardised and modality.name == "optical":
-        return "reflectance, mean ± 2 std of the dataset"
-    return modality.scaling
+        return spread(OPTICAL_MEAN, OPTICAL_STD, REFLECTANCE_UNITS)
+    return modality.typed_scaling
 
 
 def _preprocessing(entry: Released, modality: str, bands: tuple[str, ...]) -> dict[str, Any]:
@@ -275,7 +285,7 @@ def _preprocessing(entry: Released, modality: str, bands: tuple[str, ...]) -> di
     scenario = SCENARIOS[entry.scenario]
     preset = scenario.presets[modality]
     if entry.standardised and modality == "optical":
-        scaling = spread(OPTICAL_MEAN, OPTICAL_STD, REFLECTANCE)
+        scaling = spread(OPTICAL_MEAN, OPTICAL_STD, REFLECTANCE_UNITS)
         return description(modality, bands, scaling, preset, CROP)
     how = describe(scenario.dataset, modality, preset, CROP)
     if modality in scenario.reversed:

@@ -1,10 +1,9 @@
 """A run's weights in the form of the authors' joint files, as their scripts read them."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from decur import datasets
+from decur.artifacts.records import Weights
 from decur.errors import DecurError
 from decur.weights.files import branch_weights, branches_of, recorded_arch
 from decur.weights.first_layer import in_their_bands
@@ -15,17 +14,17 @@ from decur.weights.released import SCENARIOS, Scenario
 RELEASABLE = (*(arch for archs in ARCHS.values() for arch in archs), "vit_s16")
 
 
-def joint_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, Any]) -> Tensors:
+def joint_tensors(path: Path, tensors: Tensors, record: Weights) -> Tensors:
     """Backbones, heads, projectors and normaliser, under the names of a joint file.
 
     Raises:
         DecurError: the file lacks a backbone, or its modalities, bands or architectures are none
             that the authors' scripts read.
     """
-    scenario = released_scenario(path, tensors, metadata)
+    scenario = released_scenario(path, tensors, record)
     backbones = []
     for branch, name in enumerate(scenario.presets):
-        arch = str(recorded_arch(metadata, name))
+        arch = str(recorded_arch(record, name))
         own = in_their_bands(branch_weights(tensors, branch), name, scenario)
         backbones.append(to_published(arch, own))
     heads, projectors = (
@@ -35,13 +34,13 @@ def joint_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, Any]) -> 
     return to_released(Parts(tuple(backbones), heads, projectors))
 
 
-def released_scenario(path: Path, tensors: Tensors, metadata: Mapping[str, Any]) -> Scenario:
+def released_scenario(path: Path, tensors: Tensors, record: Weights) -> Scenario:
     """The released pair of modalities that a weights file is of.
 
     Raises:
         DecurError: it is of none.
     """
-    names = list(metadata["provenance"]["settings"]["modalities"])
+    names = list(record.provenance.settings["modalities"])
     scenario = next((s for s in SCENARIOS.values() if list(s.presets) == names), None)
     if scenario is None:
         known = "; ".join(" and ".join(s.presets) for s in SCENARIOS.values())
@@ -54,13 +53,13 @@ def released_scenario(path: Path, tensors: Tensors, metadata: Mapping[str, Any])
         )
     facts = {m.name: m.bands for m in datasets.load(scenario.dataset).DATASET.modalities}
     for name in names:
-        bands = tuple(metadata["bands"][name])
+        bands = tuple(record.bands[name])
         if bands != facts[name]:
             raise DecurError(
                 f"{path}: {name} has the bands {', '.join(bands)}; the authors' scripts read "
                 f"{', '.join(facts[name])}"
             )
-    archs = [recorded_arch(metadata, name) for name in names]
+    archs = [recorded_arch(record, name) for name in names]
     if archs[0] != archs[1] or archs[0] not in RELEASABLE:
         raise DecurError(
             f"{path}: its backbones are {archs[0]} and {archs[1]}; the released form is of two of "

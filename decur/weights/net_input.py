@@ -3,7 +3,7 @@
 `net_input` and what it calls need nothing of this package: their source is in every model card.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from decur import datasets
+from decur.artifacts.records import Weights
+from decur.artifacts.scaling import Scaling
 from decur.config import Augment
-from decur.imagery.augment import Preset, augmentation
-from decur.imagery.bands import ELEVATION_CLIP, SAR_CLIP, SAR_SPREAD
-from decur.imagery.plausible import REFLECTANCE_UNIT
+from decur.config.presets import Preset, preset_of
+from decur.imagery.augment import augmentation
 
 
 def eight_bits(raw: NDArray[Any], how: Mapping[str, Any]) -> NDArray[np.uint8]:
@@ -49,112 +50,60 @@ def seen(stored: NDArray[np.uint8], how: Mapping[str, Any]) -> torch.Tensor:
     return (y - mean) / std
 
 
-def recorded(metadata: Mapping[str, Any], modality: str) -> dict[str, Any]:
-    """What `net_input` takes, of a modality of a weights file, by the file's metadata.
+def recorded(record: Weights, modality: str) -> dict[str, Any]:
+    """The description that `net_input` takes, of a modality of a weights file.
 
     With `seen`, the range of each band in which 98 % of the pixels of pretraining were, if the file
     has it.
 
     Raises:
-        KeyError: the metadata are not those of our weights files, or have no such modality.
+        KeyError: the record is none of our weights files, or has no such modality.
     """
-    if modality in metadata.get("preprocessing", {}):
-        return dict(metadata["preprocessing"][modality])
-    seen = (metadata.get("seen") or {}).get(modality)
-    return {**_told(metadata, modality), **({"seen": seen} if seen else {})}
-
-
-def _told(metadata: Mapping[str, Any], modality: str) -> dict[str, Any]:
-    settings = metadata["provenance"]["settings"]
+    if modality in record.preprocessing:
+        return dict(record.preprocessing[modality])
+    settings = record.provenance.settings
     given, size = settings["modalities"][modality], settings["crop"]
     preset = given if isinstance(given, str) else Augment(**given)
-    bands = tuple(metadata["bands"][modality])
-    if limits := (metadata.get("limits") or {}).get(modality):
-        return description(modality, bands, stretch(limits), preset, size)
-    if settings["dataset"] not in datasets.NAMES:
-        return description(modality, bands, AS_STORED, preset, size)
-    return {**describe(settings["dataset"], modality, preset, size), "bands": list(bands)}
+    scaling = scaling_of(record, modality)
+    found = description(modality, record.bands[modality], scaling, preset, size)
+    seen = record.seen.get(modality)
+    return {**found, **({"seen": seen} if seen else {})}
+
+
+def scaling_of(record: Weights, modality: str) -> Scaling:
+    """How the images of a modality became 8 bits, by the record of weights of whatever version."""
+    dataset = str(record.provenance.settings.get("dataset", ""))
+    stored, limits = record.scalings.get(modality), record.limits.get(modality)
+    return datasets.recorded_scaling(dataset, modality, stored, limits)
 
 
 def describe(dataset: str, modality: str, preset: Preset, size: int) -> dict[str, Any]:
-    """What `net_input` takes, of a modality as the shards of a dataset hold it.
+    """The description that `net_input` takes, of a modality as the shards of a dataset hold it.
 
     Raises:
         DecurError: no such dataset.
     """
-    module = datasets.load(dataset)
-    facts = {m.name: m for m in module.DATASET.modalities}[modality]
-    return description(modality, facts.bands, _scaling(module, facts.scaling), preset, size)
+    known = {m.name: m for m in datasets.load(dataset).DATASET.modalities}[modality]
+    return description(modality, known.bands, known.typed_scaling, preset, size)
 
 
 def description(
-    modality: str, bands: tuple[str, ...], scaling: Mapping[str, Any], preset: Preset, size: int
+    modality: str, bands: tuple[str, ...], scaling: Scaling, preset: Preset, size: int
 ) -> dict[str, Any]:
     """Bands, scaling to 8 bits, size and standardisation of what a backbone sees."""
     zeros, ones = [0.0] * len(bands), [1.0] * len(bands)
-    mean, std = augmentation(preset).mean, augmentation(preset).std
+    name, changes = preset_of(preset)
+    standard = augmentation(name, **changes)
+    mean, std = standard.mean, standard.std
     return {
         "modality": modality,
         "bands": list(bands),
-        **scaling,
+        **scaling.description(),
         "size": size,
         "resize": "bilinear, half-pixel centres, antialiased",
         "mean": zeros if mean is None else list(mean),
         "std": ones if std is None else list(std),
     }
-
-
-def spread(
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    units: str,
-    percentiles: tuple[float, float] | None = None,
-) -> dict[str, Any]:
-    """Scaling of mean - 2 std .. mean + 2 std to 0..255, first clipped to percentiles if given."""
-    return {
-        "units": units,
-        "scaling": "stretch",
-        "percentiles": None if percentiles is None else list(percentiles),
-        "black": [m - SAR_SPREAD * s for m, s in zip(mean, std, strict=True)],
-        "white": [m + SAR_SPREAD * s for m, s in zip(mean, std, strict=True)],
-    }
-
-
-def stretch(limits: Sequence[Sequence[float]], units: str = "as read") -> dict[str, Any]:
-    """Scaling of each band's limits to 0..255."""
-    black, white = zip(*limits, strict=True)
-    return {
-        "units": units,
-        "scaling": "stretch",
-        "percentiles": None,
-        "black": list(black),
-        "white": list(white),
-    }
-
-
-REFLECTANCE = f"reflectance times {REFLECTANCE_UNIT}"
-DIVIDED: dict[str, Any] = {"units": REFLECTANCE, "scaling": "divide", "unit": REFLECTANCE_UNIT}
-AS_STORED: dict[str, Any] = {"units": "8 bits as stored", "scaling": "none"}
-ELEVATION: dict[str, Any] = {
-    "units": "m",
-    "scaling": "stretch",
-    "percentiles": list(ELEVATION_CLIP),
-    "black": ["percentile"],
-    "white": ["percentile"],
-}
-
-
-def _scaling(module: Any, words: str) -> dict[str, Any]:
-    """How a dataset's module scales a modality, which it describes in these words."""
-    from decur.datasets import sentinel  # reads rasters, a second that no training should pay
-
-    if words == sentinel.SAR.scaling:
-        return spread(module.SAR_MEAN, module.SAR_STD, "dB", SAR_CLIP)
-    if words == sentinel.OPTICAL.scaling:
-        return DIVIDED
-    if "1-99 %" in words:
-        return ELEVATION
-    return {**AS_STORED, "units": f"8 bits: {words}"}
 
 
 def linear(how: Mapping[str, Any]) -> dict[str, list[float]] | None:

@@ -33,7 +33,7 @@ def resident_mb() -> float:
 
 def mapped(shards: PairedShards) -> Batch:
     """Gather from memory maps, as numpy does it."""
-    files = shards.card["files"]
+    files = shards.card.files
     arrays = {
         name: [np.load(shards.root / f, mmap_mode="r") for f in files[name]] for name in files
     }
@@ -56,8 +56,8 @@ def one_pass(batch: Batch, shards: PairedShards, size: int) -> float:
     began = time.perf_counter()
     for start in range(0, len(order), size):
         rows = order[start : start + size]
-        for modality in shards.card["modalities"]:
-            batch(modality["name"], rows, rng.integers(0, modality["shape"][0], len(rows)))
+        for modality in shards.card.modalities:
+            batch(modality.name, rows, rng.integers(0, modality.shape[0], len(rows)))
     return time.perf_counter() - began
 
 
@@ -74,7 +74,7 @@ def main() -> None:
         ways: dict[str, Batch] = {"plain reads (ours)": shards.batch, "memory maps": mapped(shards)}
         grown, times = {}, {name: [] for name in ways}
         for name, batch in ways.items():
-            batch(shards.card["modalities"][0]["name"], np.array([0]), np.array([0]))
+            batch(shards.card.modalities[0].name, np.array([0]), np.array([0]))
             before = resident_mb()
             one_pass(batch, shards, args.batch)
             grown[name] = resident_mb() - before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import HOME
+from tests.support import HOME
 
 
 def built(folder: Path, builder: str) -> Path:

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from decur.cli import command_line
-from tests.unit.released_files import joint, save_checkpoint, their_net
-from tests.workflow.conftest import HOME, TINY
+from tests.support import HOME, TINY
+from tests.support.released_files import joint, save_checkpoint, their_net
 
 FIRST = ("README.md", "docs/tutorial.md")
 PAGES = [

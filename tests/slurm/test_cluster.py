@@ -25,8 +25,8 @@ import yaml
 
 from decur.artifacts.paths import Run
 from decur.config import parse_config, pretrain_settings
-from tests.slurm.conftest import HERE, HOME, PROFILE, output, profile, run, wait_for
-from tests.slurm.faults import (
+from tests.support import HOME, TINY
+from tests.support.faults import (
     CONFIG,
     INTERVAL,
     OF_ONE_RUN,
@@ -40,8 +40,8 @@ from tests.slurm.faults import (
     small,
     state,
 )
+from tests.support.slurm import HERE, PROFILE, output, profile, run, wait_for
 
-TINY = HERE.parent / "workflow" / "tiny.yaml"
 SEED_0 = "sar-optical/decur/default/seed-0"
 RUN = "results/tiny/pretrain/sar-optical/decur/default/seed-0"
 

@@ -24,8 +24,8 @@ from decur.preprocess.run import preprocess
 from decur.shards import PairedShards, ShardWriter, writer
 from decur.shards.array_file import ArrayReader
 from decur.weights.files import read_tensors, read_weights
-from tests.conftest import MODALITIES, random_sample
-from tests.unit.test_preprocess import make_raw
+from tests.support.preprocessing import make_raw
+from tests.support.samples import MODALITIES, random_sample
 
 SHAPES = st.lists(st.integers(1, 5), min_size=2, max_size=5).map(tuple)
 

@@ -9,8 +9,8 @@ import pytest
 from decur.config import DatasetSettings
 from decur.datasets import bigearthnet_v2
 from decur.errors import DecurError
-from tests.unit.rasters import one_line_naming
-from tests.unit.test_bigearthnet import make_patch
+from tests.support.bigearthnet import make_patch
+from tests.support.rasters import one_line_naming
 
 SETTINGS = DatasetSettings(pixels=24)
 SAR_SCENE = "S1A_IW_GRDH_1SDV_20170613T165043"

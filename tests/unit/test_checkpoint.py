@@ -18,7 +18,7 @@ from decur.artifacts.files import read_patiently
 from decur.errors import DecurError
 from decur.pretrain.checkpoint import CHECKPOINTS, KEEP, load_checkpoint, save_checkpoint
 from decur.pretrain.loop import pretrain
-from tests.unit import test_pretrain as pretraining
+from tests.support import pretraining
 
 IDENTITIES = ("a" * 64, "b" * 64, "c" * 64)
 JOBS = st.lists(

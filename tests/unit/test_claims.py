@@ -18,8 +18,8 @@ from decur.tables.claims import claims_page, collate, pairs, sources
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
 from decur.tables.run import outputs, write_experiment
-from tests.unit.test_latex import check_tabulars
-from tests.unit.test_tables import (
+from tests.support.latex import check_tabulars
+from tests.support.tables import (
     BARLOW,
     BIGEARTHNET,
     CLIP,

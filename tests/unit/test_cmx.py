@@ -10,8 +10,8 @@ from decur.models import build_backbone
 from decur.models.cmx import CMX, Decoder, Fusion, Rectification
 from decur.transfer.sliding import multiscale_scores
 from decur.weights import branch_weights, load_backbone
-from tests.unit.plain_mit import HEADS, plain_linear, plain_norm, plain_stage
-from tests.unit.released_files import disturbed
+from tests.support.plain_mit import HEADS, plain_linear, plain_norm, plain_stage
+from tests.support.released_files import disturbed
 
 
 def cmx(classes=5, chans=(3, 3), arch="mit_b0"):

@@ -16,13 +16,13 @@ import pytest
 
 from decur import datasets
 from decur.config import DatasetSettings
-from decur.download import archives, fetch
+from decur.download import archives, retry
 from decur.download.archives import read_checksums
 from decur.download.run import download
 from decur.errors import DecurError
 from decur.preprocess.run import preprocess
-from tests.archives import CHECKSUMS, PACKERS, pack, tar, write_checksums
-from tests.unit.http_server import Server
+from tests.support.archives import CHECKSUMS, PACKERS, pack, tar, write_checksums
+from tests.support.http_server import Server
 
 NAME = "nrw_dataset.tar.gz"
 FILES = {f"city{i % 7}/{i}_rgb.jp2": np.random.default_rng(i).bytes(6000) for i in range(600)}
@@ -32,7 +32,7 @@ BODY = tar(FILES.items())
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(fetch, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_every_official_archive_can_be_fetched_and_joined():
     assert [part.name[-2:] for part in optical.parts] == [f"a{c}" for c in "abcdefghijkl"]
 
 
-@pytest.mark.parametrize("step", ["download.raw.write_json", "ownership._record"])
+@pytest.mark.parametrize("step", ["download.run.write_json", "artifacts.ownership._record"])
 def test_stopped_at_the_last_steps_a_rerun_ends_in_the_same_raw_folder(
     packed, tmp_path, monkeypatch, step
 ):

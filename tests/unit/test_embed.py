@@ -17,30 +17,14 @@ from decur.embed import embed_images, embed_raster, load_encoder, rasters
 from decur.errors import DecurError
 from decur.imagery.bands import elevation_to_uint8, reflectance_to_uint8, sar_db_to_uint8
 from decur.imagery.hha import depth_to_hha
-from decur.models.two_branch import TwoBranch
-from decur.weights import read_weights, save_model
+from decur.weights import read_weights
 from decur.weights.files import save_weights
 from decur.weights.net_input import net_input
-from tests.pages import blocks
+from tests.support.pages import blocks
+from tests.support.weights import WINDOW, save
 
-WINDOW = 32
 PLACE = Affine(10, 0, 500_000, 0, -10, 6_000_000)
 LIMITS = {"thermal": [[270.0, 310.0]], "photo": None}
-
-
-def save(path, bands, dataset="mine", limits=None, presets=None):
-    """Weights of an untrained tiny net, as pretraining leaves them."""
-    torch.manual_seed(0)
-    model = TwoBranch("tiny", [len(b) for b in bands.values()], dim=8, layers=1)
-    settings = {
-        "arch": "tiny",
-        "crop": WINDOW,
-        "dataset": dataset,
-        "modalities": presets or dict.fromkeys(bands, "measured"),
-    }
-    metadata = {"provenance": {"settings": settings}, "bands": bands, "limits": limits or {}}
-    save_model(path, model.eval(), metadata)
-    return model
 
 
 def write(path, image, **more):
@@ -103,9 +87,8 @@ def test_an_imported_backbone_sees_what_its_file_says(own):
         **{"scaling": "stretch", "percentiles": None, "black": [260.0], "white": [320.0]},
         **{"size": WINDOW, "mean": [0.4], "std": [0.2]},
     }
-    save_weights(
-        Path("imported.safetensors"), kept, {**metadata, "preprocessing": {"thermal": how}}
-    )
+    record = metadata.model_copy(update={"preprocessing": {"thermal": how}})
+    save_weights(Path("imported.safetensors"), kept, record)
     model, scene = own
     encoder = load_encoder("imported.safetensors")
     levels = (scene[:, :WINDOW, :WINDOW] - np.float32(260)) / 60 * 255

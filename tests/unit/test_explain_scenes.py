@@ -14,8 +14,8 @@ from decur.explain.scene_factors import effects
 from decur.explain.subject import Subject, load_subject
 from decur.preprocess.run import preprocess
 from decur.pretrain.loop import pretrain
-from tests.unit.test_explain_subject import explain_settings
-from tests.unit.test_pretrain import settings as pretrain_settings
+from tests.support.explaining import explain_settings
+from tests.support.pretraining import settings as pretrain_settings
 
 SCENES = ScenesSettings(train=16, test=16, seed=5)
 RECIPE = SaliencyRecipe(samples=6, pixels=32)

@@ -10,27 +10,14 @@ import torch
 
 from decur.artifacts.provenance import file_checksum, fingerprint
 from decur.cli import main
-from decur.config import EXPLAINERS, Explain, ExplainSettings, PretrainSettings
+from decur.config import PretrainSettings
 from decur.errors import DecurError
 from decur.explain.alignment import alignment_loss
 from decur.explain.run import explain
 from decur.explain.subject import embedding_parts, load_subject
 from decur.pretrain.loop import pretrain
-from tests.unit.test_pretrain import settings as pretrain_settings
-
-RECIPES = Explain.model_validate(
-    {
-        "alignment": {"batch_size": 12, "batches": 5},
-        "tsne": {"batch_size": 12, "batches": 2, "iterations": 250},
-        "gradcam": {"samples": 2, "pixels": 32},
-        "saliency": {"samples": 5, "pixels": 32},
-        "spectral": {"samples": 3, "steps": 4},
-    }
-)
-
-
-def explain_settings(kind: str, base: PretrainSettings) -> ExplainSettings:
-    return EXPLAINERS[kind](run="r", pretrain=base, recipe=getattr(RECIPES, kind))
+from tests.support.explaining import explain_settings
+from tests.support.pretraining import settings as pretrain_settings
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from decur.tables.explained.spectral import beside_paper, mean_lift, rank_correl
 from decur.tables.explained.tsne import mixed
 from decur.tables.paper import band_saliency, paper_numbers
 from decur.tables.run import outputs, sources, write_experiment
-from tests.unit.test_tables import BARLOW, BIGEARTHNET, DECUR, GEONRW, config, experiment, image
+from tests.support.tables import BARLOW, BIGEARTHNET, DECUR, GEONRW, config, experiment, image
 
 DIMS = {"common": 6, "unique": 2}
 BANDS = ["B1", "B2", "B8", "B10", "B11"]

@@ -8,6 +8,8 @@ import pytest
 
 from decur.artifacts.paths import Cell
 from decur.artifacts.provenance import read_json
+from decur.artifacts.records import Weights
+from decur.artifacts.scaling import Scaling
 from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.explain.subject import load_subject
@@ -16,10 +18,10 @@ from decur.pretrain.loop import pretrain
 from decur.shards import Modality, PairedShards, ShardWriter
 from decur.transfer.run import transfer
 from decur.weights import in_bands_of, read_weights
-from tests.conftest import random_sample
-from tests.unit.test_explain_subject import explain_settings
-from tests.unit.test_pretrain import settings
-from tests.unit.test_transfer import recipe
+from tests.support.explaining import explain_settings
+from tests.support.pretraining import settings
+from tests.support.samples import random_sample
+from tests.support.transfer import recipe
 
 S2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 COLOURS = ("blue", "green", "red")
@@ -27,9 +29,10 @@ LIMITS = ((0.0, 100.0), (0.0, 200.0), (0.0, 300.0))
 SAR = Modality("sar", ("VV", "VH"), "dB")
 
 
-def shards(root: Path, bands=COLOURS, limits=None, order=(0, 1, 2), scaling="as it was") -> Path:
+def shards(root: Path, bands=COLOURS, limits=None, order=(0, 1, 2)) -> Path:
     """72 samples, of which the optical bands are in an order."""
-    optical = Modality("optical", tuple(bands[i] for i in order), scaling, limits)
+    scaling = "as it was" if limits is None else Scaling.stretched(limits)
+    optical = Modality("optical", tuple(bands[i] for i in order), scaling)
     rng = np.random.default_rng(0)
     card = {"dataset": root.name, "title": "Pairs", "licence": "none", "homepage": "none"}
     card |= {"classes": ["a", "b", "c"], "ignore": None}
@@ -101,7 +104,7 @@ def test_twelve_bands_of_sentinel_2_are_thirteen_with_b10_black(tmp_path):
     """As BigEarthNet is seen by backbones of SSL4EO-S12."""
     twelve = tuple(band for band in S2 if band != "B10")
     given = PairedShards(shards(tmp_path / "x", twelve, order=range(12)))
-    found = in_bands_of(tmp_path, {"bands": {"optical": list(S2)}}, given, ["optical"])
+    found = in_bands_of(tmp_path, Weights(bands={"optical": S2}), given, ["optical"])
     batch = found.batch("optical", np.arange(3))
     assert not batch[:, 10].any()
     np.testing.assert_array_equal(np.delete(batch, 10, 1), given.batch("optical", np.arange(3)))

@@ -18,7 +18,7 @@ from decur.download.run import download
 from decur.errors import DecurError
 from decur.preprocess.run import preprocess
 from decur.shards import PairedShards
-from tests.unit.test_folders import write_tif
+from tests.support.rasters import write_bare_tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -59,7 +59,7 @@ def place(tmp_path, monkeypatch):
         Path(name).mkdir()
     for i in range(COUNT):
         Image.fromarray(PHOTO[i]).save(f"photo/p{i}.png")
-        write_tif(Path(f"heat/p{i}.tif"), KELVIN[i] + np.zeros((1, SIDE, SIDE)))
+        write_bare_tiff(Path(f"heat/p{i}.tif"), KELVIN[i] + np.zeros((1, SIDE, SIDE)))
     write_split({f"p{i}": "test" if i in TEST else "train" for i in range(COUNT)})
     return tmp_path
 
@@ -72,7 +72,7 @@ def write_split(splits: dict[str, str]) -> None:
 def write_masks(values=(0, 1), dtype="uint8") -> None:
     for i in range(COUNT):
         mask = np.where(WATER[i], values[1], values[0]).astype(dtype)
-        write_tif(Path(f"mask/p{i}.tif"), mask[None])
+        write_bare_tiff(Path(f"mask/p{i}.tif"), mask[None])
 
 
 def made(chosen: DatasetSettings) -> PairedShards:
@@ -92,7 +92,7 @@ def refused(chosen: DatasetSettings) -> str:
 def water_of(shards: PairedShards) -> np.ndarray:
     order = [int(name.removeprefix("p")) for name in shards.index["id"]]
     found = shards.masks(np.arange(len(shards)))
-    np.testing.assert_array_equal(found != shards.card["ignore"], True)
+    np.testing.assert_array_equal(found != shards.card.ignore, True)
     return found[np.argsort(order)]
 
 
@@ -130,11 +130,11 @@ def test_minus_one_can_stand_for_not_labelled(place):
     write_masks((0, 1), "int16")
     mask = np.where(WATER[3], 1, 0)
     mask[:4] = -1
-    write_tif(Path("mask/p3.tif"), mask[None].astype("int16"))
+    write_bare_tiff(Path("mask/p3.tif"), mask[None].astype("int16"))
     assert "label -1 is neither 0..1 nor 255" in refused(settings())
     shards = made(settings(ignore=-1))
     stored = shards.masks(np.flatnonzero(shards.index["id"] == "p3"))[0]
-    assert (stored[:4] == shards.card["ignore"]).all()
+    assert (stored[:4] == shards.card.ignore).all()
     np.testing.assert_array_equal(stored[4:], WATER[3, 4:])
 
 
@@ -205,7 +205,7 @@ def test_masks_that_label_nothing_are_an_error(place):
 
 def test_a_class_of_test_images_alone_is_said(place, capsys):
     write_masks()
-    write_tif(Path("mask/p8.tif"), np.full((1, SIDE, SIDE), 2, np.uint8))
+    write_bare_tiff(Path("mask/p8.tif"), np.full((1, SIDE, SIDE), 2, np.uint8))
     made(settings(classes=["land", "water", "ice"]))
     assert "no label of the split 'train' shows ice" in capsys.readouterr().out
 
@@ -271,9 +271,9 @@ def test_all_squares_of_a_bad_evaluation_image_count_as_lost(place):
     Path("heat/p8.tif").unlink()
     for i in range(COUNT):
         wide = np.tile(KELVIN[i] + np.zeros((1, SIDE, SIDE)), (1, 2, 2))
-        write_tif(Path(f"heat/p{i}.tif"), wide)
+        write_bare_tiff(Path(f"heat/p{i}.tif"), wide)
         Image.fromarray(np.tile(PHOTO[i], (2, 2))).save(f"photo/p{i}.png")
-        write_tif(Path(f"mask/p{i}.tif"), np.tile(WATER[i], (2, 2))[None].astype(np.uint8))
+        write_bare_tiff(Path(f"mask/p{i}.tif"), np.tile(WATER[i], (2, 2))[None].astype(np.uint8))
     Path("heat/p8.tif").write_bytes(b"rubbish")
     assert "4 of 16 samples" in refused(settings(cut=True, bad_samples="skip"))
 
@@ -325,7 +325,7 @@ def measured(chosen: DatasetSettings) -> dict:
     rows = shards.rows("train")
     return {
         "limits": {name: folder.limits for name, folder in limits.items()},
-        "card": [{k: v for k, v in m.items() if k != "shape"} for m in shards.card["modalities"]],
+        "card": [m.model_dump(exclude={"shape"}) for m in shards.card.modalities],
         "stored": {m: shards.batch(m, rows).tolist() for m in ("photo", "heat")},
     }
 
@@ -340,7 +340,7 @@ def test_no_limit_and_no_statistic_sees_a_test_sample(place):
     rng = np.random.default_rng(1)
     for i in TEST:
         Image.fromarray(rng.integers(0, 256, (SIDE, SIDE), np.uint8) // 9).save(f"photo/p{i}.png")
-        write_tif(Path(f"heat/p{i}.tif"), rng.normal(1e6, 1e5, (1, SIDE, SIDE)))
+        write_bare_tiff(Path(f"heat/p{i}.tif"), rng.normal(1e6, 1e5, (1, SIDE, SIDE)))
     assert measured(chosen) == before
     Image.fromarray(PHOTO[0] // 2).save("photo/p0.png")
     after = measured(chosen)

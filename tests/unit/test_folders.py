@@ -11,21 +11,16 @@ from rasterio import Affine
 
 from decur import datasets
 from decur.config import DatasetSettings, parse_config
+from decur.datasets import scaling_in
 from decur.datasets.folder_limits import with_limits
 from decur.datasets.folders import Folders
 from decur.download.run import download
 from decur.errors import DecurError
 from decur.preprocess.run import preprocess
 from decur.shards import PairedShards
+from tests.support.rasters import write_bare_tiff
 
 COUNT = 8
-
-
-def write_tif(path: Path, image: np.ndarray, **more) -> None:
-    profile = {"driver": "GTiff", "count": len(image), "dtype": image.dtype.name} | more
-    height, width = image.shape[1:]
-    with rasterio.open(path, "w", height=height, width=width, **profile) as file:
-        file.write(image)
 
 
 def place(i: int) -> dict:
@@ -42,7 +37,7 @@ def folders(tmp_path, monkeypatch):
     for i in range(COUNT):
         photo = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
         Image.fromarray(photo).save(f"photo/p{i}.png")
-        write_tif(Path(f"heat/p{i}.tif"), rng.normal(290, 5, (2, 40, 48)), **place(i))
+        write_bare_tiff(Path(f"heat/p{i}.tif"), rng.normal(290, 5, (2, 40, 48)), **place(i))
         if i:
             Image.fromarray(rng.integers(0, 3, (40, 48), dtype=np.uint8)).save(f"mask/p{i}.png")
     return tmp_path
@@ -101,7 +96,8 @@ def test_what_is_stored_says_where_it_lies_and_how_it_was_scaled(folders):
         }
     )
     shards = made(chosen)
-    assert [m["limits"] for m in shards.card["modalities"]] == [[[270, 310], [280, 300]], None]
+    limits = [scaling_in(shards.card, m.name).limits for m in shards.card.modalities]
+    assert limits == [((270, 310), (280, 300)), None]
     row = int(np.flatnonzero(shards.index["id"] == "p2")[0])
     crs, transform = shards.georeference(row)
     assert crs == "EPSG:32632"
@@ -124,7 +120,7 @@ def test_percentiles_are_of_the_training_images_alone(folders):
     splits = [["id", "split"], *([f"p{i}", "test" if i == 7 else "train"] for i in range(COUNT))]
     with Path("split.csv").open("w", newline="") as file:
         csv.writer(file).writerows(splits)
-    write_tif(Path("heat/p7.tif"), np.full((2, 40, 48), 1e6))
+    write_bare_tiff(Path("heat/p7.tif"), np.full((2, 40, 48), 1e6))
     tree = settings(split="split.csv").model_dump()
     tree["folders"]["modalities"]["heat"]["scale"] = "percentiles"
     chosen = DatasetSettings.model_validate(tree)
@@ -175,13 +171,13 @@ def damage(name: str) -> None:
     if name == "partner":
         Path("heat/p4.tif").unlink()
     elif name == "size":
-        write_tif(Path("heat/p4.tif"), np.full((2, 40, 40), 290.0))
+        write_bare_tiff(Path("heat/p4.tif"), np.full((2, 40, 40), 290.0))
     elif name == "bands":
-        write_tif(Path("heat/p4.tif"), np.full((1, 40, 48), 290.0))
+        write_bare_tiff(Path("heat/p4.tif"), np.full((1, 40, 48), 290.0))
     elif name == "nan":
-        write_tif(Path("heat/p4.tif"), np.full((2, 40, 48), np.nan))
+        write_bare_tiff(Path("heat/p4.tif"), np.full((2, 40, 48), np.nan))
     elif name == "nodata":
-        write_tif(Path("heat/p4.tif"), np.full((2, 40, 48), -9999.0), nodata=-9999)
+        write_bare_tiff(Path("heat/p4.tif"), np.full((2, 40, 48), -9999.0), nodata=-9999)
     elif name == "label":
         Image.fromarray(np.full((40, 48), 7, np.uint8)).save("mask/p4.png")
     elif name == "torn":
@@ -189,8 +185,8 @@ def damage(name: str) -> None:
     elif name == "deep":
         Image.fromarray(np.full((40, 48), 300, np.uint16)).save("photo/p4.png")
     elif name == "elsewhere":
-        write_tif(Path("heat/p4.tif"), np.full((2, 40, 48), 290.0), **place(4))
-        write_tif(Path("mask/p4.tif"), np.zeros((1, 40, 48), np.uint8), **place(5))
+        write_bare_tiff(Path("heat/p4.tif"), np.full((2, 40, 48), 290.0), **place(4))
+        write_bare_tiff(Path("mask/p4.tif"), np.zeros((1, 40, 48), np.uint8), **place(5))
         Path("mask/p4.png").unlink()
 
 

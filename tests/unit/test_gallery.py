@@ -18,7 +18,7 @@ from decur.shards import Georeference, Modality, PairedShards, Sample, ShardWrit
 from decur.tables.gallery import accuracy, collate, coloured, draw, picture
 from decur.tables.run import outputs, write_experiment
 from decur.transfer.predictions import Predictions
-from tests.unit.test_tables import BARLOW, DECUR, GEONRW, RANDOM, config, experiment, put
+from tests.support.tables import BARLOW, DECUR, GEONRW, RANDOM, config, experiment, put
 
 RECIPE = {
     "task": "segmentation",

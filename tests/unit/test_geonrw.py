@@ -1,6 +1,5 @@
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,31 +10,13 @@ from decur.config import DatasetSettings
 from decur.datasets import geonrw
 from decur.errors import DecurError
 from decur.preprocess.run import preprocess
+from tests.support.geonrw import SIDE, write_tile
+from tests.support.rasters import write_bare_tiff
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 SMALL = DatasetSettings(pixels=16)
 WITH_NIR = DatasetSettings(pixels=16, modalities=("rgb", "nir"))
-SIDE = 64
-"""A tile of 4 x 4 patches of 16 pixels."""
-
-
-def write_tif(path: Path, band: np.ndarray) -> None:
-    profile = {"driver": "GTiff", "count": 1, "dtype": band.dtype}
-    with rasterio.open(path, "w", height=len(band), width=band.shape[1], **profile) as file:
-        file.write(band, 1)
-
-
-def write_tile(root: Path, city: str = "aachen", corner: str = "280_5650", bands: int = 4) -> Path:
-    rng = np.random.default_rng(0)
-    folder = root / city
-    folder.mkdir(parents=True, exist_ok=True)
-    image = folder / f"{corner}_rgb.jp2"
-    Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, bands), dtype=np.uint8)).save(image)
-    write_tif(folder / f"{corner}_seg.tif", rng.integers(0, 11, (SIDE, SIDE), dtype=np.uint8))
-    slope = np.add.outer(np.arange(SIDE), np.arange(SIDE)).astype(np.float32)
-    write_tif(folder / f"{corner}_dem.tif", 100 + slope)
-    return image
 
 
 def test_a_tile_is_cut_into_sixteen_patches_row_by_row(tmp_path):
@@ -115,7 +96,7 @@ def test_a_truncated_image_is_named(tmp_path):
 
 def test_a_label_above_ten_is_named(tmp_path):
     path = write_tile(tmp_path).with_name("280_5650_seg.tif")
-    write_tif(path, np.full((SIDE, SIDE), 11, dtype=np.uint8))
+    write_bare_tiff(path, np.full((SIDE, SIDE), 11, dtype=np.uint8))
     with pytest.raises(DecurError, match=r"280_5650_seg.tif: label 11 is not one of 0..10"):
         geonrw.read(geonrw.scan(tmp_path, SMALL)[0], SMALL)
 
@@ -125,7 +106,7 @@ def test_patches_without_elevation_or_colour_are_named_and_the_others_read(tmp_p
     dem = path.with_name("280_5650_dem.tif")
     elevation = np.zeros((SIDE, SIDE), np.float32)
     elevation[:16, :16] = -9999
-    write_tif(dem, elevation)
+    write_bare_tiff(dem, elevation)
     image = np.full((SIDE, SIDE, 3), 9, np.uint8)
     image[-16:, -16:] = 0
     Image.fromarray(image).save(path)
@@ -147,7 +128,7 @@ def test_an_image_of_sixteen_bits_is_named(tmp_path):
 
 def test_files_of_different_size_are_an_error(tmp_path):
     path = write_tile(tmp_path).with_name("280_5650_dem.tif")
-    write_tif(path, np.zeros((SIDE // 2, SIDE // 2), dtype=np.float32))
+    write_bare_tiff(path, np.zeros((SIDE // 2, SIDE // 2), dtype=np.float32))
     with pytest.raises(DecurError, match=r"280_5650_dem.tif: 32 x 32 pixels, expected 64 x 64"):
         geonrw.read(geonrw.scan(tmp_path, SMALL)[0], SMALL)
 

@@ -10,8 +10,8 @@ from decur.datasets import geonrw, terramind
 from decur.datasets.raw_files import georeference
 from decur.shards import Georeference, PairedShards, ShardWriter
 from decur.shards.part import Part, load_part, save_part
-from tests.conftest import MODALITIES, random_sample
-from tests.unit.rasters import write_tiff
+from tests.support.rasters import write_tiff
+from tests.support.samples import MODALITIES, random_sample
 
 PLACE = Georeference("EPSG:32632", (10.0, 0.0, 1 / 3, 0.0, -10.0, 5e6))
 

@@ -12,7 +12,7 @@ from decur.pretrain.prefetch import SideStream, bring_back
 from decur.shards import PairedShards
 from decur.training.methods import build_model
 from decur.training.views import augment_batch, read_batch
-from tests.unit.test_pretrain import settings as small_settings
+from tests.support.pretraining import settings as small_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

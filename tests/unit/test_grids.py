@@ -16,7 +16,7 @@ from decur.config import DatasetSettings
 from decur.datasets.folders import Folders
 from decur.errors import DecurError
 from decur.imagery.grids import Grid, common_area
-from tests.unit.rasters import one_line_naming
+from tests.support.rasters import one_line_naming
 
 UTM = CRS.from_epsg(32634)
 PIXEL = 10.0
@@ -182,7 +182,7 @@ def test_three_images_have_the_area_of_all():
     def grid(shift, side):
         return Grid(Path(f"{shift}"), side, side, place(shift), UTM)
 
-    area = common_area([grid((0, 0), 32), grid((2, 0), 32), grid((0, -3), 32)], "nearest")
+    area = common_area([grid((0, 0), 32), grid((2, 0), 32), grid((0, -3), 32)], interpolated=True)
     assert (area.width, area.height) == (30, 29)
     assert area.transform(Window(0, 0, 1, 1)) == place((2, 0))
 

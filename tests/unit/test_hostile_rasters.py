@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from decur.artifacts.provenance import Origin
+from decur.artifacts.records import Weights
 from decur.embed import Encoder, embed_images, embed_raster, load_encoder
 from decur.embed.run import PLAIN
 from decur.errors import DecurError
 from decur.models.two_branch import TwoBranch
 from decur.weights import save_model
 from decur.weights.net_input import eight_bits, recorded
-from tests.pages import HOME
-from tests.unit.hostile import CASES, S2, SCENES, gap
+from tests.support import HOME
+from tests.support.hostile import CASES
+from tests.support.hostile_files import S2, SCENES, gap
 
 BANDS = {
     "optical": S2,
@@ -42,14 +45,14 @@ def weights(tmp_path_factory) -> dict[str, Path]:
             "dataset": DATASETS.get(modality, "mine"),
             "modalities": {name: "measured", "other": "measured"},
         }
-        metadata = {
-            "provenance": {"settings": settings},
-            "bands": {name: list(bands), "other": ["one"]},
-            "limits": {name: LIMITS.get(modality)},
-        }
+        metadata = Weights(
+            provenance=Origin(settings=settings),
+            bands={name: tuple(bands), "other": ("one",)},
+            limits={name: LIMITS.get(modality)},
+        )
         stored = eight_bits(SCENES[modality](), recorded(metadata, name))
         low, high = np.percentile(stored, [1, 99], axis=(1, 2)).tolist()
-        metadata["seen"] = {name: {"low": low, "high": high}}
+        metadata = metadata.model_copy(update={"seen": {name: {"low": low, "high": high}}})
         paths[modality] = folder / f"{modality}.safetensors"
         save_model(paths[modality], model, metadata)
     return paths

@@ -14,7 +14,7 @@ from decur.shards import PairedShards
 from decur.training.methods import build_model
 from decur.weights import branch_weights, read_weights
 from decur.weights.imagenet import load_imagenet
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
 
 
 def random_like(state):
@@ -211,7 +211,7 @@ def test_the_method_imagenet_writes_the_files_backbones_and_seeds_the_rest(shard
         load_imagenet(expected, path, arch="resnet18")
         assert_filled(expected, branch_weights(written, branch))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert metadata["provenance"]["inputs"]["resnet18.pth"] == f"sha256:{digest}"
+    assert metadata.provenance.inputs["resnet18.pth"] == f"sha256:{digest}"
 
 
 def test_pretraining_starts_from_the_file_and_continues_only_with_the_same(

@@ -20,7 +20,7 @@ from decur.artifacts.lineage import (
 )
 from decur.artifacts.paths import Cell, Paths, Run
 from decur.artifacts.provenance import file_checksum, fingerprint, git_commit
-from decur.artifacts.timing import Job
+from decur.artifacts.timing import JobTimer
 from decur.cli import main
 from decur.config import explain_settings, parse_config, pretrain_settings, transfer_settings
 from decur.config.experiments import Experiment
@@ -31,9 +31,9 @@ from decur.preprocess.run import preprocess
 from decur.pretrain.loop import pretrain
 from decur.tables.run import write_experiment
 from decur.transfer.run import transfer
-from tests.archives import tar
-from tests.conftest import flip_bit
-from tests.unit.test_geonrw import write_tile
+from tests.support.archives import tar
+from tests.support.geonrw import write_tile
+from tests.support.samples import flip_bit
 
 RUN = Run("rgb-dem", "decur")
 CELLS = [Cell("geonrw", name, "probe") for name in ("rgb", "dem")]
@@ -314,7 +314,7 @@ def test_imagenet_files_are_inputs_of_the_weights(moved, tmp_path):
 
 
 def test_a_job_that_goes_on_adds_to_the_time_of_the_one_before():
-    job = Job()
+    job = JobTimer()
     job.go_on_from({"started": "2026-01-01T00:00:00+00:00", "seconds": 100.0})
     times = job.times()
     assert times["started"] == "2026-01-01T00:00:00+00:00" and 100 <= times["seconds"] < 110

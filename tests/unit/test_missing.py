@@ -12,10 +12,9 @@ from decur.transfer.evaluate import evaluate
 from decur.transfer.missing import evaluate_missing, mean_inputs
 from decur.transfer.run import transfer
 from decur.transfer.train import train
-from tests.unit.test_pretrain import settings as pretrain_settings
-from tests.unit.test_transfer import labelled, pairs, recipe, transfer_settings
+from tests.support.pretraining import settings as pretrain_settings
+from tests.support.transfer import labelled, recipe, transfer_settings
 
-__all__ = ["pairs"]
 TASKS = {"classification": LateFusion, "segmentation": FCN}
 
 

@@ -9,8 +9,8 @@ from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion
 from decur.models.mit import DropPath
 from decur.models.two_branch import TwoBranch, build_projector
-from tests.unit.plain_mit import plain_stage
-from tests.unit.released_files import disturbed
+from tests.support.plain_mit import plain_stage
+from tests.support.released_files import disturbed
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from decur.pretrain.loop import prepare, training_step
 from decur.pretrain.optim import build_optimizer, set_lr
 from decur.shards import PairedShards
 from decur.training.methods import build_model, count_views
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
 
 RANKS, STEPS, LAMBDA, ETA, MOMENTUM = 4, 15, 0.0051, 0.001, 0.9
 WEIGHT_DECAY = 0.01  # large enough to show in fifteen steps

@@ -7,7 +7,7 @@ from PIL import Image
 from decur.config import DatasetSettings
 from decur.datasets import ombria
 from decur.errors import DecurError
-from tests.unit.rasters import cut_short, one_line_naming
+from tests.support.rasters import cut_short, one_line_naming
 
 SETTINGS = DatasetSettings(pixels=32)
 SIDE = 64

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import timm.optim
 import torch
 from torch import Tensor, nn
 
@@ -68,6 +69,27 @@ def test_lars_equals_one_parameter_at_a_time():
         optimizer.step()
         for p, reference in zip(model.parameters(), expected, strict=True):
             torch.testing.assert_close(p.data, reference, rtol=1e-12, atol=1e-14)
+
+
+def test_lars_equals_that_of_timm_without_weight_decay():
+    """With it they differ: timm divides by the sum of two norms, ours by the norm of the sum.
+
+    Of weights alone, since timm scales biases too.
+    """
+    ours, theirs = small_net(), small_net()
+    weights = [[p for p in net.parameters() if p.ndim > 1] for net in (ours, theirs)]
+    steps = [
+        LARS(weights[0], 0.2, momentum=0.9, weight_decay=0.0, eta=0.001),
+        timm.optim.Lars(
+            weights[1], 0.2, momentum=0.9, trust_coeff=0.001, eps=0.0, always_adapt=True
+        ),
+    ]
+    for step in range(5):
+        for net, optimizer in zip((ours, theirs), steps, strict=True):
+            fill_gradients(net, step)
+            optimizer.step()
+    for own, other in zip(*weights, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-7)
 
 
 def test_lars_leaves_gradients_as_they_are():

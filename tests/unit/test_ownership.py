@@ -28,9 +28,9 @@ from decur.artifacts.provenance import write_json
 from decur.cli import main
 from decur.errors import DecurError
 from decur.pretrain.loop import pretrain
-from tests.unit.test_embed import save
-from tests.unit.test_preprocess import make_raw
-from tests.unit.test_pretrain import settings as pretrain_settings
+from tests.support.preprocessing import make_raw
+from tests.support.pretraining import settings as pretrain_settings
+from tests.support.weights import save
 
 BANDS = {"photo": ("R", "G", "B"), "thermal": ("T",)}
 ORIGIN = {"provenance": {"decur": "0"}}

@@ -12,9 +12,10 @@ import pytest
 
 from decur.artifacts.paths import Paths
 from decur.cli import main
-from tests.pages import HOME, apply_diffs, blocks, write_files
-from tests.unit.test_pretrain import settings
-from tests.unit.test_tables import config, put
+from tests.support import HOME
+from tests.support.pages import apply_diffs, blocks, write_files
+from tests.support.pretraining import settings
+from tests.support.tables import config, put
 
 CHECK = """
 import json, sys

@@ -20,7 +20,7 @@ from decur.imagery.bands import range_to_uint8, sar_db_to_uint8
 from decur.imagery.images import read_image
 from decur.imagery.pixels import GDAL, opened
 from decur.imagery.rasters import DTYPES, read_raster
-from tests.unit.hostile import write
+from tests.support.hostile_files import write
 
 LIMITS = [(-50.0, 700.0), (0.0, 1000.0)]
 SIDE = 16

@@ -23,9 +23,9 @@ from decur.shards.select import evenly_spaced
 from decur.transfer.evaluate import evaluate
 from decur.transfer.predictions import Predictions
 from decur.transfer.run import transfer
-from tests.conftest import MODALITIES, random_sample
-from tests.unit.test_pretrain import settings as pretrain_settings
-from tests.unit.test_transfer import as_dataset, labelled, recipe, transfer_settings
+from tests.support.pretraining import settings as pretrain_settings
+from tests.support.samples import MODALITIES, random_sample
+from tests.support.transfer import as_dataset, labelled, recipe, transfer_settings
 
 COLOURS = ((10, 20, 30), (250, 0, 0), (0, 250, 0))
 PAIRS = Dataset(

@@ -15,7 +15,7 @@ from decur.models.rda import GROUP, HEAD, DeformableAttention
 from decur.models.resnet import DeformableResNet
 from decur.pretrain.loop import pretrain
 from decur.weights import branch_weights, load_backbone, read_weights
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
 
 Array = NDArray[np.float64]
 
@@ -232,7 +232,7 @@ def test_a_run_may_have_it_in_one_modality_alone(shards_root, tmp_path) -> None:
         arch="resnet18", archs={"optical": "resnet18_rda"}, epochs=1, crop=32, recompute="block"
     )
     written, metadata = read_weights(pretrain(chosen, shards_root, tmp_path))
-    assert metadata["provenance"]["settings"]["archs"] == {"optical": "resnet18_rda"}
+    assert metadata.provenance.settings["archs"] == {"optical": "resnet18_rda"}
     sar, optical = (branch_weights(written, branch) for branch in (0, 1))
     assert not any(name.startswith("da_") for name in sar)
     load_backbone(sar, arch="resnet18", in_chans=2)

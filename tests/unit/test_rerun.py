@@ -3,18 +3,17 @@
 import json
 import re
 import shutil
-import types
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from decur.artifacts.paths import Paths
+from decur.artifacts.provenance import Origin
+from decur.artifacts.records import Card
 from decur.config import (
     Config,
     DatasetSettings,
@@ -43,57 +42,20 @@ from decur.planning.rerun import (
 )
 from decur.preprocess.run import preprocess
 from decur.pretrain.loop import run_identity
+from decur.shards.assemble import VERSION
+from tests.support.settings_edits import (
+    EXECUTION,
+    PATHS,
+    TRIED_BELOW,
+    models,
+    owner,
+    places,
+    put,
+    result_edits,
+)
 
 HOME = Path(__file__).parents[2]
 EXPERIMENTS = load_experiments(HOME / "config" / "experiments.yaml")
-
-EXECUTION: dict[str, st.SearchStrategy[Any]] = {
-    "DatasetSettings.archives": st.sampled_from(["/archives", "a", None]),
-    "DatasetSettings.mirror": st.sampled_from(["https://example.org", None]),
-    "DatasetSettings.pieces": st.integers(1, 9),
-    "FoldersSettings.title": st.text(max_size=9),
-    "FoldersSettings.licence": st.text(max_size=9),
-    "FoldersSettings.homepage": st.text(max_size=9),
-    "Pretrain.checkpoint_steps": st.integers(1, 9999),
-    "Pretrain.monitor_steps": st.integers(1, 9999),
-    "Pretrain.knn": st.sampled_from([None, {"labels": "mask"}, {"labels": "mask", "epochs": 3}]),
-    "Pretrain.recompute": st.sampled_from(["none", "view", "block"]),
-    "Pretrain.compile": st.sampled_from(["none", "optimizer", "all"]),
-    "Pretrain.cuda_graph": st.booleans(),
-    "Sliding.batch": st.integers(1, 64),
-}
-"""Every setting of how a job runs, and what it may be changed to."""
-
-PATHS = {
-    "DatasetSettings.folder": "harbour",
-    "DatasetSettings.checksums": "sums.txt",
-    "FolderSettings.folder": "photo",
-    "FoldersSettings.masks": "masks",
-    "FoldersSettings.labels": "labels.csv",
-    "FoldersSettings.split": "split.csv",
-    "Pretrain.imagenet": "net.pth",
-    "Pretrain.imagenet_large": "net.pth",
-}
-"""Every setting that is a path, whose content alone counts, and what lies there."""
-
-TRIED_BELOW = {"DatasetSettings.bad_samples"}
-
-
-def models(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[type[BaseModel]]:
-    """A settings model and all models below it."""
-    if model not in seen:
-        seen.add(model)
-        for field in model.model_fields.values():
-            for part in parts(field.annotation):
-                models(part, seen)
-    return seen
-
-
-def parts(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from parts(argument)
 
 
 def test_every_execution_setting_is_tried_here():
@@ -179,31 +141,6 @@ def changed(before: dict[Any, str], after: dict[Any, str]) -> set[tuple[str, ...
     return {key for key, text in before.items() if after[key] != text}
 
 
-Place = tuple[tuple[str, ...], BaseModel]
-
-
-def places(model: BaseModel, at: tuple[str, ...] = ()) -> Iterator[Place]:
-    """Every model of settings in a configuration, with the keys that lead to it."""
-    yield at, model
-    for name in type(model).model_fields:
-        value = getattr(model, name)
-        children = value.items() if isinstance(value, dict) else [(None, value)]
-        for key, child in children:
-            if isinstance(child, BaseModel):
-                yield from places(child, (*at, name, *([key] if key else [])))
-
-
-def put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
-    *above, last = keys
-    for key in above:
-        tree = tree.setdefault(key, {})
-    tree[last] = value
-
-
-def owner(model: BaseModel, name: str) -> str:
-    return next(m for m in type(model).__mro__ if name in m.__annotations__).__name__
-
-
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_change_of_how_jobs_run_changes_no_identity(place, data):
@@ -244,64 +181,6 @@ def test_what_lies_in_a_folder_counts_and_not_where_it_lies(place, tmp_path):
     assert found == set()  # no run of the tiny tables starts from the file
 
 
-def alternatives(annotation: Any, value: Any) -> list[Any]:
-    """Other values of a field's type."""
-    if get_origin(annotation) is Annotated:
-        return alternatives(get_args(annotation)[0], value)
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [x for part in get_args(annotation) for x in alternatives(part, value)]
-    if get_origin(annotation) is Literal:
-        return [other for other in get_args(annotation) if other != value]
-    if annotation is bool:
-        return [not value]
-    if annotation is int:
-        return [20, 21] if not isinstance(value, int) else [value + 1, value * 2 + 1]
-    if annotation is float:
-        return [value * 0.9] if value else [0.5]
-    return []
-
-
-SPECIAL: dict[str, list[Any]] = {
-    "Pretrain.arch": ["resnet18", "mit_b0"],
-    "Pretrain.archs": [{"rgb": "resnet18"}, {"sar": "resnet18"}],
-    "Pretrain.splits": [["train", "test"], ["test"]],
-    "Pretrain.batch_size": [8, 32],
-    "Pretrain.accumulate_chunks": [2, 4],
-    "ScenarioSettings.modalities": [],
-    "DatasetSettings.pixels": [32, 48],
-    "ScenesSettings.seed": [11, 12],
-    "Views.crop_scale": [[0.5, 0.9]],
-    "Transfer.predictions": [1, "all"],
-    "Recipe.lr_sweep": [[0.1, 0.2]],
-    "Sliding.scales": [[1.0, 1.5]],
-    "Sliding.window": [[8, 8]],
-    "FoldersSettings.classes": [["land", "water", "ship"]],
-    "FolderSettings.scale": ["percentiles", [0, 9]],
-    "FolderSettings.bands": [["x"]],
-}
-"""Other values of settings whose type does not tell them."""
-
-NOT_ALONE = {
-    # They make other runs, or go with another setting.
-    *("Pretrain.dataset", "Pretrain.dim_common", "Pretrain.arch_large", "DatasetSettings.source"),
-    *("Recipe.epochs", "Recipe.steps", "FoldersSettings.ignore", "FoldersSettings.cut"),
-    *("Views.crop", "Views.scale_choices", "Transfer.task", "Transfer.cmx"),
-}
-
-
-def result_edits(config: Config) -> list[tuple[tuple[str, ...], Any]]:
-    """Changes of settings that decide results, one at a time: keys, and the new value."""
-    found = []
-    for at, model in places(config):
-        for name, field in type(model).model_fields.items():
-            key, value = f"{owner(model, name)}.{name}", getattr(model, name)
-            if not at or key in {*EXECUTION, *PATHS, *TRIED_BELOW, *NOT_ALONE}:
-                continue
-            others = SPECIAL.get(key, alternatives(field.annotation, value))
-            found += [((*at, name), other) for other in others]
-    return found
-
-
 def expected(keys: tuple[str, ...], config: Config, all_: set[tuple[str, ...]]) -> set[Any]:
     """The identities that depend on a setting."""
     section, name, *rest = keys
@@ -339,8 +218,10 @@ def record(paths: Paths, chosen: DatasetSettings, quarantined: int) -> None:
     """A card as preprocessing leaves it."""
     card = Path(paths.card("geonrw"))
     card.parent.mkdir(parents=True, exist_ok=True)
-    origin = {"settings": chosen.model_dump(mode="json")}
-    card.write_text(json.dumps({"quarantined": quarantined, "provenance": origin}))
+    origin = Origin(settings=chosen.model_dump(mode="json"))
+    empty = {"modalities": (), "counts": {}, "files": {}, "contents": {}}
+    made = Card(**empty, layout=VERSION, checksum="", card_sha256="", provenance=origin)
+    card.write_text(json.dumps(made.model_copy(update={"quarantined": quarantined}).dump()))
 
 
 SCENES = {"source": "scenes", "scenes": {"train": 4, "test": 4}}

@@ -35,7 +35,7 @@ from decur.imagery.rasters import read_band
 from decur.tables.markdown import as_table
 from decur.tables.pages import grid
 from decur.weights.files import read_tensors
-from tests.unit.rasters import write_tiff
+from tests.support.rasters import write_tiff
 
 HOME = Path(__file__).parents[2]
 TINY = HOME / "tests" / "workflow" / "tiny.yaml"

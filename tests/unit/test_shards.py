@@ -5,12 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from decur.artifacts.records import card_digest
 from decur.errors import DecurError
 from decur.shards import PairedShards, ShardWriter, writer
-from decur.shards.assemble import PERCENTILES, card_digest, statistics
+from decur.shards.assemble import PERCENTILES, statistics
 from decur.shards.part import file_facts
 from decur.shards.verify import verify
-from tests.conftest import MODALITIES, flip_bit, random_sample
+from tests.support.samples import MODALITIES, flip_bit, random_sample
 
 
 def test_a_batch_holds_the_chosen_season_of_each_sample(shards_root):
@@ -27,7 +28,7 @@ def test_many_small_shards_read_like_one(tmp_path, monkeypatch):
         for i in range(20):
             many.add(random_sample(i))
     many = PairedShards(tmp_path / "many")
-    assert len(many.card["files"]["sar"]) > 3
+    assert len(many.card.files["sar"]) > 3
     rows = np.random.default_rng(0).permutation(20)
     expected = np.stack([random_sample(int(r)).arrays["optical"][0] for r in rows])
     np.testing.assert_array_equal(many.batch("optical", rows), expected)
@@ -48,14 +49,14 @@ def test_labels_splits_and_factors_come_back(shards_root):
 
 def test_statistics_are_those_of_all_training_pixels(shards_root):
     pixels = np.concatenate([random_sample(i).arrays["sar"] for i in range(48)])
-    card = PairedShards(shards_root).card["modalities"][0]
-    np.testing.assert_allclose(card["mean"], pixels.mean(axis=(0, 2, 3)), atol=1e-3)
-    np.testing.assert_allclose(card["std"], pixels.std(axis=(0, 2, 3)), atol=1e-3)
+    card = PairedShards(shards_root).card.modalities[0]
+    np.testing.assert_allclose(card.mean, pixels.mean(axis=(0, 2, 3)), atol=1e-3)
+    np.testing.assert_allclose(card.std, pixels.std(axis=(0, 2, 3)), atol=1e-3)
 
 
 def test_percentiles_are_those_of_all_training_pixels(shards_root):
     pixels = np.concatenate([random_sample(i).arrays["optical"] for i in range(48)])
-    percentiles = PairedShards(shards_root).card["modalities"][1]["percentiles"]
+    percentiles = PairedShards(shards_root).card.modalities[1].percentiles
     for percent, found in percentiles.items():
         expected = np.percentile(pixels, float(percent), axis=(0, 2, 3))
         np.testing.assert_allclose(found, expected, atol=1e-3)
@@ -67,11 +68,11 @@ def test_percentiles_are_those_of_all_training_pixels(shards_root):
 
 def test_the_card_tells_what_the_arrays_are(shards_root):
     card = PairedShards(shards_root).card
-    assert card["dtype"] == "uint8" and card["counts"] == {"test": 24, "train": 48}
-    assert [m["bands"] for m in card["modalities"]] == [["VV", "VH"], ["R", "G", "B"]]
-    assert card["modalities"][0]["shape"] == [2, 2, 20, 20]
+    assert card.dtype == "uint8" and card.counts == {"test": 24, "train": 48}
+    assert [m.bands for m in card.modalities] == [("VV", "VH"), ("R", "G", "B")]
+    assert card.modalities[0].shape == (2, 2, 20, 20)
     written = {path.name for path in shards_root.glob("[!.]*")} - {"card.json"}
-    assert set(card["contents"]) == written
+    assert set(card.contents) == written
 
 
 def test_any_tool_reads_the_arrays(shards_root):
@@ -128,11 +129,11 @@ def test_shards_of_another_layout_are_not_read(shards_root):
 
 
 def test_an_interrupted_writer_leaves_the_old_shards(shards_root):
-    before = PairedShards(shards_root).card["checksum"]
+    before = PairedShards(shards_root).card.checksum
     with pytest.raises(RuntimeError), ShardWriter(shards_root, MODALITIES) as writer:
         writer.add(random_sample(1))
         raise RuntimeError
-    assert PairedShards(shards_root).card["checksum"] == before
+    assert PairedShards(shards_root).card.checksum == before
     assert [p.name for p in shards_root.parent.iterdir()] == [shards_root.name]
 
 

@@ -19,8 +19,8 @@ from decur.tables.explained.share import BEST, PAPER, compare, estimates, share_
 from decur.tables.figures import curves
 from decur.tables.markdown import as_markdown
 from decur.tables.results import collate
-from tests.unit.test_pretrain import settings as pretrain_settings
-from tests.unit.test_tables import GEONRW, config, curve, put_all
+from tests.support.pretraining import settings as pretrain_settings
+from tests.support.tables import GEONRW, config, curve, put_all
 
 K, N = 32, 512
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -8,7 +8,7 @@ from decur.config import DatasetSettings
 from decur.datasets import ssl4eo_s12
 from decur.datasets.sentinel import METRES
 from decur.errors import DecurError
-from tests.unit.rasters import cut_short, one_line_naming, write_tiff
+from tests.support.rasters import cut_short, one_line_naming, write_tiff
 
 SETTINGS = DatasetSettings(pixels=24, seasons=4)
 S1 = "S1{}_IW_GRDH_1SDV_2020{}T010800_2020{}T010825_032904_03CFBA_D457"

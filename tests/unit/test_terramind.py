@@ -6,7 +6,7 @@ import pytest
 from decur.config import DatasetSettings
 from decur.datasets import terramind
 from decur.errors import DecurError
-from tests.unit.rasters import cut_short, one_line_naming, write_tiff
+from tests.support.rasters import cut_short, one_line_naming, write_tiff
 
 EVERYTHING = DatasetSettings(pixels=16, modalities=("sar", "optical", "rgb", "dem"))
 PATCH = 16

@@ -92,43 +92,62 @@ def test_leading_folders_are_stripped_and_replaced(tmp_path):
     assert tree(tmp_path / "raw") == {"s1/0/a": b"a"}
 
 
+@pytest.mark.parametrize("strip", [0, 1])
 @pytest.mark.parametrize(
-    ("members", "reason"),
+    "members",
     [
-        ({"/etc/passwd": b"x"}, "'/etc/passwd' has an absolute path"),
-        ({"../up": b"x"}, r"'../up' leads out"),
-        ({"a/../../up": b"x"}, "leads out"),
-        ({"..": b"x"}, "leads out"),
-        ({"..\\up": b"x"}, "leads out"),
-        (special("link", tarfile.SYMTYPE, "/etc"), "'link' is a link"),
-        (special("link", tarfile.LNKTYPE, "a"), "'link' is a link"),
-        (special("null", tarfile.CHRTYPE), "'null' is a device"),
-        (special("disk", tarfile.BLKTYPE), "'disk' is a device"),
-        (special("pipe", tarfile.FIFOTYPE), "'pipe' is a device"),
+        {"/etc/passwd": b"x"},
+        {"../up": b"x"},
+        {"a/../../up": b"x"},
+        {"a/../up": b"x"},
+        {"..": b"x"},
+        {"..\\up": b"x"},
+        {"../two\nlines": b"x"},
+        special("link", tarfile.SYMTYPE, "/etc"),
+        special("link", tarfile.SYMTYPE, "../up"),
+        special("link", tarfile.SYMTYPE, "good"),
+        special("link", tarfile.LNKTYPE, "good"),
+        special("null", tarfile.CHRTYPE),
+        special("disk", tarfile.BLKTYPE),
+        special("pipe", tarfile.FIFOTYPE),
     ],
 )
-def test_a_dangerous_member_of_a_tar_is_refused(tmp_path, members, reason):
-    (path,) = write(tmp_path, packed({"good": b"x"} | members | {"link/shadow": b"x"}))
-    root = tmp_path / "in" / "raw"
-    with pytest.raises(DecurError, match=rf"^{path}: member .*{reason.lstrip('.')}"):
-        unpack(TAR, [path], root)
-    assert tree(tmp_path) == {"a.tar.gz": path.read_bytes(), "in/raw/good": b"x"}
+def test_a_dangerous_member_of_a_tar_is_refused(tmp_path, members, strip):
+    (path,) = write(tmp_path, packed({"top/good": b"x"} | members | {"link/shadow": b"x"}))
+    archive = Archive(TAR.parts, "tar", strip=strip)
+    with pytest.raises(DecurError) as caught:
+        unpack(archive, [path], tmp_path / "in" / "raw")
+    assert str(caught.value).startswith(f"{path}: member {next(iter(members))!r} ")
+    assert "\n" not in str(caught.value)
+    good = "good" if strip else "top/good"
+    assert tree(tmp_path) == {"a.tar.gz": path.read_bytes(), f"in/raw/{good}": b"x"}
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "reason"),
+    ("name", "mode"),
     [
-        ("/etc/passwd", 0, "absolute"),
-        ("a/../../up", 0, "leads out"),
-        ("link", stat.S_IFLNK | 0o777, "link"),
-        ("null", stat.S_IFCHR | 0o666, "device"),
+        ("/etc/passwd", 0),
+        ("a/../../up", 0),
+        ("a/../up", 0),
+        ("..\\up", 0),
+        ("link", stat.S_IFLNK | 0o777),
+        ("null", stat.S_IFCHR | 0o666),
     ],
 )
-def test_a_dangerous_member_of_a_zip_is_refused(tmp_path, name, mode, reason):
+def test_a_dangerous_member_of_a_zip_is_refused(tmp_path, name, mode):
     (path,) = write(tmp_path, zipped({name: b"x"}, mode), "a.zip")
-    with pytest.raises(DecurError, match=f"^{path}: member '{name}' .*{reason}"):
+    with pytest.raises(DecurError) as caught:
         unpack(ZIP, [path], tmp_path / "in" / "raw")
+    assert str(caught.value).startswith(f"{path}: member {name!r} ")
     assert tree(tmp_path) == {"a.zip": path.read_bytes()}
+
+
+def test_no_permission_of_an_archive_is_taken_over(tmp_path):
+    member = tarfile.TarInfo("tool")
+    member.mode = 0o6777
+    (path,) = write(tmp_path, packed({"tool": member}))
+    unpack(TAR, [path], tmp_path / "raw")
+    assert stat.S_IMODE((tmp_path / "raw" / "tool").stat().st_mode) & 0o7111 == 0
 
 
 @pytest.mark.parametrize("cut", [0.001, 0.3, 0.9, 0.9999])

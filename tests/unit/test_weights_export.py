@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from decur.artifacts.provenance import provenance
+from decur.artifacts.records import Weights
 from decur.cli import main
 from decur.datasets import geonrw, ssl4eo_s12
 from decur.errors import DecurError
@@ -22,8 +23,8 @@ from decur.weights import export, load_backbone, read_weights
 from decur.weights.exporting import FORMATS
 from decur.weights.files import branch_weights, save_weights
 from decur.weights.net_input import describe, linear, net_input
-from tests.unit.released_files import disturbed
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
+from tests.support.released_files import disturbed
 
 RUN = "pretrain/sar-optical/decur/default/seed-0"
 BANDS = {
@@ -47,7 +48,8 @@ def write_run(root: Path, archs: tuple[str, str], **changes) -> Path:  # type: i
         tensors |= {f"backbones.{branch}.{name}": t for name, t in own.items()}
     origin = provenance(chosen, {"ssl4eo-s12": "0123456789abcdef"}, ("torch",))
     folder = root / RUN
-    save_weights(folder / "weights.safetensors", tensors, {"provenance": origin, "bands": BANDS})
+    record = Weights(provenance=origin, bands=BANDS)
+    save_weights(folder / "weights.safetensors", tensors, record)
     return folder
 
 
@@ -156,10 +158,9 @@ def test_streams_of_cmx_have_its_names_and_see_blue_first(tmp_path):
         torch.manual_seed(branch)
         own = build_backbone("mit_tiny", 3).state_dict()
         base = settings(scenario="rgb-depth", modalities=RGBD, dataset="sun-rgbd", arch="mit_tiny")
-        metadata = {
-            "provenance": provenance(base, {}, ("torch",)),
-            "bands": {modality: ["a", "b", "c"]},
-        }
+        metadata = Weights(
+            provenance=provenance(base, {}, ("torch",)), bands={modality: ("a", "b", "c")}
+        )
         tensors = {f"backbones.{branch}.{name}": t for name, t in own.items()}
         save_weights(tmp_path / "one.safetensors", tensors, metadata)
         out = tmp_path / modality
@@ -194,7 +195,7 @@ def test_what_does_not_fit_is_said_with_what_does(tmp_path):
     assert "give one of sar, optical" in refusal(format="cmx")
     assert "--modality dem: give one of" in refusal(format="cmx", modality="dem")
     assert "--format onnx: unknown" in refusal(format="onnx")
-    save_weights(run / "weights.safetensors", {"a": torch.rand(1)}, {})
+    save_weights(run / "weights.safetensors", {"a": torch.rand(1)}, Weights())
     assert "does not say what its backbones are" in refusal(format="timm")
 
 

@@ -1,9 +1,6 @@
 """The authors' released files, made small, read into files of ours."""
 
-import hashlib
 import json
-import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,40 +9,23 @@ import torch
 
 from decur.cli import main
 from decur.config import EXPLAINERS, Explain, PretrainSettings, Transfer, TransferSettings
-from decur.datasets.sentinel import OPTICAL, SAR
+from decur.datasets.ssl4eo_s12 import DATASET
 from decur.embed import load_encoder
 from decur.errors import DecurError
 from decur.imagery.bands import elevation_to_uint8
-from decur.models import build_backbone
 from decur.shards import Sample, ShardWriter
-from decur.weights import import_weights, load_backbone, read_weights, released
-from decur.weights.importing import architecture, fits
-from decur.weights.naming import released_parts, to_published
-from decur.weights.released import BY_NAME, RELEASED, SCENARIOS
-from tests.unit.released_files import (
+from decur.weights import import_weights, load_backbone, read_weights
+from tests.support.released_files import (
     attention,
-    disturbed,
     joint,
+    rda_joint,
     save_checkpoint,
+    saved,
     segformer,
     their_net,
 )
 
 JOINT = "rn50_ssl4eo-s12_joint_decur_ep100.pth"  # whose checksum nobody knows
-
-
-def saved(path: Path, tensors) -> Path:  # type: ignore[no-untyped-def]
-    torch.save(tensors, path)
-    return path
-
-
-def refusal(path: Path, like: str | None = None) -> str:
-    with pytest.raises(DecurError) as caught:
-        import_weights(path, path.parent / "out", like)
-    assert not (path.parent / "out").exists()
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 @pytest.mark.parametrize("prefix", ["module.", ""])
@@ -58,12 +38,12 @@ def test_a_joint_file_is_read_with_or_without_its_wrappers(tmp_path, prefix, who
     assert found.path == tmp_path / "out" / "weights.safetensors"
     assert "checksum unknown" in found.notes[0]
     tensors, metadata = read_weights(found.path)
-    settings = metadata["provenance"]["settings"]
+    settings = metadata.provenance.settings
     assert settings["arch"] == "resnet18"
     assert settings["modalities"] == {"sar": "sar", "optical": "optical"}
     assert (settings["dim"], settings["dim_common"], settings["projector"]) == (32, None, "shared")
     assert any(note.startswith("dim_common: unknown") for note in found.notes)
-    assert list(metadata["bands"]) == ["sar", "optical"]
+    assert list(metadata.bands) == ["sar", "optical"]
     assert torch.equal(tensors["projectors.0.6.weight"], theirs[f"{prefix}projector1.6.weight"])
     assert not any(name.startswith(("projectors.1", "bn")) for name in tensors)
     for branch, (net, chans) in enumerate(zip(nets, (2, 13), strict=True)):
@@ -81,7 +61,7 @@ def test_one_backbone_alone_is_read_under_its_branch(tmp_path):
         found = import_weights(path, tmp_path / f"{name}.safetensors")
         assert found.what == f"{arch}, sar-optical, {name}"
         ours = load_backbone(found.path, arch=arch, in_chans=chans).eval()
-        assert list(read_weights(found.path)[1]["bands"]) == [name]
+        assert list(read_weights(found.path)[1].bands) == [name]
         x = torch.rand(1, chans, 224, 224)
         torch.testing.assert_close(ours(x), net(x), rtol=0, atol=1e-5)
 
@@ -118,7 +98,7 @@ def test_aerial_backbones_see_red_first_and_elevation_once(tmp_path):
     assert found.what == "resnet18, rgb-dem, rgb and dem"
     assert any(note.startswith("rgb: first convolution reversed") for note in found.notes)
     assert any(note.startswith("dem: kernels of the first convolution") for note in found.notes)
-    assert read_weights(found.path)[1]["released"]["notes"] == list(found.notes)
+    assert read_weights(found.path)[1].released.notes == found.notes
     rgb = load_backbone(found.path, arch="resnet18", in_chans=3, branch=0).eval()
     dem = load_backbone(found.path, arch="resnet18", in_chans=1, branch=1).eval()
     x = torch.rand(1, 3, 64, 64)
@@ -134,7 +114,7 @@ def test_mix_transformers_come_with_their_heads(tmp_path):
     path = save_checkpoint(tmp_path / "mit.pth", joint([theirs | head] * 2, 64))
     found = import_weights(path, tmp_path)
     tensors, metadata = read_weights(found.path)
-    settings = metadata["provenance"]["settings"]
+    settings = metadata.provenance.settings
     assert (settings["arch"], settings["scenario"]) == ("mit_tiny", "rgb-depth")
     assert (settings["head_dim"], settings["dim_common"]) == (64, None)
     for branch in (0, 1):
@@ -143,16 +123,8 @@ def test_mix_transformers_come_with_their_heads(tmp_path):
         assert torch.equal(first, theirs["patch_embed1.proj.weight"].flip(1))
         inner = tensors[f"backbones.{branch}.block2.0.mlp.dwconv.weight"]
         assert torch.equal(inner, theirs["block2.0.mlp.dwconv.dwconv.weight"])
-    mean = metadata["preprocessing"]["rgb"]["mean"]
+    mean = metadata.preprocessing["rgb"]["mean"]
     assert mean == [0.406, 0.456, 0.485]  # of the released code, which gave red's to blue
-
-
-def rda_joint() -> dict[str, torch.Tensor]:
-    nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
-    whole = joint(nets, 512)
-    for number in (1, 2):
-        whole |= {f"module.{k}": t for k, t in attention("resnet18", number).items()}
-    return whole
 
 
 def test_both_branches_of_a_joint_file_get_the_attention_that_was_trained(tmp_path):
@@ -173,7 +145,7 @@ def test_the_later_versions_optical_images_were_scaled_by_mean_and_deviation(tmp
     first = import_weights(
         save_checkpoint(tmp_path / "a.pth", joint(nets, 512)), tmp_path / "first"
     )
-    scaling = [read_weights(f.path)[1]["preprocessing"]["optical"] for f in (first, later)]
+    scaling = [read_weights(f.path)[1].preprocessing["optical"] for f in (first, later)]
     assert (scaling[0]["scaling"], scaling[0]["unit"]) == ("divide", 10_000)
     assert scaling[1]["black"][0] == pytest.approx(1605.575 - 2 * 786.787)
     assert scaling[1]["white"][12] == pytest.approx(1524.065 + 2 * 1136.538)
@@ -190,145 +162,6 @@ def test_attention_of_one_branch_is_read_under_its_own_number(tmp_path, number, 
     tensors, _ = read_weights(found.path)
     given = attention("resnet18", number)[f"da{number}_l4.rpe_table"]
     assert torch.equal(tensors[f"backbones.{number - 1}.da_l4.rpe_table"], given)
-
-
-def test_what_shapes_cannot_tell_the_user_says(tmp_path):
-    path = saved(tmp_path / "rgb.pth", their_net("resnet18", 3).state_dict())
-    text = refusal(path)
-    assert "resnet18 of 3 channels, as several released files do; say which" in text
-    assert "rn50_geonrw_dem_decur_ep100.pth" in text
-    assert "no released file; known are" in refusal(path, "rn50")
-    assert "unlike rn50_ssl4eo-s12_sar" in refusal(path, "rn50_ssl4eo-s12_sar_decur_ep100.pth")
-    found = import_weights(path, tmp_path, "rn50_geonrw_dem_decur_ep100.pth")
-    assert found.what == "resnet18, rgb-dem, dem"
-
-
-def test_a_released_files_name_with_another_checksum_is_refused(tmp_path):
-    path = saved(
-        tmp_path / "rn50_ssl4eo-s12_sar_decur_ep100.pth", their_net("resnet18", 2).state_dict()
-    )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    text = refusal(path)
-    assert f"its SHA-256 is {digest}, that of the released file is f0e69ba2" in text
-    import_weights(path.rename(tmp_path / "mine.pth"), tmp_path)
-
-
-def test_a_file_is_known_by_its_checksum_under_any_name(tmp_path, monkeypatch):
-    """Even where shapes could not tell: two released files have the same ones."""
-    path = saved(tmp_path / "download", their_net("resnet18", 3).state_dict())
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    entry = replace(BY_NAME["rn50_geonrw_rgb_decur_ep100.pth"], sha256=digest)
-    monkeypatch.setattr(released, "RELEASED", (entry,))
-    found = import_weights(path, tmp_path)
-    assert found.notes[0] == f"checksum as published of {entry.name}"
-    metadata = read_weights(found.path)[1]
-    assert metadata["provenance"]["inputs"] == {"download": f"sha256:{digest}"}
-    assert metadata["released"]["licence"] == "cc-by-4.0"
-
-
-class Code:
-    """What a malicious file holds: unpickling it makes a folder."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.folder),)
-
-
-def test_code_in_a_file_is_refused_and_not_run(tmp_path):
-    weights = {"conv1.weight": torch.rand(64, 2, 7, 7), "evil": Code(tmp_path / "made")}
-    for tree in (weights, {"epoch": Code(tmp_path / "made"), "model": {}, "optimizer": {}}):
-        path = saved(tmp_path / "evil.pth", tree)
-        assert "code in it is never run" in refusal(path)
-        assert not (tmp_path / "made").exists()
-    torch.load(path, weights_only=False)
-    assert (tmp_path / "made").exists()
-
-
-def test_damaged_files_and_files_of_other_things_are_named(tmp_path):
-    path = saved(tmp_path / "file.pth", their_net("resnet18", 2).state_dict())
-    path.write_bytes(path.read_bytes()[:100_000])
-    assert "cannot be read as tensors alone" in refusal(path)
-    path.unlink()
-    assert "no such file of weights" in refusal(path)
-    saved(path, {"a": torch.rand(3)})
-    assert "are those of no backbone that was released" in refusal(path)
-    saved(path, disturbed(build_backbone("resnet18", 5).state_dict()))
-    assert "resnet18 of 5 channels; no such file was released" in refusal(path)
-
-
-def test_command_line_says_in_one_line_what_is_wrong(tmp_path, capsys):
-    path = tmp_path / "none.pth"
-    assert main(["weights", "import", str(path), "--out", str(tmp_path / "out")]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(f"decur: error: {path}: no such file")
-    assert error.count("\n") == 1
-
-
-def test_sizes_of_released_files_are_those_of_our_networks():
-    """Within the few hundred kilobytes that names and layout take."""
-    sizes = {}
-    for arch in {entry.arch for entry in RELEASED}:
-        with torch.device("meta"):
-            sizes[arch] = build_backbone(arch, 3).state_dict()
-    checked = 0
-    for entry in RELEASED:
-        if entry.size is None or entry.modality is None:
-            continue
-        content = sum(t.numel() * t.element_size() for t in sizes[entry.arch].values())
-        assert 0 < entry.size - content < 400_000, entry.name
-        checked += 1
-    assert checked == 6
-    for dim, count in ((8192, 793_034_653),):
-        width = 2048 * dim + 2 * dim * dim + 2 * 2 * dim * 2
-        content = 2 * sum(t.numel() for t in sizes["resnet50"].values()) + width
-        assert 0 < count - 4 * content < 400_000
-
-
-@pytest.mark.parametrize("entry", RELEASED, ids=lambda entry: entry.name.removesuffix(".pth"))
-def test_every_released_file_is_recognised_by_its_names_and_shapes(entry):
-    """With the real shapes, but without values."""
-    scenario = SCENARIOS[entry.scenario]
-    tensors = {}
-    for number, (name, chans) in enumerate(zip(scenario.presets, scenario.chans, strict=True), 1):
-        if entry.modality not in (None, name):
-            continue
-        with torch.device("meta"):
-            own = to_published(entry.arch, build_backbone(entry.arch, chans).state_dict())
-        added = "module." if entry.modality is None else ""
-        below = f"module.backbone_{number}." if entry.modality is None else ""
-        if entry.modality is not None and entry.arch.endswith("_rda"):
-            below = "backbone."
-        for key, tensor in own.items():
-            if key.startswith("da_"):
-                tensors[added + key.replace("da_", f"da{number}_", 1)] = tensor
-            else:
-                tensors[below + key] = tensor
-    parts = released_parts(tensors)
-    archs = {architecture(Path(entry.name), backbone) for backbone in parts.backbones}
-    assert archs == {entry.arch}
-    assert len(parts.backbones) == (2 if entry.modality is None else 1)
-    assert fits(entry, parts, entry.arch)
-
-
-def test_the_catalogue_names_every_file_once_and_knows_its_modalities():
-    assert len(BY_NAME) == len(RELEASED)
-    known = [entry.sha256 for entry in RELEASED if entry.sha256]
-    assert len(known) == len(set(known)) == 21
-    for entry in RELEASED:
-        assert entry.modality in (None, *SCENARIOS[entry.scenario].presets), entry.name
-        assert entry.url.endswith(entry.name)
-
-
-def test_parts_of_a_file_are_not_those_of_another():
-    parts = released_parts(rda_joint())
-    assert parts.branch is None
-    assert len(parts.backbones) == 2
-    assert parts.backbones[0].keys() == build_backbone("resnet18_rda", 2).state_dict().keys()
-    different = joint([{}, {}], 8) | {"module.projector2.0.weight": torch.rand(32, 8)}
-    different["module.backbone_1.x"] = torch.rand(1)
-    assert len(released_parts(different).projectors) == 2
 
 
 def test_an_imported_backbone_is_exported_with_what_it_was_trained_on(
@@ -358,7 +191,7 @@ def test_an_imported_backbone_is_exported_with_what_it_was_trained_on(
     assert "geonrw.pth" in capsys.readouterr().out
 
 
-MODALITIES = (SAR, OPTICAL)
+MODALITIES = DATASET.modalities
 
 
 def write_shards(root: Path) -> Path:

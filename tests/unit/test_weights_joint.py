@@ -13,6 +13,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from decur import datasets
 from decur.artifacts.provenance import provenance
+from decur.artifacts.records import Weights
 from decur.cli import main
 from decur.errors import DecurError
 from decur.models.two_branch import TwoBranch
@@ -20,8 +21,8 @@ from decur.weights import export, import_weights, load_backbone, read_weights
 from decur.weights.files import save_weights
 from decur.weights.first_layer import in_our_bands, in_their_bands
 from decur.weights.released import SCENARIOS
-from tests.unit.released_files import disturbed
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
+from tests.support.released_files import disturbed
 
 DIM = 32
 Tensors = dict[str, Tensor]
@@ -44,7 +45,7 @@ def write_run(folder: Path, scenario: str, arch: str, **changes) -> Path:  # typ
         shared=chosen.projector == "shared",
         head_dim=chosen.head_dim,
     )
-    metadata = {"provenance": provenance(chosen, {}, ("torch",)), "bands": bands}
+    metadata = Weights(provenance=provenance(chosen, {}, ("torch",)), bands=bands)
     save_weights(folder / "weights.safetensors", disturbed(model.state_dict()), metadata)
     return folder / "weights.safetensors"
 
@@ -75,7 +76,7 @@ def test_the_import_gives_back_every_tensor_to_the_last_bit(tmp_path, scenario, 
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
-    recorded = metadata["provenance"]["settings"]
+    recorded = metadata.provenance.settings
     assert (recorded["arch"], recorded["scenario"]) == (arch, scenario)
     if changes.get("projector_layers") != 0:
         assert recorded["projector"] == changes.get("projector", "separate")
@@ -265,14 +266,15 @@ def test_what_their_scripts_do_not_read_is_refused_in_one_line(tmp_path):
     )
     weights = write_run(tmp_path / "c", "rgb-dem", "resnet18")
     tensors, metadata = read_weights(weights)
-    reversed_bands = {**metadata["bands"], "rgb": ["blue", "green", "red"]}
-    save_weights(weights, tensors, {**metadata, "bands": reversed_bands})
+    reversed_bands = {**metadata.bands, "rgb": ("blue", "green", "red")}
+    save_weights(weights, tensors, metadata.model_copy(update={"bands": reversed_bands}))
     assert "rgb has the bands blue, green, red; the authors' scripts read red, gre" in refusal(
         weights
     )
     one = {k: t for k, t in tensors.items() if not k.startswith("backbones.1.")}
     save_weights(weights, one, metadata)
     assert "holds one backbone; the released form is of both" in refusal(weights)
-    metadata["provenance"]["settings"]["modalities"] = {"nir": "image", "rgb": "rgb"}
-    save_weights(weights, tensors, {**metadata, "bands": {"nir": ["a"], "rgb": ["b"]}})
+    metadata.provenance.settings["modalities"] = {"nir": "image", "rgb": "rgb"}
+    others = {"nir": ("a",), "rgb": ("b",)}
+    save_weights(weights, tensors, metadata.model_copy(update={"bands": others}))
     assert "is of nir and rgb; the authors' scripts read sar and optical; rgb" in refusal(weights)

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from tests.workflow.conftest import TINY, snakemake
+from tests.support import TINY
+from tests.support.workflow import snakemake
 
 WEIGHTS = "results/tiny/pretrain/sar-optical/decur/default/seed-0/weights.safetensors"
 

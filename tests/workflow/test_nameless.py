@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import HOME, TINY, command
+from tests.support import HOME, TINY
+from tests.support.workflow import command
 
 NUMBER = 12345
 WEIGHTS = "results/tiny/pretrain/rgb-dem/random/default/seed-0/weights.safetensors"

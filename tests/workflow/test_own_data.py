@@ -13,7 +13,8 @@ import pytest
 import rasterio
 from PIL import Image
 
-from tests.pages import HOME, blocks, write_files
+from tests.support import HOME
+from tests.support.pages import blocks, write_files
 
 
 def make_harbour(root: Path, count: int = 48) -> None:

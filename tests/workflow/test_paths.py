@@ -1,7 +1,8 @@
 """Results that lie elsewhere: behind a link, a variable or `~`."""
 
 from decur.cli import main
-from tests.workflow.conftest import TINY, snakemake
+from tests.support import TINY
+from tests.support.workflow import snakemake
 
 CARD = "tiny/shards/geonrw/card.json"
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 import yaml
 
-from tests.workflow.conftest import HOME, TINY, planned, snakemake
+from tests.support import HOME, TINY
+from tests.support.workflow import planned, snakemake
 
 STAGES = ("download", "preprocess", "pretrain", "transfer", "explain")
 

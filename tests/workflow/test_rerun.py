@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from decur.config import parse_config
-from tests.workflow.conftest import TINY, planned, snakemake
+from tests.support import TINY
+from tests.support.workflow import planned, snakemake
 
 TABLE = {
     "title": "T",

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.archives import PACKERS, pack
-from tests.unit.http_server import serving
-from tests.workflow.conftest import HOME, TINY, command, planned, snakemake
+from tests.support import HOME, TINY
+from tests.support.archives import PACKERS, pack
+from tests.support.http_server import serving
+from tests.support.workflow import command, planned, snakemake
 
 SAMPLES = {"ssl4eo-s12": 1, "bigearthnet": 5, "geonrw": 640, "sun-rgbd": 32, "nyuv2": 18}
 

@@ -78,3 +78,18 @@ def save_checkpoint(path: Path, model: Tensors) -> Path:
     optimizer = {"state": state, "param_groups": groups}
     torch.save({"epoch": 100, "model": model, "optimizer": optimizer}, path)
     return path
+
+
+def saved(path: Path, tensors: object) -> Path:
+    """Save anything as PyTorch does."""
+    torch.save(tensors, path)
+    return path
+
+
+def rda_joint() -> Tensors:
+    """A joint file of the later version, with deformable attention."""
+    nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
+    whole = joint(nets, 512)
+    for number in (1, 2):
+        whole |= {f"module.{k}": t for k, t in attention("resnet18", number).items()}
+    return whole

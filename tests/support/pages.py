@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-HOME = Path(__file__).parents[1]
+from tests.support import HOME
 
 
 def blocks(page: str, kind: str) -> list[tuple[str, str]]:

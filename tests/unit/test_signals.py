@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from decur.cluster.signals import SIGNALS, WARNING, hold_warning, stop_request
-from tests.unit.test_pretrain import settings
+from tests.support.pretraining import settings
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from decur.pretrain.loop import pretrain
 from decur.shards import Modality, PairedShards, Sample, ShardWriter
 from decur.training.knn import classes_of, knn_of_backbones
 from decur.training.methods import build_model
-from tests.unit.test_pretrain import log, settings, tensors
+from tests.support.pretraining import log, settings, tensors
 
 
 def test_the_vote_equals_scikit_learns():

@@ -1,22 +1,35 @@
 """A local server of files that misbehaves on demand."""
 
+import hashlib
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+from decur.datasets import Part
 
 CHUNK = 1 << 14
+NAME = "part.bin"
+BODY = np.random.default_rng(0).bytes(300_000)
 
 
 @dataclass
 class Served:
-    """A file and how it is served. Faults happen `times` times, then the server is good."""
+    """A file and how it is served.
+
+    Faults (words of `fault`, in turn) happen `times` times, then the server is good, or serves
+    `then` in place of this file.
+    """
 
     body: bytes
     fault: str = ""
     times: int = 1
+    then: "Served | None" = None
     drop_after: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     etag: str = '"one"'
@@ -43,7 +56,7 @@ class Server:
         self.lock = threading.Lock()
         self.url = ""
 
-    def serve(self, name: str, body: bytes, **how: object) -> Served:
+    def serve(self, name: str, body: bytes, **how: Any) -> Served:
         self.files[name] = Served(body, **how)
         return self.files[name]
 
@@ -55,7 +68,9 @@ class Server:
             if not served.fault or served.times == 0:
                 return ""
             served.times -= 1
-            return served.fault
+            fault, *rest = served.fault.split()
+            served.fault = " ".join([*rest, fault])
+            return fault
 
 
 @contextmanager
@@ -83,6 +98,9 @@ def serving() -> Iterator[Server]:
             if served is None:
                 return
             fault = server.take_fault(served)
+            if fault == "close":
+                self.close_connection = True
+                return
             if fault.isdigit():
                 self.send_response(int(fault))
                 for key, value in served.headers.items():
@@ -104,7 +122,8 @@ def serving() -> Iterator[Server]:
             if name not in server.files:
                 self.send_error(404)
                 return None
-            return server.files[name]
+            served = server.files[name]
+            return served.then if served.times == 0 and served.then is not None else served
 
         def _start(self, served: Served) -> int | None:
             """First byte to send, after the status line; None if there is nothing to send."""
@@ -158,3 +177,14 @@ def serving() -> Iterator[Server]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+def sha256(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def part(server: Server, *, name: str = NAME, body: bytes | None = BODY, **how: object) -> Part:
+    """A part at the server, with the checksum of `body`."""
+    checksum = None if body is None else sha256(body)
+    urls = (f"{server.url}/{name}",)
+    return Part(name, **{"urls": urls, "checksum": checksum, **how})

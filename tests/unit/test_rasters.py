@@ -7,7 +7,7 @@ import rasterio
 from decur.datasets.raw_files import link, list_names
 from decur.errors import DecurError
 from decur.imagery.rasters import check_not_blank, check_same_place, read_band, read_raster
-from tests.unit.rasters import one_line_naming, write_tiff
+from tests.support.rasters import one_line_naming, write_tiff
 
 
 @pytest.mark.parametrize(

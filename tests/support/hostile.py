@@ -8,82 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
-from PIL import Image
-from rasterio import Affine
-from rasterio.enums import ColorInterp
 
-PLACE = Affine(10, 0, 500_000, 0, -10, 6_000_000)
-HEIGHT, WIDTH = 64, 96
-S2 = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
-NO_B10 = tuple(band for band in S2 if band != "B10")
-
-
-def smooth(bands, low, high, seed=0):
-    """(C, H, W) float64 between two values, as no noise is: neighbours are alike."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.random((bands, HEIGHT // 8 + 1, WIDTH // 8 + 1))
-    rows = np.arange(HEIGHT) / 8
-    columns = np.arange(WIDTH) / 8
-    y, x = rows.astype(int), columns.astype(int)
-    v, u = (rows - y)[:, None], (columns - x)[None]
-    top = coarse[:, y][:, :, x] * (1 - u) + coarse[:, y][:, :, x + 1] * u
-    bottom = coarse[:, y + 1][:, :, x] * (1 - u) + coarse[:, y + 1][:, :, x + 1] * u
-    return low + (high - low) * (top * (1 - v) + bottom * v)
-
-
-def optical():
-    x = smooth(13, 50, 4000).round().astype(np.uint16)
-    x[S2.index("B10")] //= 200
-    return x
-
-
-SCENES = {
-    "optical": optical,
-    "sar": lambda: smooth(2, -22, -3, 1).astype(np.float32),
-    "thermal": lambda: smooth(1, 272, 308, 2).astype(np.float32),
-    "photo": lambda: smooth(3, 10, 240, 3).astype(np.uint8),
-    "ground": lambda: smooth(1, 20, 400, 4).astype(np.float32),
-}
-"""A clean scene of each modality of the weights."""
-
-
-def write(path, image, *, names=(), colours=(), scales=None, offsets=None, mask=None, **profile):
-    """A GeoTIFF; what is given is declared."""
-    count, height, width = image.shape
-    profile = {
-        "driver": "GTiff",
-        "count": count,
-        "height": height,
-        "width": width,
-        "dtype": image.dtype.name,
-        "crs": "EPSG:32632",
-        "transform": PLACE,
-    } | profile
-    with rasterio.open(path, "w", **profile) as file:
-        file.write(image)
-        if names:
-            file.descriptions = names
-        if colours:
-            file.colorinterp = [ColorInterp[colour] for colour in colours]
-        if scales:
-            file.scales = [scales] * count
-        if offsets:
-            file.offsets = [offsets] * count
-        if mask is not None:
-            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-                file.write_mask(mask)
-
-
-def gap():
-    """Where a scene has no data: bool (H, W)."""
-    hole = np.zeros((HEIGHT, WIDTH), bool)
-    hole[5:20, 10:30] = True
-    return hole
-
-
-def with_gap(image, value):
-    return np.where(gap(), np.array(value, image.dtype), image)
+from tests.support.hostile_files import (
+    NO_B10,
+    S2,
+    alpha_beyond,
+    black_b10,
+    gap,
+    jp2,
+    no_b10,
+    nodata_and_mask,
+    pages,
+    palette,
+    png,
+    turned,
+    with_gap,
+    with_msk,
+    with_nodata_below_zero,
+    with_other_overview,
+    with_overviews,
+    with_pam_offset,
+    with_scale_zero,
+    with_statistics,
+    with_vrt_as_mask,
+    write,
+)
 
 
 @dataclass(frozen=True)
@@ -103,101 +52,6 @@ class Case:
     holes: bool = False
     suffix: str = ".tif"
     scale: str | None = None
-
-
-def no_b10(x):
-    return x[[S2.index(band) for band in NO_B10]]
-
-
-def black_b10(x):
-    seen = x.copy()
-    seen[S2.index("B10")] = 0
-    return seen
-
-
-def beside(path, suffix, text):
-    path.with_name(path.name + suffix).write_text(text)
-
-
-def pam(band="", domain=""):
-    return f'<PAMDataset>{domain}<PAMRasterBand band="1">{band}</PAMRasterBand></PAMDataset>'
-
-
-def all_bands_pam(count, text):
-    bands = "".join(f'<PAMRasterBand band="{i + 1}">{text}</PAMRasterBand>' for i in range(count))
-    return f"<PAMDataset>{bands}</PAMDataset>"
-
-
-def _with_pam_offset(path, x):
-    write(path, x + 1000)
-    beside(path, ".aux.xml", all_bands_pam(13, "<Offset>-1000</Offset><Scale>1</Scale>"))
-
-
-def _with_statistics(path, x):
-    write(path, x)
-    item = '<MDI key="STATISTICS_MAXIMUM">4000</MDI>'
-    beside(path, ".aux.xml", all_bands_pam(13, f"<Metadata>{item}</Metadata>"))
-
-
-def _with_msk(path, x):
-    write(path, with_gap(x, 999))
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
-        file.write_mask(~gap())
-
-
-def _with_vrt_as_mask(path, x):
-    write(path, x)
-    beside(path, ".msk", "<VRTDataset rasterXSize='96' rasterYSize='64'></VRTDataset>")
-
-
-def _with_other_overview(path, x):
-    write(path, x)
-    item = f'<MDI key="OVERVIEW_FILE">{path}</MDI>'
-    beside(path, ".aux.xml", pam(domain=f'<Metadata domain="OVERVIEWS">{item}</Metadata>'))
-
-
-def _nodata_and_mask(path, x):
-    half = gap()
-    half[:12] = False
-    write(path, with_gap(x, 999), nodata=999, mask=~half)
-
-
-def _alpha_beyond(path, x):
-    image = np.concatenate([with_gap(x, 0), np.where(gap(), 0, 255).astype(np.uint8)[None]])
-    write(path, image, photometric="RGB", ALPHA="YES")
-
-
-def _pages(path, x):
-    pages = [Image.fromarray(band.astype(np.float32)) for band in (x[0], x[0])]
-    pages[0].save(path, save_all=True, append_images=pages[1:])
-
-
-def _palette(path, x):
-    Image.fromarray(x.transpose(1, 2, 0)).quantize(64).save(path)
-
-
-def _png(path, x, alpha=255):
-    opacity = np.full((HEIGHT, WIDTH, 1), alpha, np.uint8)
-    opacity[0, 0] = min(alpha, 255)
-    Image.fromarray(np.concatenate([x.transpose(1, 2, 0), opacity], axis=2)).save(path)
-
-
-def _turned(path, x):
-    image = Image.fromarray(x.transpose(1, 2, 0))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(path, exif=exif, quality=100)
-
-
-def _with_overviews(path, x):
-    write(path, x, tiled=True, blockxsize=32, blockysize=32, compress="deflate", predictor=2)
-    with rasterio.open(path, "r+") as file:
-        file.build_overviews([2, 4])
-
-
-def _jp2(path, x):
-    driver = {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES"}
-    write(path, x, **driver)
 
 
 CASES = [
@@ -329,7 +183,7 @@ CASES = [
         "units",
         "a scale of 0 declared",
         "thermal",
-        lambda p, x: (write(p, x), beside(p, ".aux.xml", pam("<Scale>0</Scale>"))),
+        with_scale_zero,
         error="declares scale 0",
     ),
     Case(
@@ -361,26 +215,23 @@ CASES = [
         lambda p, x: write(p, with_gap(x, 999), mask=~gap()),
         holes=True,
     ),
-    Case("masks", "a mask beside the file (.msk)", "thermal", _with_msk, holes=True),
-    Case("masks", "no data and a mask, both", "thermal", _nodata_and_mask, holes=True),
-    Case("masks", "an alpha band", "photo", _alpha_beyond, holes=True),
+    Case("masks", "a mask beside the file (.msk)", "thermal", with_msk, holes=True),
+    Case("masks", "no data and a mask, both", "thermal", nodata_and_mask, holes=True),
+    Case("masks", "an alpha band", "photo", alpha_beyond, holes=True),
     Case(
         "masks",
         "a declared value that the type cannot hold",
         "optical",
-        lambda p, x: (
-            write(p, x),
-            beside(p, ".aux.xml", all_bands_pam(13, "<NoDataValue>-9999</NoDataValue>")),
-        ),
+        with_nodata_below_zero,
     ),
-    Case("side files", "an offset in .aux.xml", "optical", _with_pam_offset),
-    Case("side files", "statistics in .aux.xml, as a GIS leaves them", "optical", _with_statistics),
-    Case("side files", "a mask that is no TIFF", "optical", _with_vrt_as_mask, error="is no TIFF"),
+    Case("side files", "an offset in .aux.xml", "optical", with_pam_offset),
+    Case("side files", "statistics in .aux.xml, as a GIS leaves them", "optical", with_statistics),
+    Case("side files", "a mask that is no TIFF", "optical", with_vrt_as_mask, error="is no TIFF"),
     Case(
         "side files",
         "another file named as overview",
         "optical",
-        _with_other_overview,
+        with_other_overview,
         error="names another file as its overview",
     ),
     Case(
@@ -449,7 +300,7 @@ CASES = [
         lambda p, x: write(p, x.astype(np.complex64)),
         error="complex numbers",
     ),
-    Case("kinds", "several pages", "thermal", _pages, error="has 2 pages"),
+    Case("kinds", "several pages", "thermal", pages, error="has 2 pages"),
     Case(
         "kinds",
         "0 declared to be white",
@@ -457,18 +308,18 @@ CASES = [
         lambda p, x: write(p, (x / 2).astype(np.uint8), photometric="MINISWHITE"),
         error="0 to be white",
     ),
-    Case("kinds", "a palette", "photo", _palette, error="palette", suffix=".png"),
-    Case("kinds", "an image turned by EXIF", "photo", _turned, error="turned", suffix=".jpg"),
-    Case("kinds", "an opaque alpha band (PNG)", "photo", _png, suffix=".png"),
+    Case("kinds", "a palette", "photo", palette, error="palette", suffix=".png"),
+    Case("kinds", "an image turned by EXIF", "photo", turned, error="turned", suffix=".jpg"),
+    Case("kinds", "an opaque alpha band (PNG)", "photo", png, suffix=".png"),
     Case(
         "kinds",
         "transparent pixels (PNG)",
         "photo",
-        lambda p, x: _png(p, x, 0),
+        lambda p, x: png(p, x, 0),
         error="pixels without data",
         suffix=".png",
     ),
-    Case("storage", "tiles, compression, overviews", "optical", _with_overviews),
+    Case("storage", "tiles, compression, overviews", "optical", with_overviews),
     Case("storage", "12 of 16 bits", "optical", lambda p, x: write(p, x, NBITS=12)),
     Case(
         "storage",
@@ -477,5 +328,5 @@ CASES = [
         lambda p, x: write(p, x, BIGTIFF="YES", ENDIANNESS="BIG"),
     ),
     Case("storage", "float64", "optical", lambda p, x: write(p, x.astype(np.float64))),
-    Case("storage", "JPEG 2000", "optical", _jp2, suffix=".jp2"),
+    Case("storage", "JPEG 2000", "optical", jp2, suffix=".jp2"),
 ]

@@ -1,4 +1,4 @@
-"""Processes that compete for claims, started by test_claim.py.
+"""Processes that compete for claims, started by test_lock_rivals.py.
 
 `rounds FOLDER COUNT link|no-link`: wait for FOLDER/go-N, claim FOLDER/N, and write what came of it.
 `killed FOLDER SECONDS`: fork workers that claim, work and release, and kill them at random times.
@@ -91,7 +91,7 @@ def main(what: str, folder: str, number: str, links: str = "link") -> None:
         def refuse(*args: object) -> None:
             raise PermissionError(1, "Operation not permitted")
 
-        os.link = refuse
+        os.link = refuse  # type: ignore[assignment]
     if what == "rounds":
         rounds(Path(folder), int(number))
     else:

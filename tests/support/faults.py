@@ -15,7 +15,7 @@ import yaml
 
 from decur.cluster.lock import Owner, holder
 from decur.weights import read_weights
-from tests.slurm.conftest import HERE, output, snakemake, wait_for
+from tests.support.slurm import HERE, output, snakemake, wait_for
 
 CONFIG = HERE / "faults.yaml"
 INTERVAL = 10

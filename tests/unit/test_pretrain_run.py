@@ -14,10 +14,9 @@ from decur.pretrain import run as launch
 from decur.pretrain.loop import pretrain
 from decur.pretrain.run import run_pretrain
 from decur.pretrain.submit import Allocation, _copy_from, _job, follow, submit_pretrain
-from tests.unit.test_claim import cluster, held_by
-from tests.unit.test_pretrain import settings, tensors
+from tests.support.lock import held_by
+from tests.support.pretraining import settings, tensors
 
-__all__ = ["cluster"]
 TINY = Path(__file__).parents[1] / "workflow" / "tiny.yaml"
 
 

@@ -1,0 +1,380 @@
+"""The record of each artifact: what it is, what it was made from, and by which job.
+
+Records are JSON objects; that of weights lies in the header of their file. Keys that a record does
+not declare are kept, so that what another version wrote can be read.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import safetensors
+from pydantic import Field, ValidationError
+
+from decur.artifacts.files import file_checksum
+from decur.artifacts.ownership import write_with_record
+from decur.artifacts.paths import Cell, Kind, Place
+from decur.artifacts.provenance import (
+    Origin,
+    RecordPart,
+    json_checksum,
+    read_json,
+    write_json,
+)
+from decur.artifacts.scaling import Scaling
+from decur.artifacts.timing import JobRecord
+from decur.errors import DecurError
+
+
+@dataclass(frozen=True)
+class Input:
+    """What an artifact was made from: where it lies, and its checksum, if one was recorded.
+
+    A file that is no artifact may lie `elsewhere`; `size` in bytes is of large files, whose content
+    is not read again; `facts` are lines to read.
+    """
+
+    path: Path
+    checksum: str | None
+    is_artifact: bool = True
+    elsewhere: tuple[Path, ...] = ()
+    size: int | None = None
+    facts: tuple[str, ...] = ()
+
+
+class Record(RecordPart):
+    """What all records have in common; `shown` are the settings that its lineage lists."""
+
+    kind: ClassVar[Kind]
+    shown: ClassVar[tuple[str, ...]] = ()
+    provenance: Origin = Field(default_factory=Origin)
+    job: JobRecord | None = None
+
+    def inputs(self, place: Place) -> list[Input]:
+        """What the artifact was made from, below the results folder where it lies."""
+        raise NotImplementedError
+
+    def summary(self) -> Iterator[str]:
+        """What a reader wants to know of the artifact, line by line."""
+        raise NotImplementedError
+
+    def own_checksums(self, path: Path, record: Path) -> list[tuple[str, str]]:
+        """Checksums of the artifact now and when it was written, where its record has any.
+
+        `path` is the file in question, `record` the one that this record was read from.
+        """
+        return []
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and check a record.
+
+        Raises:
+            DecurError: the file is damaged, or lacks a key that this version needs.
+        """
+        return cls.parse(read_json(path), path)
+
+    @classmethod
+    def parse(cls, tree: Mapping[str, Any], path: Path) -> Self:
+        """Check a record that was read from `path`; raises as `read`."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(map(str, problem["loc"]))
+            raise DecurError(
+                f"{path}: holds no record of {cls.kind} of this version ({key}: {problem['msg']}); "
+                "run its stage again"
+            ) from None
+
+    def write(self, path: Path) -> None:
+        """Write the record; replace only one that decur wrote.
+
+        Raises:
+            DecurError: the file exists and is not ours.
+        """
+        write_json(path, self.dump())
+
+    def dump(self) -> dict[str, Any]:
+        """The record as a JSON tree, without what is not known."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class StoredArchive(RecordPart):
+    """An archive that raw files were unpacked from."""
+
+    name: str
+    bytes: int
+    checksum: str
+    urls: tuple[str, ...] = ()
+
+
+class Source(RecordPart):
+    """A folder or file of the user that raw files were taken from, and a digest of its content."""
+
+    path: str
+    content: str | None
+
+
+class Manifest(Record):
+    """Raw files of a dataset, complete."""
+
+    kind = "manifest"
+    shown = ("source", "scenes", "splits")
+    dataset: str = ""
+    files: int = 0
+    bytes: int = 0
+    archives: tuple[StoredArchive, ...] = ()
+    folder: str | None = None
+    sources: dict[str, Source] = Field(default_factory=dict)
+
+    def inputs(self, place: Place) -> list[Input]:
+        """The archives, beside the raw folder or in the folder that the settings give."""
+        raw, given = place.record.parent, self.provenance.settings.get("archives")
+        folders = [raw.with_name(f"{raw.name}.archives"), *([Path(given)] if given else [])]
+        found = []
+        for archive in self.archives:
+            path, *others = (folder / archive.name for folder in folders)
+            facts = (f"{archive.bytes} bytes", *archive.urls)
+            found.append(Input(path, archive.checksum, False, tuple(others), archive.bytes, facts))
+        return found
+
+    def summary(self) -> Iterator[str]:
+        """See `Record.summary`."""
+        yield f"{self.files} files, {self.bytes / 1e6:.1f} MB"
+        if self.folder:
+            yield f"from {self.folder}"
+
+
+class StoredModality(RecordPart):
+    """A modality as shards hold it: its bands, scaling, and statistics of the training samples.
+
+    `percentiles` are by band, under "1", "50" and "99"; `shape` is that of one sample, (seasons,
+    bands, height, width). Cards of earlier versions have the scaling in words, and `limits`.
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    scaling: Scaling | str
+    shape: tuple[int, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    percentiles: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    limits: tuple[tuple[float, float], ...] | None = None
+
+
+class Card(Record):
+    """Shards, complete: what they hold, file by file, and the checksums."""
+
+    kind = "card"
+    shown = ("pixels", "modalities", "seasons", "splits", "bad_samples")
+    dataset: str = ""
+    title: str = ""
+    licence: str = ""
+    homepage: str = ""
+    classes: tuple[str, ...] = ()
+    ignore: int | None = None
+    raw: dict[str, str] = Field(default_factory=dict)
+    left_out: dict[str, int] = Field(default_factory=dict)
+    quarantined_by_split: dict[str, int] = Field(default_factory=dict)
+    layout: int
+    dtype: str = "uint8"
+    modalities: tuple[StoredModality, ...]
+    counts: dict[str, int]
+    quarantined: int = 0
+    files: dict[str, tuple[str, ...]]
+    contents: dict[str, dict[str, Any]]
+    checksum: str
+    card_sha256: str
+
+    def modality(self, name: str) -> StoredModality | None:
+        """A modality by its name; None if there is no such."""
+        return next((found for found in self.modalities if found.name == name), None)
+
+    def inputs(self, place: Place) -> list[Input]:
+        """The raw files."""
+        return [Input(Path(place.paths.manifest(self.dataset)), json_checksum(self.raw))]
+
+    def summary(self) -> Iterator[str]:
+        """See `Record.summary`."""
+        yield f"samples: {pairs(self.counts)}; left out: {self.quarantined}"
+
+    def own_checksums(self, path: Path, record: Path) -> list[tuple[str, str]]:
+        """See `Record.own_checksums`."""
+        return [(card_digest(read_json(record)), self.card_sha256)]
+
+
+class ReleasedFile(RecordPart):
+    """The file that weights were imported from, its licence, and what to know of it."""
+
+    file: str
+    licence: str
+    notes: tuple[str, ...] = ()
+
+
+class Weights(Record):
+    """Both backbones and projectors of a run, or imported backbones.
+
+    By modality: `bands` in order, `scalings` to 8 bits, and `seen`, the range of the stored values
+    of each band in which 98 % of the pixels are. `limits` and scalings in words are of earlier
+    versions. `preprocessing` and `released` describe imported weights and what they were trained
+    on.
+    """
+
+    kind = "weights"
+    shown = (
+        *("method", "seed", "arch", "crop", "epochs", "batch_size", "optimizer", "lr"),
+        *("dim", "dim_common", "precision"),
+    )
+    bands: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    scalings: dict[str, Scaling | str] = Field(default_factory=dict)
+    limits: dict[str, tuple[tuple[float, float], ...] | None] = Field(default_factory=dict)
+    seen: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
+    preprocessing: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    released: ReleasedFile | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """See `Record.read`."""
+        try:
+            with safetensors.safe_open(path, framework="np") as file:
+                tree = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+        except (OSError, safetensors.SafetensorError, ValueError) as error:
+            raise DecurError(f"{path}: not a readable weights file ({error})") from None
+        return cls.parse(tree, path)
+
+    def inputs(self, place: Place) -> list[Input]:
+        """Shards; the file of ImageNet weights; of imported weights the released file."""
+        imagenet = self.provenance.settings.get("imagenet")
+        found = []
+        for name, checksum in self.provenance.inputs.items():
+            if imagenet is not None and name == Path(imagenet).name:
+                found.append(Input(Path(imagenet), checksum, is_artifact=False))
+            elif self.released is not None:  # which lay anywhere
+                found.append(Input(place.record.with_name(name), checksum, is_artifact=False))
+            else:
+                found.append(Input(Path(place.paths.card(name)), checksum))
+        return found
+
+    def summary(self) -> Iterator[str]:
+        """See `Record.summary`."""
+        yield from ()
+
+
+def _inputs_of_run(origin: Origin, place: Place) -> list[Input]:
+    """The weights of a run, and shards."""
+    weights = Path(place.paths.weights(origin.settings["run"]))
+    shards = [
+        Input(Path(place.paths.card(name)), checksum)
+        for name, checksum in origin.inputs.items()
+        if name != weights.name
+    ]
+    return [Input(weights, origin.inputs.get(weights.name)), *shards]
+
+
+class Metrics(Record):
+    """A transfer evaluation: metrics in percent by name, and how they came about."""
+
+    kind = "metrics"
+    shown = ("run",)
+    run: str = ""
+    cell: str
+    metrics: dict[str, float]
+
+    def inputs(self, place: Place) -> list[Input]:
+        """Weights and shards."""
+        return _inputs_of_run(self.provenance, place)
+
+    def summary(self) -> Iterator[str]:
+        """See `Record.summary`."""
+        cell = Cell.parse(self.cell)
+        recipes = self.provenance.settings["recipes"].get(cell.dataset, {})
+        recipe = recipes.get(cell.protocol.replace("-", "_"))
+        if recipe is not None:
+            yield f"recipe: {pairs({k: recipe[k] for k in ('optimizer', 'lr', 'epochs')})}"
+        yield f"measured: {pairs({k: round(v, 1) for k, v in self.metrics.items()})}"
+
+
+class Listing(Record):
+    """The record of files that lie beside it: their checksums, by their paths from its folder.
+
+    A file that was being replaced when its job was killed has several.
+    """
+
+    files: dict[str, str | list[str]] = Field(default_factory=dict)
+
+    def write_files(self, record: Path, contents: Mapping[Path, bytes]) -> None:
+        """Write files, and this record with their checksums; replace only what decur wrote.
+
+        Raises:
+            DecurError: one of the files exists and is not ours.
+        """
+        tree = {key: value for key, value in self.dump().items() if key != "files"}
+        write_with_record(record, tree, contents)
+
+    def own_checksums(self, path: Path, record: Path) -> list[tuple[str, str]]:
+        """See `Record.own_checksums`."""
+        if path == record:
+            return []
+        listed = self.files.get(os.path.relpath(path, record.parent))
+        return [(file_checksum(path), listed if isinstance(listed, str) else "not complete")]
+
+
+class Explanation(Listing):
+    """The result of an explainer: its CSV, and facts of the whole of it."""
+
+    kind = "explanation"
+    shown = ("run", "recipe")
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+    def inputs(self, place: Place) -> list[Input]:
+        """Weights and shards."""
+        return _inputs_of_run(self.provenance, place)
+
+    def summary(self) -> Iterator[str]:
+        """See `Record.summary`."""
+        yield from ()
+
+
+class Table(Listing):
+    """A table and its figure."""
+
+    kind = "table"
+
+    def inputs(self, place: Place) -> list[Input]:
+        """All artifacts that it was collated from."""
+        named = self.provenance.inputs.items()
+        return [Input(Path(place.paths.root, name), checksum) for name, checksum in named]
+
+    def summary(self) -> Iterator[str]:
+        """See `Record.summary`."""
+        settings = self.provenance.settings
+        yield f"{settings['experiment']['title']}; scale {settings['scale']}"
+        yield f"seeds {settings['seeds']} of {', '.join(settings['methods'])}"
+
+
+RECORDS: dict[Kind, type[Record]] = {
+    record.kind: record for record in (Manifest, Card, Weights, Metrics, Explanation, Table)
+}
+
+
+def card_digest(card: Mapping[str, Any]) -> str:
+    """SHA-256 of a card's JSON tree without this digest itself."""
+    rest = {key: value for key, value in card.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def pairs(tree: Mapping[str, Any]) -> str:
+    """`a 1, b c 2`: the names and values of a mapping, nested ones in brackets."""
+    parts = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            value = f"({pairs(value)})"
+        elif isinstance(value, list):
+            value = "+".join(map(str, value))
+        parts.append(f"{key} {value}")
+    return ", ".join(parts)

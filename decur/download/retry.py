@@ -1,0 +1,67 @@
+"""When a server is asked again: the one policy of all downloads, by `urllib3`."""
+
+import threading
+from contextlib import suppress
+from typing import Any, Self
+
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
+
+from decur.download.progress import StoppedError
+
+TRIES = 6
+"""Attempts in a row without a new byte before the next mirror's turn."""
+
+BACKOFF_SECONDS = 1.0
+"""The second failure in a row waits for twice as long; each later one doubles, up to a minute."""
+
+PATIENCE_SECONDS = 600.0
+"""The longest pause that a server may ask for."""
+
+BUSY = (408, 429, *range(500, 600))
+"""States that may pass."""
+
+
+class RefusedError(Exception):
+    """This URL will not give the file: go to the next."""
+
+
+class Patience(Retry):
+    """A `Retry` whose pauses end when all downloads stop, and are not longer than patience."""
+
+    def __init__(self, *, stop: threading.Event, **options: Any) -> None:
+        super().__init__(**options)
+        self._stop = stop
+
+    def new(self, **changes: Any) -> Self:
+        """Return a copy with some options changed."""
+        return super().new(stop=self._stop, **changes)
+
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
+        """Wait as long as the server asks, or else as the back-off says.
+
+        Raises:
+            RefusedError: the server asks for too long a pause.
+            StoppedError: another part has failed.
+        """
+        seconds = self.get_backoff_time()
+        if response is not None:
+            with suppress(InvalidHeader):
+                seconds = self.get_retry_after(response) or seconds
+            if seconds > PATIENCE_SECONDS:
+                after = response.headers["Retry-After"]
+                raise RefusedError(f"HTTP {response.status}, Retry-After: {after}")
+        if self._stop.wait(seconds):
+            raise StoppedError
+
+
+def patience(stop: threading.Event) -> Patience:
+    """Return the policy of one transfer, which `stop` ends."""
+    return Patience(
+        stop=stop,
+        total=TRIES - 1,
+        backoff_factor=BACKOFF_SECONDS,
+        backoff_max=60,
+        status_forcelist=BUSY,
+    )
