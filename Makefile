@@ -18,7 +18,7 @@ help: ## list the targets
 # The demo's tables in the terminal; the report has everything in it.
 demo: $(BIN)/.installed ## run the full pipeline on synthetic data (minutes)
 	$(SNAKEMAKE) --quiet rules
-	@cat results/demo/tables/*.md
+	@$(BIN)/decur tables results/demo --show
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
 # The tests in this order, the longest first, three at a time: those of SLURM, where there is one, mostly wait

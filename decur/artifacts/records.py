@@ -341,9 +341,10 @@ class Explanation(Listing):
 
 
 class Table(Listing):
-    """A table and its figure."""
+    """A table and its figure; `page` is `decur.tables.pages.Page`, which earlier versions lack."""
 
     kind = "table"
+    page: dict[str, Any] | None = None
 
     def inputs(self, place: Place) -> list[Input]:
         """All artifacts that it was collated from."""

@@ -1,4 +1,4 @@
-"""Verbs on results: tables, the report, where a product is from."""
+"""Verbs on results: tables, the report, provenance."""
 
 import argparse
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ def add_verbs(verbs: Verbs) -> None:
         "Collate whatever results there are into tables and figures.",
         "decur tables results/mini",
         "decur tables results/mini --only table1 --only fig3a",
+        "decur tables results/mini --show",
     )
     verb.add_argument("results", type=user_path, metavar="DIR", help="folder of a scale's results")
     verb.add_argument(
@@ -31,6 +32,11 @@ def add_verbs(verbs: Verbs) -> None:
         help="in place of the experiments.yaml among the results",
     )
     verb.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
+    verb.add_argument(
+        "--show",
+        action="store_true",
+        help="print the finished tables instead of collating anew",
+    )
 
     verb = verbs.add(
         "report", _report, "One page of whatever results there are.", "decur report results/mini"
@@ -52,7 +58,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from decur.tables.run import write_experiment
+    from decur.tables.run import read_page, write_experiment
 
     chosen, config, paths = _scale(args.results, args.experiments, args.only or ())
     for name in args.only or chosen:
@@ -60,8 +66,13 @@ def _tables(args: argparse.Namespace) -> None:
             raise DecurError(
                 f"--only {name}: not among the scale's experiments: {', '.join(chosen)}"
             )
-        write_experiment(name, chosen[name], config, paths)
-        print(args.results / "tables" / f"{name}.md")
+        if args.show:
+            from decur.tables.terminal import as_text
+
+            print(as_text(read_page(name, paths)))
+        else:
+            write_experiment(name, chosen[name], config, paths)
+            print(args.results / "tables" / f"{name}.md")
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -83,9 +94,9 @@ def _provenance(args: argparse.Namespace) -> None:
 def _scale(
     results: Path, experiments: str | None, only: Sequence[str] = ()
 ) -> "tuple[dict[str, Experiment], Config, Paths]":
-    """The experiments, configuration and paths of the scale that has its results in a folder.
+    """The experiments, configuration and paths of the scale whose results a folder holds.
 
-    Of `experiments` that are given it may be `only` some, which the scale need not ask for.
+    `only` selects from a file of `experiments`, also such as the scale does not ask for.
     """
     from decur.artifacts.paths import Paths
     from decur.config import load_config

@@ -5,6 +5,7 @@ an error keeps runs from working, a warning some of them or under some condition
 """
 
 import importlib
+import io
 import os
 import platform
 import shutil
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
-from tabulate import tabulate
 
 from decur.artifacts.files import nearest_folder
 from decur.artifacts.paths import Paths
@@ -67,14 +67,18 @@ def examine(configfile: str | None = None) -> list[Finding]:
 
 
 def as_table(findings: list[Finding], width: int | None = None) -> str:
-    """The findings in columns that fit the terminal, or `width` characters."""
+    """Lay the findings out in columns that fit the terminal, or `width` characters; no colours."""
+    from rich import console, table, text
+
     width = width or shutil.get_terminal_size((120, 24)).columns
-    first = max(len(finding.subject) for finding in findings)
-    rest = max((width - first - len("warning") - 6) // 2, 20)
-    rows = [(f.subject, f.state, f.found, f.remedy) for f in findings]
-    head = ("", "state", "found", "what to do")
-    text: str = tabulate(rows, head, tablefmt="simple", maxcolwidths=[None, None, rest, rest])
-    return text
+    columns = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in ("", "state", "found", "what to do"):
+        columns.add_column(head, overflow="fold", no_wrap=head in ("", "state"))
+    for f in findings:
+        columns.add_row(*map(text.Text, (f.subject, f.state, f.found, f.remedy)))
+    output = io.StringIO()
+    console.Console(file=output, width=width, color_system=None).print(columns)
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
 
 
 def python() -> Finding:

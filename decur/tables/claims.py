@@ -1,4 +1,4 @@
-"""What is claimed of the methods, and whether the runs bear it out: verdicts and intervals."""
+"""Judge claims about the methods by the runs: verdicts and intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from decur.artifacts.paths import Paths
 from decur.config import Config
 from decur.config.experiments import Claim, Column, Entry, Experiment, column_parts, entries, parts
 from decur.errors import DecurError
-from decur.tables.pages import Cell, Page, Table, grid, page
+from decur.tables.pages import Heading, Page, Part, TableCell, experiment_page, grid
 from decur.tables.paper import paper_cell
 from decur.tables.scores import scores
 
@@ -43,7 +43,10 @@ SUSPECT = "<sup>a</sup> One of the paper's two numbers is suspect: see the note 
 
 @dataclass(frozen=True)
 class Subject:
-    """A cell that is compared; `part`: of the embedding's dimensions, where the `kind` has any."""
+    """A cell that is compared, of a row of an experiment of some kind.
+
+    `part` names some of the embedding's dimensions, where the kind compares them; else it is empty.
+    """
 
     row: str
     entry: Entry
@@ -51,7 +54,7 @@ class Subject:
     part: str
 
     def files(self, paths: Paths) -> dict[int, str]:
-        """The product that measures it, by seed."""
+        """The artifact that measures it, by seed."""
         if self.part:
             return {run.seed: paths.explain(str(run), self.kind) for run in self.entry.runs}
         cell = str(self.entry.cell)
@@ -73,49 +76,50 @@ class Pair:
 
 
 def pairs(experiment: Experiment, config: Config) -> dict[str, list[Pair]]:
-    """What each claim compares, of the experiments and rows that the scale includes."""
+    """List what each claim compares, within the experiments and rows of the scale."""
     columns = {name: _columns(subject, config) for name, subject in experiment.about.items()}
     return {name: _pairs(claim, columns) for name, claim in experiment.claims.items()}
 
 
 def _pairs(claim: Claim, columns: Mapping[str, Mapping[Column, Rows]]) -> list[Pair]:
-    found = []
-    for wanted in claim.comparisons:
-        asked = (wanted.panels, wanted.labels, wanted.protocols, wanted.metrics)
-        for column, rows in columns.get(wanted.of, {}).items():
-            inside = all(a is None or c in a for c, a in zip(column, asked, strict=True))
-            if inside and wanted.higher in rows:
-                others = [rows[label] for label in wanted.lower if label in rows]
-                found += [Pair(wanted.of, column, rows[wanted.higher], o) for o in others]
-    return found
+    compared = []
+    for c in claim.comparisons:
+        choices = (c.panels, c.labels, c.protocols, c.metrics)
+        for column, rows in columns.get(c.of, {}).items():
+            parts_of_column = zip(column, choices, strict=True)
+            is_chosen = all(choice is None or part in choice for part, choice in parts_of_column)
+            if is_chosen and c.higher in rows:
+                others = [rows[label] for label in c.lower if label in rows]
+                compared += [Pair(c.of, column, rows[c.higher], other) for other in others]
+    return compared
 
 
 def _columns(experiment: Experiment, config: Config) -> dict[Column, Rows]:
-    """What the scale measures, by column and row."""
-    found: dict[Column, Rows] = {}
+    """The cells that the scale measures, by column and row."""
+    columns: dict[Column, Rows] = {}
     for entry in entries(experiment, config):
         for label, part in parts(experiment, entry.row).items():
             metric = experiment.kind if part else entry.metric
             column = (entry.panel.label, entry.cell.labels, entry.protocol, metric)
             if entry.runs:
-                found.setdefault(column, {})[label] = Subject(label, entry, experiment.kind, part)
-    return found
+                columns.setdefault(column, {})[label] = Subject(label, entry, experiment.kind, part)
+    return columns
 
 
 def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    """The products that the claims are judged by, made already or not."""
-    found = {
+    """The artifacts that the claims are judged by, whether they exist or not."""
+    files = {
         file
         for of_claim in pairs(experiment, config).values()
         for pair in of_claim
         for subject in (pair.higher, pair.lower)
         for file in subject.files(paths).values()
     }
-    return sorted(found)
+    return sorted(files)
 
 
 def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
-    """A line for each pair of cells; of a claim without any in the scale, one that says so.
+    """Compare each pair of cells, a line each; a claim without any in the scale has one line.
 
     Columns: claim, section, text, verdict, experiment, higher, lower (its rows), panel, labels,
     protocol, metric, difference (mean over the seeds that both rows have), low, high (Student's
@@ -132,23 +136,24 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
 
     lines: list[dict[str, Any]] = []
     for name, compared in pairs(experiment, config).items():
-        claim, found = experiment.claims[name], [(p, *_paired(p, paths)) for p in compared]
-        said = verdict([[a - b for a, b in zip(*both, strict=True)] for _, *both in found])
-        if said == "holds" and not _whole(claim, compared):
-            said = "holds where measured"
-        head = {"claim": name, "section": claim.section or "", "text": claim.text, "verdict": said}
-        lines += [head | _line(p, paired_difference(a, b)) for p, a, b in found] or [head]
+        claim, paired = experiment.claims[name], [(p, *_paired(p, paths)) for p in compared]
+        judged = verdict([[a - b for a, b in zip(*both, strict=True)] for _, *both in paired])
+        if judged == "holds" and not _is_complete(claim, compared):
+            judged = "holds where measured"
+        head = {"claim": name, "section": claim.section or "", "text": claim.text}
+        head["verdict"] = judged
+        lines += [head | _line(p, paired_difference(a, b)) for p, a, b in paired] or [head]
     return DataFrame(lines, columns=COLUMNS.split())
 
 
-def _whole(claim: Claim, compared: Sequence[Pair]) -> bool:
+def _is_complete(claim: Claim, compared: Sequence[Pair]) -> bool:
     """Whether the scale has every row that the claim is about."""
     wanted = {(c.of, c.higher, other) for c in claim.comparisons for other in c.lower}
     return wanted == {(pair.of, pair.higher.row, pair.lower.row) for pair in compared}
 
 
 def _paired(pair: Pair, paths: Paths) -> tuple[list[float], list[float]]:
-    """The scores of both cells on the seeds that both have."""
+    """The scores of both cells, each for the seeds that both have."""
     higher, lower = _scores(pair.higher, paths), _scores(pair.lower, paths)
     seeds = sorted(higher.keys() & lower.keys())
     return [higher[seed] for seed in seeds], [lower[seed] for seed in seeds]
@@ -170,13 +175,13 @@ def _mean(file: Path, part: str) -> float:
 
 @read_once
 def _means(path: Path) -> dict[str, float]:
-    """The mean alignment loss, or overlap of saliency, of each part, in hundredths."""
+    """The mean alignment loss or overlap of saliency of each part, in hundredths."""
     from decur.tables.explained.products import part_means
 
     return {part: 100 * mean for part, mean in part_means(path).items()}
 
 
-def _line(pair: Pair, found: "Difference") -> dict[str, Any]:
+def _line(pair: Pair, ours: "Difference") -> dict[str, Any]:
     panel, labels, protocol, metric = pair.column
     (higher, flag), (lower, other_flag) = map(paper_cell, (pair.higher.entry, pair.lower.entry))
     runs = [{run.seed for run in subject.entry.runs} for subject in (pair.higher, pair.lower)]
@@ -188,13 +193,13 @@ def _line(pair: Pair, found: "Difference") -> dict[str, Any]:
         "labels": labels,
         "protocol": protocol,
         "metric": metric,
-        "difference": found.mean,
-        "low": found.student.low,
-        "high": found.student.high,
-        "bootstrap_low": found.bootstrap.low,
-        "bootstrap_high": found.bootstrap.high,
-        "ahead": found.wins,
-        "n": found.n,
+        "difference": ours.mean,
+        "low": ours.student.low,
+        "high": ours.student.high,
+        "bootstrap_low": ours.bootstrap.low,
+        "bootstrap_high": ours.bootstrap.high,
+        "ahead": ours.wins,
+        "n": ours.n,
         "wanted": len(runs[0] & runs[1]),
         "paper": higher - lower,
         "flag": flag or other_flag,
@@ -202,39 +207,39 @@ def _line(pair: Pair, found: "Difference") -> dict[str, Any]:
 
 
 def claims_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
-    """The collated frame as a page: the verdicts, then each claim's intervals."""
+    """Turn the collated frame into a page: the verdicts, then each claim's intervals."""
     verdicts = [["", "Claim", "Paper", "Verdict", "Intervals"]]
-    intervals: list[Table | str] = []
+    intervals: list[Part] = []
     lines: list[Any] = list(frame.itertuples())
-    for number, (_, found) in enumerate(groupby(lines, key=lambda line: line.claim), 1):
-        first, *others = found
+    for number, (_, of_claim) in enumerate(groupby(lines, key=lambda line: line.claim), 1):
+        first, *others = of_claim
         cells = [cell for cell in (first, *others) if cell.n >= 0]  # NaN: nothing to compare
         section = f"§{first.section}" if first.section else "ours"
         verdicts.append([str(number), first.text, section, first.verdict, _tally(cells)])
         if cells:
-            intervals += [f"**Claim {number}**", grid([HEADS, *map(_cell, cells)])]
+            intervals += [Heading(f"Claim {number}"), grid([HEADS, *map(_interval_line, cells)])]
     body = [grid(verdicts), *NOTES, *intervals]
     if any(line.n >= 0 and line.flag for line in lines):
         body.append(SUSPECT)
     done, wanted = int(frame["n"].sum()), int(frame["wanted"].sum())
     if done < wanted:
         body.append(f"**Incomplete: {done} of {wanted} pairs of results are in.**")
-    return page(experiment, config, body)
+    return experiment_page(experiment, config, body)
 
 
 def _tally(cells: Sequence[Any]) -> str:
-    """How many intervals lie above zero, on both sides of it, and below it."""
+    """Count the intervals that lie above zero, on both sides of it, and below it."""
     measured = [cell for cell in cells if cell.n]
     above, below = sum(c.low > 0 for c in measured), sum(c.high < 0 for c in measured)
     return f"{above}, {len(measured) - above - below}, {below}" if measured else "–"
 
 
-def _cell(cell: Any) -> list[str | Cell]:
-    where = ", ".join(column_parts((cell.panel, cell.labels, cell.protocol, cell.metric)))
+def _interval_line(cell: Any) -> list[str | TableCell]:
+    column = ", ".join(column_parts((cell.panel, cell.labels, cell.protocol, cell.metric)))
     interval = f"{_signed(cell.low)} to {_signed(cell.high)}" if cell.n > 1 else "–"
     mark = "<sup>a</sup>" if cell.flag else ""
     return [
-        (f"{cell.experiment}: {cell.higher} − {cell.lower}", where),
+        (f"{cell.experiment}: {cell.higher} − {cell.lower}", column),
         _signed(cell.difference),
         interval,
         f"{cell.ahead:.0f} of {cell.n:.0f}",

@@ -1,6 +1,6 @@
 """The experiments' figures as PNG and SVG: curves and bars, and what every figure has.
 
-One colour, marker and hatch a method, told apart in grey too; the same numbers give the same bytes.
+Each method has its colour, marker and hatch, distinct in grey too; equal numbers give equal bytes.
 """
 
 import io
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
 
 
 class Style(NamedTuple):
-    """How a method is drawn."""
+    """The colour, marker and hatch of a method."""
 
     colour: str
     marker: str
@@ -40,7 +40,7 @@ STYLES = {
     "decur common": Style("#d55e00", "o", ""),
     "decur unique": Style("#f7c873", "o", "\\\\\\"),
 }
-"""By method; DeCUR's common and unique dimensions apart where only they are shown."""
+"""Styles by method, and of DeCUR's common and unique dimensions where only they are shown."""
 
 OTHER = Style("#000000", "d", "**")
 
@@ -79,7 +79,7 @@ RC = {
 
 
 def style(row: Row) -> Style:
-    """The style of a row: of its method, or of the dimensions that its probes see."""
+    """The style of a row: of its method, or of the dimensions that its probes get."""
     part = (row.protocol or "").removeprefix("probe-")
     if part in ("common", "unique"):
         return STYLES[f"decur {part}"]
@@ -87,12 +87,12 @@ def style(row: Row) -> Style:
 
 
 def style_of(method: str) -> Style:
-    """The style of a method; of one that has none, black."""
+    """The style of a method; black for one that has none."""
     return STYLES.get(method, OTHER)
 
 
 def subplots(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> Images:
-    """`count` subplots in a row, filled by `draw`, with one legend below."""
+    """Draw `count` subplots in a row, filled by `draw`, with one legend below."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
@@ -121,7 +121,7 @@ def subplots(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> 
 def stacked(
     sizes: Sequence[tuple[float, float]], draw: Callable[[int, "SubFigure"], None]
 ) -> Images:
-    """Blocks below one another, each filled by `draw`; `sizes` are widths and heights."""
+    """Draw blocks in a column, each filled by `draw`; `sizes` are widths and heights in inches."""
     import matplotlib.style
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -141,25 +141,29 @@ def stacked(
 
 
 def rendered(figure: "Figure") -> Images:
-    """A figure as PNG, to look at, and as SVG, for papers; the same figure gives the same bytes."""
+    """Render a figure as PNG (screens) and SVG (papers); equal figures give equal bytes."""
     nameless = {"png": {"Software": None}, "svg": {"Creator": None, "Date": None}}
-    found = {}
+    images = {}
     for kind, suffix in FORMATS.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix, metadata=nameless[suffix])
-        found[kind] = buffer.getvalue()
+        images[kind] = buffer.getvalue()
         figure.set_layout_engine("none")  # laid out once is enough
-    return found
+    return images
 
 
 def curves(
     frame: pd.DataFrame, experiment: Experiment, estimates: pd.DataFrame | None = None
 ) -> Images:
-    """A subplot for every panel, labels, protocol and metric: mean and standard deviation over x.
+    """Draw mean and standard deviation over x, a subplot per panel, labels, protocol and metric.
 
     The best x is filled; x = 0 ("none") stands apart; a dashed line is the paper's best share.
-    Further lines are `estimates` of it (scenario, estimate, seed, share in percent): the mean and
-    range of the seeds.
+
+    Args:
+        frame: the scores, as `decur.tables.results.collate` gives them.
+        experiment: gives the label of x, and the scenarios of the panels.
+        estimates: of the best share (scenario, estimate, seed, share in percent); their mean and
+            range over the seeds are drawn.
     """
     columns: list[Any] = list(frame.groupby(["panel", "labels", "protocol", "metric"], sort=False))
     scenarios = {panel.label: panel.scenario for panel in experiment.panels}
@@ -167,8 +171,8 @@ def curves(
 
     def draw(axes: list["Axes"]) -> None:
         for a, (column, points) in zip(axes, columns, strict=True):
-            *how, metric = column_parts(column)
-            a.set(title=", ".join(how), xlabel=experiment.x_label, ylabel=f"{metric} [%]")
+            *measured, metric = column_parts(column)
+            a.set(title=", ".join(measured), xlabel=experiment.x_label, ylabel=f"{metric} [%]")
             _curve(a, points[points["n"] > 0])
             if of_shares:
                 _mark_share(a, best_share(scenarios[column[0]]))
@@ -184,8 +188,8 @@ def _mark_share(a: "Axes", share: float | None) -> None:
 
 
 def _mark_estimates(a: "Axes", estimates: pd.DataFrame) -> None:
-    for name, found in estimates.dropna(subset="share").groupby("estimate", sort=False):
-        share, (colour, line) = found["share"], ESTIMATES[str(name)]
+    for name, lines in estimates.dropna(subset="share").groupby("estimate", sort=False):
+        share, (colour, line) = lines["share"], ESTIMATES[str(name)]
         a.axvspan(share.min(), share.max(), color=colour, alpha=0.2, linewidth=0)
         a.axvline(
             share.mean(), color=colour, linestyle=line, linewidth=1.2, label=f"estimate: {name}"
@@ -217,7 +221,7 @@ def _curve(a: "Axes", points: pd.DataFrame) -> None:
 
 
 def bars(frame: pd.DataFrame, experiment: Experiment) -> Images:
-    """Grouped bars of a table of probes: a subplot a metric, a group a panel, a bar a row."""
+    """Draw a table of probes: a subplot per metric, a group of bars per panel, a bar per row."""
     named = frame.assign(metric=[METRICS.get(metric, metric) for metric in frame["metric"]])
     metrics = list(named.groupby("metric", sort=False))
     measured = set(frame[frame["n"] > 0]["row"])

@@ -1,6 +1,6 @@
-"""A gallery: evaluation samples as a model sees them, their labels, and what each method says.
+"""A gallery: evaluation samples as a model gets them, their labels, and each method's predictions.
 
-The samples are evenly spaced in the evaluation set, so nobody has chosen them.
+The samples are evenly spaced in the evaluation set, not hand-picked.
 """
 
 import math
@@ -22,7 +22,7 @@ from decur.datasets import Dataset
 from decur.shards import PairedShards
 from decur.shards.select import evenly_spaced, kept_rows
 from decur.tables.figures import Images, stacked
-from decur.tables.pages import Page, Table, grid, page
+from decur.tables.pages import Heading, Page, Part, experiment_page, grid
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.artist import Artist
@@ -30,11 +30,11 @@ if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.figure import SubFigure
 
 Picture = NDArray[np.uint8]
-"""An image to look at: (H, W, 3)."""
+"""An image as it is shown: (H, W, 3)."""
 
 SAMPLES = 4
 TILE = 1.15
-"""Inches of an image's side."""
+"""The side of an image in inches."""
 
 NATURAL = ("B4", "B3", "B2")
 """Sentinel-2's red, green and blue."""
@@ -46,12 +46,12 @@ NAMES = {
     "sar": "SAR",
     "hha": "HHA (depth)",
 }
-"""Modalities as they are written above their images, where that is not their own name."""
+"""Names of modalities above their images, where they differ from the modality's own."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A sample: its inputs as pictures, its labels (H, W), and a map (H, W) or None a method."""
+    """A sample: its inputs as pictures, its labels (H, W), and per method a map (H, W) or None."""
 
     sample: str
     inputs: tuple[Picture, ...]
@@ -73,26 +73,26 @@ class Block:
 
     @property
     def title(self) -> str:
-        """What was evaluated, as it is read."""
+        """Panel, labels and protocol, as they are read."""
         return ", ".join(column_parts((self.panel, self.labels, self.protocol, ""))[:-1])
 
 
 def collate(experiment: Experiment, config: Config, paths: Paths) -> list[Block]:
-    """What there is to show so far, of each row's first run.
+    """Collect what there is to show so far, from each row's first run.
 
     Raises:
         DecurError: the shards or a prediction are damaged.
     """
-    found: dict[tuple[str, float, str], dict[str, Entry]] = {}
+    blocks: dict[tuple[str, float, str], dict[str, Entry]] = {}
     for entry in entries(experiment, config):
         if entry.runs:
-            block = found.setdefault((entry.panel.label, entry.cell.labels, entry.protocol), {})
+            block = blocks.setdefault((entry.panel.label, entry.cell.labels, entry.protocol), {})
             block[entry.row.label] = entry
-    return [_block(list(block.values()), config, paths) for block in found.values()]
+    return [_block(list(block.values()), config, paths) for block in blocks.values()]
 
 
 def _block(columns: Sequence[Entry], config: Config, paths: Paths) -> Block:
-    """The block of some methods, which differ in nothing else than their rows."""
+    """The block of some methods, which differ in their rows only."""
     first = columns[0]
     name = first.cell.dataset
     dataset = datasets.load(name, config.datasets[name]).DATASET
@@ -129,17 +129,17 @@ def _line(
     sample, place = str(shards.index["id"].iloc[row]), shards.georeference(row)
     predictions = []
     for path in products:  # without its metrics a transfer is not done
-        said = None
+        saved = None
         if path.is_file():
-            said = read_map(path.with_name(PREDICTIONS), sample, on_ground=place is not None)
-        of_these_shards = said is not None and said.shape == truth.shape
-        predictions.append(said if of_these_shards else None)
+            saved = read_map(path.with_name(PREDICTIONS), sample, on_ground=place is not None)
+        of_these_shards = saved is not None and saved.shape == truth.shape
+        predictions.append(saved if of_these_shards else None)
     inputs = [picture(shards.batch(m, rows)[0], shards.bands(m)) for m in modalities]
     return Line(sample, tuple(inputs), truth, tuple(predictions))
 
 
 def picture(image: NDArray[np.uint8], bands: Sequence[str]) -> Picture:
-    """An image (C, H, W) for the eye: natural colours if it has them, else the first band in grey.
+    """Show an image (C, H, W) in natural colours if it has them, else its first band in grey.
 
     Three bands are shown as red, green and blue. The contrast is stretched to 1-99 % of all values.
     """
@@ -154,7 +154,7 @@ def picture(image: NDArray[np.uint8], bands: Sequence[str]) -> Picture:
 
 
 def coloured(classes: NDArray[np.uint8], dataset: Dataset) -> Picture:
-    """A class map (H, W) in the dataset's colours; what no metric counts is striped."""
+    """Colour a class map (H, W) as its dataset does; pixels that no metric counts are striped."""
     shown = dataset.palette()[classes]
     uncounted = classes == dataset.ignore
     width = max(len(classes) // 24, 1)
@@ -163,15 +163,17 @@ def coloured(classes: NDArray[np.uint8], dataset: Dataset) -> Picture:
     return shown
 
 
-def accuracy(truth: NDArray[np.uint8], said: NDArray[np.uint8] | None, ignore: int | None) -> float:
-    """Percent of the labelled pixels whose class is right; NaN where nothing has been said yet."""
-    if said is None:
+def accuracy(
+    truth: NDArray[np.uint8], predicted: NDArray[np.uint8] | None, ignore: int | None
+) -> float:
+    """Percent of the labelled pixels whose class is right; NaN where nothing is predicted yet."""
+    if predicted is None:
         return math.nan
-    return 100 * float((said == truth)[truth != ignore].mean())
+    return 100 * float((predicted == truth)[truth != ignore].mean())
 
 
 def accuracies(blocks: Sequence[Block]) -> pd.DataFrame:
-    """A line a method and sample: panel, labels, protocol, sample, row, accuracy (NaN: not yet)."""
+    """List panel, labels, protocol, sample, row and accuracy (NaN: not yet), a line per map."""
     lines = [
         {
             "panel": block.panel,
@@ -179,36 +181,36 @@ def accuracies(blocks: Sequence[Block]) -> pd.DataFrame:
             "protocol": block.protocol,
             "sample": line.sample,
             "row": method,
-            "accuracy": accuracy(line.truth, said, block.dataset.ignore),
+            "accuracy": accuracy(line.truth, predicted, block.dataset.ignore),
         }
         for block in blocks
         for line in block.lines
-        for method, said in zip(block.methods, line.predictions, strict=True)
+        for method, predicted in zip(block.methods, line.predictions, strict=True)
     ]
     columns = ["panel", "labels", "protocol", "sample", "row", "accuracy"]
     return pd.DataFrame(lines, columns=columns)
 
 
 def gallery_page(blocks: Sequence[Block], experiment: Experiment, config: Config) -> Page:
-    """The accuracies as a page that says how to read the figure."""
-    body: list[Table | str] = []
+    """Turn the accuracies into a page that explains the figure."""
+    body: list[Part] = []
     for block in blocks:
         lines = [["Sample", *block.methods]]
         for line in block.lines:
-            found = [accuracy(line.truth, s, block.dataset.ignore) for s in line.predictions]
-            lines.append([line.sample, *("–" if math.isnan(x) else f"{x:.1f}" for x in found)])
-        body += [f"**{block.title}**", grid(lines)]
+            right = [accuracy(line.truth, p, block.dataset.ignore) for p in line.predictions]
+            lines.append([line.sample, *("–" if math.isnan(x) else f"{x:.1f}" for x in right)])
+        body += [Heading(block.title), grid(lines)]
     body.append(
         "Percent of a sample's labelled pixels whose class is right; –: no results yet. The figure "
         "shows each sample's inputs, with their contrast stretched, its labels, and what each "
         "method says, of the first seed; striped is what no metric counts. The samples are evenly "
         "spaced in the evaluation set, nobody has chosen them."
     )
-    return page(experiment, config, body)
+    return experiment_page(experiment, config, body)
 
 
 def draw(blocks: Sequence[Block]) -> Images:
-    """The gallery: a line of images a sample, below one another a block a panel."""
+    """Draw a block per panel, with a line of images per sample."""
     shapes = [(len(b.lines) or 1, len(b.modalities) + 1 + len(b.methods)) for b in blocks]
     sizes = [(TILE * columns + 0.3, lines * (TILE + 0.15) + 0.8) for lines, columns in shapes]
     return stacked(sizes, lambda number, part: _draw_block(part, blocks[number], shapes[number]))
@@ -241,9 +243,10 @@ def _draw_line(tiles: Sequence["Axes"], line: Line, block: Block) -> None:
         else:
             a.imshow(shown, interpolation="nearest")
     tiles[0].set_ylabel(line.sample, fontsize=6)
-    for a, said in zip(tiles[-len(line.predictions) :], line.predictions, strict=True):
-        if said is not None:
-            a.set_xlabel(f"{accuracy(line.truth, said, ignore):.0f} %", fontsize=7, labelpad=2)
+    for a, predicted in zip(tiles[-len(line.predictions) :], line.predictions, strict=True):
+        if predicted is not None:
+            right = accuracy(line.truth, predicted, ignore)
+            a.set_xlabel(f"{right:.0f} %", fontsize=7, labelpad=2)
 
 
 def _empty(a: "Axes") -> None:
@@ -253,17 +256,17 @@ def _empty(a: "Axes") -> None:
 
 
 def _legend(block: Block) -> list["Artist"]:
-    """A patch for each class that is shown somewhere, and one for what no metric counts."""
+    """A patch for each class that is shown somewhere, and one for pixels that no metric counts."""
     from matplotlib.patches import Patch
 
     maps = [m for line in block.lines for m in (line.truth, *line.predictions) if m is not None]
-    seen = set(np.unique(np.concatenate([m.ravel() for m in maps]))) if maps else set()
+    shown = set(np.unique(np.concatenate([m.ravel() for m in maps]))) if maps else set()
     edge: Mapping[str, Any] = {"edgecolor": "black", "linewidth": 0.4}
     patches: list[Artist] = [
         Patch(facecolor=block.dataset.palette()[i] / 255, label=name, **edge)
         for i, name in enumerate(block.dataset.classes)
-        if i in seen and i != block.dataset.ignore
+        if i in shown and i != block.dataset.ignore
     ]
-    if block.dataset.ignore in seen:
+    if block.dataset.ignore in shown:
         patches.append(Patch(facecolor="white", hatch="////", label="not counted", **edge))
     return patches

@@ -1,4 +1,4 @@
-"""What each kind of experiment is collated from, and what becomes of that."""
+"""The kinds of experiments: which artifacts each is collated from, and how."""
 
 import importlib
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from decur.tables.results import collate, results_page
 
 
 def _metrics(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    wanted = transfer_runs([experiment], config)
-    return [paths.metrics(str(run), str(cell)) for run, cells in wanted.items() for cell in cells]
+    runs = transfer_runs([experiment], config)
+    return [paths.metrics(str(run), str(cell)) for run, cells in runs.items() for cell in cells]
 
 
 def _table(experiment: Experiment, config: Config, paths: Paths) -> Result:
@@ -23,13 +23,13 @@ def _table(experiment: Experiment, config: Config, paths: Paths) -> Result:
 
     frame = collate(experiment, config, paths)
     draw = figures.curves if experiment.kind == "curve" else figures.bars
-    said = results_page(frame, experiment, config)
-    return Result(frame, said, partial(draw, frame, experiment))
+    page = results_page(frame, experiment, config)
+    return Result(frame, page, partial(draw, frame, experiment))
 
 
 def _gallery_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    wanted = transfer_runs([experiment], config)
-    datasets = {cell.dataset for cells in wanted.values() for cell in cells}
+    runs = transfer_runs([experiment], config)
+    datasets = {cell.dataset for cells in runs.values() for cell in cells}
     cards = [paths.card(dataset) for dataset in sorted(datasets)]
     return [*_metrics(experiment, config, paths), *cards]
 
@@ -38,8 +38,8 @@ def _gallery(experiment: Experiment, config: Config, paths: Paths) -> Result:
     from decur.tables import gallery
 
     blocks = gallery.collate(experiment, config, paths)
-    said = gallery.gallery_page(blocks, experiment, config)
-    return Result(gallery.accuracies(blocks), said, partial(gallery.draw, blocks))
+    page = gallery.gallery_page(blocks, experiment, config)
+    return Result(gallery.accuracies(blocks), page, partial(gallery.draw, blocks))
 
 
 def _claims(experiment: Experiment, config: Config, paths: Paths) -> Result:
@@ -53,7 +53,7 @@ def _explained_sources(experiment: Experiment, config: Config, paths: Paths) -> 
 
 
 def _gradcam_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    """The shards too, whose images the maps lie over."""
+    """The maps, and the shards whose images they are drawn over."""
     runs = [run for run, _ in explain_runs([experiment], config)]
     datasets = sorted({pretrain_settings(config, run).dataset for run in runs})
     maps = _explained_sources(experiment, config, paths)
@@ -61,7 +61,7 @@ def _gradcam_sources(experiment: Experiment, config: Config, paths: Paths) -> li
 
 
 def _share_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    """The grid that the estimates are to save, too."""
+    """The estimates, and the grid search that they are compared with."""
     explained = _explained_sources(experiment, config, paths)
     return [*_metrics(experiment, config, paths), *explained]
 
@@ -73,7 +73,7 @@ def _explained(experiment: Experiment, config: Config, paths: Paths) -> Result:
 
 
 class Kind(NamedTuple):
-    """What an experiment of a kind reads, and what becomes of that."""
+    """How to find the artifacts that an experiment reads, and how to collate them."""
 
     sources: Callable[[Experiment, Config, Paths], list[str]]
     result: Callable[[Experiment, Config, Paths], Result]

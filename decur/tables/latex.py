@@ -1,17 +1,16 @@
-r"""A page of results as LaTeX, to `\input` into a document that loads `booktabs`.
+r"""Render a page as LaTeX, to `\input` into a document that loads `booktabs`.
 
 Every table is a tabular of its own, with the notes below; title and caption are comments, since a
 paper has its own.
 """
 
-import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from decur.tables.pages import Cell, Page, Table
+from decur.tables.markup import spans
+from decur.tables.pages import Heading, Page, Part, Table, TableCell
 
-MARKS = re.compile(r"\*\*(?P<textbf>.+?)\*\*|`(?P<texttt>.+?)`|<sup>(?P<textsuperscript>.+?)</sup>")
-"""The marks of a page's text; the name of a group is the command that it becomes."""
+COMMANDS = {"bold": "textbf", "code": "texttt", "superscript": "textsuperscript"}
 
 ESCAPES = str.maketrans(
     {
@@ -30,25 +29,30 @@ ESCAPES = str.maketrans(
     }
 )
 LONG = 40
-"""Characters of a column that breaks its lines."""
+"""Characters of a cell beyond which its column breaks lines."""
 
 
 def as_latex(page: Page) -> str:
-    """Tables and notes in the page's order, then what the numbers are worth."""
+    """Render tables and notes in the page's order, then the note on the scale."""
     comments = [f"% {' '.join(text.split())}" for text in (page.title, page.caption)]
-    parts = [_table(p) if isinstance(p, Table) else _note(p) for p in (*page.body, page.scale)]
+    parts = map(_part, (*page.body, page.scale))
     return "\n".join([*comments, "\n\\par\\medskip\n".join(parts)]) + "\n"
 
 
 def written(text: str) -> str:
-    """A page's text in LaTeX: its marks as commands, all else escaped."""
-    done, end = "", 0
-    for found in MARKS.finditer(text):
-        command = str(found.lastgroup)
-        done += text[end : found.start()].translate(ESCAPES)
-        done += f"\\{command}{{{written(found[command])}}}"
-        end = found.end()
-    return done + text[end:].translate(ESCAPES)
+    """Turn a page's text into LaTeX: its marks into commands, all else escaped."""
+    return "".join(
+        span.translate(ESCAPES)
+        if isinstance(span, str)
+        else f"\\{COMMANDS[span.mark]}{{{written(span.text)}}}"
+        for span in spans(text)
+    )
+
+
+def _part(part: Part) -> str:
+    if isinstance(part, Table):
+        return _table(part)
+    return _note(part.as_paragraph if isinstance(part, Heading) else part)
 
 
 def _note(text: str) -> str:
@@ -56,47 +60,48 @@ def _note(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    columns = "".join(map(_column, range(len(table.head)), zip(*table.lines, strict=True)))
-    body = [_lines(cells) for cells in table.lines]
-    apart = "\n\\addlinespace\n" if any(len(c) > 1 for line in table.lines for c in line) else "\n"
+    columns = "".join(map(_column, range(len(table.head)), zip(*table.rows, strict=True)))
+    body = [_row(cells) for cells in table.rows]
+    several_lines = any(len(cell) > 1 for row in table.rows for cell in row)
+    separator = "\n\\addlinespace\n" if several_lines else "\n"
     return "\n".join(
         [
             f"\\begin{{tabular}}{{{columns or 'l' * len(table.head)}}}",
             "\\toprule",
             *_heads(table.head),
             "\\midrule",
-            apart.join(body),
+            separator.join(body),
             "\\bottomrule",
             "\\end{tabular}",
         ]
     )
 
 
-def _column(number: int, cells: Sequence[Cell]) -> str:
+def _column(number: int, cells: Sequence[TableCell]) -> str:
     if max(len(text) for cell in cells for text in cell) > LONG:
         return "p{0.45\\linewidth}"
     return "c" if number else "l"
 
 
-def _lines(cells: Sequence[Cell]) -> str:
-    """A line of the table: below the first lines of its cells, smaller, their further ones."""
+def _row(cells: Sequence[TableCell]) -> str:
+    """A row of the table; further lines of its cells stand below the first ones, and smaller."""
     lines = []
     for number in range(max(map(len, cells))):
         texts = [written(cell[number]) if number < len(cell) else "" for cell in cells]
         if number:
             texts = [f"{{\\scriptsize {text}}}" if text else "" for text in texts]
-        lines.append(_row(texts))
+        lines.append(_line(texts))
     return "\n".join(lines)
 
 
-def _row(texts: Sequence[str]) -> str:
+def _line(texts: Sequence[str]) -> str:
     return f"{' & '.join(texts)} \\\\"
 
 
-def _heads(head: Sequence[Cell]) -> list[str]:
-    """The heads of the columns, level by level, neighbours that share one grouped by a rule.
+def _heads(head: Sequence[TableCell]) -> list[str]:
+    """The heads of the columns, level by level, with a rule below neighbours that share one.
 
-    What all columns share stands on top.
+    Texts that all columns share stand on top.
     """
     corner, *columns = head
     depth = max(map(len, columns))
@@ -106,11 +111,11 @@ def _heads(head: Sequence[Cell]) -> list[str]:
     levels = [[(top, len(columns))]] if top else []
     for level in (level for level in range(depth) if not shared[level]):
         groups = groupby(padded, key=lambda cell: cell[: level + 1])
-        levels.append([(key[level], len(list(found))) for key, found in groups])
+        levels.append([(key[level], len(list(members))) for key, members in groups])
     lines = []
     for number, groups_of_level in enumerate(levels, 1):
         label = written(corner[0]) if number == len(levels) else ""
-        lines.append(_row([label, *(_spanning(text, width) for text, width in groups_of_level)]))
+        lines.append(_line([label, *(_spanning(text, width) for text, width in groups_of_level)]))
         lines += _rules([width for _, width in groups_of_level])
     return lines
 

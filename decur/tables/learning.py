@@ -1,4 +1,4 @@
-"""Learning curves of pretraining, from the logs that lie beside the weights."""
+"""Learning curves of pretraining, from the logs beside the weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,44 +16,44 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS = 400
-"""About so many steps of a log are drawn."""
+"""About this many steps of a log are drawn."""
 
 SHOWN = {
     "loss": "loss, of the first step's",
     "align_cross": "alignment of the modalities",
     "rank": "effective rank of the embedding",
 }
-"""What a subplot shows, and its name."""
+"""The columns of a log that are drawn, and the titles of their subplots."""
 
 
 def logs(scenario: Scenario, config: Config, paths: Paths) -> dict[str, pd.DataFrame]:
-    """The log of each method's default run of the first seed, as far as it is there.
+    """Read the log of each method's default run of the first seed, where there is one.
 
     Raises:
         DecurError: a log is damaged.
     """
-    found: dict[str, pd.DataFrame] = {}
+    by_method: dict[str, pd.DataFrame] = {}
     for method in config.methods:
         variant = canonical_variant(config, scenario, "default")
         run = Run(scenario, method, variant, config.seeds[0])
         path = Path(paths.pretrain(str(run))) / "log.jsonl"
         if path.is_file() and path.stat().st_size:
-            found[method] = read_log(path)
-    return found
+            by_method[method] = read_log(path)
+    return by_method
 
 
 def read_log(path: Path) -> pd.DataFrame:
-    """Some `POINTS` steps, and as many of those at which embeddings were looked at.
+    """Read some `POINTS` steps, and as many of those at which embeddings were measured.
 
     Columns: step, loss (smoothed, over that of the first step), align_cross (correlation of equal
-    dimensions of both modalities, mean), rank (effective, mean of both); NaN where not looked at.
+    dimensions of both modalities, mean), rank (effective, mean of both); NaN where not measured.
 
     Raises:
         DecurError: the log is damaged.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
-    looked = [line for line in lines if '"rank' in line]
-    kept = {line for some in (lines, looked) for line in some[:: max(len(some) // POINTS, 1)]}
+    measured = [line for line in lines if '"rank' in line]
+    kept = {line for some in (lines, measured) for line in some[:: max(len(some) // POINTS, 1)]}
     try:
         rows = [row for row in map(parsed, kept) if row is not None]
         steps = pd.DataFrame(rows).sort_values("step")
@@ -70,18 +70,18 @@ def read_log(path: Path) -> pd.DataFrame:
     )
 
 
-def draw(found: Mapping[str, pd.DataFrame]) -> Images:
-    """A subplot for the loss, the alignment across modalities, and the effective rank."""
+def draw(logs_of: Mapping[str, pd.DataFrame]) -> Images:
+    """Draw a subplot for the loss, the alignment across modalities, and the effective rank."""
 
     def fill(axes: list["Axes"]) -> None:
         for a, (column, name) in zip(axes, SHOWN.items(), strict=True):
             a.set(title=name, xlabel="step")
-            for number, (method, log) in enumerate(found.items()):
+            for number, (method, log) in enumerate(logs_of.items()):
                 points = log.dropna(subset=[column])
                 colour, marker, _ = style_of(method)
                 every = max(len(points) // 6, 1)
                 line: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
-                line |= {"markevery": (number * every // max(len(found), 1), every)}
+                line |= {"markevery": (number * every // max(len(logs_of), 1), every)}
                 a.plot(points["step"], points[column], label=method, linewidth=1.1, **line)
 
     return subplots(len(SHOWN), WIDTHS["curve"], fill)

@@ -1,28 +1,34 @@
-"""A page of results as Markdown."""
+"""Render a page as Markdown."""
 
 import re
 from collections.abc import Sequence
 
-from decur.tables.pages import Cell, Page, Table
+from decur.tables.pages import Heading, Page, Part, Table, TableCell
 
 TAG = re.compile("<(?!/?sup>)")
-"""What may begin a tag that is none of ours: the name of a sample comes from a raw file."""
+"""The beginning of any tag but `<sup>`, escaped because names of samples come from raw files."""
 
 
 def as_markdown(page: Page) -> str:
-    """The whole page; the lines of a cell are parted by `<br>`."""
-    body = [as_table(part) if isinstance(part, Table) else part for part in page.body]
-    return "\n\n".join([f"# {page.title}", page.caption, page.scale, *body]) + "\n"
+    """Render the whole page; `<br>` separates the lines of a cell."""
+    parts = [f"# {page.title}", page.caption, page.scale, *map(_part, page.body)]
+    return "\n\n".join(parts) + "\n"
 
 
 def as_table(table: Table) -> str:
-    """One table of a page."""
+    """Render one table of a page."""
     marks = [":--", *[":-:"] * (len(table.head) - 1)]
     rule = f"| {' | '.join(marks)} |"
-    return "\n".join([_line(table.head), rule, *map(_line, table.lines)])
+    return "\n".join([_row(table.head), rule, *map(_row, table.rows)])
 
 
-def _line(cells: Sequence[Cell]) -> str:
-    safe = ([TAG.sub("&lt;", part) for part in cell] for cell in cells)
-    texts = ("<br>".join(parts).replace("|", "\\|") for parts in safe)
+def _part(part: Part) -> str:
+    if isinstance(part, Table):
+        return as_table(part)
+    return part.as_paragraph if isinstance(part, Heading) else part
+
+
+def _row(cells: Sequence[TableCell]) -> str:
+    safe = ([TAG.sub("&lt;", line) for line in cell] for cell in cells)
+    texts = ("<br>".join(lines).replace("|", "\\|") for lines in safe)
     return f"| {' | '.join(texts)} |"

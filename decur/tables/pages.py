@@ -1,6 +1,6 @@
-"""The pages of results: what they say, in whatever language they are then written.
+"""The page of an experiment's results, which Markdown, LaTeX, HTML and the terminal render.
 
-Text is marked as in Markdown, by `**bold**`, `` `code` `` and `<sup>a</sup>` alone.
+All text of a page is marked text: see `decur.tables.markup`.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -18,32 +18,48 @@ STAND_INS = {
     "samples": "a few sample frames of the real datasets",
 }
 
-Cell = tuple[str, ...]
-"""What stands in a cell, a line each; in the head of a column from coarse to fine."""
+TableCell = tuple[str, ...]
+"""The lines of a table's cell; in the head of a column they go from coarse to fine."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Heads of the columns, and lines of as many cells; the first column is the label."""
+    """The heads of the columns, and rows of as many cells; the first column is the label."""
 
-    head: tuple[Cell, ...]
-    lines: tuple[tuple[Cell, ...], ...]
+    head: tuple[TableCell, ...]
+    rows: tuple[tuple[TableCell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The heading of the tables and paragraphs that follow."""
+
+    text: str
+
+    @property
+    def as_paragraph(self) -> str:
+        """The heading as a paragraph in bold, where nothing else sets it apart."""
+        return f"**{self.text}**"
+
+
+Part = Table | Heading | str
+"""A part of a page; a string is a paragraph."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Title, caption, what the scale's numbers are worth, then tables and paragraphs."""
+    """Title, caption, tables and paragraphs; `scale` says whether the numbers compare."""
 
     title: str
-    caption: str
-    scale: str
-    body: tuple[Table | str, ...]
+    caption: str = ""
+    scale: str = ""
+    body: tuple[Part, ...] = ()
 
 
 class Result(NamedTuple):
-    """What becomes of an experiment: its numbers and their format, its page, and its figure.
+    """An experiment's numbers and their format, its page, and its figure.
 
-    `draw` gives the figure's formats; an experiment that is only read has none.
+    `draw` gives the figure by kind of output; an experiment without a figure gives none.
     """
 
     frame: "DataFrame"
@@ -52,8 +68,14 @@ class Result(NamedTuple):
     float_format: str = "%.4f"
 
 
-def page(experiment: Experiment, config: Config, body: Sequence[Table | str]) -> Page:
-    """A page of an experiment; it says whether its numbers compare with the paper's."""
+def experiment_page(experiment: Experiment, config: Config, body: Sequence[Part]) -> Page:
+    """Make the page of an experiment, with a note on whether its numbers compare with the paper's.
+
+    Args:
+        experiment: gives title and caption.
+        config: the scale.
+        body: replaced by one sentence if the scale includes none of the experiment's scenarios.
+    """
     panels = [p for e in (experiment, *experiment.about.values()) for p in e.panels]
     scenarios = [p.scenario for p in panels if p.scenario in config.scenarios]
     names = {config.scenarios[s].pretrain.dataset for s in scenarios}
@@ -66,14 +88,14 @@ def page(experiment: Experiment, config: Config, body: Sequence[Table | str]) ->
 
 
 def warning(sources: Collection[str]) -> list[str]:
-    """That numbers of data of these sources do not compare with the paper's, if so."""
+    """Warn that numbers from these sources do not compare with the paper's; empty if they do."""
     data = " and ".join(text for source, text in STAND_INS.items() if source in sources)
     if not data:
         return []
     return [f"**The numbers are of {data}, and are NOT comparable with the paper's.**"]
 
 
-def grid(lines: Sequence[Sequence[str | Cell]]) -> Table:
-    """A table; the first line is its head, a cell of one line may be given as text."""
-    head, *body = (tuple((c,) if isinstance(c, str) else c for c in line) for line in lines)
-    return Table(head, tuple(body))
+def grid(lines: Sequence[Sequence[str | TableCell]]) -> Table:
+    """Make a table; the first line is its head, and a cell of one line may be given as text."""
+    head, *rows = (tuple((c,) if isinstance(c, str) else c for c in line) for line in lines)
+    return Table(head, tuple(rows))

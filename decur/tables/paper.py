@@ -32,7 +32,7 @@ def _cells() -> dict[tuple[str, ...], tuple[float, str]]:
 
 
 def paper_cell(entry: Entry) -> tuple[float, str]:
-    """The paper's number (NaN: none), and the flag if it is suspect."""
+    """Look up the paper's number (NaN: none), and the flag if it is suspect."""
     key = (
         entry.panel.paper or "",
         entry.row.paper or "",
@@ -54,10 +54,10 @@ def best_share(scenario: str) -> float | None:
 
 
 def band_saliency(scenario: str) -> dict[tuple[str, str, str], float]:
-    """Raw spectral saliency (figure 5 right) by modality, `common` or `unique`, and band."""
-    found = {}
+    """Read the raw spectral saliency (figure 5 right) by modality, part and band."""
+    saliency = {}
     for row in _rows():
         if row["table"].startswith("Figure 5 right") and row["scenario"] == scenario:
             part = row["method"].removeprefix("IG saliency ").removesuffix(" dims")
-            found["optical", part, row["modality"].removeprefix("S2 ")] = float(row["value"])
-    return found
+            saliency["optical", part, row["modality"].removeprefix("S2 ")] = float(row["value"])
+    return saliency

@@ -1,4 +1,4 @@
-"""What the runs measured, collated beside the paper's numbers into a table and its page."""
+"""Collate what the runs measured, beside the paper's numbers, into a table and its page."""
 
 import math
 import statistics
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from decur.artifacts.paths import Paths
 from decur.config import Config
 from decur.config.experiments import Column, Experiment, column_parts, entries
-from decur.tables.pages import Cell, Page, Table, grid, page
+from decur.tables.pages import Page, Table, TableCell, experiment_page, grid
 from decur.tables.paper import paper_cell
 from decur.tables.scores import note, scores
 
@@ -26,7 +26,7 @@ WIDTH = 4
 
 
 def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
-    """What has been measured so far, one line a cell, in percent.
+    """Collect what has been measured so far, one line per cell, in percent.
 
     Columns: row, x, panel, labels, protocol, metric, ours_mean, ours_std (sample standard
     deviation), n (seeds found), wanted (seeds asked for), paper, difference (ours - paper), flag
@@ -39,8 +39,8 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
 
     lines = []
     for entry in entries(experiment, config):
-        found = list(scores(entry, paths).values())
-        mean = statistics.fmean(found) if found else math.nan
+        values = list(scores(entry, paths).values())
+        mean = statistics.fmean(values) if values else math.nan
         paper, flag = paper_cell(entry)
         lines.append(
             {
@@ -51,8 +51,8 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
                 "protocol": entry.protocol,
                 "metric": entry.metric,
                 "ours_mean": mean,
-                "ours_std": statistics.stdev(found) if len(found) > 1 else math.nan,
-                "n": len(found),
+                "ours_std": statistics.stdev(values) if len(values) > 1 else math.nan,
+                "n": len(values),
                 "wanted": len(entry.runs),
                 "paper": paper,
                 "difference": mean - paper,
@@ -64,7 +64,7 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
 
 
 def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
-    """The collated frame as a page: what it is, the tables, and their notes.
+    """Turn the collated frame into a page of tables and their notes.
 
     A cell holds ours and below it the paper's number with our difference; the best of ours in a
     column is bold.
@@ -75,17 +75,17 @@ def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> 
     texts = list(dict.fromkeys(text for text in [*frame["flag"], *frame["note"]] if text))
     corner = experiment.x_label
     body = [_result_table(cells, group, texts, corner) for group in side_by_side(columns)]
-    return page(experiment, config, [*body, *_notes(frame, experiment, texts)])
+    return experiment_page(experiment, config, [*body, *_notes(frame, experiment, texts)])
 
 
 def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
-    """Columns grouped into tables of at most `WIDTH`; those of one panel stay together."""
+    """Group columns into tables of at most `WIDTH`; those of one panel stay together."""
     tables: list[list[Column]] = []
     for _, panel in groupby(columns, key=lambda column: column[0]):
-        wanted = list(panel)
-        if not tables or len(tables[-1]) + len(wanted) > WIDTH:
+        added = list(panel)
+        if not tables or len(tables[-1]) + len(added) > WIDTH:
             tables.append([])
-        tables[-1] += wanted
+        tables[-1] += added
     return tables
 
 
@@ -96,15 +96,15 @@ def _result_table(
     for column in columns:
         means = [c.ours_mean for (_, place), c in cells.items() if place == column and c.n]
         best[column] = f"{max(means):.1f}" if len(means) > 1 else ""
-    lines: list[list[str | Cell]] = [[corner, *(tuple(column_parts(c)) for c in columns)]]
+    lines: list[list[str | TableCell]] = [[corner, *(tuple(column_parts(c)) for c in columns)]]
     for row in dict.fromkeys(row for row, column in cells if column in columns):
-        found = [(cells.get((row, column)), best[column]) for column in columns]
-        lines.append([row, *("" if c is None else _cell(c, top, texts) for c, top in found)])
+        line = [(cells.get((row, column)), best[column]) for column in columns]
+        lines.append([row, *("" if c is None else _cell(c, top, texts) for c, top in line)])
     return grid(lines)
 
 
-def _cell(cell: Any, best: str, texts: list[str]) -> Cell:
-    """`**81.2** ± 0.4`, and below it the paper's number and our difference; footnotes of both."""
+def _cell(cell: Any, best: str, texts: list[str]) -> TableCell:
+    """`**81.2** ± 0.4`, below it the paper's number and our difference, with marks of footnotes."""
     ours = f"{cell.ours_mean:.1f}" if cell.n else "–"
     if ours == best:
         ours = f"**{ours}**"
@@ -122,14 +122,14 @@ def _cell(cell: Any, best: str, texts: list[str]) -> Cell:
 
 
 def _mark(number: int) -> str:
-    """a, b, ..., z, aa, ab, ..."""
+    """The mark of a footnote: a, b, ..., z, aa, ab, ..."""
     more, last = divmod(number, len(ascii_lowercase))
     first = ascii_lowercase[more - 1] if more else ""
     return f"<sup>{first}{ascii_lowercase[last]}</sup>"
 
 
 def _notes(frame: "DataFrame", experiment: Experiment, texts: list[str]) -> list[str]:
-    """What the cells mean, what is missing, what is special about a row or a number."""
+    """How to read the cells, what is missing, and what is special about a row or a number."""
     if frame.empty:
         return []
     seeds, done, wanted = frame["wanted"].max(), frame["n"].sum(), frame["wanted"].sum()
@@ -154,7 +154,7 @@ def _notes(frame: "DataFrame", experiment: Experiment, texts: list[str]) -> list
 
 
 def _footnote(text: str) -> str:
-    """A flag of the paper's numbers, or in bold a note on ours."""
+    """The text of a flag of the paper's numbers, or in bold a note on ours."""
     if text.startswith("SUSPECT"):
         return text.replace("SUSPECT:", "The paper's number is suspect:")
     return f"**{text}**"

@@ -1,40 +1,47 @@
-"""The files of an experiment: which there are, what they are made from, and their writing."""
+"""The files of an experiment: which there are, what they are made from, writing, reading back."""
 
+import dataclasses
+import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from decur.artifacts.ownership import check_listed
 from decur.artifacts.paths import Paths
-from decur.artifacts.provenance import fingerprint, provenance
-from decur.artifacts.records import Table
+from decur.artifacts.provenance import Origin, fingerprint, provenance
+from decur.artifacts.records import Table as TableRecord
 from decur.config import Config
 from decur.config.experiments import Experiment
 from decur.tables.kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
+from decur.tables.pages import Page
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 PACKAGES = ("numpy", "pandas", "scipy", "matplotlib")
 
 
 def has_figure(experiment: Experiment) -> bool:
-    """Tables of probes, and what is no table, are drawn; other tables, and claims, are read."""
+    """Whether an experiment is drawn: all but claims, and tables that are not of probes."""
     probes = [p.startswith("probe") for panel in experiment.panels for p in panel.protocols]
     return experiment.kind not in ("table", "claims") or (bool(probes) and all(probes))
 
 
 def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:
-    """The files that `write_experiment` makes: `csv`, `md`, `tex`, `json`.
+    """The files that `write_experiment` makes, by kind: `csv`, `md`, `tex` and `json`.
 
-    Where something is drawn `figure` (PNG) and `vector` (SVG) too. The JSON says what the others
-    were made from.
+    An experiment that is drawn has `figure` (PNG) and `vector` (SVG) too. The JSON records what the
+    others were made from, and holds the page for the report and the terminal.
     """
-    found = {suffix: paths.table(name, suffix) for suffix in ("csv", "md", "tex", "json")}
+    files = {suffix: paths.table(name, suffix) for suffix in ("csv", "md", "tex", "json")}
     if has_figure(experiment):
-        found |= {"figure": paths.figure(name), "vector": paths.figure(name, "svg")}
-    return found
+        files |= {"figure": paths.figure(name), "vector": paths.figure(name, "svg")}
+    return files
 
 
 def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    """The products that an experiment is collated from, made already or not."""
+    """The artifacts that an experiment is collated from, whether they exist or not."""
     return KINDS[experiment.kind].sources(experiment, config, paths)
 
 
@@ -52,17 +59,44 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
     texts = {"csv": csv, "md": as_markdown(result.page), "tex": as_latex(result.page)}
     contents = {made[kind]: text.encode() for kind, text in texts.items()}
     if "figure" in made:
-        contents |= {made[shown]: image for shown, image in result.draw().items()}
-    _table(name, experiment, config, paths).write_files(record, contents)
+        contents |= {made[kind]: image for kind, image in result.draw().items()}
+    origin, page = _origin(name, experiment, config, paths), dataclasses.asdict(result.page)
+    TableRecord(provenance=origin, page=page).write_files(record, contents)
 
 
-def _table(name: str, experiment: Experiment, config: Config, paths: Paths) -> Table:
-    """Where an experiment's files are from, without a time: equal results give equal bytes."""
+def read_page(name: str, paths: Paths) -> Page:
+    """Read the page of an experiment; where there is none, a page says why.
+
+    Tables that an earlier version of this package wrote have none.
+
+    Raises:
+        DecurError: the record is damaged.
+    """
+    record = Path(paths.table(name, "json"))
+    if not record.is_file():
+        return Page(name, body=("Not collated yet.",))
+    tree = TableRecord.read(record).page
+    try:
+        return _page_type().validate_python(tree)
+    except ValueError:
+        reason = "Collated by another version of decur: run `decur tables` on this scale again."
+        return Page(name, body=(reason,))
+
+
+@functools.cache
+def _page_type() -> "TypeAdapter[Page]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Page)
+
+
+def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> Origin:
+    """The provenance of an experiment's files, without a time: equal results give equal bytes."""
 
     def inside(path: str) -> str:
         return str(Path(path).relative_to(paths.root))
 
-    found = [path for path in sources(experiment, config, paths) if Path(path).is_file()]
+    existing = [path for path in sources(experiment, config, paths) if Path(path).is_file()]
     settings = {
         "name": name,
         "scale": config.scale,
@@ -70,5 +104,5 @@ def _table(name: str, experiment: Experiment, config: Config, paths: Paths) -> T
         "methods": config.methods,
         "experiment": experiment.model_dump(mode="json"),
     }
-    inputs = {inside(path): fingerprint(Path(path)) for path in found}
-    return Table(provenance=provenance(settings, inputs, PACKAGES))
+    inputs = {inside(path): fingerprint(Path(path)) for path in existing}
+    return provenance(settings, inputs, PACKAGES)

@@ -1,8 +1,7 @@
-"""What the runs measured of a cell, and what a reader must know of it."""
+"""The scores of a cell's runs, and a note on what the labels behind them lack."""
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from decur.artifacts.files import read_once
 from decur.artifacts.paths import Paths
 from decur.config.experiments import Entry
 from decur.errors import DecurError
+from decur.tables.markup import unmarked
 
 KEYS = ("metrics", "missing", "evaluated", "untrained_classes")
 MOST_NAMES = 6
-MARKS = re.compile(r"[*`<>\s]+")
 
 
 def scores(entry: Entry, paths: Paths) -> dict[int, float]:
@@ -23,18 +22,18 @@ def scores(entry: Entry, paths: Paths) -> dict[int, float]:
     Raises:
         DecurError: a metrics file is damaged or lacks the metric.
     """
-    found = {
+    by_seed = {
         run.seed: _score(Path(paths.metrics(str(run), str(entry.cell))), entry)
         for run in entry.runs
     }
-    return {seed: score for seed, score in found.items() if score is not None}
+    return {seed: score for seed, score in by_seed.items() if score is not None}
 
 
 def note(entry: Entry, paths: Paths) -> str:
-    """What the labels and samples behind the entry's numbers lack; empty if they lack nothing."""
+    """Describe what the labels and samples behind an entry's numbers lack; empty if nothing."""
     files = [Path(paths.metrics(str(run), str(entry.cell))) for run in entry.runs]
-    found = [_measured(path) for path in files if path.is_file()]
-    evaluated = [tree["evaluated"] for tree in found if tree.get("evaluated")]
+    trees = [_measured(path) for path in files if path.is_file()]
+    evaluated = [tree["evaluated"] for tree in trees if tree.get("evaluated")]
     if not evaluated:  # nothing yet, or by an earlier version
         return ""
     first, dataset = evaluated[0], entry.cell.dataset
@@ -50,9 +49,9 @@ def note(entry: Entry, paths: Paths) -> str:
             f"No evaluation label of {dataset} shows {_named(absent, first['classes'])}"
             f"{counted if entry.metric.startswith('miou') else ''}."
         )
-    untrained = [tree["untrained_classes"] for tree in found if tree.get("untrained_classes")]
+    untrained = [tree["untrained_classes"] for tree in trees if tree.get("untrained_classes")]
     if untrained:
-        seeds = "" if len(untrained) == len(found) else f" of {len(untrained)} of the seeds"
+        seeds = "" if len(untrained) == len(trees) else f" of {len(untrained)} of the seeds"
         most = max(untrained, key=len)
         if len(most) == first["classes"] - 1:
             lines.append(f"The training labels{seeds} show one class alone.")
@@ -62,14 +61,14 @@ def note(entry: Entry, paths: Paths) -> str:
 
 
 def _named(names: Sequence[str], classes: int) -> str:
-    """So many of the classes, the first ones by name, without what marks text on a page."""
-    shown = [f"'{MARKS.sub(' ', name)}'" for name in names[:MOST_NAMES]]
+    """The number of some of the classes, and the names of the first ones, without marks."""
+    shown = [f"'{unmarked(name)}'" for name in names[:MOST_NAMES]]
     rest = ["..."] if len(names) > MOST_NAMES else []
     return f"{len(names)} of {classes} classes ({', '.join([*shown, *rest])})"
 
 
 def _score(path: Path, entry: Entry) -> float | None:
-    """A metric of a metrics.json; None where the run has not been made yet."""
+    """A metric of a `metrics.json`; None where the run has not been made yet."""
     if not path.is_file():
         return None
     try:
@@ -87,6 +86,6 @@ def _score(path: Path, entry: Entry) -> float | None:
 
 @read_once
 def _measured(path: Path) -> Any:
-    """What a metrics.json says was measured, without its long record."""
+    """The part of a `metrics.json` that is read here, without its long record."""
     tree = json.loads(path.read_bytes())
     return {key: tree[key] for key in KEYS if key in tree}

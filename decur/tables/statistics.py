@@ -1,9 +1,9 @@
-"""Two methods on the same seeds: how far apart they are, and how sure that is. Pure functions.
+"""Compare two methods on the same seeds: how far apart they are, and how certain that is.
 
-Seeds are few, so the interval that decides is Student's: wide with three of them, and exact if the
-differences are normal. A bootstrap of three values knows ten different samples only; its interval
-is their range, which misses the mean every fourth time. It is told beside Student's, for it needs
-no normality where there are more seeds.
+Seeds are few, so Student's interval decides: it is wide with three of them, and exact if the
+differences are normal. Three values have only ten different bootstrap samples; their interval is
+the range of the values, which misses the mean in one of four cases. It stands beside Student's, as
+it needs no normality where there are more seeds. All functions here are pure.
 """
 
 import itertools
@@ -14,32 +14,33 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy import stats
 
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3
-"""Seeds below which no claim is judged."""
+"""The least seeds with which a claim is judged."""
 
 EXACT = 8
-"""Values of which all bootstrap samples are looked at: 6,435 different ones."""
+"""The most values of which all bootstrap samples are enumerated: 6,435 different ones."""
 
 RESAMPLES = 10_000
-"""Bootstrap samples drawn of more values, always the same ones."""
+"""Bootstrap samples that are drawn from more values, with a fixed seed."""
 
 
 class Interval(NamedTuple):
-    """Where a mean lies."""
+    """A confidence interval of a mean."""
 
     low: float
     high: float
 
 
+UNBOUNDED = Interval(-math.inf, math.inf)
+"""The interval from fewer than two values, which leave the mean open."""
+
+
 @dataclass(frozen=True)
 class Difference:
-    """What one method has more than another over n seeds.
-
-    `wins` is how many of the seeds it is ahead on.
-    """
+    """The difference of one method from another over n seeds; the first wins on `wins` of them."""
 
     n: int
     mean: float
@@ -49,7 +50,7 @@ class Difference:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Difference:
-    """How much more `a` has than `b`, arrays (seeds,) in the same order; without any, NaN.
+    """Compare arrays (seeds,) in the same order: `a` minus `b`; the mean of none is NaN.
 
     Raises:
         ValueError: they differ in length.
@@ -57,60 +58,57 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE
     first, second = np.asarray(a, float), np.asarray(b, float)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"arrays of equal length expected, got {first.shape} and {second.shape}")
-    found = first - second
+    differences = first - second
     return Difference(
-        n=len(found),
-        mean=float(found.mean()) if len(found) else math.nan,
-        student=student_interval(found, confidence),
-        bootstrap=bootstrap_interval(found, confidence),
-        wins=int((found > 0).sum()),
+        n=len(differences),
+        mean=float(differences.mean()) if len(differences) else math.nan,
+        student=student_interval(differences, confidence),
+        bootstrap=bootstrap_interval(differences, confidence),
+        wins=int((differences > 0).sum()),
     )
 
 
 def student_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """The interval of the mean of (n,) values, exact if they are normal; of one value, any mean."""
-    found = np.asarray(values, float)
-    if len(found) < 2:
-        return Interval(-math.inf, math.inf)
-    quantile = float(stdtrit(len(found) - 1, (1 + confidence) / 2))
-    half = quantile * float(found.std(ddof=1)) / math.sqrt(len(found))
-    return Interval(float(found.mean()) - half, float(found.mean()) + half)
+    """Student's interval of the mean of (n,) values; unbounded for fewer than two."""
+    sample = np.asarray(values, float)
+    if len(sample) < 2:
+        return UNBOUNDED
+    standard = np.array(stats.t.interval(confidence, len(sample) - 1))
+    low, high = sample.mean() + stats.sem(sample) * standard
+    return Interval(float(low), float(high))
 
 
 def bootstrap_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """The percentile interval of the means of all samples with replacement of (n,) values.
+    """The percentile interval of the means of samples with replacement of (n,) values.
 
-    Up to `EXACT` values it is that of all n^n samples, for more that of seeded ones. Nothing is
-    known from fewer than two.
+    Of up to `EXACT` values all n^n samples count, of more the seeded ones. It is unbounded for
+    fewer than two.
     """
-    found = np.asarray(values, float)
-    if len(found) < 2:
-        return Interval(-math.inf, math.inf)
-    means, weights = _exact(found) if len(found) <= EXACT else _drawn(found)
-    order = np.argsort(means, kind="stable")
-    total = np.cumsum(weights[order])
-    share = (1 - confidence) / 2
-    low = np.searchsorted(total, share * total[-1] * (1 - 1e-9))
-    high = np.searchsorted(total, (1 - share) * total[-1] * (1 - 1e-9))
-    return Interval(float(means[order][low]), float(means[order][high]))
+    sample = np.asarray(values, float)
+    if len(sample) < 2:
+        return UNBOUNDED
+    # scipy.stats.bootstrap only draws at random: of few values its interval depends on the seed.
+    means, weights = _all_means(sample) if len(sample) <= EXACT else _drawn_means(sample)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail], weights=weights, method="inverted_cdf")
+    return Interval(float(low), float(high))
 
 
-def _exact(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The means of all different samples, and how many of the n^n samples each stands for."""
+def _all_means(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The means of all different samples, and the probability of each."""
     n = len(values)
     samples = np.array(list(itertools.combinations_with_replacement(range(n), n)))
     counts = (samples[:, :, None] == np.arange(n)).sum(axis=1)
-    factorials = np.array([math.factorial(i) for i in range(n + 1)], float)
-    return values[samples].mean(axis=1), factorials[n] / factorials[counts].prod(axis=1)
+    return values[samples].mean(axis=1), stats.multinomial.pmf(counts, n, np.full(n, 1 / n))
 
 
-def _drawn(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _drawn_means(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], None]:
     drawn = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
-    return drawn.mean(axis=1), np.ones(RESAMPLES)
+    return drawn.mean(axis=1), None
 
 
 def verdict(differences: Sequence[Sequence[float]], confidence: float = CONFIDENCE) -> str:
-    """Whether a claim about several cells holds, from the paired differences (seeds,) in each.
+    """Judge a claim about several cells by the paired differences (seeds,) in each.
 
     `holds`: in every cell the interval lies above zero. All must, so there is nothing to correct
     for their number. `does not hold`: in some cell it lies below zero, at a confidence raised for
@@ -118,14 +116,14 @@ def verdict(differences: Sequence[Sequence[float]], confidence: float = CONFIDEN
     cell has fewer than `ENOUGH_SEEDS`, or the intervals leave it open. `not measured`: no cell has
     any.
     """
-    counts = [len(found) for found in differences]
+    counts = [len(of_cell) for of_cell in differences]
     if not any(counts):
         return "not measured"
     if min(counts) < ENOUGH_SEEDS:
         return "not enough seeds"
-    if all(student_interval(found, confidence).low > 0 for found in differences):
+    if all(student_interval(of_cell, confidence).low > 0 for of_cell in differences):
         return "holds"
     raised = 1 - (1 - confidence) / len(counts)
-    if any(student_interval(found, raised).high < 0 for found in differences):
+    if any(student_interval(of_cell, raised).high < 0 for of_cell in differences):
         return "does not hold"
     return "not enough seeds"

@@ -125,7 +125,7 @@ def main() -> None:
                 decur(["tables", paths.root])
             pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
             return
-        read = [f"--only={name}" for name, found in experiments.items() if not has_figure(found)]
+        read = [f"--only={name}" for name, e in experiments.items() if not has_figure(e)]
         print(f"{count} metrics.json, {len(experiments)} experiments, CPU seconds:")
         drawn = len(experiments) - len(read)
         alone, all_of_it = (cpu_seconds("tables", paths.root, *only) for only in (read, []))

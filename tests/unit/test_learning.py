@@ -9,7 +9,7 @@ from decur.artifacts.paths import Paths
 from decur.config import load_config
 from decur.errors import DecurError
 from decur.tables.learning import POINTS, SHOWN, draw, logs, read_log
-from decur.tables.report import how_it_learned
+from decur.tables.report import learning_curves
 
 HOME = Path(__file__).parents[2]
 
@@ -51,13 +51,14 @@ def test_a_damaged_log_is_named(tmp_path, content):
 def test_runs_that_have_begun_are_drawn_and_others_left_out(tmp_path):
     config, paths = load_config(HOME / "config" / "demo.yaml"), Paths(str(tmp_path), "demo")
     assert logs("rgb-dem", config, paths) == {}
-    assert how_it_learned("rgb-dem", config, paths) == ""
+    assert learning_curves("rgb-dem", config, paths) == []
     one = f"{paths.pretrain('rgb-dem/decur/default/seed-0')}/log.jsonl"
     write(Path(one), 120)
     found = logs("rgb-dem", config, paths)
     assert list(found) == ["decur"]
     images = draw(found)
     assert images == draw(found)
-    assert "Learning curves" in how_it_learned("rgb-dem", config, paths)
+    (item,) = learning_curves("rgb-dem", config, paths)
+    assert item.page.title == "Learning curves" and item.image
     write(Path(one.replace("decur/default", "barlow-twins/default")), 60)
     assert draw(logs("rgb-dem", config, paths)) != images

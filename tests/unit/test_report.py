@@ -1,6 +1,7 @@
 """The report of whatever results there are."""
 
 import base64
+import json
 import re
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 from decur.artifacts.paths import Paths
 from decur.config import Config, load_config
 from decur.config.experiments import Experiment, chosen_experiments, load_experiments
-from decur.tables.report import Cost, costs, section_of, what_it_cost, write_report
+from decur.errors import DecurError
+from decur.tables.html import as_html
+from decur.tables.report import section_of, write_report
 from decur.tables.run import outputs, write_experiment
+from decur.tables.usage import StageUsage, stage_usage, usage_page
 
 HOME = Path(__file__).parents[2]
 
@@ -67,6 +71,36 @@ def test_tables_are_tables_and_their_files_are_inside(experiments, config, paths
     assert base64.b64decode(found[1]) == made.read_bytes()
 
 
+def test_a_table_of_an_earlier_version_is_replaced_by_what_to_do(experiments, config, paths):
+    write_experiment("factors", experiments["factors"], config, paths)
+    record = Path(outputs("factors", experiments["factors"], paths)["json"])
+    tree = json.loads(record.read_text())
+    del tree["page"]
+    record.write_text(json.dumps(tree))
+    page = written({"factors": experiments["factors"]}, config, paths)
+    assert headings(page, 3) == ["factors"]
+    assert "another version of decur: run <code>decur tables</code>" in page
+    assert 'src="data:image/png;base64,' in page and 'download="factors.csv"' in page
+
+
+def test_a_report_is_replaced_by_the_next_one_and_nothing_else_is(experiments, config, paths):
+    first = written({}, config, paths)
+    assert written({}, config, paths) == first
+    Path(paths.report()).write_text("mine")
+    with pytest.raises(DecurError, match="exists and was not written by decur"):
+        write_report({}, config, paths)
+
+
+def test_no_text_of_an_experiment_is_a_tag_of_the_report(experiments, config, paths):
+    hostile = experiments["table1"].model_copy(
+        update={"title": "<script>1</script>", "caption": "a <b>bold</b> `claim` & more"}
+    )
+    write_experiment("table1", hostile, config, paths)
+    page = written({"table1": hostile}, config, paths)
+    assert "<script" not in page and "<b>" not in page
+    assert "a &lt;b&gt;bold&lt;/b&gt; <code>claim</code> &amp; more" in page
+
+
 def test_figures_are_inside_and_nothing_is_fetched(experiments, config, paths):
     write_experiment("factors", experiments["factors"], config, paths)
     page = written({"factors": experiments["factors"]}, config, paths)
@@ -96,15 +130,18 @@ def test_costs_are_sums_over_the_benchmarks_of_a_stage(tmp_path):
         path = tmp_path / "benchmarks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{line}\n")
-    assert costs(tmp_path) == [
-        Cost("pretrain", 2, 22.0, 12.0, 1000.5),
-        Cost("transfer", 1, 0.0, 3.0, 0.0),
+    assert stage_usage(tmp_path) == [
+        StageUsage("pretrain", 2, 22.0, 12.0, 1000.5),
+        StageUsage("transfer", 1, 0.0, 3.0, 0.0),
     ]
 
 
 def test_the_costs_of_all_stages_are_added_up():
-    page = what_it_cost([Cost("pretrain", 2, 3600, 1800, 2048), Cost("transfer", 3, 3600, 0, 1024)])
-    last = page.rpartition("<tr>")[2]
+    stages = [
+        StageUsage("pretrain", 2, 3600, 1800, 2048),
+        StageUsage("transfer", 3, 3600, 0, 1024),
+    ]
+    last = as_html(usage_page(stages)).rpartition("<tr>")[2]
     assert re.findall(r"<td[^>]*>(.*?)</td>", last) == [
         "<strong>all</strong>",
         "5",
@@ -112,4 +149,4 @@ def test_the_costs_of_all_stages_are_added_up():
         "0.50",
         "2.00",
     ]
-    assert "Nothing has been measured" in what_it_cost([])
+    assert "Nothing has been measured" in as_html(usage_page([]))

@@ -1,7 +1,7 @@
+"""Collating the runs' scores beside the paper's, and the page of the result."""
+
 import json
 import math
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import get_args
@@ -9,44 +9,21 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from decur.artifacts.paths import Cell, Paths, Run
-from decur.cli import main
-from decur.config import Config, Method
-from decur.config.experiments import Experiment, column_parts, entries, transfer_runs
+from decur.config import Config
+from decur.config.experiments import Experiment, column_parts, transfer_runs
 from decur.config.experiments import Kind as ExperimentKind
 from decur.errors import DecurError
-from decur.tables.figures import STYLES, bars
 from decur.tables.kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
 from decur.tables.paper import paper_numbers
 from decur.tables.results import _mark, collate, results_page, side_by_side
-from decur.tables.run import outputs, write_experiment
+from decur.tables.run import write_experiment
 from tests.support.latex import check_tabulars
-from tests.support.tables import (
-    BIGEARTHNET,
-    DECUR,
-    GEONRW,
-    config,
-    curve,
-    experiment,
-    image,
-    put,
-    put_all,
-)
-
-PROBE = {"protocols": ["probe"], "metrics": ["common", "unique1"], "labels": [100], "paper": None}
-
-
-PROBES = {
-    "panels": [
-        BIGEARTHNET | PROBE | {"label": "SAR", "modalities": "sar"},
-        GEONRW | PROBE | {"label": "RGB", "modalities": "rgb"},
-    ]
-}
+from tests.support.tables import BIGEARTHNET, DECUR, config, experiment, put, put_all
 
 
 @pytest.fixture
@@ -286,151 +263,5 @@ def test_an_experiment_of_other_scenarios_says_so(paths):
     assert "includes none of" in Path(paths.table("none", "md")).read_text()
 
 
-EXPERIMENTS = {
-    "table": experiment(),
-    "shares": curve({25: "common-25", 75: "common-75", 100: "common-100"}),
-    "projector": curve({0: "no-projector", 32: "dim-32", 64: "dim-64"}, seeds=1),
-    "probes": experiment(**PROBES),
-}
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_equal_results_give_identical_files(paths, name):
-    wanted = EXPERIMENTS[name]
-    put_all(paths, wanted, config())
-    made = outputs(name, wanted, paths)
-    write_experiment(name, wanted, config(), paths)
-    first = {path: Path(path).read_bytes() for path in made.values()}
-    write_experiment(name, wanted, config(), paths)
-    assert first == {path: Path(path).read_bytes() for path in made.values()}
-    folders = {Path(path).parent for path in made.values()}
-    assert {str(p) for folder in folders for p in folder.iterdir()} == set(made.values())
-
-
-@pytest.mark.parametrize("kind", ["csv", "md", "tex", "json", "figure", "vector"])
-def test_a_file_of_somebody_else_is_never_replaced(paths, kind):
-    wanted = EXPERIMENTS["probes"]
-    put_all(paths, wanted, config())
-    path = Path(outputs("probes", wanted, paths)[kind])
-    path.parent.mkdir(parents=True)
-    path.write_text("{}")
-    with pytest.raises(DecurError, match=rf"{path.name}: exists and was not written by decur"):
-        write_experiment("probes", wanted, config(), paths)
-    assert [p for p in Path(paths.root).rglob("*") if p.stem == "probes"] == [path]
-    path.unlink()
-    write_experiment("probes", wanted, config(), paths)
-    if kind != "json":  # which is the record itself
-        path.write_bytes(path.read_bytes() + b" edited")
-        with pytest.raises(DecurError, match="or was changed since"):
-            write_experiment("probes", wanted, config(), paths)
-        assert path.read_bytes().endswith(b" edited")
-
-
-def test_the_csv_has_four_decimals_and_every_cell(paths):
-    put_decur(paths, 80.0, 81.0)
-    write_experiment("table", experiment(), config(), paths)
-    lines = Path(paths.table("table", "csv")).read_text().splitlines()
-    assert len(lines) == 1 + len(entries(experiment(), config()))
-    line = next(line for line in lines if line.startswith("DeCUR,,S1+S2,1.0000,linear"))
-    assert line.endswith(",map_micro,80.5000,0.7071,2,3,79.4000,1.1000,,")
-
-
-def test_curves_and_probes_are_drawn_and_tables_are_not(paths):
-    kinds = {name: outputs(name, wanted, paths).keys() for name, wanted in EXPERIMENTS.items()}
-    drawn = {name for name in kinds if {"figure", "vector"} <= kinds[name]}
-    assert all({"csv", "md", "tex", "json"} <= found for found in kinds.values())
-    assert drawn == {"shares", "projector", "probes"}
-
-
-@pytest.mark.parametrize("name", ["shares", "projector", "probes"])
-def test_a_figure_shows_its_results_and_is_legible_without_any(paths, name):
-    wanted = EXPERIMENTS[name]
-    write_experiment(name, wanted, config(), paths)
-    empty = image(paths.figure(name))
-    put_all(paths, wanted, config())
-    write_experiment(name, wanted, config(), paths)
-    full = image(paths.figure(name))
-    assert min(full.shape) > 500
-    assert (empty < 128).sum() > 1000
-    assert (full < 200).sum() > (empty < 200).sum()
-
-
-def test_the_letters_of_a_vector_figure_are_letters_and_no_time_is_in_it(paths):
-    wanted = EXPERIMENTS["probes"]
-    put_all(paths, wanted, config())
-    write_experiment("probes", wanted, config(), paths)
-    text = Path(paths.figure("probes", "svg")).read_text()
-    assert ">Barlow Twins</text>" in text and ">probe accuracy [%]</text>" in text
-    assert "<dc:date>" not in text
-
-
-def test_a_single_seed_has_no_error_bar_rather_than_one_of_zero(paths):
-    wanted = EXPERIMENTS["probes"]
-    put_all(paths, wanted, config())
-    frame = collate(wanted, config(), paths)
-    single, zero = (bars(frame.assign(ours_std=std), wanted) for std in (math.nan, 0.0))
-    assert single["figure"] != zero["figure"]
-
-
 def test_every_kind_of_experiment_has_its_products_and_its_page():
     assert KINDS.keys() == set(get_args(ExperimentKind))
-
-
-def test_every_method_has_a_style_of_its_own():
-    styles = [STYLES[method] for method in get_args(Method)]
-    assert len({s.colour for s in styles}) == len({s.marker for s in styles}) == len(styles)
-
-
-def test_asking_for_the_outputs_loads_nothing_heavy():
-    code = (
-        "import sys, decur.tables; "
-        "print(sorted({'torch', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-@pytest.fixture
-def begun(tmp_path: Path) -> Path:
-    """The results folder of a scale whose workflow has begun, under a name of its own."""
-    folder = tmp_path / "elsewhere" / "renamed"
-    folder.mkdir(parents=True)
-    settings = config(experiments=["one", "two"])
-    (folder / "config.json").write_text(settings.model_dump_json())
-    tree = {"title": "Transfer", "caption": "mAP.", "rows": [DECUR], "panels": [BIGEARTHNET]}
-    declared = {"one": tree, "two": tree | {"title": "Again"}, "three": tree}
-    (folder / "experiments.yaml").write_text(yaml.safe_dump(declared))
-    return folder
-
-
-def test_a_results_folder_alone_is_collated_whatever_there_is(begun, capsys, monkeypatch):
-    monkeypatch.chdir(begun.parent)
-    assert main(["tables", "renamed"]) == 0
-    assert capsys.readouterr().out.split() == ["renamed/tables/one.md", "renamed/tables/two.md"]
-    assert "–<br>paper 79.4" in (begun / "tables" / "one.md").read_text()
-    put_decur(Paths(str(begun.parent), "renamed"), 80.0)
-    assert main(["tables", "renamed", "--only", "one"]) == 0
-    assert "80.0 (n = 1)<br>paper 79.4" in (begun / "tables" / "one.md").read_text()
-    assert "80.0" not in (begun / "tables" / "two.md").read_text()
-
-
-def test_experiments_declared_elsewhere_can_be_collated(begun, tmp_path):
-    tree = yaml.safe_load((begun / "experiments.yaml").read_text())
-    tree["one"]["title"] = "Another"
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tree))
-    given = ["--experiments", str(tmp_path / "mine.yaml")]
-    assert main(["tables", str(begun), *given]) == 0
-    assert "# Another" in (begun / "tables" / "one.md").read_text()
-
-
-@pytest.mark.parametrize("absent", ["config.json", "experiments.yaml"])
-def test_before_the_workflow_has_begun_one_line_says_so(begun, capsys, absent):
-    (begun / absent).unlink()
-    assert main(["tables", str(begun)]) == 1
-    said = capsys.readouterr().err
-    assert f"{absent}: not there" in said and said.count("\n") == 1
-
-
-def test_an_experiment_that_the_scale_lacks_is_one_line(begun, capsys):
-    assert main(["tables", str(begun), "--only", "three"]) == 1
-    assert "--only three: not among the scale's experiments: one, two" in capsys.readouterr().err

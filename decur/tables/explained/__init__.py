@@ -1,1 +1,1 @@
-"""What the explainers found, collated: a module each, with `result`; none of them needs torch."""
+"""Collate the explainers' results: a module per explainer, with `result`; none needs torch."""

@@ -12,33 +12,33 @@ from decur.config import Config
 from decur.config.experiments import Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained
 from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
-from decur.tables.pages import Result, Table, grid, page
+from decur.tables.pages import Part, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 EDGES = np.linspace(0, 1, 11)
-"""The ten bins of the histogram; what is above 1 counts in the last."""
+"""The ten bins of the histogram; losses above 1 count in the last."""
 
 COLUMNS = ["scenario", "row", "part", "low", "high", "batches", "share", "share_min", "share_max"]
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """Shares of dimensions by alignment loss; raises a DecurError if a file is damaged."""
-    found = explained(experiment, config, paths, ["batch", "dimension", "loss"])
-    frame = bins(found)
-    said = page(experiment, config, _body(found))
-    return Result(frame, said, partial(histogram, frame, experiment))
+    """Collate shares of dimensions by alignment loss; raises a DecurError if a file is damaged."""
+    results = explained(experiment, config, paths, ["batch", "dimension", "loss"])
+    frame = bins(results)
+    page = experiment_page(experiment, config, _body(results))
+    return Result(frame, page, partial(histogram, frame, experiment))
 
 
-def bins(found: list[Explained]) -> pd.DataFrame:
-    """Ten bins on [0, 1] for every run and part of its dimensions.
+def bins(results: list[Explained]) -> pd.DataFrame:
+    """Count the dimensions of each run and part in ten bins on [0, 1].
 
     Columns: scenario, row, part, low and high (the bin), batches, and in percent of all the run's
     dimensions share (the mean over the batches), share_min and share_max (the range).
     """
-    frames = [pd.DataFrame(columns=COLUMNS)] if not found else []
-    for one in found:
+    frames = [pd.DataFrame(columns=COLUMNS)] if not results else []
+    for one in results:
         for part in one.parts:
             shares = _shares(one.frame, part)
             columns: dict[str, Any] = {"scenario": one.scenario, "row": one.row, "part": part}
@@ -50,7 +50,7 @@ def bins(found: list[Explained]) -> pd.DataFrame:
 
 
 def _shares(lines: pd.DataFrame, part: str) -> NDArray[np.float64]:
-    """Percent of the dimensions that are of a part and in a bin, `(batches, 10)`."""
+    """The percentage of the dimensions that are in a part and a bin, `(batches, 10)`."""
     shares = []
     for _, batch in lines.groupby("batch"):
         losses = batch["loss"][batch["part"] == part].clip(0, 1)
@@ -58,9 +58,9 @@ def _shares(lines: pd.DataFrame, part: str) -> NDArray[np.float64]:
     return np.stack(shares)
 
 
-def _body(found: list[Explained]) -> list[Table | str]:
+def _body(results: list[Explained]) -> list[Part]:
     lines = [["Scenario", "Method", "Dimensions", "Number", "Mean loss", "Range of batches"]]
-    for one in found:
+    for one in results:
         for part in one.parts:
             losses = one.frame[one.frame["part"] == part]
             means = losses.groupby("batch")["loss"].mean()
@@ -73,20 +73,20 @@ def _body(found: list[Explained]) -> list[Table | str]:
         "with the highest mean (in brackets: batches); one run a method, the first seed's. The "
         "figure counts what is above 1 in its last bin; its lines are ranges over the batches."
     )
-    return [grid(lines), note] if found else ["No alignment has been measured yet."]
+    return [grid(lines), note] if results else ["No alignment has been measured yet."]
 
 
 def histogram(frame: pd.DataFrame, experiment: Experiment) -> Images:
-    """A subplot a scenario: DeCUR's common and unique dimensions stacked, others as outlines."""
+    """Draw a subplot per scenario: common and unique dimensions stacked, others as outlines."""
     rows = {row.label: row for row in experiment.rows}
     scenarios: list[Any] = list(frame.groupby("scenario", sort=False))
 
     def draw(axes: list["Axes"]) -> None:
-        for a, (scenario, found) in zip(axes, scenarios, strict=True):
+        for a, (scenario, of_scenario) in zip(axes, scenarios, strict=True):
             a.set(title=scenario_name(scenario), ylabel="dimensions [%]", ylim=(0, 100))
             a.set(xlabel=f"alignment loss (last bin: ≥ {EDGES[-2]:g})")
             below = np.zeros(len(EDGES) - 1)
-            for (label, part), counts in found.groupby(["row", "part"], sort=False):
+            for (label, part), counts in of_scenario.groupby(["row", "part"], sort=False):
                 share = counts["share"].to_numpy()
                 if part == "all":
                     colour = style(rows[label]).colour
@@ -111,7 +111,7 @@ def _stack(
 def _ranges(
     a: "Axes", counts: pd.DataFrame, below: NDArray[np.float64], place: float, colour: str
 ) -> None:
-    """The range over the batches, at so much of each bin; none where all batches are alike."""
+    """Draw the range over the batches, at a `place` in each bin, where batches differ."""
     low, high = (counts[name].to_numpy() for name in ("share_min", "share_max"))
     x = EDGES[:-1] + place * np.diff(EDGES)
     wide = high > low

@@ -14,7 +14,7 @@ from decur.shards import PairedShards
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import Images, stacked
 from decur.tables.gallery import NAMES, Picture, picture
-from decur.tables.pages import Result, Table, grid, page
+from decur.tables.pages import Heading, Part, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 COLUMNS = ["sample", "modality", "part", "y", "x", "value"]
 TILE = 1.05
-"""Inches of an image's side."""
+"""The side of an image in inches."""
 
 Pictures = dict[tuple[str, str], Picture]
-"""By sample and modality."""
+"""Pictures by sample and modality."""
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """The maps of all runs.
+    """Collate the maps of all runs.
 
     Raises:
         DecurError: a file is damaged, or the shards are.
     """
-    found = explained(experiment, config, paths, ["y", "x", "value"])
-    pictures = [_pictures(one, config, paths) for one in found]
-    said = page(experiment, config, _body(found))
-    return Result(joined(found, COLUMNS), said, partial(draw, found, pictures), "%.4g")
+    results = explained(experiment, config, paths, ["y", "x", "value"])
+    pictures = [_pictures(one, config, paths) for one in results]
+    page = experiment_page(experiment, config, _body(results))
+    return Result(joined(results, COLUMNS), page, partial(draw, results, pictures), "%.4g")
 
 
 def _pictures(one: Explained, config: Config, paths: Paths) -> Pictures:
-    """The images of a run's samples; none where their shards are not here."""
+    """The images of a run's samples; none where their shards are missing."""
     dataset = pretrain_settings(config, one.run).dataset
     if not Path(paths.card(dataset)).is_file():
         return {}
@@ -58,29 +58,29 @@ def _pictures(one: Explained, config: Config, paths: Paths) -> Pictures:
 
 
 def heat(one: Explained, sample: str, modality: str, part: str) -> NDArray[np.float64]:
-    """A map `(h, w)`."""
+    """Extract one map `(h, w)`."""
     lines = one.frame
     chosen = (lines["sample"] == sample) & (lines["modality"] == modality)
     cells = lines[chosen & (lines["part"] == part)]
     return cells.pivot(index="y", columns="x", values="value").to_numpy(dtype=np.float64)
 
 
-def _body(found: list[Explained]) -> list[Table | str]:
-    body: list[Table | str] = []
-    for one in found:
+def _body(results: list[Explained]) -> list[Part]:
+    body: list[Part] = []
+    for one in results:
         places = _places(one)
         head = ["Sample", *(f"{NAMES.get(m, m)}, {part}" for m, part in places)]
         lines = [head]
         for sample in dict.fromkeys(one.frame["sample"]):
             tops = [heat(one, sample, *place).max() for place in places]
             lines.append([str(sample), *(f"{top:.2g}" if top else "empty" for top in tops)])
-        body += [f"**{one.title}**", grid(lines)]
+        body += [Heading(one.title), grid(lines)]
     body.append(
         "The largest value of each map; in the figure each goes from 0 (dark) to its largest value "
         "(light). An empty map: nowhere does the image raise the mean of these dimensions. The "
         "samples are evenly spaced in the split, nobody has chosen them; first seed."
     )
-    return body if found else ["Nothing has been looked at yet."]
+    return body if results else ["Nothing has been looked at yet."]
 
 
 def _places(one: Explained) -> list[tuple[str, str]]:
@@ -88,16 +88,16 @@ def _places(one: Explained) -> list[tuple[str, str]]:
     return [(m, part) for m in dict.fromkeys(one.frame["modality"]) for part in one.parts]
 
 
-def draw(found: list[Explained], pictures: list[Pictures]) -> Images:
-    """A block a run: a line a sample, each modality's image and its maps beside one another."""
+def draw(results: list[Explained], pictures: list[Pictures]) -> Images:
+    """Draw a block per run and a line per sample: each modality's image, then its maps."""
     shapes = []
-    for one in found:
+    for one in results:
         images = one.frame["modality"].nunique()
         shapes.append((one.frame["sample"].nunique(), images + len(_places(one))))
     sizes = [(TILE * columns + 0.3, lines * (TILE + 0.05) + 0.5) for lines, columns in shapes]
 
     def block(number: int, part: "SubFigure") -> None:
-        one = found[number]
+        one = results[number]
         part.suptitle(one.title, fontsize=9)
         tiles = part.subplots(*shapes[number], squeeze=False)
         for line, sample in zip(tiles, dict.fromkeys(one.frame["sample"]), strict=True):
@@ -122,7 +122,7 @@ def _line(tiles: "list[Axes]", one: Explained, sample: str, pictures: Pictures) 
 
 
 def _tile(a: "Axes", image: Picture | None, saliency: NDArray[np.float64] | None) -> None:
-    """The image in colour; below a map in grey, so that lightness alone says how salient."""
+    """Draw an image in colour, or in grey below a map, so that lightness alone shows saliency."""
     a.set(xticks=[], yticks=[], aspect="equal")
     a.spines[:].set_visible(False)
     a.grid(visible=False)

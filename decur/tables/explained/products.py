@@ -1,4 +1,4 @@
-"""The explainers' CSV files of an experiment's runs, as one table."""
+"""Read the explainers' CSV files of an experiment's runs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ PARTS = ("common", "unique", "all")
 
 
 class Explained(NamedTuple):
-    """What an explainer found of a run, and which scenario and row of the experiment that is."""
+    """An explainer's result for a run, with the scenario and row of the experiment."""
 
     scenario: str
     row: str
@@ -31,7 +31,7 @@ class Explained(NamedTuple):
 
     @property
     def parts(self) -> list[str]:
-        """The parts of the embedding that there are."""
+        """The parts of the embedding that the result is about."""
         return _parts(self.frame)
 
     @property
@@ -43,44 +43,44 @@ class Explained(NamedTuple):
 def explained(
     experiment: Experiment, config: Config, paths: Paths, numbers: Sequence[str]
 ) -> list[Explained]:
-    """What there is so far, of the first run found of each scenario and row.
+    """Read what there is so far, from the first finished run of each scenario and row.
 
-    `numbers` are columns that every line must fill.
+    `numbers` are the columns that every line must fill.
 
     Raises:
         DecurError: a file is damaged.
     """
-    found: dict[tuple[str, str], Explained] = {}
+    by_place: dict[tuple[str, str], Explained] = {}
     for entry in entries(experiment, config):
         place = entry.row.scenario or entry.panel.scenario, entry.row.label
-        for run in () if place in found else entry.runs:
+        for run in () if place in by_place else entry.runs:
             path = Path(paths.explain(str(run), experiment.kind))
             record = path.with_suffix(".json")  # which is written last
             if record.is_file():
                 facts = read_json(record).get("facts", {})
-                found[place] = Explained(*place, run, _read(path, numbers), facts)
+                by_place[place] = Explained(*place, run, _read(path, numbers), facts)
                 break
-    order = list(dict.fromkeys(scenario for scenario, _ in found))
-    return sorted(found.values(), key=lambda one: order.index(one.scenario))
+    order = list(dict.fromkeys(scenario for scenario, _ in by_place))
+    return sorted(by_place.values(), key=lambda one: order.index(one.scenario))
 
 
-def joined(found: Sequence[Explained], columns: Sequence[str]) -> pd.DataFrame:
-    """All of it as one table, scenario and row before the columns; those alone if it is empty."""
-    frames = [one.frame.assign(scenario=one.scenario, label=one.row) for one in found]
+def joined(results: Sequence[Explained], columns: Sequence[str]) -> pd.DataFrame:
+    """Join results into a frame of scenario, row and their columns; `columns` if there are none."""
+    frames = [one.frame.assign(scenario=one.scenario, label=one.row) for one in results]
     if not frames:
         return pd.DataFrame(columns=["scenario", "row", *columns])
     frame = pd.concat(frames, ignore_index=True).rename(columns={"label": "row"})
     return frame[["scenario", "row", *(c for c in frame if c not in ("scenario", "row"))]]
 
 
-def by_scenario(found: Sequence[Explained]) -> Iterator[tuple[str, list[Explained]]]:
-    """The rows of each scenario."""
-    for scenario in dict.fromkeys(one.scenario for one in found):
-        yield scenario, [one for one in found if one.scenario == scenario]
+def by_scenario(results: Sequence[Explained]) -> Iterator[tuple[str, list[Explained]]]:
+    """Group the results by scenario."""
+    for scenario in dict.fromkeys(one.scenario for one in results):
+        yield scenario, [one for one in results if one.scenario == scenario]
 
 
 def part_means(path: Path) -> dict[str, float]:
-    """The mean loss of an `alignment.csv`, or the mean score of a `saliency.csv`, of each part.
+    """Average the loss of an `alignment.csv`, or the score of a `saliency.csv`, over each part.
 
     Raises:
         DecurError: the file is damaged.
@@ -95,8 +95,8 @@ def part_means(path: Path) -> dict[str, float]:
 
 def _parts(frame: pd.DataFrame) -> list[str]:
     """The parts that lines are of, or that columns are named by."""
-    known = {*frame.columns, *(frame["part"].unique() if "part" in frame else ())}
-    return [part for part in PARTS if part in known]
+    names = {*frame.columns, *(frame["part"].unique() if "part" in frame else ())}
+    return [part for part in PARTS if part in names]
 
 
 def _read(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
@@ -104,9 +104,9 @@ def _read(path: Path, numbers: Sequence[str]) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))
         needed = [*numbers, *(part for part in PARTS if part in frame)]
         finite = bool(np.isfinite(frame[needed]).all(axis=None))
-        whole = len(frame) > 0 and bool(_parts(frame)) and finite
+        is_complete = len(frame) > 0 and bool(_parts(frame)) and finite
     except (ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
+        is_complete = False
+    if not is_complete:
         raise DecurError(f"{path}: is damaged; delete it and run the explain stage again")
     return frame

@@ -1,4 +1,4 @@
-"""Histograms of how far both modalities' saliency coincides (figure 5 left), and known factors."""
+"""Histograms of the overlap of both modalities' saliency (figure 5 left), and lifts on factors."""
 
 import re
 from functools import partial
@@ -12,7 +12,7 @@ from decur.config.experiments import METRICS, Experiment, scenario_name
 from decur.tables.explained.products import Explained, by_scenario, explained, joined
 from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
 from decur.tables.gallery import NAMES
-from decur.tables.pages import Result, Table, grid, page
+from decur.tables.pages import Heading, Part, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,15 +22,15 @@ LIFT = re.compile(r"(?P<modality>\S+) (?P<part>\S+) on (?P<factor>\S+)")
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """The scores of all runs, a line a pair; raises a DecurError if a file is damaged."""
-    found = explained(experiment, config, paths, [])
-    said = page(experiment, config, _body(found))
-    return Result(joined(found, ["sample"]), said, partial(draw, found, experiment))
+    """Collate the scores of all runs, a line per pair; raises a DecurError if a file is damaged."""
+    results = explained(experiment, config, paths, [])
+    page = experiment_page(experiment, config, _body(results))
+    return Result(joined(results, ["sample"]), page, partial(draw, results, experiment))
 
 
-def _body(found: list[Explained]) -> list[Table | str]:
+def _body(results: list[Explained]) -> list[Part]:
     lines = [["Scenario", "Method", "Dimensions", "Pairs", "Mean score", "Score 0 [%]"]]
-    for one in found:
+    for one in results:
         for part in one.parts:
             scores = one.frame[part]
             mean = f"{scores.mean():.3f} ± {scores.std():.3f}"
@@ -41,14 +41,14 @@ def _body(found: list[Explained]) -> list[Table | str]:
         "maps of both modalities highlight, from 0 to 1; one run a method, the first seed's. A "
         "score is 0 where one of the two maps is empty or they share nothing."
     )
-    body = [grid(lines), note] if found else ["Nothing has been looked at yet."]
-    return [*body, *_known(found)]
+    body = [grid(lines), note] if results else ["Nothing has been looked at yet."]
+    return [*body, *_known_factors(results)]
 
 
-def _known(found: list[Explained]) -> list[Table | str]:
-    """How the maps lie to what the factors of synthetic scenes change."""
+def _known_factors(results: list[Explained]) -> list[Part]:
+    """How the maps agree with the changes that the factors of synthetic scenes make."""
     lines = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Lift", "Maps"]]
-    for one in found:
+    for one in results:
         for column in map(str, one.frame):
             name = LIFT.fullmatch(column)
             if name is None or not one.frame[column].notna().any():
@@ -65,12 +65,12 @@ def _known(found: list[Explained]) -> list[Table | str]:
         "between the scene and the same scene with another level of the factor. Empty maps do not "
         "count, nor scenes where another level would change more than the factor."
     )
-    return ["**Against the known factors**", grid(lines), note] if len(lines) > 1 else []
+    return [Heading("Against the known factors"), grid(lines), note] if len(lines) > 1 else []
 
 
-def draw(found: list[Explained], experiment: Experiment) -> Images:
-    """A subplot a scenario: a histogram a part, its mean as an upright line."""
-    scenarios = list(by_scenario(found))
+def draw(results: list[Explained], experiment: Experiment) -> Images:
+    """Draw a subplot per scenario: a histogram per part, its mean as a vertical line."""
+    scenarios = list(by_scenario(results))
     rows = {row.label: row for row in experiment.rows}
 
     def fill(axes: "list[Axes]") -> None:

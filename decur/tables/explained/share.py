@@ -1,4 +1,4 @@
-"""Estimates of the share of common dimensions beside the grid search that they are to save."""
+"""Estimates of the best share of common dimensions, compared with a grid search over it."""
 
 import math
 from functools import partial
@@ -13,7 +13,7 @@ from decur.config import Config
 from decur.config.experiments import ALL, Experiment, column_parts, scenario_name, share_runs
 from decur.errors import DecurError
 from decur.tables.figures import curves
-from decur.tables.pages import Page, Result, Table, grid, page
+from decur.tables.pages import Page, Part, Result, experiment_page, grid
 from decur.tables.paper import best_share
 from decur.tables.results import collate
 
@@ -23,17 +23,17 @@ KEPT = ["scenario", *COLUMN, "source", "share", "std", "n", "score", "behind"]
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """The grid and the estimates beside it; raises a DecurError if a file is damaged."""
+    """Collate the grid and the estimates beside it; raises a DecurError if a file is damaged."""
     grid_of_shares = collate(experiment, config, paths)
-    found = estimates(experiment, config, paths)
-    frame = compare(grid_of_shares, found, experiment)
-    said = share_page(frame, found, experiment, config)
-    draw = partial(curves, grid_of_shares, experiment, of_all_common(found))
-    return Result(frame, said, draw)
+    estimated = estimates(experiment, config, paths)
+    frame = compare(grid_of_shares, estimated, experiment)
+    page = share_page(frame, estimated, experiment, config)
+    draw = partial(curves, grid_of_shares, experiment, of_all_common(estimated))
+    return Result(frame, page, draw)
 
 
 def estimates(experiment: Experiment, config: Config, paths: Paths) -> pd.DataFrame:
-    """What has been estimated so far: scenario, x, estimate, seed, share in percent.
+    """Read the estimates made so far: scenario, x, estimate, seed, share in percent.
 
     `x` is the percentage of common dimensions of the run that an estimate is from.
 
@@ -49,9 +49,9 @@ def estimates(experiment: Experiment, config: Config, paths: Paths) -> pd.DataFr
     return pd.DataFrame(lines, columns=["scenario", "x", "estimate", "seed", "share"])
 
 
-def of_all_common(found: pd.DataFrame) -> pd.DataFrame:
-    """The estimates from runs whose dimensions are all common."""
-    return found[found["x"] == ALL]
+def of_all_common(estimated: pd.DataFrame) -> pd.DataFrame:
+    """Select the estimates from runs whose dimensions are all common."""
+    return estimated[estimated["x"] == ALL]
 
 
 def _read(path: Path) -> "pd.Series[float]":
@@ -61,13 +61,13 @@ def _read(path: Path) -> "pd.Series[float]":
         raise DecurError(f"{path}: holds no estimates; delete it and run again") from None
 
 
-def compare(curves: pd.DataFrame, found: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    """The grid, its best share, the estimates and the paper's best, by what is measured.
+def compare(curves: pd.DataFrame, estimated: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+    """List the grid, its best share, the estimates and the paper's best, by what is measured.
 
     Args:
         curves: the grid, as `decur.tables.results.collate` gives it.
-        found: the estimates, as `estimates` gives them.
-        experiment: whose panels say the scenarios.
+        estimated: the estimates, as `estimates` gives them.
+        experiment: gives the scenarios of the panels.
 
     Columns: scenario, panel, labels, protocol, metric, source (`grid` of each share tried), share
     in percent, std (sample standard deviation) and n of its seeds, score (of ours at that share, on
@@ -79,7 +79,7 @@ def compare(curves: pd.DataFrame, found: pd.DataFrame, experiment: Experiment) -
         scenario = scenarios[str(key[0])]
         place = {"scenario": scenario, **dict(zip(COLUMN, key, strict=True))}
         points = column[column["n"] > 0].sort_values("x")
-        for source, share, std, n in _sources(points, found, scenario):
+        for source, share, std, n in _sources(points, estimated, scenario):
             score = _score(points, share)
             behind = points["ours_mean"].max() - score
             lines.append(
@@ -90,24 +90,24 @@ def compare(curves: pd.DataFrame, found: pd.DataFrame, experiment: Experiment) -
 
 
 def _sources(
-    points: pd.DataFrame, found: pd.DataFrame, scenario: str
+    points: pd.DataFrame, estimated: pd.DataFrame, scenario: str
 ) -> list[tuple[str, float, float, int]]:
-    """What says a share: its name, the share, deviation over the seeds and their number."""
-    said = [("grid", float(x), math.nan, int(n)) for x, n in points[["x", "n"]].to_numpy()]
+    """The sources of shares: name, share, deviation over the seeds, and number of seeds."""
+    sources = [("grid", float(x), math.nan, int(n)) for x, n in points[["x", "n"]].to_numpy()]
     if len(points):
         best = points.iloc[int(points["ours_mean"].to_numpy().argmax())]
-        said.append((BEST, float(best["x"]), math.nan, int(best["n"])))
-    own_scenario = of_all_common(found[found["scenario"] == scenario])
+        sources.append((BEST, float(best["x"]), math.nan, int(best["n"])))
+    own_scenario = of_all_common(estimated[estimated["scenario"] == scenario])
     for name, own in own_scenario.groupby("estimate", sort=False):
         shares = own["share"].dropna()
         if len(shares):
-            said.append((f"estimate: {name}", shares.mean(), shares.std(), len(shares)))
+            sources.append((f"estimate: {name}", shares.mean(), shares.std(), len(shares)))
     paper = best_share(scenario)
-    return said if paper is None else [*said, (PAPER, paper, math.nan, 0)]
+    return sources if paper is None else [*sources, (PAPER, paper, math.nan, 0)]
 
 
 def _score(points: pd.DataFrame, share: float) -> float:
-    """Of ours at a share; NaN outside the grid."""
+    """Our score at a share; NaN outside the grid."""
     if points.empty:
         return math.nan
     x, y = points["x"].to_numpy(), points["ours_mean"].to_numpy()
@@ -115,13 +115,13 @@ def _score(points: pd.DataFrame, share: float) -> float:
 
 
 def share_page(
-    frame: pd.DataFrame, found: pd.DataFrame, experiment: Experiment, config: Config
+    frame: pd.DataFrame, estimated: pd.DataFrame, experiment: Experiment, config: Config
 ) -> Page:
-    """The comparison as a page: what says which share, and what ours score there; and how the
+    """Turn the comparison into a page: each source's share and our score there, and how the
     estimates depend on the share of the run that they are from."""
     lines = [["Measured", "Share from", "Common [%]", "Score", "Behind the best"]]
-    said: list[Any] = list(frame[frame["source"] != "grid"].itertuples())
-    for c in said:
+    compared: list[Any] = list(frame[frame["source"] != "grid"].itertuples())
+    for c in compared:
         measured = ", ".join(column_parts((c.panel, c.labels, c.protocol, c.metric)))
         share = f"{c.share:.1f}" + ("" if math.isnan(c.std) else f" ± {c.std:.1f}")
         lines.append([measured, c.source, share, *map(_number, (c.score, c.behind))])
@@ -130,16 +130,16 @@ def share_page(
         "deviation of the seeds. Score: of ours at that share, between the shares of the grid on "
         "a straight line. –: outside the grid. A grid of one seed has noise of its own."
     )
-    body: list[Table | str] = [grid(lines), note] if len(lines) > 1 else ["No results yet."]
-    if len(found):
-        body += ["Estimates from runs of other shares, in percent:", grid(_by_run(found))]
-    return page(experiment, config, body)
+    body: list[Part] = [grid(lines), note] if len(lines) > 1 else ["No results yet."]
+    if len(estimated):
+        body += ["Estimates from runs of other shares, in percent:", grid(_by_run(estimated))]
+    return experiment_page(experiment, config, body)
 
 
-def _by_run(found: pd.DataFrame) -> list[list[str]]:
-    names = list(dict.fromkeys(found["estimate"]))
+def _by_run(estimated: pd.DataFrame) -> list[list[str]]:
+    names = list(dict.fromkeys(estimated["estimate"]))
     lines = [["Scenario", "Common dimensions of the run [%]", *names]]
-    means = found.groupby(["scenario", "x", "estimate"])["share"].mean()
+    means = estimated.groupby(["scenario", "x", "estimate"])["share"].mean()
     for scenario, x in dict.fromkeys((s, x) for s, x, _ in means.index):
         numbers = [means.get((scenario, x, name), math.nan) for name in names]
         texts = ["–" if math.isnan(value) else f"{value:.0f}" for value in numbers]

@@ -1,4 +1,4 @@
-"""How much each band counts, beside the paper's numbers and the known factors (figure 5 right)."""
+"""Attributions of bands, beside the paper's numbers and the known factors (figure 5 right)."""
 
 import math
 from functools import partial
@@ -11,9 +11,9 @@ from decur.artifacts.paths import Paths
 from decur.config import Config
 from decur.config.experiments import METRICS, Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained, joined
-from decur.tables.figures import HEIGHT, STYLES, Images, stacked, style
+from decur.tables.figures import HEIGHT, STYLES, Images, Style, stacked, style
 from decur.tables.gallery import NAMES
-from decur.tables.pages import Result, Table, grid, page
+from decur.tables.pages import Heading, Part, Result, experiment_page, grid
 from decur.tables.paper import band_saliency
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 COLUMNS = ["modality", "part", "band", "attribution", "relative", "paper", "paper_relative"]
 FACTORS = ("common", "unique1", "unique2")
 FEWEST = 4
-"""Bands whose ranks are compared: with fewer, chance alone often gives the same order."""
+"""The least bands whose ranks are compared: fewer often have the same order by chance."""
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """The attributions of all runs; raises a DecurError if a file is damaged."""
-    found = explained(experiment, config, paths, ["attribution"])
-    found = [one._replace(frame=beside_paper(one)) for one in found]
-    said = page(experiment, config, _body(found))
-    return Result(joined(found, COLUMNS), said, partial(draw, found, experiment), "%.4g")
+    """Collate the attributions of all runs; raises a DecurError if a file is damaged."""
+    results = explained(experiment, config, paths, ["attribution"])
+    results = [one._replace(frame=beside_paper(one)) for one in results]
+    page = experiment_page(experiment, config, _body(results))
+    return Result(joined(results, COLUMNS), page, partial(draw, results, experiment), "%.4g")
 
 
 def beside_paper(one: Explained) -> pd.DataFrame:
-    """The frame with what it is relative to the largest of its modality, and the paper's numbers.
+    """Add attributions relative to the largest of the modality, and the paper's numbers.
 
-    Columns relative, paper (raw) and paper_relative; NaN where the paper has no such band.
+    New columns: relative, paper (raw) and paper_relative; NaN where the paper has no such band.
     """
     paper = band_saliency(scenario_name(one.scenario))
     lines = one.frame.copy()
@@ -51,9 +51,9 @@ def beside_paper(one: Explained) -> pd.DataFrame:
     return lines
 
 
-def _body(found: list[Explained]) -> list[Table | str]:
-    body: list[Table | str] = []
-    for one in found:
+def _body(results: list[Explained]) -> list[Part]:
+    body: list[Part] = []
+    for one in results:
         for modality, lines in one.frame.groupby("modality", sort=False):
             table = lines.pivot(index="band", columns="part", values="relative")
             paper = lines.pivot(index="band", columns="part", values="paper_relative")
@@ -62,7 +62,8 @@ def _body(found: list[Explained]) -> list[Table | str]:
             for band in dict.fromkeys(lines["band"]):
                 numbers = [*table.loc[band, one.parts], *paper.loc[band, quoted]]
                 rows.append([str(band), *(f"{number:.2f}" for number in numbers)])
-            body += [f"**{one.title}: {NAMES.get(str(modality), modality)}**", grid(rows)]
+            heading = f"{one.title}: {NAMES.get(str(modality), modality)}"
+            body += [Heading(heading), grid(rows)]
         error = 100 * one.facts.get("completeness_error", math.nan)
         body.append(f"The attributions miss the difference of the output by {error:.2g} %.")
     body.append(
@@ -70,11 +71,11 @@ def _body(found: list[Explained]) -> list[Table | str]:
         "modality, so that common and unique dimensions compare; one run a method, the first "
         "seed's. The paper's numbers likewise, of its figure's raw values."
     )
-    return [*body, *_known(found)] if found else ["Nothing has been looked at yet."]
+    return [*body, *_known_factors(results)] if results else ["Nothing has been looked at yet."]
 
 
 def rank_correlation(lines: pd.DataFrame, change: str) -> float:
-    """Spearman's, of the attribution and the column `change`; NaN of fewer than four bands."""
+    """Spearman's correlation of attribution and the column `change`; NaN below four bands."""
     from scipy.stats import spearmanr
 
     if len(lines) < FEWEST:
@@ -83,26 +84,26 @@ def rank_correlation(lines: pd.DataFrame, change: str) -> float:
 
 
 def mean_lift(lines: pd.DataFrame, factor: str) -> float:
-    """The mean of the bands' lifts, each as much as its attribution; NaN without any."""
-    known = lines[lines[f"lift_{factor}"].notna() & (lines["attribution"] > 0)]
-    if known.empty:
+    """The mean of the bands' lifts, weighted by attribution; NaN without any."""
+    counted = lines[lines[f"lift_{factor}"].notna() & (lines["attribution"] > 0)]
+    if counted.empty:
         return math.nan
-    return float(np.average(known[f"lift_{factor}"], weights=known["attribution"]))
+    return float(np.average(counted[f"lift_{factor}"], weights=counted["attribution"]))
 
 
-def _known(found: list[Explained]) -> list[Table | str]:
-    """What counts against what the factors of synthetic scenes change."""
+def _known_factors(results: list[Explained]) -> list[Part]:
+    """How the attributions agree with the changes that the factors of synthetic scenes make."""
     rows = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Rank correlation", "Lift"]]
-    for one in found:
+    for one in results:
         groups: Any = one.frame.groupby(["modality", "part"], sort=False)
         for (modality, part), lines in groups:
             for factor in FACTORS:
                 if f"change_{factor}" not in lines or lines[f"change_{factor}"].isna().any():
                     continue
                 ranks = rank_correlation(lines, f"change_{factor}")
-                told = "–" if math.isnan(ranks) else f"{ranks:.2f}"
+                rank = "–" if math.isnan(ranks) else f"{ranks:.2f}"
                 place = [scenario_name(one.scenario), one.row, NAMES.get(modality, modality), part]
-                rows.append([*place, METRICS[factor], told, f"{mean_lift(lines, factor):.3f}"])
+                rows.append([*place, METRICS[factor], rank, f"{mean_lift(lines, factor):.3f}"])
     note = (
         "Rank correlation, of modalities with four bands or more: a band's attribution against the "
         "mean change that another level of the factor makes in it. All factors change a bright "
@@ -111,18 +112,18 @@ def _known(found: list[Explained]) -> list[Table | str]:
         "the band counts than on average, over the bands as much as they count; 1: the "
         "attributions have nothing to do with where the factor acts."
     )
-    return ["**Against the known factors**", grid(rows), note] if len(rows) > 1 else []
+    return [Heading("Against the known factors"), grid(rows), note] if len(rows) > 1 else []
 
 
-def draw(found: list[Explained], experiment: Experiment) -> Images:
-    """A block a run: a subplot a modality, a group of bars a band, the paper's as marks."""
+def draw(results: list[Explained], experiment: Experiment) -> Images:
+    """Draw a block per run: a subplot per modality, bars per band, the paper's numbers as marks."""
     rows = {row.label: row for row in experiment.rows}
-    bands = [one.frame.groupby("modality", sort=False)["band"].nunique() for one in found]
+    bands = [one.frame.groupby("modality", sort=False)["band"].nunique() for one in results]
     widths = [sum(counts + 1.5) for counts in bands]
     sizes = [(0.5 + 0.34 * width, HEIGHT) for width in widths]
 
     def block(number: int, figure: "SubFigure") -> None:
-        one = found[number]
+        one = results[number]
         figure.suptitle(one.title, fontsize=9)
         rest = max(widths) - widths[number]  # all bars of the figure are equally wide
         ratios = [*(bands[number] + 1.5), *([rest] if rest else [])]
@@ -133,10 +134,9 @@ def draw(found: list[Explained], experiment: Experiment) -> Images:
         for a, (modality, lines) in zip(axes, groups, strict=False):
             a.set(title=NAMES.get(modality, modality), ylim=(0, 1.05))
             for place, part in enumerate(one.parts):
-                default = style(rows[one.row])
-                look = STYLES.get(f"decur {part}", default)
+                part_style = STYLES.get(f"decur {part}", style(rows[one.row]))
                 label = part if len(one.parts) > 1 else one.row
-                _bars(a, lines[lines["part"] == part], place, len(one.parts), look, label)
+                _bars(a, lines[lines["part"] == part], place, len(one.parts), part_style, label)
         axes[0].set_ylabel("relative attribution")
         named = {t: h for a in axes for h, t in zip(*a.get_legend_handles_labels(), strict=True)}
         figure.legend(
@@ -146,9 +146,12 @@ def draw(found: list[Explained], experiment: Experiment) -> Images:
     return stacked(sizes, block)
 
 
-def _bars(a: "Axes", lines: pd.DataFrame, place: int, count: int, look: Any, label: str) -> None:
+def _bars(
+    a: "Axes", lines: pd.DataFrame, place: int, count: int, part_style: Style, label: str
+) -> None:
     x = np.arange(len(lines)) + (place - (count - 1) / 2) * 0.8 / count
-    bar = {"color": look.colour, "hatch": look.hatch, "edgecolor": "black", "linewidth": 0.5}
+    bar: dict[str, Any] = {"color": part_style.colour, "hatch": part_style.hatch}
+    bar |= {"edgecolor": "black", "linewidth": 0.5}
     a.bar(x, lines["relative"], width=0.8 / count, label=label, **bar)
     if lines["paper_relative"].notna().any():
         mark: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""t-SNE of embedding dimensions: one plane a batch (figures 1 and 9)."""
+"""t-SNE of embedding dimensions, one plane per batch (figures 1 and 9)."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from decur.config import Config
 from decur.config.experiments import Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import Images, stacked
-from decur.tables.pages import Result, Table, grid, page
+from decur.tables.pages import Part, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ["batch", "modality", "dimension", "part", "x", "y"]
 SIDE = 2.2
-"""Inches of a plane."""
+"""The side of a plane in inches."""
 
 NEAREST = 10
 COLOURS = ("#b2182b", "#2166ac")
-"""Of the first and the second modality."""
+"""Colours of the first and the second modality."""
 
 MARKERS: dict[tuple[str, int], dict[str, Any]] = {
     ("unique", 0): {"marker": "^", "s": 9, "linewidths": 0},
@@ -30,20 +30,20 @@ MARKERS: dict[tuple[str, int], dict[str, Any]] = {
     ("common", 0): {"marker": "x", "s": 11, "linewidths": 0.6},
     ("common", 1): {"marker": "s", "s": 15, "facecolors": "none", "linewidths": 0.5},
 }
-"""By part and modality: where a common dimension coincides in both, a cross is in a square."""
+"""Markers by part and modality; of a common dimension that coincides, a cross in a square."""
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """The planes of all runs; raises a DecurError if a file is damaged."""
-    found = explained(experiment, config, paths, ["batch", "dimension", "x", "y"])
-    said = page(experiment, config, _body(found))
-    return Result(joined(found, COLUMNS), said, partial(draw, found))
+    """Collate the planes of all runs; raises a DecurError if a file is damaged."""
+    results = explained(experiment, config, paths, ["batch", "dimension", "x", "y"])
+    page = experiment_page(experiment, config, _body(results))
+    return Result(joined(results, COLUMNS), page, partial(draw, results))
 
 
 def mixed(plane: pd.DataFrame) -> pd.Series:
-    """The share of the ten points nearest to each that are of the other modality, in percent.
+    """Compute, for each point, the percentage of its ten nearest that are of the other modality.
 
-    `plane` are the points of one batch; the result has its index.
+    `plane` holds the points of one batch; the result has its index.
     """
     from scipy.spatial import KDTree
 
@@ -55,9 +55,9 @@ def mixed(plane: pd.DataFrame) -> pd.Series:
     return pd.Series(100 * others / count, index=plane.index)
 
 
-def _body(found: list[Explained]) -> list[Table | str]:
+def _body(results: list[Explained]) -> list[Part]:
     lines = [["Scenario", "Method", "Dimensions", "Number", "Near the other modality", "Batches"]]
-    for one in found:
+    for one in results:
         planes = [plane for _, plane in one.frame.groupby("batch")]
         near = pd.concat([mixed(plane) for plane in planes])
         for part in one.parts:
@@ -70,12 +70,15 @@ def _body(found: list[Explained]) -> list[Table | str]:
         "50 where both modalities say the same, 0 where they part. One run a method, the first "
         "seed's. Distances between far groups, and directions, mean nothing in t-SNE."
     )
-    return [grid(lines), note] if found else ["Nothing has been mapped yet."]
+    return [grid(lines), note] if results else ["Nothing has been mapped yet."]
 
 
-def draw(found: list[Explained]) -> Images:
-    """A block a method: a column a scenario, a line a batch."""
-    methods = {row: [one for one in found if one.row == row] for row in _names(found)}
+def draw(results: list[Explained]) -> Images:
+    """Draw a block per method, with a column per scenario and a row per batch."""
+    methods = {
+        row: [one for one in results if one.row == row]
+        for row in dict.fromkeys(one.row for one in results)
+    }
     shapes = [
         (max(one.frame["batch"].nunique() for one in runs), len(runs)) for runs in methods.values()
     ]
@@ -103,16 +106,14 @@ def draw(found: list[Explained]) -> Images:
     return stacked(sizes, block)
 
 
-def _names(found: list[Explained]) -> list[str]:
-    return list(dict.fromkeys(one.row for one in found))
-
-
 def _scatter(a: "Axes", plane: pd.DataFrame) -> None:
     modalities = list(dict.fromkeys(plane["modality"]))
-    for (part, number), how in MARKERS.items():
+    for (part, number), marker in MARKERS.items():
         own = plane["modality"] == modalities[number]
         shown = plane[own & plane["part"].isin([part, "all"] if part == "common" else [part])]
         if len(shown):
-            colour: dict[str, Any] = {"edgecolors" if "facecolors" in how else "c": COLOURS[number]}
+            colour: dict[str, Any] = {
+                "edgecolors" if "facecolors" in marker else "c": COLOURS[number]
+            }
             label = f"{('first', 'second')[number]} modality, {shown['part'].iloc[0]}"
-            a.scatter(shown["x"], shown["y"], label=label, **how, **colour)
+            a.scatter(shown["x"], shown["y"], label=label, **marker, **colour)

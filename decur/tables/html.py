@@ -1,0 +1,56 @@
+"""Render pages as HTML, by the templates beside this module; all text is escaped."""
+
+import functools
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from decur.tables.markup import spans
+from decur.tables.pages import Heading, Page, Table
+
+TAGS = {"bold": "strong", "code": "code", "superscript": "sup"}
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of a page: description, width in pixels, and content as a `data:` address."""
+
+    description: str
+    width: int
+    address: str
+
+
+def as_html(page: Page, image: Image | None = None) -> Markup:
+    """Render one page as a piece of a document, below headings of the second level."""
+    return Markup(render("page.html", page=page, image=image))
+
+
+def render(template: str, **values: object) -> str:
+    """Fill a template in, in which the filters `as_html` and `marked` render pages and texts."""
+    return _environment().get_template(template).render(**values)
+
+
+def written(text: str) -> Markup:
+    """Turn a page's text into HTML: its marks into tags, all else escaped."""
+    return Markup("").join(
+        escape(span)
+        if isinstance(span, str)
+        else Markup("<{0}>{1}</{0}>").format(TAGS[span.mark], written(span.text))
+        for span in spans(text)
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("decur.tables"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"as_html": as_html, "marked": written}
+    environment.tests["table"] = lambda part: isinstance(part, Table)
+    environment.tests["heading"] = lambda part: isinstance(part, Heading)
+    return environment

@@ -1,0 +1,169 @@
+"""The files of an experiment: equal results give equal bytes, and nobody else's are replaced."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from decur.artifacts.paths import Cell, Paths, Run
+from decur.config import Method
+from decur.config.experiments import entries
+from decur.errors import DecurError
+from decur.tables.figures import STYLES, bars
+from decur.tables.results import collate, results_page
+from decur.tables.run import outputs, read_page, write_experiment
+from tests.support.tables import (
+    BIGEARTHNET,
+    GEONRW,
+    config,
+    curve,
+    experiment,
+    image,
+    put,
+    put_all,
+)
+
+PROBE = {"protocols": ["probe"], "metrics": ["common", "unique1"], "labels": [100], "paper": None}
+PROBES = {
+    "panels": [
+        BIGEARTHNET | PROBE | {"label": "SAR", "modalities": "sar"},
+        GEONRW | PROBE | {"label": "RGB", "modalities": "rgb"},
+    ]
+}
+
+EXPERIMENTS = {
+    "table": experiment(),
+    "shares": curve({25: "common-25", 75: "common-75", 100: "common-100"}),
+    "projector": curve({0: "no-projector", 32: "dim-32", 64: "dim-64"}, seeds=1),
+    "probes": experiment(**PROBES),
+}
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(str(tmp_path), "small")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_equal_results_give_identical_files(paths, name):
+    wanted = EXPERIMENTS[name]
+    put_all(paths, wanted, config())
+    made = outputs(name, wanted, paths)
+    write_experiment(name, wanted, config(), paths)
+    first = {path: Path(path).read_bytes() for path in made.values()}
+    write_experiment(name, wanted, config(), paths)
+    assert first == {path: Path(path).read_bytes() for path in made.values()}
+    folders = {Path(path).parent for path in made.values()}
+    assert {str(p) for folder in folders for p in folder.iterdir()} == set(made.values())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_page_that_was_written_is_read_back(paths, name):
+    wanted = EXPERIMENTS[name]
+    put_all(paths, wanted, config())
+    write_experiment(name, wanted, config(), paths)
+    frame = collate(wanted, config(), paths)
+    assert read_page(name, paths) == results_page(frame, wanted, config())
+
+
+def test_where_there_is_no_page_one_sentence_says_why(paths):
+    assert read_page("table", paths).body == ("Not collated yet.",)
+    write_experiment("table", experiment(), config(), paths)
+    record = Path(paths.table("table", "json"))
+    tree = json.loads(record.read_text())
+    for other in ({}, {"page": None}, {"page": {"title": "T", "body": [{"rows": 3}]}}):
+        earlier = {key: value for key, value in tree.items() if key != "page"} | other
+        record.write_text(json.dumps(earlier))
+        (reason,) = read_page("table", paths).body
+        assert "another version" in reason and "decur tables" in reason
+    write_experiment("table", experiment(), config(), paths)
+    assert json.loads(record.read_text()) == tree
+    record.write_text("{")
+    with pytest.raises(DecurError, match=r"table\.json: is damaged"):
+        read_page("table", paths)
+
+
+@pytest.mark.parametrize("kind", ["csv", "md", "tex", "json", "figure", "vector"])
+def test_a_file_of_somebody_else_is_never_replaced(paths, kind):
+    wanted = EXPERIMENTS["probes"]
+    put_all(paths, wanted, config())
+    path = Path(outputs("probes", wanted, paths)[kind])
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(DecurError, match=rf"{path.name}: exists and was not written by decur"):
+        write_experiment("probes", wanted, config(), paths)
+    assert [p for p in Path(paths.root).rglob("*") if p.stem == "probes"] == [path]
+    path.unlink()
+    write_experiment("probes", wanted, config(), paths)
+    if kind != "json":  # which is the record itself
+        path.write_bytes(path.read_bytes() + b" edited")
+        with pytest.raises(DecurError, match="or was changed since"):
+            write_experiment("probes", wanted, config(), paths)
+        assert path.read_bytes().endswith(b" edited")
+
+
+def test_the_csv_has_four_decimals_and_every_cell(paths):
+    cell = str(Cell("bigearthnet", "sar+optical", "linear", 1))
+    for seed, score in enumerate((80.0, 81.0)):
+        put(paths, str(Run("sar-optical", "decur", seed=seed)), cell, map_micro=score)
+    write_experiment("table", experiment(), config(), paths)
+    lines = Path(paths.table("table", "csv")).read_text().splitlines()
+    assert len(lines) == 1 + len(entries(experiment(), config()))
+    line = next(line for line in lines if line.startswith("DeCUR,,S1+S2,1.0000,linear"))
+    assert line.endswith(",map_micro,80.5000,0.7071,2,3,79.4000,1.1000,,")
+
+
+def test_curves_and_probes_are_drawn_and_tables_are_not(paths):
+    kinds = {name: outputs(name, wanted, paths).keys() for name, wanted in EXPERIMENTS.items()}
+    drawn = {name for name in kinds if {"figure", "vector"} <= kinds[name]}
+    assert all({"csv", "md", "tex", "json"} <= found for found in kinds.values())
+    assert drawn == {"shares", "projector", "probes"}
+
+
+@pytest.mark.parametrize("name", ["shares", "projector", "probes"])
+def test_a_figure_shows_its_results_and_is_legible_without_any(paths, name):
+    wanted = EXPERIMENTS[name]
+    write_experiment(name, wanted, config(), paths)
+    empty = image(paths.figure(name))
+    put_all(paths, wanted, config())
+    write_experiment(name, wanted, config(), paths)
+    full = image(paths.figure(name))
+    assert min(full.shape) > 500
+    assert (empty < 128).sum() > 1000
+    assert (full < 200).sum() > (empty < 200).sum()
+
+
+def test_the_letters_of_a_vector_figure_are_letters_and_no_time_is_in_it(paths):
+    wanted = EXPERIMENTS["probes"]
+    put_all(paths, wanted, config())
+    write_experiment("probes", wanted, config(), paths)
+    text = Path(paths.figure("probes", "svg")).read_text()
+    assert ">Barlow Twins</text>" in text and ">probe accuracy [%]</text>" in text
+    assert "<dc:date>" not in text
+
+
+def test_a_single_seed_has_no_error_bar_rather_than_one_of_zero(paths):
+    wanted = EXPERIMENTS["probes"]
+    put_all(paths, wanted, config())
+    frame = collate(wanted, config(), paths)
+    single, zero = (bars(frame.assign(ours_std=std), wanted) for std in (math.nan, 0.0))
+    assert single["figure"] != zero["figure"]
+
+
+def test_every_method_has_a_style_of_its_own():
+    styles = [STYLES[method] for method in get_args(Method)]
+    assert len({s.colour for s in styles}) == len({s.marker for s in styles}) == len(styles)
+
+
+def test_asking_for_the_outputs_loads_nothing_heavy():
+    code = (
+        "import sys, decur.tables.run; "
+        "print(sorted({'torch', 'pandas', 'matplotlib', 'numpy', 'scipy', 'jinja2', 'rich'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
