@@ -187,7 +187,8 @@ def on_main(make: Callable[[], T]) -> T:
     if isinstance(outcome[0], _Failure):
         raise DecurError(outcome[0].reason)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    return _with_tensors(outcome[0], iter(tensors), device)
+    made: T = _with_tensors(outcome[0], iter(tensors), device)
+    return made
 
 
 def own_part(n: int) -> slice:
@@ -338,3 +339,8 @@ class _AllGatherRows(torch.autograd.Function):
         # All-reduce and slice rather than reduce-scatter: Gloo has it too, and the embeddings
         # gathered this way are small.
         return _summed(grad).chunk(world_size())[rank()]
+
+
+def device_name(device: str) -> str:
+    """The model of a GPU, such as "NVIDIA A100"; `device` is PyTorch's name of it."""
+    return torch.cuda.get_device_name(device)

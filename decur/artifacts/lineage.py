@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from decur.artifacts.files import file_checksum
 from decur.artifacts.paths import Place, identify
-from decur.artifacts.provenance import file_checksum, fingerprint
-from decur.artifacts.records import RECORDS, Input, JobRecord, Record, pairs
+from decur.artifacts.provenance import fingerprint
+from decur.artifacts.records import RECORDS, Input, Record, pairs
+from decur.artifacts.timing import JobRecord
 from decur.errors import DecurError
 
 AS_RECORDED, SAME_SIZE, UNRECORDED = "as recorded", "same size", "no checksum recorded"

@@ -61,6 +61,6 @@ def _restarts() -> str | None:
 def _device_name(device: str) -> str:
     if device == "cpu":
         return device
-    import torch  # slow to load, and loaded already where there is a GPU in use
+    from decur.distributed import device_name  # loads PyTorch, which a GPU in use has done already
 
-    return torch.cuda.get_device_name(device)
+    return device_name(device)

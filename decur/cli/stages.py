@@ -5,12 +5,15 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from decur.cli.parser import Parser, Verbs, positive, user_path, user_path_text
 from decur.errors import DecurError
 
-S = TypeVar("S")
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+S = TypeVar("S", bound="BaseModel")
 RUN = "results/demo/pretrain/rgb-dem/decur/default/seed-0"
 
 
@@ -257,7 +260,7 @@ def _settings(model: type[S], text: str) -> S:
         raise DecurError(f"--settings: no such file {path}")
     try:
         json = path.read_text(encoding="utf-8") if path is not None else text
-        return model.model_validate_json(json)  # type: ignore[attr-defined]
+        return model.model_validate_json(json)
     except ValidationError as error:
         raise DecurError(first_problem(error, str(path or "--settings"), _tree(json))) from None
 

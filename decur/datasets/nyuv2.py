@@ -196,7 +196,8 @@ def _to_40(names: NDArray[Any], paths: dict[str, Path]) -> NDArray[np.uint8]:
     """Labels 0..40 from the archive's, where 0 is unlabelled in both."""
     mapping = _matlab(paths["mapping"], "mapClass").ravel()
     check_labels(names, len(mapping), paths["archive"])
-    return np.concatenate([[0], mapping]).astype(np.uint8)[names]
+    labels: NDArray[np.uint8] = np.concatenate([[0], mapping]).astype(np.uint8)[names]
+    return labels
 
 
 def _images(root: Path, colour: Path) -> dict[str, Path]:

@@ -103,7 +103,8 @@ def _water(path: Path, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     wrong = mask[(mask != 0) & (mask != 255)]
     if wrong.size:
         raise DecurError(f"{path}: label {wrong[0]} is neither 0 nor 255; fetch the file again")
-    return (mask == 255).astype(np.uint8)
+    water: NDArray[np.uint8] = (mask == 255).astype(np.uint8)
+    return water
 
 
 def _read_bands(path: Path, bands: int) -> NDArray[np.uint8]:

@@ -13,9 +13,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from decur.artifacts.files import remove_left_over, temporary_of, write_all
+from decur.artifacts.files import file_checksum, remove_left_over, temporary_of, write_all
 from decur.artifacts.ownership import check_ours, is_recorded, write_ours
-from decur.artifacts.provenance import file_checksum
 from decur.embed.encoder import Encoder
 from decur.embed.rasters import Windows
 

@@ -241,7 +241,8 @@ def beyond(boxes: Tensor, height: int, width: int, size: tuple[int, int]) -> Ten
         points = start[:, None] + steps * length[:, None]
         outside.append((points < 0) | (points > full))
     rows, columns = outside
-    return (rows[:, :, None] | columns[:, None, :])[:, None]
+    pixels: Tensor = rows[:, :, None] | columns[:, None, :]
+    return pixels[:, None]
 
 
 def crop_resize(

@@ -178,4 +178,5 @@ def _stretch(x: NDArray[np.float32], black: float, white: float) -> NDArray[np.u
 
 
 def _truncate(x: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return np.clip(x, 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(x, 0, 255).astype(np.uint8)
+    return levels

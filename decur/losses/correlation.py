@@ -44,7 +44,8 @@ def standardise(z: Tensor) -> Tensor:
     """
     if len(z) < 2:
         raise DecurError("a batch of one row has no correlation; use a batch size of 2 or more")
-    return _Standardise.apply(z if z.dtype == torch.float64 else z.float())
+    normalised: Tensor = _Standardise.apply(z if z.dtype == torch.float64 else z.float())
+    return normalised
 
 
 def diagonal(za: Tensor, zb: Tensor) -> Tensor:
@@ -107,4 +108,5 @@ class _Gram(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (z,) = ctx.saved_tensors
         with torch.autocast(z.device.type, enabled=False):
-            return (2 * grad) @ z
+            along: Tensor = (2 * grad) @ z
+        return along

@@ -1,5 +1,6 @@
 """Networks: backbones, projectors, the two-branch model and the transfer heads."""
 
-from decur.models.backbones import Backbone, build_backbone
+from decur.models.backbone import Backbone
+from decur.models.backbones import build_backbone
 
 __all__ = ["Backbone", "build_backbone"]

@@ -17,7 +17,8 @@ def synchronise_batch_norm(model: nn.Module) -> nn.Module:
     if world_size() == 1:
         return model
     if next(model.parameters()).is_cuda:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return converted
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.forward = partial(_forward, module)  # type: ignore[method-assign]

@@ -69,7 +69,8 @@ class Exchange(nn.Module):
     def context(self, exchanged: Tensor) -> Tensor:
         """Keys by values, `(N, heads, L, d)` -> `(N, heads, d, d)`, softmax over the keys."""
         k, v = (self._heads(part) for part in self.kv(self._join(exchanged)).chunk(2, dim=-1))
-        return (k.transpose(-2, -1) @ v / k.shape[-1] ** 0.5).softmax(dim=-2)
+        products: Tensor = k.transpose(-2, -1) @ v / k.shape[-1] ** 0.5
+        return products.softmax(dim=-2)
 
     def take(self, x: Tensor, stays: Tensor, exchanged: Tensor, context: Tensor) -> Tensor:
         """Read the other stream's context; all sizes as above, the result is `(N, L, C)`."""
@@ -77,7 +78,8 @@ class Exchange(nn.Module):
         return cast(Tensor, self.norm(x + self.merge(torch.cat([stays, taken], dim=-1))))
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(2, (self.heads, -1))
+        return heads.transpose(1, 2)
 
     def _join(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2).flatten(2)

@@ -75,7 +75,8 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """`(N, H, W, D)` -> `(N, heads, H W, D / heads)`."""
-        return x.flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.flatten(1, 2).unflatten(2, (self.heads, -1))
+        return heads.transpose(1, 2)
 
 
 class MixFFN(nn.Module):

@@ -74,7 +74,7 @@ class DeformableAttention(nn.Module):
 
         In float32 at least: in half precision they would be a quarter of a pixel apart.
         """
-        offsets = self.conv_offset(queries.reshape(-1, GROUP, *queries.shape[2:]))
+        offsets: Tensor = self.conv_offset(queries.reshape(-1, GROUP, *queries.shape[2:]))
         grid = _places(offsets, 0.5)
         return (grid + offsets.permute(0, 2, 3, 1)).clamp(-1, 1)
 
@@ -89,7 +89,8 @@ class DeformableAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """`(N, C, H, W)` -> `(N, heads, H W, HEAD)`."""
-        return x.flatten(2).unflatten(1, (self.heads, HEAD)).mT
+        heads: Tensor = x.flatten(2).unflatten(1, (self.heads, HEAD))
+        return heads.mT
 
 
 def _places(like: Tensor, shift: float) -> Tensor:

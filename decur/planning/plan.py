@@ -98,7 +98,8 @@ class _Estimates:
 
     def of(self, job: Job) -> Cost:
         """The cost of a job; on cores alone its time as it was when it last ran, if it did."""
-        cost = self._by_stage.get(stage_of(job), lambda job: costs.SHORT)(job)
+        estimated = self._by_stage.get(stage_of(job))
+        cost = costs.SHORT if estimated is None else estimated(job)
         seconds = _measured(job)
         if seconds is None or cost.gpu:
             return cost

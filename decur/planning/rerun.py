@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from decur.artifacts.files import file_checksum
 from decur.artifacts.paths import Paths
-from decur.artifacts.provenance import file_checksum
 from decur.artifacts.records import Card, Manifest, Record, Source
 from decur.artifacts.sources import content
 from decur.config import DatasetSettings, PretrainSettings, deciding

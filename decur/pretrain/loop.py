@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from decur import datasets
+from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import check_ours
-from decur.artifacts.provenance import file_checksum, provenance
+from decur.artifacts.provenance import provenance
 from decur.artifacts.records import Weights
 from decur.artifacts.timing import JobTimer
 from decur.cluster.signals import WARNING, StoppedError, stop_request

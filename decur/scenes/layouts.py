@@ -211,7 +211,8 @@ class _SunRgbd(Layout):
 def encode_depth(depth_m: NDArray[np.floating]) -> NDArray[np.uint16]:
     """Depth as SUN-RGBD stores it: millimetres whose 16 bits are rotated left by three."""
     millimetres = np.rint(depth_m * 1000).astype(np.uint16)
-    return (millimetres << 3) | (millimetres >> 13)
+    rotated: NDArray[np.uint16] = (millimetres << 3) | (millimetres >> 13)
+    return rotated
 
 
 class _NyuV2(Layout):

@@ -11,7 +11,7 @@ factor.
 Lengths on the ground are in 48ths of the image's side, whatever its pixels.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -113,7 +113,7 @@ LEVELS = {name: tuple(len(levels) for levels in factors) for name, factors in NA
 
 def render(
     scenario: str, factors: Factors, rng: Generator, pixels: int, seasons: int = 1
-) -> dict[str, NDArray]:
+) -> dict[str, NDArray[Any]]:
     """Render a scene in physical units.
 
     Returns, by scenario:
@@ -135,7 +135,9 @@ def blobs(u: Array, v: Array, rng: Generator) -> Array:
     angles, phases = rng.uniform(0, 2 * np.pi, (2, 16))
     lengths = 2 * np.pi * rng.uniform(0.75, 1.25, 16)
     waves = zip(lengths * np.cos(angles), lengths * np.sin(angles), phases, strict=True)
-    return np.sum([np.cos(a * u + b * v + phase) for a, b, phase in waves], axis=0) / np.sqrt(8)
+    total = np.sum([np.cos(a * u + b * v + phase) for a, b, phase in waves], axis=0)
+    field: Array = total / np.sqrt(8)
+    return field
 
 
 def relief(kind: int, u: Array, v: Array, rng: Generator) -> Array:
@@ -148,7 +150,8 @@ def relief(kind: int, u: Array, v: Array, rng: Generator) -> Array:
     a, b = _turned(2 * np.pi * u, 2 * np.pi * v, 45 if name == "slants" else 0, rng)
     if name == "studs":
         return 3.9 * np.exp(1.7 * (np.cos(a) + np.cos(b) - 2)) - 0.75
-    return np.sqrt(2) * np.sin(a if name == "ribs" else b)
+    waves: Array = np.sqrt(2) * np.sin(a if name == "ribs" else b)
+    return waves
 
 
 def _ground(pixels: int) -> tuple[Array, Array]:
@@ -179,10 +182,13 @@ def layout(kind: int, x: Array, y: Array, rng: Generator) -> Array:
         value = (i + j) % 2
     else:
         value = (i if name == "columns" else j) % 2
-    return (value - value.mean()) / max(float(np.std(value)), 0.1)
+    normalised: Array = (value - value.mean()) / max(float(np.std(value)), 0.1)
+    return normalised
 
 
-def _sar_optical(factors: Factors, rng: Generator, pixels: int, seasons: int) -> dict[str, NDArray]:
+def _sar_optical(
+    factors: Factors, rng: Generator, pixels: int, seasons: int
+) -> dict[str, NDArray[Any]]:
     shared, first, second = rng.spawn(3)
     x, y = _ground(pixels)
     fields = layout(factors.common, x, y, shared)
@@ -201,7 +207,8 @@ def _sar(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons
     land = contrast * fields + direction[:, None, None] * grains
     level = _BACKSCATTER + rng.normal(0, 1.0, (seasons, 2)) + rng.normal(0, 1.0, (seasons, 1))
     speckle = 10 * np.log10(rng.gamma(_LOOKS, 1 / _LOOKS, (seasons, 2, *x.shape)))
-    return (level[..., None, None] + land + speckle).astype(np.float32)
+    backscatter: Array = level[..., None, None] + land + speckle
+    return backscatter.astype(np.float32)
 
 
 def _optical(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons: int) -> Array:
@@ -215,7 +222,7 @@ def _optical(fields: Array, unique: int, x: Array, y: Array, rng: Generator, sea
     tint = np.exp(rng.normal(0, 0.12, (seasons, 13)) + rng.normal(0, 0.12, (seasons, 1)))
     base = (_SOIL + greenness * _GREEN) * tint
     noise = rng.normal(0, 0.03, (seasons, 13, *x.shape))
-    reflectance = base[..., None, None] * (1 + change + noise)
+    reflectance: Array = base[..., None, None] * (1 + change + noise)
     return np.clip(reflectance, 0.0005, 0.6).astype(np.float32)
 
 
@@ -224,7 +231,7 @@ def _contrast(low: float, high: float, rng: Generator, seasons: int) -> Array:
     return rng.choice([-1, 1], (seasons, 1, 1, 1)) * rng.uniform(low, high, (seasons, 1, 1, 1))
 
 
-def _rgb_dem(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArray]:
+def _rgb_dem(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArray[Any]]:
     shared, first, second = rng.spawn(3)
     x, y = _ground(pixels)
     house, inside = _buildings(factors.common, x, y, shared)
@@ -291,10 +298,11 @@ def _elevation(
     height = (rng.uniform(6, 8) * rng.uniform(0.9, 1.1, 256))[house]
     surface = rng.uniform(40, 300) + terrain + slope[0] * x + slope[1] * y
     surface = surface + height * inside - rng.uniform(1, 1.5) * paved
-    return (surface + rng.normal(0, 0.15, x.shape)).astype(np.float32)
+    noisy: Array = surface + rng.normal(0, 0.15, x.shape)
+    return noisy.astype(np.float32)
 
 
-def _rgb_depth(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArray]:
+def _rgb_depth(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArray[Any]]:
     shared, first, second = rng.spawn(3)
     rows, columns = 2 * pixels, round(pixels * 8 / 3)
     room = draw_room(factors.common, shared)

@@ -149,7 +149,8 @@ def picture(image: NDArray[np.uint8], bands: Sequence[str]) -> Picture:
         shown = image if len(image) == 3 else image[[0, 0, 0]]
     low, high = np.percentile(shown, [1, 99])
     stretched = 255 * (shown - low) / max(high - low, 1)
-    return np.clip(stretched, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    levels: Picture = np.clip(stretched, 0, 255).astype(np.uint8)
+    return levels.transpose(1, 2, 0)
 
 
 def coloured(classes: NDArray[np.uint8], dataset: Dataset) -> Picture:

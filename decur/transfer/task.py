@@ -11,7 +11,7 @@ from decur import datasets
 from decur.artifacts.paths import Cell
 from decur.config.protocols import PROTOCOLS
 from decur.errors import DecurError
-from decur.models.backbones import Backbone
+from decur.models.backbone import Backbone
 from decur.models.cmx import CMX
 from decur.models.heads import FCN, LateFusion, TransferModel
 from decur.shards import PairedShards

@@ -47,7 +47,8 @@ def learning_rate(recipe: Recipe, step: int, total: int) -> float:
     if recipe.schedule == "steps":
         return recipe.lr * 0.1 ** sum(step >= m * total for m in recipe.milestones)
     if recipe.schedule == "poly":
-        return recipe.lr * (1 - step / total) ** 0.9
+        decay: float = (1 - step / total) ** 0.9
+        return recipe.lr * decay
     return recipe.lr
 
 

@@ -15,7 +15,8 @@ from decur.artifacts.files import check_readable
 from decur.artifacts.ownership import write_ours
 from decur.artifacts.records import Weights
 from decur.errors import DecurError
-from decur.models.backbones import Backbone, build_backbone
+from decur.models.backbone import Backbone
+from decur.models.backbones import build_backbone
 from decur.models.two_branch import TwoBranch
 
 

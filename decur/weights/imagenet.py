@@ -41,4 +41,5 @@ def _adapted(kernel: Tensor, in_chans: int) -> Tensor:
         return kernel
     from timm.models import adapt_input_conv  # costs a second, which no other run should pay
 
-    return adapt_input_conv(in_chans, kernel)
+    adapted: Tensor = adapt_input_conv(in_chans, kernel)
+    return adapted

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from decur import datasets
+from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import check_ours
-from decur.artifacts.provenance import file_checksum, provenance
+from decur.artifacts.provenance import provenance
 from decur.artifacts.records import ReleasedFile, Weights
 from decur.artifacts.scaling import Scaling
 from decur.config.architectures import ARCHITECTURES, with_format

@@ -113,9 +113,9 @@ def linear(how: Mapping[str, Any]) -> dict[str, list[float]] | None:
     """
     black, white = [0.0], [float(how.get("unit", 255))]
     if how["scaling"] == "stretch":
+        if how["black"] == ["percentile"]:
+            return None
         black, white = how["black"], how["white"]
-    if black == ["percentile"]:
-        return None
     low, high, mean, std = np.broadcast_arrays(black, white, how["mean"], how["std"])
     return {
         "mean": (low + mean * (high - low)).round(6).tolist(),

@@ -1,6 +1,8 @@
-"""`make profiles` links the profile, and replaces nothing that it did not make."""
+"""The targets of the Makefile: those that touch what is the user's, and the list of all."""
 
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -48,3 +50,30 @@ def test_what_the_user_has_there_stays(tmp_path, theirs):
     assert first.startswith(f"{link} is not a link to this profile: move it, or use")
     assert all(line.startswith("make: ") for line in rest)
     assert (sorted(map(str, tmp_path.rglob("*"))), link.is_symlink() and link.readlink()) == before
+
+
+def test_help_lists_every_target():
+    command = ["make", "--silent", "--directory", str(HOME), "help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    listed = [re.split("  +", line) for line in done.stdout.splitlines()]
+    phony = re.search(r"^\.PHONY: (.+)$", (HOME / "Makefile").read_text(), re.MULTILINE)
+    assert phony and [name for name, text in listed if text] == phony[1].split()
+
+
+def test_clean_keeps_the_environment_and_every_other_result(tmp_path):
+    shutil.copy(HOME / "Makefile", tmp_path)
+    kept = {".venv/bin/python", "results/mini/a", "docs/index.md", "decur/a.py"}
+    removed = {
+        "results/demo/a",
+        ".snakemake/a",
+        ".mypy_cache/a",
+        "build/a",
+        "docs/_build/a",
+        "decur/b/__pycache__/a",
+    }
+    for name in kept | removed:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    subprocess.run(["make", "--silent", "--directory", str(tmp_path), "clean"], check=True)
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == kept | {"Makefile"}
