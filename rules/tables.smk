@@ -29,7 +29,7 @@ rule config:
 
 
 # The report's headings, in the order of the data.
-STAGES = {
+CATEGORIES = {
     "transfer": "1. Transfer",
     "ablations": "2. Ablations",
     "explain": "3. Explainability",
@@ -50,7 +50,7 @@ for name, experiment in EXPERIMENTS.items():
             **{
                 kind: report(
                     path,
-                    category=STAGES[experiment.stage],
+                    category=CATEGORIES[experiment.stage],
                     subcategory=experiment.title,
                     caption="../workflow/report/experiment.rst",
                     labels={"experiment": name, "file": kind},

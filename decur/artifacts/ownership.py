@@ -35,7 +35,7 @@ READ_BYTES = 16 * 2**20
 IsOurs = Callable[[Path], bool]
 
 
-def fingerprint(path: Path) -> str:
+def content_digest(path: Path) -> str:
     """Describe the content of a file, the target of a link, or the files below a folder.
 
     Links are not followed. Of the files below a folder only names and sizes count.
@@ -60,7 +60,7 @@ def fingerprint(path: Path) -> str:
 def is_recorded(path: Path) -> bool:
     """Tell whether an entry is as it was written, according to the record beside it."""
     try:
-        return fingerprint(path) in _recorded(path)
+        return content_digest(path) in _recorded(path)
     except FileNotFoundError:  # removed by its owner meanwhile
         return not os.path.lexists(path)
 
@@ -253,7 +253,7 @@ class OwnFolder:
         self.check()
         old = self.path / HIDDEN / OLD
         with writing(self.path):
-            prints = {name: fingerprint(staged / name) for name in names}
+            prints = {name: content_digest(staged / name) for name in names}
             for name in names:
                 check_ours(self.path / name)  # `check` leaves hidden ones alone
                 _record(self.path / name, [*_recorded(self.path / name), prints[name]])
@@ -314,8 +314,8 @@ def _record(path: Path, fingerprints: Sequence[str]) -> None:
 
 def _record_both(path: Path, new: Path) -> None:
     """Record what is there, if anything, and what is about to take its place."""
-    there = [fingerprint(path)] if os.path.lexists(path) else []
-    _record(path, [*there, fingerprint(new)])
+    there = [content_digest(path)] if os.path.lexists(path) else []
+    _record(path, [*there, content_digest(new)])
 
 
 def _record_file(path: Path) -> Path:

@@ -65,9 +65,11 @@ class Cell:
             ) from None
 
 
-Kind = Literal["manifest", "card", "weights", "metrics", "transferred", "explanation", "table"]
+ArtifactKind = Literal[
+    "manifest", "card", "weights", "metrics", "transferred", "explanation", "table"
+]
 
-ARTIFACTS: dict[Kind, str] = {
+ARTIFACTS: dict[ArtifactKind, str] = {
     "manifest": "raw/{dataset}/manifest.json",
     "card": "shards/{dataset}/card.json",
     "weights": "pretrain/{run}/weights.safetensors",
@@ -78,7 +80,7 @@ ARTIFACTS: dict[Kind, str] = {
 }
 """The record of each kind of artifact, below the folder of its scale."""
 
-LISTED: dict[Kind, tuple[str, ...]] = {
+LISTED: dict[ArtifactKind, tuple[str, ...]] = {
     "explanation": ("explain/{run}/{explainer}.csv",),
     "table": ("tables/{name}.{suffix}", "figures/{name}.{suffix}"),
 }
@@ -181,7 +183,7 @@ class Paths:
         """Time and memory of a job, as Snakemake measures them."""
         return f"{self.root}/benchmarks/{stage}/{name}.tsv"
 
-    def _of(self, kind: Kind, **identity: str) -> str:
+    def _of(self, kind: ArtifactKind, **identity: str) -> str:
         return f"{self.root}/{ARTIFACTS[kind].format(**identity)}"
 
 
@@ -198,7 +200,7 @@ class Place:
     """
 
     paths: Paths
-    kind: Kind
+    kind: ArtifactKind
     identity: Mapping[str, str]
     record: Path
 

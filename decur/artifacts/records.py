@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import write_with_record
-from decur.artifacts.paths import Cell, Kind, Place
+from decur.artifacts.paths import ArtifactKind, Cell, Place
 from decur.artifacts.provenance import (
     Origin,
     RecordPart,
@@ -49,7 +49,7 @@ class Input:
 class Record(RecordPart):
     """What all records have in common; `shown` are the settings that its lineage lists."""
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[ArtifactKind]
     shown: ClassVar[tuple[str, ...]] = ()
     provenance: Origin = Field(default_factory=Origin)
     job: JobRecord | None = None
@@ -60,7 +60,7 @@ class Record(RecordPart):
 
     def summary(self) -> Iterator[str]:
         """What a reader wants to know of the artifact, line by line."""
-        raise NotImplementedError
+        yield from ()
 
     def own_checksums(self, path: Path, record: Path) -> list[tuple[str, str]]:
         """Checksums of the artifact now and when it was written, where its record has any.
@@ -260,10 +260,6 @@ class Weights(Record):
                 found.append(Input(Path(place.paths.card(name)), checksum))
         return found
 
-    def summary(self) -> Iterator[str]:
-        """See `Record.summary`."""
-        yield from ()
-
 
 def _inputs_of_run(origin: Origin, place: Place) -> list[Input]:
     """The weights of a run, and shards."""
@@ -345,7 +341,7 @@ class Listing(Record):
         return [(file_checksum(path), listed if isinstance(listed, str) else "not complete")]
 
 
-class Explanation(Listing):
+class ExplanationRecord(Listing):
     """The result of an explainer: its CSV, and facts of the whole of it."""
 
     kind = "explanation"
@@ -356,12 +352,8 @@ class Explanation(Listing):
         """Weights and shards."""
         return _inputs_of_run(self.provenance, place)
 
-    def summary(self) -> Iterator[str]:
-        """See `Record.summary`."""
-        yield from ()
 
-
-class Table(Listing):
+class TableRecord(Listing):
     """A table and its figure; `page` is `decur.tables.pages.Page`, which earlier versions lack."""
 
     kind = "table"
@@ -379,9 +371,9 @@ class Table(Listing):
         yield f"seeds {settings['seeds']} of {', '.join(settings['methods'])}"
 
 
-RECORDS: dict[Kind, type[Record]] = {
+RECORDS: dict[ArtifactKind, type[Record]] = {
     record.kind: record
-    for record in (Manifest, Card, Weights, Metrics, Transferred, Explanation, Table)
+    for record in (Manifest, Card, Weights, Metrics, Transferred, ExplanationRecord, TableRecord)
 }
 
 

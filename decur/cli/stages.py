@@ -201,7 +201,7 @@ def _pretrain(args: argparse.Namespace) -> None:
 
 def _pretrain_warned(args: argparse.Namespace) -> None:
     from decur.config import PretrainSettings
-    from decur.pretrain.run import run_pretrain
+    from decur.pretrain.run import pretrain
 
     settings = _settings(PretrainSettings, args.settings)
     device = _device(args.threads)
@@ -212,7 +212,7 @@ def _pretrain_warned(args: argparse.Namespace) -> None:
         print(parts.to_markdown(index=False, floatfmt=".1f"))
         print(f"Trace: {args.out / 'profile.json'}")
         return
-    run_pretrain(settings, args.shards, args.out, device=device, requeue=args.requeue)
+    pretrain(settings, args.shards, args.out, device=device, requeue=args.requeue)
 
 
 def _transfer(args: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from decur.weights.files import (
 from decur.weights.net_input import (
     eight_bits,
     recorded,
-    seen,
+    standardised,
 )
 
 HHA = "hha"
@@ -38,17 +38,17 @@ class Encoder:
     """Raw images of one modality in, features out.
 
     `bands` are those of a raw image, in order; `window` is the side in pixels at which the backbone
-    was trained to see images; `how` is what `eight_bits` and `net_input` take. With `intrinsics`, a
-    (3, 3) camera matrix, a raw image is depth that becomes HHA. `file_bands` names the bands of
-    files, in their order, whatever these say; `own_scale`: the user gave the scaling, so whatever
-    its range makes of an image is wanted.
+    was trained to see images; `transform` is what `eight_bits` and `net_input` take. With
+    `intrinsics`, a (3, 3) camera matrix, a raw image is depth that becomes HHA. `file_bands` names
+    the bands of files, in their order, whatever these declare; `own_scale`: the user gave the
+    scaling, so its range is not questioned.
     """
 
     backbone: Backbone
     modality: str
     bands: tuple[str, ...]
     window: int
-    how: Mapping[str, Any]
+    transform: Mapping[str, Any]
     intrinsics: NDArray[np.float64] | None
     source: str
     device: torch.device
@@ -70,18 +70,20 @@ class Encoder:
             raise DecurError("has values that are no numbers; fill them, or declare them as nodata")
         if self.intrinsics is not None:
             return _hha(image, self.intrinsics)
-        if self.how["scaling"] == "none" and image.dtype != np.uint8:
+        if self.transform["scaling"] == "none" and image.dtype != np.uint8:
             raise DecurError(
                 f"is {image.dtype} (after scale and offset, if it declares them), and the backbone "
                 "was pretrained on 8 bit as stored; give a scale, such as <min>,<max>"
             )
-        if fault := unit_fault(image, self.how):
+        if fault := unit_fault(image, self.transform):
             raise DecurError(fault)
-        return eight_bits(image, self.how)
+        return eight_bits(image, self.transform)
 
     def features(self, stored: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Features (n, d) of images as `stored`, of any sizes."""
-        images = torch.stack([seen(image, self.how) for image in stored]).to(self.device)
+        images = torch.stack([standardised(image, self.transform) for image in stored]).to(
+            self.device
+        )
         with torch.inference_mode():
             features = self.backbone(images)
         found: NDArray[np.float32] = features.float().cpu().numpy()
@@ -117,23 +119,23 @@ def load_encoder(
     tensors, record = read_weights(path)
     held = modalities_of(path, tensors, record)
     name = _chosen(path, list(held), modality)
-    how = recorded(record, name)
+    transform = recorded(record, name)
     backbone = load_backbone(
         branch_weights(tensors, held[name]),
         arch=str(recorded_arch(record, name)),
-        in_chans=len(how["bands"]),
+        in_chans=len(transform["bands"]),
     )
     if intrinsics is not None and name != HHA:
         raise DecurError(f"intrinsics: are for the modality '{HHA}', not for '{name}'")
     if scale is not None:
-        how = {**how, **parse_scale(scale, len(how["bands"]))}
+        transform = {**transform, **parse_scale(scale, len(transform["bands"]))}
     where = _device(device)
     return Encoder(
         backbone.eval().to(where),
         name,
-        tuple(how["bands"]) if intrinsics is None else DEPTH,
-        how["size"],
-        how,
+        tuple(transform["bands"]) if intrinsics is None else DEPTH,
+        transform["size"],
+        transform,
         intrinsics,
         str(path),
         where,

@@ -158,7 +158,7 @@ def read_bands(
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Pixels (C, H, W) of an open raster in the encoder's bands, and which are valid: (H, W)."""
     there = [band for band in order if band is not None]
-    unit = encoder.how.get("unit", 1)
+    unit = encoder.transform.get("unit", 1)
     values, valid = read_values(path, file, there, window=window, unit=unit)
     if len(there) < len(order):
         found = np.zeros((len(order), *values.shape[1:]), values.dtype)
@@ -182,7 +182,7 @@ def check_raster(encoder: Encoder, path: Path, file: Any, order: Order) -> None:
             values, valid = read_bands(encoder, path, file, order, Window(left, top, *side))
             found.append(values[:, valid])
     pixels = np.concatenate(found, axis=1)
-    if encoder.how["scaling"] == "none" and pixels.dtype != np.uint8:
+    if encoder.transform["scaling"] == "none" and pixels.dtype != np.uint8:
         return  # which is an error of its own
     if not pixels.size:
         return
@@ -193,11 +193,17 @@ def check_raster(encoder: Encoder, path: Path, file: Any, order: Order) -> None:
 
 def _fault(encoder: Encoder, pixels: Array, order: Order) -> str:
     """Why pixels (C, n) from all over a raster can hardly be what the encoder expects."""
-    how, bands = encoder.how, [i for i, band in enumerate(order) if band is not None]
-    stored = eight_bits(pixels[..., None], how)[bands, :, 0]
-    if seen := how.get("seen"):
-        how = {**how, "seen": {side: [limits[i] for i in bands] for side, limits in seen.items()}}
-    return unit_fault(pixels, how) or image_fault([*pixels[bands]], [*stored], how)
+    transform, bands = (
+        encoder.transform,
+        [i for i, band in enumerate(order) if band is not None],
+    )
+    stored = eight_bits(pixels[..., None], transform)[bands, :, 0]
+    if seen := transform.get("seen"):
+        transform = {
+            **transform,
+            "seen": {side: [limits[i] for i in bands] for side, limits in seen.items()},
+        }
+    return unit_fault(pixels, transform) or image_fault([*pixels[bands]], [*stored], transform)
 
 
 def _starts(length: int) -> list[int]:

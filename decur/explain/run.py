@@ -58,6 +58,6 @@ def explain(
     inputs = {dataset: subject.shards.card.checksum, weights.name: fingerprint(weights)}
     origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES), pretrained)
     table = explanation.frame.to_csv(index=False, float_format="%.6g")
-    records.Explanation(facts=explanation.facts, provenance=origin, job=job.record()).write_files(
-        record, {out: table.encode()}
-    )
+    records.ExplanationRecord(
+        facts=explanation.facts, provenance=origin, job=job.record()
+    ).write_files(record, {out: table.encode()})

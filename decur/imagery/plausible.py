@@ -32,20 +32,20 @@ brightest clouds have a reflectance of about 2, and the last number stands for s
 NEARLY_ALL = 0.99
 
 
-def unit_fault(x: Values, how: Mapping[str, Any]) -> str:
+def unit_fault(x: Values, transform: Mapping[str, Any]) -> str:
     """Why the values (C, ...) of an image are not in the unit of a scaling; nothing if they may be.
 
     Only what no image in the right unit can be is a fault, however small or dark it is.
     """
     if not x.size:
         return ""
-    if how["scaling"] == "divide":
-        return reflectance_fault(x, how["unit"])
-    if how.get("units") == "dB":
+    if transform["scaling"] == "divide":
+        return reflectance_fault(x, transform["unit"])
+    if transform.get("units") == "dB":
         return db_fault(x)
-    if how.get("units") == "m":
+    if transform.get("units") == "m":
         return height_fault(x)
-    return _undeclared(x, how)
+    return _undeclared(x, transform)
 
 
 def db_fault(x: Values) -> str:
@@ -93,25 +93,27 @@ def reflectance_fault(x: Values, unit: float = REFLECTANCE_UNIT) -> str:
     return ""
 
 
-def image_fault(bands: Sequence[Values], stored: Sequence[Values], how: Mapping[str, Any]) -> str:
+def image_fault(
+    bands: Sequence[Values], stored: Sequence[Values], transform: Mapping[str, Any]
+) -> str:
     """Why a whole image can hardly be what a scaling expects; nothing if it can be.
 
     Args:
         bands: valid values of each band, from all over the image.
         stored: the same values in 8 bits.
-        how: the scaling; `seen`, if it has it, is the range `low` to `high` of each band's 8 bits
-            that 98 % of the images of pretraining had.
+        transform: the scaling; its `seen`, if any, is the range `low` to `high` of the 8 bits of
+            each band that 98 % of the images of pretraining had.
     """
     bands = [band for band in bands if band.size]
     if not bands:
         return ""
-    if how["scaling"] == "divide" and (fault := _offset_fault(bands, how)):
+    if transform["scaling"] == "divide" and (fault := _offset_fault(bands, transform)):
         return fault
-    if side := beyond(stored, how.get("seen")):
+    if side := beyond(stored, transform.get("seen")):
         return (
             f"has values from {min(b.min() for b in bands):g} to {max(b.max() for b in bands):g}, "
-            f"nearly all {side} than those that the backbone was pretrained on ({how['units']}); "
-            "convert them, or give their --scale"
+            f"nearly all {side} than those that the backbone was pretrained on "
+            f"({transform['units']}); convert them, or give their --scale"
         )
     return ""
 
@@ -133,9 +135,9 @@ def beyond(stored: Sequence[Values], seen: Mapping[str, Sequence[float]] | None 
     return ""
 
 
-def _offset_fault(bands: Sequence[Values], how: Mapping[str, Any]) -> str:
+def _offset_fault(bands: Sequence[Values], transform: Mapping[str, Any]) -> str:
     """Of images with the offset of Sentinel-2's processing baseline 04.00, 1000 of 10,000."""
-    offset = how["unit"] / 10
+    offset = transform["unit"] / 10
     darkest = min(float(np.percentile(band, 1)) for band in bands)
     if len(bands) < 3 or darkest < 0.95 * offset:
         return ""
@@ -146,12 +148,12 @@ def _offset_fault(bands: Sequence[Values], how: Mapping[str, Any]) -> str:
     )
 
 
-def _undeclared(x: Values, how: Mapping[str, Any]) -> str:
+def _undeclared(x: Values, transform: Mapping[str, Any]) -> str:
     """Of numbers that stand for no data and lie outside the limits of a scaling."""
-    if how["scaling"] != "stretch" or how["black"] == ["percentile"]:
+    if transform["scaling"] != "stretch" or transform["black"] == ["percentile"]:
         return ""
     low, high = float(x.min()), float(x.max())
-    black, white = min(how["black"]), max(how["white"])
+    black, white = min(transform["black"]), max(transform["white"])
     for number in STANDS_FOR_NOTHING:
         if low <= number <= high and not black <= number <= white and (x == number).any():
             return f"has the value {number:g}, as stands for no data; declare it as nodata"

@@ -30,7 +30,7 @@ from decur.datasets.folder_labels import check_classes
 from decur.datasets.folder_limits import with_limits
 from decur.errors import DecurError
 from decur.shards import Modality, Sample
-from decur.shards.assemble import QUARANTINE, VERSION, begin, finish, own_folder
+from decur.shards.assemble import QUARANTINE, VERSION, assemble, own_folder, prepare
 from decur.shards.part import FORMAT, Fault, Shard, ShardPart, load_part, save_part
 from decur.shards.sample import TRAIN, Spec
 from decur.shards.writer import SHARD_BYTES
@@ -102,7 +102,7 @@ def preprocess(
     size = max(1, min(SHARD_BYTES // spec.sample_bytes, -(-len(records) // FEWEST_SHARDS)))
     shards = [records[i : i + size] for i in range(0, len(records), size)]
     make = partial(_make_shard, reader, out, spec, _origin(card, settings))
-    begin(out, keep=True)
+    prepare(out, keep=True)
     shards_folder.clear()  # which makes room for the new ones
     if piece is not None:
         own = list(enumerate(shards))[piece.number - 1 :: piece.of]
@@ -117,7 +117,7 @@ def preprocess(
             print(line, flush=True)
     by_split = Counter(split for split, _ in lost)
     facts = {"left_out": left_out, "quarantined_by_split": dict(sorted(by_split.items()))}
-    finish(out, parts, spec, {**card, **facts, "job": job.record()})
+    assemble(out, parts, spec, {**card, **facts, "job": job.record()})
     faults = sum(len(part.faults) for part in parts)
     print(f"{name}: {len(records) - faults} samples in {out}", flush=True)
     if faults:

@@ -39,18 +39,18 @@ from decur.pretrain.step_log import Progress
 from decur.shards import PairedShards
 from decur.training.knn import knn_of_backbones
 from decur.training.methods import build_model, compute_loss
-from decur.training.views import augment_batch, batches, read_batch, training_rows
+from decur.training.views import augment_batch, read_batch, training_batches, training_rows
 from decur.weights import save_model
 from decur.weights.files import is_weights
 from decur.weights.imagenet import load_imagenet
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm")
 
-Part = Callable[[str], AbstractContextManager[object]]
+Phase = Callable[[str], AbstractContextManager[object]]
 """Marks the part of a step that a block is: for a profiler, or to be timed."""
 
 
-def pretrain(
+def train_run(
     settings: PretrainSettings, shards_root: Path, out: Path, *, device: str = "cpu"
 ) -> Path:
     """Pretrain one run, or go on with it from its last checkpoint, and write its weights.
@@ -135,7 +135,7 @@ def set_batch_statistics(
     synchronise_batch_norm(model)
     model.train()
     one_epoch = settings.model_copy(update={"epochs": 1})
-    for step, batch in batches(training_rows(shards, settings), one_epoch, 0):
+    for step, batch in training_batches(training_rows(shards, settings), one_epoch, 0):
         model(augment_batch(read_batch(shards, batch, settings, step, 1), settings, device))
 
 
@@ -160,7 +160,7 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     views: list[list[Tensor]],
     settings: PretrainSettings,
-    part: Part = record_function,
+    part: Phase = record_function,
 ) -> tuple[Embeddings, Terms]:
     """Embed, compute the loss in float32, descend; returns embeddings and loss terms, detached.
 
@@ -231,7 +231,7 @@ def train_steps(
     out: Path,
     identity: str,
     job: JobTimer,
-    part: Part = record_function,
+    part: Phase = record_function,
 ) -> Iterator[dict[str, float]]:
     """Train from the last checkpoint of `identity` in `out` to the end, and save on the way.
 
@@ -281,7 +281,7 @@ def train_steps(
         images=2 * count * settings.batch_size,
     )
     with closing(progress), stop_request() as request:
-        for (step, batch), take in ahead(load, batches(rows, settings, start)):
+        for (step, batch), take in ahead(load, training_batches(rows, settings, start)):
             set_lr(optimizer, cosine_factor(step // per_epoch, settings.epochs))
             torch.manual_seed(_seed_of(settings.seed, step))
             with part("augment"):

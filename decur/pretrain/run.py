@@ -11,14 +11,14 @@ from decur.cluster.slurm import own_job, requeue_own_job
 from decur.config import PretrainSettings
 from decur.distributed import is_main, process_group
 from decur.pretrain.checkpoint import CHECKPOINTS
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 
 CLAIM = "owner.json"
 PATIENCE = 120
 """Seconds to wait for SLURM to end a job that is requeued."""
 
 
-def run_pretrain(
+def pretrain(
     settings: PretrainSettings, shards: Path, out: Path, *, device: str, requeue: bool
 ) -> None:
     """Pretrain in the process group of whatever launched this process, or alone.
@@ -26,7 +26,7 @@ def run_pretrain(
     Warned that its time runs out, a SLURM job that may `requeue` asks to be run again.
 
     Raises:
-        DecurError: see `pretrain`; or another process works in `out`.
+        DecurError: see `train_run`; or another process works in `out`.
         StoppedError: it was asked to stop, and has saved; also where it will be run again.
     """
     with process_group(), taken_over(out / CLAIM) if is_main() else nullcontext():
@@ -34,7 +34,7 @@ def run_pretrain(
             for folder in (out, out / CHECKPOINTS):
                 remove_temporaries(folder)  # of a run that was killed, on whatever machine
         try:
-            pretrain(settings, shards, out, device=device)
+            train_run(settings, shards, out, device=device)
         except StoppedError as stopped:
             if not (requeue and stopped.warned and own_job()):
                 raise

@@ -87,7 +87,7 @@ def _job(settings: str, shards: str, out: str) -> None:
     with stop_request(WARNING):
         import torch
 
-        from decur.pretrain.run import run_pretrain
+        from decur.pretrain.run import pretrain
 
         # A local one may run in an allocation that has other work in it.
         if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
@@ -95,7 +95,7 @@ def _job(settings: str, shards: str, out: str) -> None:
         parsed = PretrainSettings.model_validate_json(settings)
         torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        run_pretrain(parsed, Path(shards), Path(out), device=device, requeue=True)
+        pretrain(parsed, Path(shards), Path(out), device=device, requeue=True)
 
 
 def follow(job: Any, stream: IO[str] = sys.stdout) -> None:

@@ -22,7 +22,7 @@ from decur.errors import DecurError
 from decur.scenes.layouts import LAYOUTS, Scene
 from decur.scenes.render import LEVELS, Factors, render
 
-SCENARIOS = {
+SCENE_KINDS = {
     "ssl4eo-s12": "sar-optical",
     "bigearthnet": "sar-optical",
     "geonrw": "rgb-dem",
@@ -45,8 +45,10 @@ def write_scenes(dataset: str, root: Path, settings: DatasetSettings, workers: i
         DecurError: there are no scenes for this dataset, their numbers are not set, or a worker
             process died.
     """
-    if dataset not in SCENARIOS:
-        raise DecurError(f"datasets.{dataset}.source: no scenes; known are {', '.join(SCENARIOS)}")
+    if dataset not in SCENE_KINDS:
+        raise DecurError(
+            f"datasets.{dataset}.source: no scenes; known are {', '.join(SCENE_KINDS)}"
+        )
     if settings.scenes is None:
         raise DecurError(f"datasets.{dataset}.scenes: not set; give train, test and seed")
     root.mkdir(parents=True, exist_ok=True)
@@ -71,7 +73,7 @@ def draw_factors(dataset: str, seed: int, index: int) -> Factors:
 
     Scenes come in blocks that hold each combination of levels once, in random order.
     """
-    combinations = list(product(*map(range, LEVELS[SCENARIOS[dataset]])))
+    combinations = list(product(*map(range, LEVELS[SCENE_KINDS[dataset]])))
     block, place = divmod(index, len(combinations))
     order = _generator(dataset, seed, 0, block).permutation(len(combinations))
     return Factors(*combinations[order[place]])
@@ -89,7 +91,7 @@ def make_scene(
     factors = factors or draw_factors(dataset, settings.scenes.seed, index)
     rng = _generator(dataset, settings.scenes.seed, 1, index)
     seasons = settings.seasons if DATASETS[dataset].seasons else 1
-    arrays = render(SCENARIOS[dataset], factors, rng, settings.side, seasons)
+    arrays = render(SCENE_KINDS[dataset], factors, rng, settings.side, seasons)
     return Scene(index, split, factors, arrays)
 
 

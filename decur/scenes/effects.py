@@ -19,7 +19,7 @@ from decur.imagery.bands import (
     sar_db_to_uint8,
 )
 from decur.imagery.depth import nyu_intrinsics
-from decur.scenes.draw import SCENARIOS, draw_factors, make_scene
+from decur.scenes.draw import SCENE_KINDS, draw_factors, make_scene
 from decur.scenes.layouts import Scene, optical_bands
 from decur.scenes.render import LEVELS, RELIEFS, Factors
 
@@ -38,11 +38,11 @@ def stored(dataset: str, scene: Scene, settings: DatasetSettings) -> list[NDArra
     JPEG files, of which SUN-RGBD's colours come, lose a little; these do not. Each is `(C, S, S)`.
     """
     arrays: dict[str, NDArray[Any]] = scene.arrays
-    if SCENARIOS[dataset] == "sar-optical":
+    if SCENE_KINDS[dataset] == "sar-optical":
         sar = sar_db_to_uint8(arrays["sar"][0], SAR_MEAN, SAR_STD)
         bands = [resize(band, settings.side) for band in optical_bands(scene, 0).values()]
         return [resize(sar, settings.side), reflectance_to_uint8(np.stack(bands))]
-    if SCENARIOS[dataset] == "rgb-dem":
+    if SCENE_KINDS[dataset] == "rgb-dem":
         images = arrays["rgb"].transpose(2, 0, 1), elevation_to_uint8(arrays["dem"])[None]
         return [resize(image, settings.side) for image in images]
     depth = arrays["depth"]
@@ -67,7 +67,7 @@ def scene_effects(
     here = stored(dataset, make_scene(dataset, settings, index, split), settings)
     found: list[dict[str, NDArray[np.float32]]] = [{}, {}]
     for factor in Factors._fields:
-        other = another(SCENARIOS[dataset], factors, factor)
+        other = another(SCENE_KINDS[dataset], factors, factor)
         if other is None:
             continue
         there = stored(dataset, make_scene(dataset, settings, index, split, other), settings)

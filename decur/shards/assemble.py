@@ -39,7 +39,7 @@ def _is_card(path: Path) -> bool:
         return False
 
 
-def begin(root: Path, *, keep: bool) -> None:
+def prepare(root: Path, *, keep: bool) -> None:
     """Prepare a folder to be filled, with the shards that a killed run left whole if `keep`.
 
     Raises:
@@ -51,7 +51,7 @@ def begin(root: Path, *, keep: bool) -> None:
     folder.stage(STAGE, keep=True)
 
 
-def finish(root: Path, parts: Sequence[ShardPart], spec: Spec, card: Mapping[str, Any]) -> None:
+def assemble(root: Path, parts: Sequence[ShardPart], spec: Spec, card: Mapping[str, Any]) -> None:
     """Make the shards in the stage the content of a folder, with index, quarantine list and card.
 
     Raises:

@@ -25,7 +25,7 @@ from decur.artifacts.files import (
     writing,
 )
 from decur.artifacts.ownership import HIDDEN
-from decur.shards.sample import TRAIN, Sample, Spec, checksum
+from decur.shards.sample import TRAIN, Sample, Spec, sample_checksum
 
 FORMAT = 2
 """Of what is known of a shard: those of other formats are made anew."""
@@ -143,7 +143,7 @@ class Shard:
                 "place": sample.place,
                 "seasons": next(iter(arrays.values())).shape[0],
                 "source": sample.source,
-                "checksum": checksum(arrays, sample.labels),
+                "checksum": sample_checksum(arrays, sample.labels),
                 "labels": None if sample.labels is None else sample.labels.tolist(),
                 "labelled": self._spec.is_labelled(sample),
                 **{f"factor_{name}": value for name, value in sample.factors.items()},

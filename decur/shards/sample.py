@@ -70,10 +70,12 @@ class Sample:
 
     def checksum(self) -> str:
         """First 16 hex digits of the SHA-256 over all arrays and the labels."""
-        return checksum(self.all_arrays(), self.labels)
+        return sample_checksum(self.all_arrays(), self.labels)
 
 
-def checksum(arrays: Mapping[str, NDArray[np.uint8]], labels: NDArray[np.uint8] | None) -> str:
+def sample_checksum(
+    arrays: Mapping[str, NDArray[np.uint8]], labels: NDArray[np.uint8] | None
+) -> str:
     """First 16 hex digits of the SHA-256 over a sample's arrays by name, its labels, its mask."""
     digest = hashlib.sha256()
     for name in sorted(arrays.keys() - {MASK}):

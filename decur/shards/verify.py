@@ -16,7 +16,7 @@ from decur.errors import DecurError
 from decur.shards.assemble import CARD, INDEX, samples_checksum
 from decur.shards.part import file_facts
 from decur.shards.read import PairedShards, read_card, read_index
-from decur.shards.sample import checksum
+from decur.shards.sample import sample_checksum
 
 ROWS = 64
 """Samples whose checksums are computed in one task."""
@@ -90,6 +90,6 @@ def _wrong(shards: PairedShards, rows: Sequence[int]) -> list[str]:
         entry = shards.index.iloc[row]
         labels = entry["labels"]
         vector = None if labels is None else np.asarray(labels, dtype=np.uint8)
-        if checksum(shards.arrays(row), vector) != entry["checksum"]:
+        if sample_checksum(shards.arrays(row), vector) != entry["checksum"]:
             faults.append(f"{shards.root}: sample '{entry['id']}' (row {row}) has another checksum")
     return faults

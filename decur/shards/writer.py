@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from decur.errors import DecurError
-from decur.shards.assemble import begin, finish, own_folder
+from decur.shards.assemble import assemble, own_folder, prepare
 from decur.shards.part import STAGE, Shard, ShardPart
 from decur.shards.sample import Modality, Sample, Spec
 
@@ -38,7 +38,7 @@ class ShardWriter:
         self._shard: Shard | None = None
 
     def __enter__(self) -> Self:
-        begin(self.root, keep=False)
+        prepare(self.root, keep=False)
         return self
 
     def __exit__(
@@ -50,7 +50,7 @@ class ShardWriter:
         try:
             if kind is None:
                 self._close()
-                finish(self.root, self._parts, self._spec, self.card)
+                assemble(self.root, self._parts, self._spec, self.card)
         finally:
             if self._shard is not None:
                 self._shard.discard()

@@ -12,7 +12,7 @@ from decur.artifacts.paths import Paths
 from decur.config import Config
 from decur.config.experiments import Claim, Column, Entry, Experiment, column_parts, entries, parts
 from decur.errors import DecurError
-from decur.tables.pages import Heading, Page, Part, TableCell, experiment_page, grid
+from decur.tables.pages import Heading, Page, PagePart, TableCell, experiment_page, grid
 from decur.tables.paper import paper_cell
 from decur.tables.scores import scores
 
@@ -209,7 +209,7 @@ def _line(pair: Pair, ours: "Difference") -> dict[str, Any]:
 def claims_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
     """Turn the collated frame into a page: the verdicts, then each claim's intervals."""
     verdicts = [["", "Claim", "Paper", "Verdict", "Intervals"]]
-    intervals: list[Part] = []
+    intervals: list[PagePart] = []
     lines: list[Any] = list(frame.itertuples())
     for number, (_, of_claim) in enumerate(groupby(lines, key=lambda line: line.claim), 1):
         first, *others = of_claim

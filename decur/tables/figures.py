@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from decur.config.experiments import METRICS, Experiment, Row, column_parts
+from decur.config.experiments import METRIC_NAMES, Experiment, Row, column_parts
 from decur.config.protocols import PROTOCOLS
 from decur.tables.paper import best_share
 
@@ -223,7 +223,7 @@ def _curve(a: "Axes", points: pd.DataFrame) -> None:
 
 def bars(frame: pd.DataFrame, experiment: Experiment) -> Images:
     """Draw a table of probes: a subplot per metric, a group of bars per panel, a bar per row."""
-    named = frame.assign(metric=[METRICS.get(metric, metric) for metric in frame["metric"]])
+    named = frame.assign(metric=[METRIC_NAMES.get(metric, metric) for metric in frame["metric"]])
     metrics = list(named.groupby("metric", sort=False))
     measured = set(frame[frame["n"] > 0]["row"])
     rows = [row for row in experiment.rows if row.label in measured]

@@ -22,7 +22,7 @@ from decur.datasets import Dataset
 from decur.shards import PairedShards
 from decur.shards.select import evenly_spaced, kept_rows
 from decur.tables.figures import Images, stacked
-from decur.tables.pages import Heading, Page, Part, experiment_page, grid
+from decur.tables.pages import Heading, Page, PagePart, experiment_page, grid
 
 if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.artist import Artist
@@ -193,7 +193,7 @@ def accuracies(blocks: Sequence[Block]) -> pd.DataFrame:
 
 def gallery_page(blocks: Sequence[Block], experiment: Experiment, config: Config) -> Page:
     """Turn the accuracies into a page that explains the figure."""
-    body: list[Part] = []
+    body: list[PagePart] = []
     for block in blocks:
         lines = [["Sample", *block.methods]]
         for line in block.lines:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from decur.tables.markup import spans
-from decur.tables.pages import Heading, Page, Part, Table, TableCell
+from decur.tables.pages import Heading, Page, PagePart, Table, TableCell
 
 COMMANDS = {"bold": "textbf", "code": "texttt", "superscript": "textsuperscript"}
 
@@ -49,7 +49,7 @@ def written(text: str) -> str:
     )
 
 
-def _part(part: Part) -> str:
+def _part(part: PagePart) -> str:
     if isinstance(part, Table):
         return _table(part)
     return _note(part.as_paragraph if isinstance(part, Heading) else part)

@@ -38,11 +38,11 @@ def logs(scenario: Scenario, config: Config, paths: Paths) -> dict[str, pd.DataF
         run = Run(scenario, method, variant, config.seeds[0])
         path = Path(paths.pretrain(str(run))) / "log.jsonl"
         if path.is_file() and path.stat().st_size:
-            by_method[method] = read_log(path)
+            by_method[method] = read_curve(path)
     return by_method
 
 
-def read_log(path: Path) -> pd.DataFrame:
+def read_curve(path: Path) -> pd.DataFrame:
     """Read some `POINTS` steps, and as many of those at which embeddings were measured.
 
     Columns: step, loss (smoothed, over that of the first step), align_cross (correlation of equal

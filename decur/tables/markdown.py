@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from decur.tables.pages import Heading, Page, Part, Table, TableCell
+from decur.tables.pages import Heading, Page, PagePart, Table, TableCell
 
 TAG = re.compile("<(?!/?sup>)")
 """The beginning of any tag but `<sup>`, escaped because names of samples come from raw files."""
@@ -22,7 +22,7 @@ def as_table(table: Table) -> str:
     return "\n".join([_row(table.head), rule, *map(_row, table.rows)])
 
 
-def _part(part: Part) -> str:
+def _part(part: PagePart) -> str:
     if isinstance(part, Table):
         return as_table(part)
     return part.as_paragraph if isinstance(part, Heading) else part

@@ -42,7 +42,7 @@ class Heading:
         return f"**{self.text}**"
 
 
-Part = Table | Heading | str
+PagePart = Table | Heading | str
 """A part of a page; a string is a paragraph."""
 
 
@@ -53,7 +53,7 @@ class Page:
     title: str
     caption: str = ""
     scale: str = ""
-    body: tuple[Part, ...] = ()
+    body: tuple[PagePart, ...] = ()
 
 
 class Result(NamedTuple):
@@ -68,7 +68,7 @@ class Result(NamedTuple):
     float_format: str = "%.4f"
 
 
-def experiment_page(experiment: Experiment, config: Config, body: Sequence[Part]) -> Page:
+def experiment_page(experiment: Experiment, config: Config, body: Sequence[PagePart]) -> Page:
     """Make the page of an experiment, with a note on whether its numbers compare with the paper's.
 
     Args:

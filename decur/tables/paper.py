@@ -8,8 +8,8 @@ from pathlib import Path
 
 from decur.config.experiments import Entry, scenario_name
 
-METRICS = {"map_micro": "mAP-micro", "miou": "mIoU", "accuracy": "overall acc"}
-PROTOCOLS = {"linear": "linear", "fine-tune": "finetune"}
+PAPER_METRICS = {"map_micro": "mAP-micro", "miou": "mIoU", "accuracy": "overall acc"}
+PAPER_PROTOCOLS = {"linear": "linear", "fine-tune": "finetune"}
 
 
 def paper_numbers() -> Path:
@@ -37,8 +37,8 @@ def paper_cell(entry: Entry) -> tuple[float, str]:
         entry.panel.paper or "",
         entry.row.paper or "",
         f"{entry.cell.labels:g}%",
-        PROTOCOLS.get(entry.protocol, ""),
-        METRICS.get(entry.metric, ""),
+        PAPER_PROTOCOLS.get(entry.protocol, ""),
+        PAPER_METRICS.get(entry.metric, ""),
     )
     value, flag = _cells().get(key, (math.nan, ""))
     return value, flag if flag.startswith("SUSPECT") else ""

@@ -19,7 +19,7 @@ from decur.tables.pages import Page, grid, warning
 from decur.tables.run import outputs, read_page
 from decur.tables.usage import stage_usage, usage_page
 
-STAGES = {"ablations": "Ablations", "explain": "Explainability", "claims": "Claims"}
+SECTIONS = {"ablations": "Ablations", "explain": "Explainability", "claims": "Claims"}
 SEVERAL = "Several scenarios"
 TYPES = {"png": "image/png", "csv": "text/csv", "tex": "text/x-tex"}
 """The media types of files that the report contains, by suffix."""
@@ -82,8 +82,8 @@ def _is_report(path: Path) -> bool:
 
 def section_of(experiment: Experiment, config: Config) -> str:
     """The section where an experiment is shown: its only scenario, or else its stage."""
-    if experiment.stage in STAGES:
-        return STAGES[experiment.stage]
+    if experiment.stage in SECTIONS:
+        return SECTIONS[experiment.stage]
     scenarios = [p.scenario for p in experiment.panels if p.scenario in config.scenarios]
     names = {scenario_name(scenario) for scenario in scenarios}
     return names.pop() if len(names) == 1 else SEVERAL
@@ -97,7 +97,7 @@ def _results(
     for scenario in config.scenarios:
         items = curves.setdefault(scenario_name(scenario), [])
         items += learning_curves(scenario, config, paths)
-    for heading in [*curves, SEVERAL, *STAGES.values()]:
+    for heading in [*curves, SEVERAL, *SECTIONS.values()]:
         items = [
             experiment_item(name, experiment, paths)
             for name, experiment in experiments.items()

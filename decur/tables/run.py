@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from decur.artifacts.ownership import check_listed
 from decur.artifacts.paths import Paths
 from decur.artifacts.provenance import Origin, fingerprint, provenance
-from decur.artifacts.records import Table as TableRecord
+from decur.artifacts.records import TableRecord
 from decur.artifacts.transferred import check_transferred
 from decur.config import Config
 from decur.config.experiments import Experiment, transfer_runs
 from decur.config.protocols import PROTOCOLS
-from decur.tables.kinds import KINDS
+from decur.tables.experiment_kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
 from decur.tables.pages import Page

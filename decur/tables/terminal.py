@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from decur.tables.markup import Mark, spans
-from decur.tables.pages import Heading, Page, Part, Table
+from decur.tables.pages import Heading, Page, PagePart, Table
 
 STYLES: dict[Mark, str] = {"bold": "bold", "code": "cyan", "superscript": "dim"}
 STYLED: dict[Mark, tuple[str, str]] = {
@@ -58,7 +58,7 @@ def written(text: str, plain: bool = False) -> Text:
     return whole
 
 
-def _part(part: Part, plain: bool) -> RenderableType:
+def _part(part: PagePart, plain: bool) -> RenderableType:
     if isinstance(part, Table):
         return _table(part, plain)
     return written(part.as_paragraph if isinstance(part, Heading) else part, plain)

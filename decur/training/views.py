@@ -63,7 +63,7 @@ def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[n
     return rows
 
 
-def batches(
+def training_batches(
     rows: NDArray[np.int64], settings: PretrainSettings, step: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """From `step` on: the number of each step and its rows, every epoch in a new order.

@@ -80,7 +80,7 @@ def train(
     torch.manual_seed(seed)
     model.backbones.requires_grad_(frozen is None)
     _training_mode(model, frozen)
-    optimizer = build_optimizer(model, recipe)
+    optimizer = recipe_optimizer(model, recipe)
     size = min(data.settings.batch_size, len(rows))
     per_epoch = len(rows) // size
     total = recipe.steps or (recipe.epochs or 0) * per_epoch
@@ -103,7 +103,7 @@ def train(
             _training_mode(model, frozen)
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def recipe_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser of all parameters that are not frozen."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in parameters if recipe.decay_1d or p.ndim > 1]

@@ -13,9 +13,9 @@ from decur.artifacts.paths import Cell, identify
 from decur.artifacts.provenance import Origin
 from decur.artifacts.records import Metrics, Weights
 from decur.config.datasets import DATASETS
-from decur.config.experiments import METRICS
+from decur.config.experiments import METRIC_NAMES
 from decur.datasets import Dataset
-from decur.weights.net_input import eight_bits, linear, net_input, seen
+from decur.weights.net_input import eight_bits, linear, net_input, standardised
 
 PAPER = "https://arxiv.org/abs/2309.05300"
 HIDDEN = ("scenario", "method", "modalities", "knn", "checkpoint_steps", "monitor_steps")
@@ -56,7 +56,7 @@ def render(
     *,
     record: Weights,
     arch: str,
-    how: Mapping[str, Any],
+    transform: Mapping[str, Any],
     usage: str,
     measured: Iterable[Score],
     licence: str,
@@ -67,13 +67,13 @@ def render(
     Args:
         record: that of the weights' file.
         arch: the backbone.
-        how: what the backbone sees, see `net_input`.
+        transform: what the backbone sees, see `net_input`.
         usage: Python that makes `net` and, of `raw`, `features`.
         measured: transfers to report.
         licence: of the weights, as hubs name it.
         library: what `usage` loads the weights with.
     """
-    origin, modality = record.provenance, how["modality"]
+    origin, modality = record.provenance, transform["modality"]
     settings = origin.settings
     facts = _facts(settings["dataset"])
     title = f"{settings['method']} {arch} {modality} ({facts.title})"
@@ -100,11 +100,11 @@ def render(
         f"The {modality} backbone of a pair ({' and '.join(settings['modalities'])}) that "
         f"[DeCUR]({PAPER}) pretrained without labels; method `{settings['method']}`, {by}.",
         "## Use",
-        f"`raw` is a NumPy array (bands, height, width): {', '.join(map(str, how['bands']))} in "
-        f"this order; units: {how['units']}. Run this in the folder of these files:",
+        f"`raw` is a NumPy array (bands, height, width): {', '.join(map(str, transform['bands']))} "
+        f"in this order; units: {transform['units']}. Run this in the folder of these files:",
         f"```python\n{_preprocessing()}\n{usage}\n```",
         "## Preprocessing",
-        _words(how),
+        _words(transform),
         "## Data",
         f"{facts.title}, {facts.homepage}; licence of the data: {facts.licence}.",
         "## Settings",
@@ -120,21 +120,22 @@ def render(
 
 
 def render_joint(
-    record: Weights, hows: Mapping[str, Mapping[str, Any]], *, file: str, licence: str
+    record: Weights, by_modality: Mapping[str, Mapping[str, Any]], *, file: str, licence: str
 ) -> str:
     """The card of both backbones in the form of the authors' files.
 
     Args:
         record: that of the weights' file.
-        hows: by modality what its backbone sees, see `net_input`.
+        by_modality: by modality what its backbone sees, see `net_input`.
         file: the name of the weights' file.
         licence: of the weights, as hubs name it.
     """
     settings = record.provenance.settings
-    front = {"license": licence, "tags": ["decur", "self-supervised", *hows]}
+    front = {"license": licence, "tags": ["decur", "self-supervised", *by_modality]}
     sections = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
-        f"# {settings['method']}, {' and '.join(hows)} ({_facts(settings['dataset']).title})",
+        f"# {settings['method']}, {' and '.join(by_modality)} "
+        f"({_facts(settings['dataset']).title})",
         f"Both backbones and their projectors, under the names of the files that the authors of "
         f'[DeCUR]({PAPER}) released: `torch.load("{file}")["model"]`. Their scripts of transfer '
         "take it as `--pretrained`. Colours are read blue first, and elevation in three equal "
@@ -142,8 +143,11 @@ def render_joint(
         "## Preprocessing",
         "Before that order and repetition, by `preprocessing.json`:",
     ]
-    for name, how in hows.items():
-        sections += [f"### {name}: {', '.join(map(str, how['bands']))}", _words(how)]
+    for name, transform in by_modality.items():
+        sections += [
+            f"### {name}: {', '.join(map(str, transform['bands']))}",
+            _words(transform),
+        ]
     kept = [(k, v) for k, v in settings.items() if k not in HIDDEN]
     sections += ["## Settings", _table(["setting", "value"], kept), "## Provenance"]
     return "\n\n".join([*sections, "\n".join(_provenance(record.provenance))]) + "\n"
@@ -158,7 +162,7 @@ def _facts(dataset: str) -> Dataset:
 
 def _preprocessing() -> str:
     """`net_input` as it is here, with what it needs."""
-    source = "\n\n".join(inspect.getsource(part) for part in (eight_bits, seen, net_input))
+    source = "\n\n".join(inspect.getsource(part) for part in (eight_bits, standardised, net_input))
     imports = [
         "import json",
         "from collections.abc import Mapping",
@@ -169,29 +173,31 @@ def _preprocessing() -> str:
         "import torch.nn.functional as F",
         "from numpy.typing import NDArray",
     ]
-    load = 'with open("preprocessing.json") as file:\n    how = json.load(file)\n'
+    load = 'with open("preprocessing.json") as file:\n    transform = json.load(file)\n'
     return "\n".join([*imports, "", "", source, "", load])
 
 
-def _words(how: Mapping[str, Any]) -> str:
+def _words(transform: Mapping[str, Any]) -> str:
     steps = []
-    if how["scaling"] == "divide":
-        steps.append(f"divide by {how['unit']:,}, clip to 0..1")
-    elif how["scaling"] == "stretch":
-        if how["percentiles"]:
-            low, high = how["percentiles"]
+    if transform["scaling"] == "divide":
+        steps.append(f"divide by {transform['unit']:,}, clip to 0..1")
+    elif transform["scaling"] == "stretch":
+        if transform["percentiles"]:
+            low, high = transform["percentiles"]
             steps.append(f"clip each band of each image to its {low:g} to {high:g} % percentiles")
-        bounds = "these percentiles" if how["black"] == ["percentile"] else "`black` and `white`"
+        bounds = (
+            "these percentiles" if transform["black"] == ["percentile"] else "`black` and `white`"
+        )
         steps.append(f"stretch linearly so that {bounds} become 0 and 1, clip")
     steps += [
         "truncate to 8 bits (0..255, then divided by 255)",
-        f"resize to {how['size']} x {how['size']} pixels ({how['resize']})",
+        f"resize to {transform['size']} x {transform['size']} pixels ({transform['resize']})",
     ]
-    if any(how["mean"]):
+    if any(transform["mean"]):
         steps.append("subtract `mean` and divide by `std`, band by band")
     text = "\n".join(f"{i}. {step}" for i, step in enumerate(steps, start=1))
     text += "\n\nAll numbers are in `preprocessing.json`."
-    if (straight := linear(how)) is not None and how["scaling"] != "none":
+    if (straight := linear(transform)) is not None and transform["scaling"] != "none":
         text += (
             " A pipeline that only subtracts and divides comes near with the `mean` and `std` under"
             f" `linear` there (first band: {straight['mean'][0]:g} and {straight['std'][0]:g}), if"
@@ -216,7 +222,9 @@ def _where(cell: Cell) -> str:
 def _metrics(measured: Sequence[Score]) -> str:
     if not measured:
         return "No transfers of these weights lie beside them."
-    rows = [(_where(s.cell), METRICS.get(s.metric, s.metric), f"{s.value:.1f}") for s in measured]
+    rows = [
+        (_where(s.cell), METRIC_NAMES.get(s.metric, s.metric), f"{s.value:.1f}") for s in measured
+    ]
     return _table(["transfer", "metric", "percent"], rows)
 
 

@@ -33,13 +33,13 @@ class Source:
     tensors: Tensors
     arch: str
     branch: int
-    how: Mapping[str, Any]
+    transform: Mapping[str, Any]
     stem: str
 
     @property
     def chans(self) -> int:
         """Bands that it sees."""
-        return len(self.how["bands"])
+        return len(self.transform["bands"])
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ def export(
     text = card.render(
         record=record,
         arch=source.arch,
-        how=source.how,
+        transform=source.transform,
         usage=usage,
-        measured=card.scores(path, source.how["modality"]),
+        measured=card.scores(path, source.transform["modality"]),
         licence=licence,
         library=SINGLE[format].library,
     )
     content |= {"README.md": text.encode()}
-    described = {**source.how, "linear": linear(source.how)}
+    described = {**source.transform, "linear": linear(source.transform)}
     listing = out / "preprocessing.json"
     write_with_record(listing, described, {out / name: data for name, data in content.items()})
     return [*(out / name for name in content), listing]
@@ -109,10 +109,10 @@ def _source(path: Path, tensors: Tensors, record: Weights, modality: str | None)
         given = "" if modality is None else f" {modality}"
         raise DecurError(f"{path}: --modality{given}: give one of {', '.join(held)}")
     settings = record.provenance.settings
-    how, branch = recorded(record, modality), held[modality]
+    transform, branch = recorded(record, modality), held[modality]
     arch = str(recorded_arch(record, modality))
     stem = "_".join([arch, settings["dataset"], modality, settings["method"]])
-    return Source(branch_weights(tensors, branch), arch, branch, how, stem)
+    return Source(branch_weights(tensors, branch), arch, branch, transform, stem)
 
 
 def _torchvision(source: Source) -> tuple[Content, str]:
@@ -125,7 +125,7 @@ net.conv1 = torch.nn.Conv2d({source.chans}, 64, 7, stride=2, padding=3, bias=Fal
 net.fc = torch.nn.Identity()
 net.load_state_dict(torch.load("{file}", weights_only=True))
 net.eval()
-features = net(net_input(raw, how)[None])"""
+features = net(net_input(raw, transform)[None])"""
     return {file: _saved(_contiguous(to_published(source.arch, source.tensors)))}, usage
 
 
@@ -135,7 +135,7 @@ def _timm(source: Source) -> tuple[Content, str]:
     Without `first_conv` in the config: named, timm would replace a first convolution of other than
     three channels by a random one.
     """
-    side = source.how["size"]
+    side = source.transform["size"]
     config = {
         "architecture": ARCHITECTURES[source.arch].timm,
         "num_classes": 0,
@@ -145,8 +145,8 @@ def _timm(source: Source) -> tuple[Content, str]:
             "num_classes": 0,
             "interpolation": "bilinear",
             "crop_pct": 1.0,
-            "mean": source.how["mean"],
-            "std": source.how["std"],
+            "mean": source.transform["mean"],
+            "std": source.transform["std"],
         },
     }
     usage = f"""\
@@ -174,8 +174,8 @@ from torchvision.models._api import Weights, WeightsEnum
 class DeCURWeights(WeightsEnum):
     HERE = Weights(
         url=Path("{file}").resolve().as_uri(),
-        transforms=partial(net_input, how=how),
-        meta={{"in_chans": {source.chans}, "bands": how["bands"]}},
+        transforms=partial(net_input, transform=transform),
+        meta={{"in_chans": {source.chans}, "bands": transform["bands"]}},
     )
 
 
@@ -193,8 +193,8 @@ def _timm_features(arch: str) -> str:
     """timm's own, but for a vision transformer's mean of the patches."""
     known = ARCHITECTURES[arch]
     if known.family != "vit" or known.mean_pooled is not None:
-        return "features = net(net_input(raw, how)[None])"
-    return "features = net.forward_features(net_input(raw, how)[None])[:, 1:].mean(dim=1)"
+        return "features = net(net_input(raw, transform)[None])"
+    return "features = net.forward_features(net_input(raw, transform)[None])[:, 1:].mean(dim=1)"
 
 
 def _safetensors(source: Source) -> tuple[Content, str]:
@@ -202,7 +202,7 @@ def _safetensors(source: Source) -> tuple[Content, str]:
         "model_type": "decur",
         "arch": source.arch,
         "in_chans": source.chans,
-        "modality": source.how["modality"],
+        "modality": source.transform["modality"],
     }
     usage = f"""\
 from decur.weights import load_backbone
@@ -210,7 +210,7 @@ from safetensors.torch import load_file
 
 tensors = load_file("model.safetensors")
 net = load_backbone(tensors, arch="{source.arch}", in_chans={source.chans}).eval()
-features = net(net_input(raw, how)[None])"""
+features = net(net_input(raw, transform)[None])"""
     return _hub(source.tensors, config), usage
 
 
@@ -246,12 +246,14 @@ def _write_released(
     modalities_of(path, tensors, record)
     model = _contiguous(joint_tensors(path, tensors, record))
     settings = record.provenance.settings
-    hows = {name: recorded(record, name) for name in settings["modalities"]}
+    by_modality = {name: recorded(record, name) for name in settings["modalities"]}
     stem = "_".join([settings["arch"], settings["dataset"], "joint", settings["method"]])
-    text = card.render_joint(record, hows, file=f"{stem}.pth", licence=licence)
+    text = card.render_joint(record, by_modality, file=f"{stem}.pth", licence=licence)
     content = {f"{stem}.pth": _saved({"model": model}), "README.md": text.encode()}
     listing = out / "preprocessing.json"
-    described = {name: {**how, "linear": linear(how)} for name, how in hows.items()}
+    described = {
+        name: {**transform, "linear": linear(transform)} for name, transform in by_modality.items()
+    }
     write_with_record(listing, described, {out / name: data for name, data in content.items()})
     return [*(out / name for name in content), listing]
 

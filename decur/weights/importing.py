@@ -29,7 +29,7 @@ from decur.weights.files import is_weights, read_tensors, save_weights
 from decur.weights.first_layer import in_our_bands
 from decur.weights.naming import (
     ATTENTION,
-    Parts,
+    ReleasedParts,
     Tensors,
     first_convolution,
     from_published,
@@ -44,7 +44,7 @@ from decur.weights.released import (
     OPTICAL_STD,
     RELEASED,
     RELEASED_FORMAT,
-    SCENARIOS,
+    RELEASED_PAIRS,
     Released,
     of_checksum,
 )
@@ -86,7 +86,7 @@ def import_weights(
         entry = _guess(path, parts, archs[0])
     elif not fits(entry, parts, archs[0]):
         raise DecurError(f"{path}: holds {_described(parts, archs[0])}, unlike {entry.name}")
-    scenario = SCENARIOS[entry.scenario]
+    scenario = RELEASED_PAIRS[entry.scenario]
     names = [entry.modality] if entry.modality else list(scenario.presets)
     said = f"as published of {published.name}" if published else "unknown: it may be anybody's"
     notes = [f"checksum {said}", *_attention_notes(parts, archs[0])]
@@ -181,7 +181,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def _guess(path: Path, parts: Parts, arch: str) -> Released:
+def _guess(path: Path, parts: ReleasedParts, arch: str) -> Released:
     """A released file of the same kind, if all of the kind are of one scenario and modality."""
     fitting = [entry for entry in RELEASED if fits(entry, parts, arch)]
     if len({(entry.scenario, entry.modality) for entry in fitting}) == 1:
@@ -195,9 +195,9 @@ def _guess(path: Path, parts: Parts, arch: str) -> Released:
     )
 
 
-def fits(entry: Released, parts: Parts, arch: str) -> bool:
+def fits(entry: Released, parts: ReleasedParts, arch: str) -> bool:
     """Whether a released file is of the same kind, depth and width of the networks aside."""
-    scenario = SCENARIOS[entry.scenario]
+    scenario = RELEASED_PAIRS[entry.scenario]
     expected, branch = list(scenario.chans), None
     if entry.modality is not None:
         branch = list(scenario.presets).index(entry.modality)
@@ -213,15 +213,15 @@ def _kind(arch: str) -> tuple[str, bool]:
     return ARCHITECTURES[arch].family, ARCHITECTURES[arch].attention
 
 
-def _chans(parts: Parts) -> list[int]:
+def _chans(parts: ReleasedParts) -> list[int]:
     return [backbone[first_convolution(backbone)].shape[1] for backbone in parts.backbones]
 
 
-def _described(parts: Parts, arch: str) -> str:
+def _described(parts: ReleasedParts, arch: str) -> str:
     return f"{arch} of {' and '.join(map(str, _chans(parts)))} channels"
 
 
-def _attention_notes(parts: Parts, arch: str) -> list[str]:
+def _attention_notes(parts: ReleasedParts, arch: str) -> list[str]:
     if not ARCHITECTURES[arch].attention:
         return []
     if len(parts.backbones) == 2:
@@ -241,16 +241,16 @@ def _record(
     path: Path,
     digest: str,
     entry: Released,
-    parts: Parts,
+    parts: ReleasedParts,
     names: Sequence[str],
     released: ReleasedFile,
 ) -> Weights:
-    """Settings as far as they are known, bands and preprocessing.
+    """Settings as far as they are known, bands and transform.
 
     The released files' seed is not ours, so it is left out. They do not record which dimensions are
     common: their number is null.
     """
-    scenario = SCENARIOS[entry.scenario]
+    scenario = RELEASED_PAIRS[entry.scenario]
     settings: dict[str, Any] = {
         "scenario": entry.scenario,
         "method": "decur",
@@ -288,12 +288,12 @@ def _preprocessing(entry: Released, modality: str, bands: tuple[str, ...]) -> di
 
     The released code applied the means of red, green and blue to blue, green and red.
     """
-    scenario = SCENARIOS[entry.scenario]
+    scenario = RELEASED_PAIRS[entry.scenario]
     preset = scenario.presets[modality]
     if entry.standardised and modality == "optical":
         scaling = spread(OPTICAL_MEAN, OPTICAL_STD, REFLECTANCE_UNITS)
         return description(modality, bands, scaling, preset, CROP)
-    how = describe(scenario.dataset, modality, preset, CROP)
+    transform = describe(scenario.dataset, modality, preset, CROP)
     if modality in scenario.reversed:
-        how |= {key: how[key][::-1] for key in ("mean", "std")}
-    return how
+        transform |= {key: transform[key][::-1] for key in ("mean", "std")}
+    return transform

@@ -8,8 +8,8 @@ from decur.config.architectures import with_format
 from decur.errors import DecurError
 from decur.weights.files import branch_weights, branches_of, recorded_arch
 from decur.weights.first_layer import in_their_bands
-from decur.weights.naming import Parts, Tensors, below, to_published, to_released
-from decur.weights.released import RELEASED_FORMAT, SCENARIOS, Scenario
+from decur.weights.naming import ReleasedParts, Tensors, below, to_published, to_released
+from decur.weights.released import RELEASED_FORMAT, RELEASED_PAIRS, Scenario
 
 
 def joint_tensors(path: Path, tensors: Tensors, record: Weights) -> Tensors:
@@ -29,7 +29,7 @@ def joint_tensors(path: Path, tensors: Tensors, record: Weights) -> Tensors:
         tuple(part for branch in (0, 1) if (part := below(tensors, f"{kind}.{branch}.")))
         for kind in ("heads", "projectors")
     )
-    return to_released(Parts(tuple(backbones), heads, projectors))
+    return to_released(ReleasedParts(tuple(backbones), heads, projectors))
 
 
 def released_scenario(path: Path, tensors: Tensors, record: Weights) -> Scenario:
@@ -39,9 +39,9 @@ def released_scenario(path: Path, tensors: Tensors, record: Weights) -> Scenario
         DecurError: it is of none.
     """
     names = list(record.provenance.settings["modalities"])
-    scenario = next((s for s in SCENARIOS.values() if list(s.presets) == names), None)
+    scenario = next((s for s in RELEASED_PAIRS.values() if list(s.presets) == names), None)
     if scenario is None:
-        known = "; ".join(" and ".join(s.presets) for s in SCENARIOS.values())
+        known = "; ".join(" and ".join(s.presets) for s in RELEASED_PAIRS.values())
         raise DecurError(
             f"{path}: is of {' and '.join(names)}; the authors' scripts read {known}, in this order"
         )

@@ -59,7 +59,7 @@ def first_convolution(backbone: Mapping[str, Tensor]) -> str:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ReleasedParts:
     """What a released file holds, each under the names of its network.
 
     Backbones and heads of both branches, or one backbone alone; a shared projector once. `branch`
@@ -72,7 +72,7 @@ class Parts:
     branch: int | None = None
 
 
-def released_parts(tensors: Mapping[str, Tensor]) -> Parts:
+def released_parts(tensors: Mapping[str, Tensor]) -> ReleasedParts:
     """Take a released file apart, with or without the prefix that parallel training gives.
 
     Of a joint file with deformable attention both branches get `da1`, which the released training
@@ -85,14 +85,14 @@ def released_parts(tensors: Mapping[str, Tensor]) -> Parts:
     attention = _attention(tensors, 1)
     heads = [below(backbone, "head.") for backbone in backbones]
     projectors = [below(tensors, f"projector{number}.") for number in (1, 2)]
-    return Parts(
+    return ReleasedParts(
         tuple({**attention, **backbone} for backbone in backbones),
         tuple(head for head in heads if head),
         tuple(projectors[:1] if _equal(*projectors) else projectors) if projectors[0] else (),
     )
 
 
-def to_released(parts: Parts) -> Tensors:
+def to_released(parts: ReleasedParts) -> Tensors:
     """The inverse of `released_parts`: two networks under the names of a joint file.
 
     Attention is there twice, under the names that the authors' scripts read and within the
@@ -117,12 +117,12 @@ def to_released(parts: Parts) -> Tensors:
     }
 
 
-def _single(tensors: Mapping[str, Tensor]) -> Parts:
+def _single(tensors: Mapping[str, Tensor]) -> ReleasedParts:
     inside = below(tensors, "backbone.")
     for number in (1, 2):
         if attention := _attention(tensors, number):
-            return Parts(({**inside, **attention},), branch=number - 1)
-    return Parts((inside or dict(tensors),))
+            return ReleasedParts(({**inside, **attention},), branch=number - 1)
+    return ReleasedParts((inside or dict(tensors),))
 
 
 def _attention(tensors: Mapping[str, Tensor], number: int) -> Tensors:

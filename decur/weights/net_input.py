@@ -19,34 +19,34 @@ from decur.config.presets import Preset, preset_of
 from decur.imagery.augment import augmentation
 
 
-def eight_bits(raw: NDArray[Any], how: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """One image (bands, H, W), in the units and order of `how`, as pretraining stored it."""
+def eight_bits(raw: NDArray[Any], transform: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """One image (bands, H, W), in the units and order of `transform`, as pretraining stored it."""
     x = raw.astype(np.float32)
-    if how["scaling"] == "divide":
-        x = x * 255 / how["unit"]
-    if how["scaling"] == "stretch":
-        black, white = (np.array(how[key])[:, None, None] for key in ("black", "white"))
-        if how["percentiles"]:
-            limits = np.percentile(raw, how["percentiles"], axis=(1, 2), keepdims=True)
+    if transform["scaling"] == "divide":
+        x = x * 255 / transform["unit"]
+    if transform["scaling"] == "stretch":
+        black, white = (np.array(transform[key])[:, None, None] for key in ("black", "white"))
+        if transform["percentiles"]:
+            limits = np.percentile(raw, transform["percentiles"], axis=(1, 2), keepdims=True)
             low, high = limits.astype(np.float32)
             x = x.clip(low, high)
-            if how["black"] == ["percentile"]:
+            if transform["black"] == ["percentile"]:
                 black, white = low, high
         span = np.where(white > black, white - black, np.inf).astype(np.float32)
         x = (x - black.astype(np.float32)) / span * 255
     return x.clip(0, 255).astype(np.uint8)
 
 
-def net_input(raw: NDArray[Any], how: Mapping[str, Any]) -> torch.Tensor:
-    """One image (bands, H, W), in the units and order of `how`, as float32 (bands, size, size)."""
-    return seen(eight_bits(raw, how), how)
+def net_input(raw: NDArray[Any], transform: Mapping[str, Any]) -> torch.Tensor:
+    """One image (bands, H, W), in the units of `transform`, as float32 (bands, size, size)."""
+    return standardised(eight_bits(raw, transform), transform)
 
 
-def seen(stored: NDArray[np.uint8], how: Mapping[str, Any]) -> torch.Tensor:
+def standardised(stored: NDArray[np.uint8], transform: Mapping[str, Any]) -> torch.Tensor:
     """One image (bands, H, W) of 8 bits as float32 (bands, size, size), standardised."""
-    x, size = torch.from_numpy(stored)[None] / 255, (how["size"], how["size"])
+    x, size = torch.from_numpy(stored)[None] / 255, (transform["size"], transform["size"])
     y = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)[0]
-    mean, std = (torch.tensor(how[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    mean, std = (torch.tensor(transform[key]).view(-1, 1, 1) for key in ("mean", "std"))
     return (y - mean) / std
 
 
@@ -106,17 +106,17 @@ def description(
     }
 
 
-def linear(how: Mapping[str, Any]) -> dict[str, list[float]] | None:
+def linear(transform: Mapping[str, Any]) -> dict[str, list[float]] | None:
     """Mean and deviation that take raw values to what a backbone sees, but for clipping to 0..1.
 
     For pipelines that know nothing else. None where the scaling depends on the image.
     """
-    black, white = [0.0], [float(how.get("unit", 255))]
-    if how["scaling"] == "stretch":
-        if how["black"] == ["percentile"]:
+    black, white = [0.0], [float(transform.get("unit", 255))]
+    if transform["scaling"] == "stretch":
+        if transform["black"] == ["percentile"]:
             return None
-        black, white = how["black"], how["white"]
-    low, high, mean, std = np.broadcast_arrays(black, white, how["mean"], how["std"])
+        black, white = transform["black"], transform["white"]
+    low, high, mean, std = np.broadcast_arrays(black, white, transform["mean"], transform["std"])
     return {
         "mean": (low + mean * (high - low)).round(6).tolist(),
         "std": (std * (high - low)).round(6).tolist(),

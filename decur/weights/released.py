@@ -30,7 +30,7 @@ class Scenario:
     repeated: frozenset[str] = field(default_factory=frozenset)
 
 
-SCENARIOS = {
+RELEASED_PAIRS = {
     "sar-optical": Scenario("ssl4eo-s12", {"sar": "sar", "optical": "optical"}, (2, 13)),
     "rgb-dem": Scenario(
         "geonrw",

@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 from decur.config import PretrainSettings
 from decur.pretrain.prefetch import ahead
 from decur.shards import PairedShards
-from decur.training.views import augment_batch, batches, read_batch
+from decur.training.views import augment_batch, read_batch, training_batches
 
 
 class OneByOne(Dataset[list[Tensor]]):
@@ -82,7 +82,7 @@ def rate(delivered: Iterable[int]) -> float:
 
 def ours(shards: PairedShards, settings: PretrainSettings, augmented: bool) -> Iterable[int]:
     rows = shards.rows("train")
-    steps = batches(rows, settings, 0)
+    steps = training_batches(rows, settings, 0)
     for _, batch in ahead(lambda item: read_batch(shards, item[1], settings, item[0], 2), steps):
         if augmented:
             augment_batch(batch, settings, torch.device("cpu"))

@@ -20,7 +20,7 @@ import torch
 from common import network_options, network_settings, recorded, seconds, write_shards
 
 from decur.config import count_views
-from decur.pretrain.loop import prepare, pretrain, training_step
+from decur.pretrain.loop import prepare, train_run, training_step
 from decur.pretrain.optim import build_optimizer
 from decur.training.methods import build_model, compute_loss
 from decur.training.views import augment_batch, read_batch
@@ -85,7 +85,7 @@ def main() -> None:
         }
         peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
         run = settings.model_copy(update={"splits": ("train",) * (args.steps + 1)})
-        pretrain(run, shards.root, Path(folder) / "out", device=args.device)
+        train_run(run, shards.root, Path(folder) / "out", device=args.device)
         lines = (Path(folder) / "out" / "log.jsonl").read_text().splitlines()
         rates = [json.loads(line)["pairs_per_s"] for line in lines][1:]
         parts["whole step, as run"] = args.pairs / statistics.median(rates)

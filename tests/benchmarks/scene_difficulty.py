@@ -25,7 +25,7 @@ from decur.config import DatasetSettings, ScenesSettings
 from decur.datasets import load
 from decur.imagery.augment import PRESETS, Augmentation
 from decur.models.backbones import build_backbone
-from decur.scenes.draw import SCENARIOS, write_scenes
+from decur.scenes.draw import SCENE_KINDS, write_scenes
 from decur.scenes.render import LEVELS, Factors
 
 CROP = 32
@@ -123,7 +123,7 @@ def main() -> None:
     print("| scenario | modality | factor | chance | random init, probe | supervised |")
     print("|---|---|---|---|---|---|")
     for dataset in args.datasets:
-        scenario = SCENARIOS[dataset]
+        scenario = SCENE_KINDS[dataset]
         images, table = load_scenes(dataset, args.train, args.test, args.seed)
         for modality, x in images.items():
             preset = AUGMENTATION[scenario, modality]

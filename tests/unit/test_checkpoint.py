@@ -17,7 +17,7 @@ from decur.artifacts import files
 from decur.artifacts.files import read_patiently
 from decur.errors import DecurError
 from decur.pretrain.checkpoint import CHECKPOINTS, KEEP, load_checkpoint, save_checkpoint
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from tests.support import pretraining
 
 IDENTITIES = ("a" * 64, "b" * 64, "c" * 64)
@@ -85,8 +85,8 @@ def test_a_run_beside_checkpoints_of_other_settings_gets_past_its_time_limit(
     shards_root, tmp_path, monkeypatch
 ):
     chosen, other = (pretraining.settings(seed=seed) for seed in (1, 2))
-    pretrain(other.model_copy(update={"epochs": 4}), shards_root, tmp_path / "run")
-    pretrain(chosen, shards_root, tmp_path / "whole")
+    train_run(other.model_copy(update={"epochs": 4}), shards_root, tmp_path / "run")
+    train_run(chosen, shards_root, tmp_path / "whole")
     limit = 3
     steps = []
 
@@ -100,7 +100,7 @@ def test_a_run_beside_checkpoints_of_other_settings_gets_past_its_time_limit(
     for _ in range(4):
         steps.clear()
         try:
-            pretrain(chosen, shards_root, tmp_path / "run")
+            train_run(chosen, shards_root, tmp_path / "run")
             break
         except KeyboardInterrupt:
             pass
@@ -174,13 +174,13 @@ def with_an_old_listing(rank: int, port: int, shards_root: str, out: str, fault:
         Path.glob = other  # type: ignore[method-assign,assignment]
     with distributed.process_group():
         chosen = pretraining.settings(optimizer="adamw", lr=0.001, epochs=3)
-        pretrain(chosen, Path(shards_root), Path(out))
+        train_run(chosen, Path(shards_root), Path(out))
 
 
 @pytest.mark.parametrize("fault", ["old listing", "error"])
 def test_ranks_resume_together_whatever_their_file_systems_show(shards_root, tmp_path, fault):
     chosen = pretraining.settings(optimizer="adamw", lr=0.001, epochs=3)
-    pretrain(chosen, shards_root, tmp_path)
+    train_run(chosen, shards_root, tmp_path)
     before = pretraining.log(tmp_path)
     for path in (tmp_path / CHECKPOINTS).glob("*.pt"):  # of 9 steps, those at 8 and 9 are there
         if path.name.endswith("9.pt"):
@@ -206,14 +206,14 @@ def test_ranks_resume_together_whatever_their_file_systems_show(shards_root, tmp
     "torn", ['{"step": 4, "lo', '{"step": 4, "inner": {"a": 1}', "\0" * 30, "{}", "[1]", "é\ud800"]
 )
 def test_a_torn_line_of_the_log_does_not_block_resuming(shards_root, tmp_path, torn):
-    pretrain(pretraining.settings(), shards_root, tmp_path / "whole")
-    pretrain(pretraining.settings(), shards_root, tmp_path / "run")
+    train_run(pretraining.settings(), shards_root, tmp_path / "whole")
+    train_run(pretraining.settings(), shards_root, tmp_path / "run")
     log = tmp_path / "run" / "log.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:4]) + torn.encode(errors="surrogatepass"))
     for path in (tmp_path / "run" / CHECKPOINTS).glob("*6.pt"):
         path.unlink()
-    pretrain(pretraining.settings(), shards_root, tmp_path / "run")
+    train_run(pretraining.settings(), shards_root, tmp_path / "run")
     whole, run = pretraining.log(tmp_path / "whole"), pretraining.log(tmp_path / "run")
     assert run == [line for line in whole if line["step"] in {line["step"] for line in run}]
     assert {line["step"] for line in run} >= {0, 1, 2, 3, 4, 5} - {4}
@@ -223,6 +223,6 @@ def test_a_torn_line_of_the_log_does_not_block_resuming(shards_root, tmp_path, t
 def test_pretraining_refuses_files_of_somebody_else_before_it_trains(shards_root, tmp_path, name):
     (tmp_path / name).write_text("a diary")
     with pytest.raises(DecurError, match=f"{name}: exists and was not written by decur"):
-        pretrain(pretraining.settings(), shards_root, tmp_path)
+        train_run(pretraining.settings(), shards_root, tmp_path)
     assert (tmp_path / name).read_text() == "a diary"
     assert not (tmp_path / CHECKPOINTS).exists()

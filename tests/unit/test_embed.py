@@ -74,7 +74,7 @@ def test_a_whole_image_of_any_size_is_seen_as_model_cards_say(own):
     Image.fromarray(photo).save("photo.png")
     encoder = load_encoder("weights.safetensors", "photo")
     with torch.inference_mode():
-        expected = model.backbones[0](net_input(photo.transpose(2, 0, 1), encoder.how)[None])
+        expected = model.backbones[0](net_input(photo.transpose(2, 0, 1), encoder.transform)[None])
     np.testing.assert_allclose(embed_images(encoder, ["photo.png"]), expected, rtol=1e-5, atol=1e-6)
 
 

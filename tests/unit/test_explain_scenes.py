@@ -14,7 +14,7 @@ from decur.explain import saliency, spectral
 from decur.explain.scene_factors import effects
 from decur.explain.subject import Subject, load_subject
 from decur.preprocess.run import preprocess
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from tests.support.explaining import explain_settings
 from tests.support.pretraining import settings as pretrain_settings
 
@@ -32,7 +32,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     base = pretrain_settings(
         scenario="rgb-dem", dataset="geonrw", modalities={"rgb": "rgb", "dem": "dem"}, epochs=1
     )
-    weights = pretrain(base, root / "geonrw", Path(root / "run"))
+    weights = train_run(base, root / "geonrw", Path(root / "run"))
     return load_subject(explain_settings("saliency", base), weights, root / "geonrw")[0]
 
 

@@ -15,7 +15,7 @@ from decur.errors import DecurError
 from decur.explain.alignment import alignment_loss
 from decur.explain.run import explain
 from decur.explain.subject import embedding_parts, load_subject
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from tests.support.explaining import explain_settings
 from tests.support.pretraining import settings as pretrain_settings
 
@@ -24,13 +24,13 @@ from tests.support.pretraining import settings as pretrain_settings
 def untrained(shards_root: Path, tmp_path: Path) -> tuple[PretrainSettings, Path]:
     """Settings and weights of a run that has learnt nothing."""
     base = pretrain_settings(method="random")
-    return base, pretrain(base, shards_root, tmp_path / "run")
+    return base, train_run(base, shards_root, tmp_path / "run")
 
 
 @pytest.fixture
 def trained(shards_root: Path, tmp_path: Path) -> tuple[PretrainSettings, Path]:
     base = pretrain_settings(epochs=1)
-    return base, pretrain(base, shards_root, tmp_path / "decur")
+    return base, train_run(base, shards_root, tmp_path / "decur")
 
 
 def test_only_decur_has_common_and_unique_dimensions_and_only_those_that_it_has():

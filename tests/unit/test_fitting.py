@@ -14,7 +14,7 @@ from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.explain.subject import load_subject
 from decur.imagery.band_names import band_map
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.shards import Modality, PairedShards, ShardWriter
 from decur.transfer.run import transfer
 from decur.weights import in_bands_of, read_weights
@@ -48,7 +48,7 @@ def shards(root: Path, bands=COLOURS, limits=None, order=(0, 1, 2)) -> Path:
 @pytest.fixture
 def weights(tmp_path):
     root = shards(tmp_path / "pairs", limits=LIMITS)
-    return pretrain(settings(method="random"), root, tmp_path / "run")
+    return train_run(settings(method="random"), root, tmp_path / "run")
 
 
 def evaluated(weights: Path, root: Path, out: Path) -> dict:

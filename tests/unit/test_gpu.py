@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from decur.errors import DecurError
-from decur.pretrain.loop import prepare, pretrain, training_step
+from decur.pretrain.loop import prepare, train_run, training_step
 from decur.pretrain.prefetch import SideStream, bring_back
 from decur.shards import PairedShards
 from decur.training.methods import build_model
@@ -66,7 +66,7 @@ def test_a_side_streams_tensors_are_finished_when_taken():
 
 def test_a_run_is_that_of_a_cpu_and_logs_every_step(shards_root, tmp_path, exact):
     for device in ("cpu", "cuda"):
-        pretrain(settings(), shards_root, tmp_path / device, device=device)
+        train_run(settings(), shards_root, tmp_path / device, device=device)
     on_cpu, on_gpu = (log(tmp_path / d) for d in ("cpu", "cuda"))
     assert [line["step"] for line in on_gpu] == list(range(6))
     assert on_gpu[0]["memory_gib"] > 0
@@ -95,14 +95,14 @@ def test_replayed_steps_are_the_plain_steps(
             compile=compiled if name == "graph" else "none",
             cuda_graph=name == "graph",
         )
-        pretrain(chosen, shards_root, tmp_path / name, device="cuda")
+        train_run(chosen, shards_root, tmp_path / name, device="cuda")
     assert [line["step"] for line in log(tmp_path / "graph")] == list(range(12))
     np.testing.assert_allclose(losses(tmp_path / "graph"), losses(tmp_path / "plain"), rtol=0.02)
 
 
 def test_a_run_stopped_between_two_checkpoints_goes_on(shards_root, tmp_path, monkeypatch, exact):
     chosen = settings(checkpoint_steps=2)
-    pretrain(chosen, shards_root, tmp_path / "whole", device="cuda")
+    train_run(chosen, shards_root, tmp_path / "whole", device="cuda")
     calls = []
 
     def stopping(*arguments):
@@ -113,16 +113,16 @@ def test_a_run_stopped_between_two_checkpoints_goes_on(shards_root, tmp_path, mo
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("decur.pretrain.loop.training_step", stopping)
-        pretrain(chosen, shards_root, tmp_path / "stopped", device="cuda")
+        train_run(chosen, shards_root, tmp_path / "stopped", device="cuda")
     assert [line["step"] for line in log(tmp_path / "stopped")] == list(range(4))
-    pretrain(chosen, shards_root, tmp_path / "stopped", device="cuda")
+    train_run(chosen, shards_root, tmp_path / "stopped", device="cuda")
     np.testing.assert_allclose(losses(tmp_path / "stopped"), losses(tmp_path / "whole"), rtol=1e-2)
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step(shards_root, tmp_path):
     chosen = settings(lr=1e30, optimizer="adamw", epochs=9)
     with pytest.raises(DecurError, match=r"loss is (nan|inf) at step 1 \(samples"):
-        pretrain(chosen, shards_root, tmp_path, device="cuda")
+        train_run(chosen, shards_root, tmp_path, device="cuda")
 
 
 @pytest.mark.parametrize("grain", ["view", "block"])

@@ -9,7 +9,7 @@ from torchvision.models import resnet18, resnet50
 
 from decur.errors import DecurError
 from decur.models import build_backbone
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.shards import PairedShards
 from decur.training.methods import build_model
 from decur.weights import branch_weights, read_weights
@@ -198,7 +198,7 @@ def resnet_file(folder):
 def test_the_method_imagenet_writes_the_files_backbones_and_seeds_the_rest(shards_root, tmp_path):
     path = resnet_file(tmp_path)
     chosen = settings(method="imagenet", arch="resnet18", imagenet=str(path))
-    weights = pretrain(chosen, shards_root, tmp_path / "out")
+    weights = train_run(chosen, shards_root, tmp_path / "out")
     assert not (tmp_path / "out" / "checkpoints").exists()
     written, metadata = read_weights(weights)
     seeded = build_model(chosen, PairedShards(shards_root)).state_dict()
@@ -222,16 +222,16 @@ def test_pretraining_starts_from_the_file_and_continues_only_with_the_same(
     torch.save(given, path)
     short = {"lr": 1e-9, "lr_1d": 1e-9, "optimizer": "adamw", "epochs": 1}
     chosen = settings(imagenet=str(path), **short)
-    written = read_weights(pretrain(chosen, shards_root, tmp_path / "out"))[0]
+    written = read_weights(train_run(chosen, shards_root, tmp_path / "out"))[0]
     for branch in (0, 1):
         found = written[f"backbones.{branch}.stage2.0.weight"]
         torch.testing.assert_close(found, given["stage2.0.weight"], rtol=0, atol=1e-6)
     torch.save({name: t + 1 for name, t in given.items()}, path)
-    pretrain(chosen, shards_root, tmp_path / "out")
+    train_run(chosen, shards_root, tmp_path / "out")
     assert "not continued" in capsys.readouterr().out
 
 
 def test_the_method_imagenet_without_a_file_writes_nothing(shards_root, tmp_path):
     with pytest.raises(DecurError, match=r"sar-optical\.pretrain\.imagenet: .*needs a file"):
-        pretrain(settings(method="imagenet"), shards_root, tmp_path)
+        train_run(settings(method="imagenet"), shards_root, tmp_path)
     assert not (tmp_path / "weights.safetensors").exists()

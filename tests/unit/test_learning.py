@@ -8,7 +8,7 @@ import pytest
 from decur.artifacts.paths import Paths
 from decur.config import load_config
 from decur.errors import DecurError
-from decur.tables.learning import POINTS, SHOWN, draw, logs, read_log
+from decur.tables.learning import POINTS, SHOWN, draw, logs, read_curve
 from decur.tables.report import learning_curves
 
 HOME = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def write(path: Path, steps: int) -> Path:
 
 
 def test_a_long_log_is_thinned_but_keeps_the_steps_that_were_looked_at(tmp_path):
-    found = read_log(write(tmp_path / "log.jsonl", 3000))
+    found = read_curve(write(tmp_path / "log.jsonl", 3000))
     assert POINTS <= len(found) <= 2 * POINTS + 2
     assert found["step"].is_monotonic_increasing and found["step"].is_unique
     assert found["align_cross"].notna().sum() == 60
@@ -36,7 +36,7 @@ def test_a_long_log_is_thinned_but_keeps_the_steps_that_were_looked_at(tmp_path)
 
 
 def test_the_loss_is_that_of_the_first_step_and_less(tmp_path):
-    found = read_log(write(tmp_path / "log.jsonl", 10))
+    found = read_curve(write(tmp_path / "log.jsonl", 10))
     assert found["loss"].tolist() == pytest.approx([1 / (1 + step) for step in range(10)])
 
 
@@ -45,7 +45,7 @@ def test_a_damaged_log_is_named(tmp_path, content):
     path = tmp_path / "log.jsonl"
     path.write_text(content)
     with pytest.raises(DecurError, match=r"log\.jsonl: is no log of a run"):
-        read_log(path)
+        read_curve(path)
 
 
 def test_runs_that_have_begun_are_drawn_and_others_left_out(tmp_path):

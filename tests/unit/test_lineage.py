@@ -28,7 +28,7 @@ from decur.download.run import download
 from decur.errors import DecurError
 from decur.explain.run import explain
 from decur.preprocess.run import preprocess
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.tables.run import write_experiment
 from decur.transfer.run import transfer
 from tests.support.archives import tar
@@ -93,7 +93,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_JOB_ID", "4711")
         patch.setenv("SLURM_RESTART_COUNT", "2")
-        weights = pretrain(pretrain_settings(CONFIG, RUN), shards, Path(paths.pretrain(str(RUN))))
+        weights = train_run(pretrain_settings(CONFIG, RUN), shards, Path(paths.pretrain(str(RUN))))
     recipes = transfer_settings(CONFIG, RUN, CELLS)
     transfer(recipes, CELLS, weights, shards.parent, Path(paths.transfer(str(RUN))))
     explained = Path(paths.explain(str(RUN), "alignment"))

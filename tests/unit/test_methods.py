@@ -8,7 +8,7 @@ from decur.config import apply_variant, count_views, dims_common
 from decur.config.methods import CONTRASTIVE_DIMS, METHODS
 from decur.errors import DecurError
 from decur.losses.decur import decur_loss
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.shards import PairedShards
 from decur.training.methods import build_model, compute_loss
 from decur.weights import branch_weights, load_backbone, read_weights
@@ -16,7 +16,7 @@ from tests.support.pretraining import draw_views, settings
 
 
 def test_untrained_backbones_normalise_their_features(shards_root, tmp_path):
-    weights = pretrain(settings(method="random"), shards_root, tmp_path)
+    weights = train_run(settings(method="random"), shards_root, tmp_path)
     backbone = load_backbone(branch_weights(read_weights(weights)[0], 0), arch="tiny", in_chans=2)
     shards, rows = PairedShards(shards_root), np.arange(48)
     views = draw_views(shards, rows, settings(), 99, 1)

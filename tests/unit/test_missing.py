@@ -7,7 +7,7 @@ import torch
 from decur.artifacts.paths import Cell
 from decur.models import build_backbone
 from decur.models.heads import FCN, LateFusion, TransferModel
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.transfer.evaluate import evaluate
 from decur.transfer.missing import evaluate_missing, mean_inputs
 from decur.transfer.run import transfer
@@ -76,7 +76,7 @@ def test_a_model_that_ignores_a_modality_does_not_miss_it(trained):
 def test_missing_modalities_change_no_other_result(
     shards_root, tmp_path, monkeypatch, pairs, protocol
 ):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     both, sar = Cell("pairs", "sar+optical", protocol), Cell("pairs", "sar", protocol)
     settings = transfer_settings(recipe(augment=False))
 

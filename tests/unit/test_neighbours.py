@@ -6,7 +6,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from decur.config import KnnSettings
 from decur.errors import DecurError
 from decur.metrics.neighbours import knn_accuracy
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.shards import Modality, PairedShards, Sample, ShardWriter
 from decur.training.knn import classes_of, knn_of_backbones
 from decur.training.methods import build_model
@@ -64,11 +64,11 @@ def bright_shards(tmp_path_factory):
 def test_a_backbone_is_looked_at_while_it_is_trained(bright_shards, tmp_path, labels):
     knn = KnnSettings(labels=labels, epochs=2, neighbours=5, samples=40)
     watched = settings(knn=knn, epochs=4)
-    pretrain(watched, bright_shards, tmp_path / "watched")
+    train_run(watched, bright_shards, tmp_path / "watched")
     lines = log(tmp_path / "watched")
     assert [i for i, line in enumerate(lines) if "knn1" in line] == [7, 15]
     assert all(90 < lines[i][name] <= 100 for i in (7, 15) for name in ("knn1", "knn2"))
-    pretrain(settings(epochs=4), bright_shards, tmp_path / "plain")
+    train_run(settings(epochs=4), bright_shards, tmp_path / "plain")
     plain, seen = tensors(tmp_path / "plain"), tensors(tmp_path / "watched")
     assert all(torch.equal(plain[name], seen[name]) for name in plain)
 

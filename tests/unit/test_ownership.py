@@ -27,7 +27,7 @@ from decur.artifacts.ownership import (
 from decur.artifacts.provenance import write_json
 from decur.cli import main
 from decur.errors import DecurError
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from tests.support.preprocessing import make_raw
 from tests.support.pretraining import settings as pretrain_settings
 from tests.support.weights import save
@@ -328,7 +328,7 @@ def test_the_remedy_for_a_damaged_shard_mends_the_folder(tmp_path, capsys):
 
 def test_export_refuses_a_readme_of_somebody_else(shards_root, tmp_path, capsys):
     weights, out = (
-        pretrain(pretrain_settings(method="random"), shards_root, tmp_path),
+        train_run(pretrain_settings(method="random"), shards_root, tmp_path),
         tmp_path / "hub",
     )
     command = ["weights", "export", str(weights), "--modality", "sar", "--format", "safetensors"]

@@ -26,11 +26,11 @@ import json, sys
 from pathlib import Path
 from decur.config import PretrainSettings
 from decur.planning.costs import pretrain_cost
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.weights import branch_weights, load_backbone, read_weights
 
 chosen = PretrainSettings.model_validate_json(sys.argv[1])
-weights = pretrain(chosen, Path(sys.argv[2]), Path("run"))
+weights = train_run(chosen, Path(sys.argv[2]), Path("run"))
 net = load_backbone(branch_weights(read_weights(weights)[0], 1), arch=chosen.arch, in_chans=3)
 cost = pretrain_cost(chosen, {"train": 1000}, 1)
 print(json.dumps({"features": net.feature_dim, "hours": cost.cpu + cost.gpu}))
@@ -44,7 +44,7 @@ from decur.config.experiments import chosen_experiments, explain_runs, pretrain_
 from decur.download.run import download
 from decur.explain.run import explain
 from decur.preprocess.run import preprocess
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.tables.run import write_experiment
 from decur.transfer.run import transfer
 
@@ -57,7 +57,7 @@ for name, settings in config.datasets.items():
     preprocess(name, settings, Path("raw-own", name), shards / name)
 for run in pretrain_runs(experiments, config):
     settings = pretrain_settings(config, run)
-    pretrain(settings, shards / settings.dataset, Path(paths.weights(str(run))).parent)
+    train_run(settings, shards / settings.dataset, Path(paths.weights(str(run))).parent)
 for run, cells in transfer_runs(experiments, config).items():
     settings, weights = transfer_settings(config, run, cells), Path(paths.weights(str(run)))
     transfer(settings, cells, weights, shards, Path(paths.transfer(str(run))))

@@ -70,7 +70,7 @@ class Plain:
     """All that `read_bands` asks of an encoder."""
 
     def __init__(self):
-        self.how = {"scaling": "none"}
+        self.transform = {"scaling": "none"}
 
 
 @given(tags=rasters)

@@ -18,7 +18,7 @@ from decur.datasets import Dataset, geonrw
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.models.heads import FCN
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.shards import Georeference, PairedShards, ShardWriter
 from decur.shards.select import evenly_spaced
 from decur.transfer.evaluate import evaluate
@@ -176,7 +176,7 @@ def test_evaluation_hands_every_batch_over_with_its_rows(shards_root, tmp_path):
 )
 def test_a_transfer_keeps_what_its_recipe_asks_for(shards_root, tmp_path, monkeypatch, task, kept):
     as_dataset(monkeypatch, "abc")
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     cell = Cell("pairs", "sar+optical", "linear")
     folder = tmp_path / "out" / str(cell) / "predictions"
     for wanted, there in ((2, True), ("none", False)):
@@ -189,7 +189,7 @@ def test_a_transfer_keeps_what_its_recipe_asks_for(shards_root, tmp_path, monkey
 @pytest.mark.parametrize("name", ["metrics.json", "labels.txt", "predictions/map.png"])
 def test_a_transfer_refuses_files_of_somebody_else(shards_root, tmp_path, monkeypatch, name):
     as_dataset(monkeypatch, "abc")
-    weights = pretrain(pretrain_settings(method="random"), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(method="random"), shards_root, tmp_path / "run")
     cell = Cell("pairs", "sar+optical", "linear")
     path = tmp_path / "out" / str(cell) / name
     path.parent.mkdir(parents=True)

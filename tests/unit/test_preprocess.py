@@ -164,7 +164,7 @@ def test_a_shard_that_was_damaged_while_the_job_was_down_is_made_again(raw, tmp_
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch, pytest.raises(DecurError, match="stopped"):
-        patch.setattr(convert, "finish", stop)
+        patch.setattr(convert, "assemble", stop)
         run(raw, out)
     flip_bit(out / ".decur" / "parts" / "rgb-00003.npy", -1)
     assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))

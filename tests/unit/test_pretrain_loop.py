@@ -11,7 +11,7 @@ from decur.cli import main
 from decur.config import apply_variant
 from decur.config.methods import METHODS
 from decur.errors import DecurError
-from decur.pretrain.loop import prepare, pretrain, training_step
+from decur.pretrain.loop import prepare, train_run, training_step
 from decur.pretrain.step_profile import profile_steps
 from decur.shards import PairedShards
 from decur.training.methods import build_model, compute_loss
@@ -20,7 +20,7 @@ from tests.support.pretraining import draw_views, log, settings, tensors
 
 
 def test_the_log_watches_alignment_and_collapse(shards_root, tmp_path):
-    pretrain(settings(monitor_steps=2), shards_root, tmp_path)
+    train_run(settings(monitor_steps=2), shards_root, tmp_path)
     lines = log(tmp_path)
     for line in lines:
         assert {"loss", "intra1", "intra2", "common", "unique", "lr0", "lr1"} <= line.keys()
@@ -30,7 +30,7 @@ def test_the_log_watches_alignment_and_collapse(shards_root, tmp_path):
 
 
 def test_training_learns(shards_root, tmp_path):
-    pretrain(settings(epochs=12, optimizer="adamw", lr=0.003), shards_root, tmp_path)
+    train_run(settings(epochs=12, optimizer="adamw", lr=0.003), shards_root, tmp_path)
     losses = [line["loss"] for line in log(tmp_path)]
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
@@ -39,7 +39,7 @@ def test_training_learns(shards_root, tmp_path):
 def test_methods_that_pretrain_nothing_write_the_seeded_initialisation(
     shards_root, tmp_path, method
 ):
-    pretrain(settings(method=method), shards_root, tmp_path)
+    train_run(settings(method=method), shards_root, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
     model = build_model(settings(method=method), PairedShards(shards_root))
     written = tensors(tmp_path)
@@ -56,12 +56,12 @@ def test_methods_that_pretrain_nothing_write_the_seeded_initialisation(
 )
 def test_unusable_settings_end_in_one_line(shards_root, tmp_path, changes, message):
     with pytest.raises(DecurError, match=message):
-        pretrain(settings(**changes), shards_root, tmp_path / "out")
+        train_run(settings(**changes), shards_root, tmp_path / "out")
     assert not (tmp_path / "out" / "weights.safetensors").exists()
 
 
 def test_backbones_load_back_and_mismatches_are_named(shards_root, tmp_path):
-    weights = pretrain(settings(method="random"), shards_root, tmp_path)
+    weights = train_run(settings(method="random"), shards_root, tmp_path)
     loaded, metadata = read_weights(weights)
     assert metadata.bands["sar"] == ("VV", "VH")
     assert metadata.provenance.settings["seed"] == 1
@@ -83,7 +83,7 @@ def test_backbones_load_back_and_mismatches_are_named(shards_root, tmp_path):
 @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if m.trained])
 def test_every_method_pretrains_both_backbones(shards_root, tmp_path, method, preset):
     chosen = apply_variant(settings(method=method, optimizer="adamw", lr=0.003), preset)
-    weights = pretrain(chosen, shards_root, tmp_path)
+    weights = train_run(chosen, shards_root, tmp_path)
     before = build_model(chosen, PairedShards(shards_root)).state_dict()
     after, _ = read_weights(weights)
     assert before.keys() == after.keys()
@@ -134,7 +134,7 @@ def test_bf16_networks_end_in_a_float32_loss_near_the_exact_one(shards_root):
 def test_compiled_networks_give_the_same_losses(shards_root, tmp_path):
     for name in ("plain", "compiled"):
         chosen = settings(compile="all" if name == "compiled" else "none")
-        pretrain(chosen, shards_root, tmp_path / name)
+        train_run(chosen, shards_root, tmp_path / name)
     plain, compiled = (
         [line["loss"] for line in log(tmp_path / name)] for name in ("plain", "compiled")
     )
@@ -179,7 +179,7 @@ def test_chunks_must_divide_the_batch():
 def test_vicreg_as_released_needs_rows_on_each_of_its_ranks(shards_root, tmp_path):
     chosen = apply_variant(settings(method="vicreg", batch_size=4), "official")
     with pytest.raises(DecurError, match="needs a batch of more than 4"):
-        pretrain(chosen, shards_root, tmp_path)
+        train_run(chosen, shards_root, tmp_path)
 
 
 def test_a_profile_names_the_parts_of_a_step_and_leaves_the_run_alone(
@@ -213,15 +213,15 @@ def test_wandb_follows_the_tensorboard_where_a_project_is_named(shards_root, tmp
     module.init = lambda **given: calls.append(given) or module
     module.finish = lambda: calls.append("finish")
     monkeypatch.setitem(sys.modules, "wandb", module)
-    pretrain(settings(), shards_root, tmp_path / "without")
+    train_run(settings(), shards_root, tmp_path / "without")
     assert calls == []
     monkeypatch.setenv("WANDB_PROJECT", "decur")
     for _ in range(2):
-        pretrain(settings(), shards_root, tmp_path / "run")
+        train_run(settings(), shards_root, tmp_path / "run")
     first, end, again, _ = calls
     assert first["sync_tensorboard"]
     assert end == "finish"
     assert first == again  # one run, however often it is resumed
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(DecurError, match="wandb is not installed"):
-        pretrain(settings(), shards_root, tmp_path / "run")
+        train_run(settings(), shards_root, tmp_path / "run")

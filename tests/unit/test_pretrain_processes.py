@@ -12,7 +12,7 @@ import torch
 
 from decur import distributed
 from decur.errors import DecurError
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from tests.support.pretraining import log, settings
 
 SHARED = {
@@ -28,9 +28,9 @@ def share(rank, world, port, shards_root, out):
     os.environ.update(address, RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank))
     distributed.init_process_group()
     for name, chosen in SHARED.items():
-        pretrain(chosen, shards_root, Path(out) / name)
+        train_run(chosen, shards_root, Path(out) / name)
     try:
-        pretrain(settings(batch_size=15), shards_root, Path(out) / "odd")
+        train_run(settings(batch_size=15), shards_root, Path(out) / "odd")
     except DecurError as error:
         (Path(out) / f"odd-{rank}").write_text(str(error))
     torch.distributed.destroy_process_group()
@@ -45,7 +45,7 @@ def test_two_processes_train_what_one_does(shards_root, tmp_path):
     arguments = (2, port, str(shards_root), str(tmp_path))
     torch.multiprocessing.spawn(share, arguments, nprocs=2)
     for name, chosen in SHARED.items():
-        pretrain(chosen, shards_root, tmp_path / "one" / name)
+        train_run(chosen, shards_root, tmp_path / "one" / name)
         alone, shared = log(tmp_path / "one" / name), log(tmp_path / name)
         assert [line["step"] for line in shared] == [line["step"] for line in alone]
         first, later = ([line["loss"] for line in lines] for lines in (alone, shared))
@@ -88,7 +88,7 @@ def test_a_launcher_starts_one_run_of_two_processes(shards_root, tmp_path, start
     command = ["-m", "decur", "pretrain", "--settings", text, "--shards", str(shards_root)]
     for process in start([*command, "--out", str(tmp_path / "two")]):
         assert process.wait(timeout=300) == 0
-    pretrain(settings(optimizer="adamw", lr=0.001), shards_root, tmp_path / "one")
+    train_run(settings(optimizer="adamw", lr=0.001), shards_root, tmp_path / "one")
     one, two = ([line["loss"] for line in log(tmp_path / name)] for name in ("one", "two"))
     np.testing.assert_allclose(two[:3], one[:3], rtol=1e-4)
     assert len(two) == len(one)

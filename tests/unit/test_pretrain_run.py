@@ -11,8 +11,8 @@ from decur.cluster.lock import Owner, this_process
 from decur.cluster.signals import StoppedError
 from decur.errors import DecurError
 from decur.pretrain import run as launch
-from decur.pretrain.loop import pretrain
-from decur.pretrain.run import run_pretrain
+from decur.pretrain.loop import train_run
+from decur.pretrain.run import pretrain
 from decur.pretrain.submit import Allocation, _copy_from, _job, follow, submit_pretrain
 from tests.support.lock import held_by
 from tests.support.pretraining import settings, tensors
@@ -25,10 +25,10 @@ def stopped(monkeypatch, tmp_path):
     """A pretraining that is stopped at once, warned or not; what was asked of SLURM is returned."""
 
     def stop(warned):
-        def pretrain(*args, **kwargs):
+        def train_run(*args, **kwargs):
             raise StoppedError("stopped", warned=warned)
 
-        monkeypatch.setattr(launch, "pretrain", pretrain)
+        monkeypatch.setattr(launch, "train_run", train_run)
         monkeypatch.setattr(launch, "PATIENCE", 0)
 
     return stop
@@ -52,7 +52,7 @@ def test_a_job_whose_time_runs_out_asks_to_be_run_again(
         monkeypatch.setenv("SLURM_JOB_ID", job)
     stopped(warned)
     with pytest.raises(StoppedError):
-        run_pretrain(settings(), cluster, cluster / "run", device="cpu", requeue=requeue)
+        pretrain(settings(), cluster, cluster / "run", device="cpu", requeue=requeue)
     calls = cluster / "calls"
     assert (calls.read_text() if calls.exists() else None) == asked
     assert not (cluster / "run" / "owner.json").exists()
@@ -61,7 +61,7 @@ def test_a_job_whose_time_runs_out_asks_to_be_run_again(
 def test_two_processes_do_not_pretrain_one_run(shards_root, tmp_path):
     held_by(tmp_path / "owner.json", Owner("elsewhere", 1, "5", "somebody"))
     with pytest.raises(DecurError, match="claimed by process 1 of somebody on elsewhere"):
-        run_pretrain(settings(), shards_root, tmp_path, device="cpu", requeue=False)
+        pretrain(settings(), shards_root, tmp_path, device="cpu", requeue=False)
 
 
 def test_a_submitted_run_of_two_tasks_is_followed_to_the_weights_of_one(shards_root, tmp_path):
@@ -71,7 +71,7 @@ def test_a_submitted_run_of_two_tasks_is_followed_to_the_weights_of_one(shards_r
     printed = io.StringIO()
     follow(job, printed)
     assert "sar-optical decur" in printed.getvalue()
-    pretrain(chosen, shards_root, tmp_path / "one")
+    train_run(chosen, shards_root, tmp_path / "one")
     one, two = tensors(tmp_path / "one"), tensors(tmp_path / "two")
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
@@ -95,7 +95,7 @@ def test_a_submitted_job_is_alone_but_not_a_process_in_an_allocation(
     monkeypatch.setenv("DECUR_JOB", "")
     monkeypatch.setenv("DECUR_RESTARTS", "")
     monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
-    monkeypatch.setattr(launch, "run_pretrain", lambda *args, **kw: seen.append(this_process()))
+    monkeypatch.setattr(launch, "pretrain", lambda *args, **kw: seen.append(this_process()))
     threads = torch.get_num_threads()
     try:
         _job(settings().model_dump_json(), str(tmp_path), str(tmp_path))

@@ -13,7 +13,7 @@ from decur.config import ScenarioSettings, apply_variant
 from decur.models import build_backbone
 from decur.models.rda import GROUP, HEAD, DeformableAttention
 from decur.models.resnet import DeformableResNet
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.weights import branch_weights, load_backbone, read_weights
 from tests.support.pretraining import settings
 
@@ -231,7 +231,7 @@ def test_a_run_may_have_it_in_one_modality_alone(shards_root, tmp_path) -> None:
     chosen = settings(
         arch="resnet18", archs={"optical": "resnet18_rda"}, epochs=1, crop=32, recompute="block"
     )
-    written, metadata = read_weights(pretrain(chosen, shards_root, tmp_path))
+    written, metadata = read_weights(train_run(chosen, shards_root, tmp_path))
     assert metadata.provenance.settings["archs"] == {"optical": "resnet18_rda"}
     sar, optical = (branch_weights(written, branch) for branch in (0, 1))
     assert not any(name.startswith("da_") for name in sar)

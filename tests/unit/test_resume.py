@@ -10,7 +10,7 @@ from decur.artifacts.provenance import fingerprint
 from decur.errors import DecurError
 from decur.pretrain import loop as pretrain_module
 from decur.pretrain.checkpoint import load_checkpoint, save_checkpoint
-from decur.pretrain.loop import pretrain, training_step
+from decur.pretrain.loop import train_run, training_step
 from decur.training.views import read_batch
 from decur.weights import read_weights
 from tests.support.pretraining import log, settings, tensors
@@ -27,7 +27,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
 ):
     """A run killed at any step, its last checkpoint of some steps before, ends the same."""
     chosen = settings(optimizer=optimizer)
-    pretrain(chosen, shards_root, tmp_path / "whole")
+    train_run(chosen, shards_root, tmp_path / "whole")
 
     def read_until_stopped(shards, rows, settings, step, *rest):
         if step == stop:
@@ -36,8 +36,8 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
         patch.setattr(pretrain_module, "read_batch", read_until_stopped)
-        pretrain(chosen, shards_root, tmp_path / "resumed")
-    pretrain(chosen, shards_root, tmp_path / "resumed")
+        train_run(chosen, shards_root, tmp_path / "resumed")
+    train_run(chosen, shards_root, tmp_path / "resumed")
 
     whole, resumed = tensors(tmp_path / "whole"), tensors(tmp_path / "resumed")
     assert whole.keys() == resumed.keys()
@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_in_another_way_ends_the_same(
     shards_root, tmp_path, monkeypatch, capsys, optimizer
 ):
     plain, otherwise = (settings(optimizer=optimizer, **more) for more in ({}, OTHERWISE))
-    whole = pretrain(plain, shards_root, tmp_path / "whole")
+    whole = train_run(plain, shards_root, tmp_path / "whole")
 
     def read_until_stopped(shards, rows, settings, step, *rest):
         if step == 3:
@@ -70,13 +70,13 @@ def test_a_run_that_goes_on_in_another_way_ends_the_same(
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
         patch.setattr(pretrain_module, "read_batch", read_until_stopped)
-        pretrain(plain, shards_root, tmp_path / "resumed")
+        train_run(plain, shards_root, tmp_path / "resumed")
     made = []
     build = pretrain_module.build_optimizer
     monkeypatch.setattr(
         pretrain_module, "build_optimizer", lambda *a, **k: made.append(build(*a, **k)) or made[-1]
     )
-    resumed = pretrain(otherwise, shards_root, tmp_path / "resumed")
+    resumed = train_run(otherwise, shards_root, tmp_path / "resumed")
     assert "resuming at step" in capsys.readouterr().out
     assert [group.get("capturable", True) for group in made[0].param_groups] == [True, True]
     before, after = tensors(tmp_path / "whole"), tensors(tmp_path / "resumed")
@@ -84,26 +84,26 @@ def test_a_run_that_goes_on_in_another_way_ends_the_same(
     assert fingerprint(whole) == fingerprint(resumed)
     recorded = read_weights(resumed)[1].provenance.settings
     assert recorded["recompute"] == "block" and recorded["checkpoint_steps"] == 1
-    other = pretrain(settings(optimizer=optimizer, lr=0.1), shards_root, tmp_path / "other")
+    other = train_run(settings(optimizer=optimizer, lr=0.1), shards_root, tmp_path / "other")
     assert fingerprint(whole) != fingerprint(other)
 
 
 def test_a_checkpoint_of_other_settings_is_not_continued(shards_root, tmp_path, capsys):
-    pretrain(settings(), shards_root, tmp_path / "run")
-    pretrain(settings(seed=2), shards_root, tmp_path / "run")
+    train_run(settings(), shards_root, tmp_path / "run")
+    train_run(settings(seed=2), shards_root, tmp_path / "run")
     assert "not continued" in capsys.readouterr().out
-    pretrain(settings(seed=2), shards_root, tmp_path / "fresh")
+    train_run(settings(seed=2), shards_root, tmp_path / "fresh")
     fresh, run = tensors(tmp_path / "fresh"), tensors(tmp_path / "run")
     assert all(torch.equal(fresh[name], run[name]) for name in fresh)
 
 
 def test_a_resumed_run_adds_to_its_time(shards_root, tmp_path):
-    pretrain(settings(), shards_root, tmp_path)
+    train_run(settings(), shards_root, tmp_path)
     for path in (tmp_path / "checkpoints").iterdir():
         state = torch.load(path, weights_only=True)
         state["times"] = {"started": "2026-01-31T00:00:00+00:00", "seconds": 1000.0}
         torch.save(state, path)
-    _, metadata = read_weights(pretrain(settings(), shards_root, tmp_path))
+    _, metadata = read_weights(train_run(settings(), shards_root, tmp_path))
     assert metadata.job.started == "2026-01-31T00:00:00+00:00"
     assert 1000 < metadata.job.seconds < 1100
 
@@ -123,7 +123,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
     shards_root, tmp_path, monkeypatch, number
 ):
     chosen = settings(checkpoint_steps=1000)
-    pretrain(chosen, shards_root, tmp_path / "whole")
+    train_run(chosen, shards_root, tmp_path / "whole")
     calls = []
 
     def step_and_signal(*arguments):
@@ -136,8 +136,8 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(
         patch.setattr(pretrain_module, "training_step", step_and_signal)
         message = rf"stopped by {number.name} after step 1, and saved"
         with pytest.raises(DecurError, match=message):
-            pretrain(chosen, shards_root, tmp_path / "resumed")
-    pretrain(chosen, shards_root, tmp_path / "resumed")
+            train_run(chosen, shards_root, tmp_path / "resumed")
+    train_run(chosen, shards_root, tmp_path / "resumed")
     whole, resumed = tensors(tmp_path / "whole"), tensors(tmp_path / "resumed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert log(tmp_path / "whole") == log(tmp_path / "resumed")

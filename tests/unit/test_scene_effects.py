@@ -7,7 +7,7 @@ import pytest
 
 from decur.config import DatasetSettings, ScenesSettings
 from decur.datasets import load
-from decur.scenes.draw import SCENARIOS, make_scene, scene_numbers, write_scenes
+from decur.scenes.draw import SCENE_KINDS, make_scene, scene_numbers, write_scenes
 from decur.scenes.effects import SHOWS, another, scene_effects, stored
 from decur.scenes.render import LEVELS, RELIEFS, Factors
 
@@ -41,7 +41,7 @@ def test_scenes_are_numbered_as_they_were_written(dataset, tmp_path: Path):
 
 @pytest.mark.parametrize("scenario", LEVELS)
 def test_another_level_changes_one_factor_and_nothing_else(scenario):
-    dataset = next(name for name, own in SCENARIOS.items() if own == scenario)
+    dataset = next(name for name, own in SCENE_KINDS.items() if own == scenario)
     keys = {"sar-optical": ("sar", "optical"), "rgb-dem": ("rgb", "dem")}
     first, second = keys.get(scenario, ("rgb", "depth"))
     factors = Factors(0, 1, 2)

@@ -10,7 +10,7 @@ from decur.config import DatasetSettings, ScenesSettings
 from decur.datasets import Record, bigearthnet, load
 from decur.errors import DecurError
 from decur.imagery.depth import decode_sun_depth
-from decur.scenes.draw import SCENARIOS, draw_factors, write_scenes
+from decur.scenes.draw import SCENE_KINDS, draw_factors, write_scenes
 from decur.scenes.layouts import encode_depth
 from decur.scenes.render import LEVELS, Factors, render
 from decur.shards import Sample
@@ -33,7 +33,7 @@ def read_all(dataset: str, root: Path) -> list[tuple[Record, Sample]]:
     return [(r, module.read(r, settings())) for r in module.scan(root, settings())]
 
 
-@pytest.fixture(scope="module", params=list(SCENARIOS))
+@pytest.fixture(scope="module", params=list(SCENE_KINDS))
 def written(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
@@ -59,7 +59,7 @@ def test_every_scene_is_read_back_by_the_module_of_its_dataset(written, samples,
     assert {record.id for record, _ in samples} == set(table.index)
     seasons = 2 if dataset == "ssl4eo-s12" else 1
     for _, sample in samples:
-        assert tuple(sample.arrays) == MODALITIES[SCENARIOS[dataset]]
+        assert tuple(sample.arrays) == MODALITIES[SCENE_KINDS[dataset]]
         for array in sample.arrays.values():
             assert array.shape[0] == seasons and array.shape[2:] == (48, 48)
 
@@ -119,7 +119,7 @@ def test_the_common_factor_changes_both_modalities():
 
 
 def test_levels_are_balanced_and_every_combination_comes_once_a_block():
-    for dataset, scenario in SCENARIOS.items():
+    for dataset, scenario in SCENE_KINDS.items():
         count = int(np.prod(LEVELS[scenario]))
         block = {draw_factors(dataset, 3, index) for index in range(count, 2 * count)}
         assert len(block) == count

@@ -15,7 +15,7 @@ from decur.config.explainers import Share
 from decur.errors import DecurError
 from decur.explain.run import explain
 from decur.explain.share import aligned_share, canonical_share
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.tables.explained.share import BEST, PAPER, compare, estimates, share_page
 from decur.tables.figures import curves
 from decur.tables.markdown import as_markdown
@@ -125,7 +125,7 @@ def test_views_must_be_of_the_same_samples():
 
 def test_a_run_is_estimated_into_a_csv_with_its_origin(shards_root, tmp_path):
     recipe: PretrainSettings = pretrain_settings(epochs=1)
-    weights = pretrain(recipe, shards_root, tmp_path / "run")
+    weights = train_run(recipe, shards_root, tmp_path / "run")
     asked = ExplainSettings[Share](
         run="sar-optical/decur/default/seed-1", pretrain=recipe, recipe=Share()
     )

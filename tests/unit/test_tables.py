@@ -15,7 +15,7 @@ from decur.config import Config
 from decur.config.experiments import KINDS as DECLARED_KINDS
 from decur.config.experiments import Experiment, column_parts, transfer_runs
 from decur.errors import DecurError
-from decur.tables.kinds import KINDS
+from decur.tables.experiment_kinds import KINDS
 from decur.tables.latex import as_latex
 from decur.tables.markdown import as_markdown
 from decur.tables.paper import paper_numbers

@@ -12,7 +12,7 @@ from decur.artifacts.transferred import check_transferred
 from decur.config import Transfer, TransferSettings
 from decur.datasets import Dataset
 from decur.errors import DecurError
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.transfer import run as stage
 from tests.support.pretraining import settings as pretrain_settings
 
@@ -39,7 +39,7 @@ def job(shards_root, tmp_path, monkeypatch):
     """A job that evaluates cells with `resume`, and returns those that it did not keep."""
     facts = Dataset("pairs", "Pairs", (), "none", "none", classes=("a", "b", "c"))
     monkeypatch.setattr(datasets, "facts", lambda name, card: facts)
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     evaluate, done = stage.evaluate_cell, []
 
     def counted(inputs):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from decur.artifacts.paths import Cell
 from decur.errors import DecurError
 from decur.models.heads import LateFusion
-from decur.pretrain.loop import pretrain
+from decur.pretrain.loop import train_run
 from decur.shards import PairedShards
 from decur.training.methods import build_model
 from decur.transfer.cell import CellInputs
@@ -44,7 +44,7 @@ def test_the_classifier_starts_as_the_settings_say(shards_root, pairs, init, pro
 def test_frozen_images_are_encoded_once_for_all_heads_rates_and_fractions(
     shards_root, tmp_path, pairs, monkeypatch
 ):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     seen = []
     encode = LateFusion.encode
 
@@ -70,7 +70,7 @@ def test_frozen_images_are_encoded_once_for_all_heads_rates_and_fractions(
 
 def test_a_sweep_takes_the_rate_that_does_best_on_held_out_labels(shards_root, tmp_path, pairs):
     """A rate of next to nothing cannot learn; evaluation data must not choose."""
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     cell = Cell("pairs", "sar+optical", "fine-tune")
 
     def product(**changes):
@@ -87,7 +87,7 @@ def test_a_sweep_takes_the_rate_that_does_best_on_held_out_labels(shards_root, t
 
 
 def test_a_sweep_needs_ten_labels(shards_root, tmp_path, pairs):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     head = {"optimizer": "adamw", "lr": 0.01, "lr_sweep": [0.1], "epochs": 1}
     settings = transfer_settings(recipe(linear=head))
     cell = Cell("pairs", "sar", "linear", 10)
@@ -98,7 +98,7 @@ def test_a_sweep_needs_ten_labels(shards_root, tmp_path, pairs):
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_nearest_neighbours_need_no_training(shards_root, tmp_path, pairs, task):
     """And are the same whether features are kept in memory or not."""
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     cell = Cell("pairs", "sar+optical", "knn", 50)
     found = []
     for augment in (True, False):
@@ -113,7 +113,7 @@ def test_nearest_neighbours_need_no_training(shards_root, tmp_path, pairs, task)
 
 
 def test_windows_read_a_frozen_fcn_as_they_read_any(shards_root, tmp_path, pairs):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     cell = Cell("pairs", "sar+optical", "linear")
     whole, windows = (
         transfer_settings(recipe("segmentation", augment=False, sliding=sliding))
@@ -128,7 +128,7 @@ def test_windows_read_a_frozen_fcn_as_they_read_any(shards_root, tmp_path, pairs
 
 def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
     base = pretrain_settings(epochs=1)
-    weights = pretrain(base, shards_root, tmp_path / "run")
+    weights = train_run(base, shards_root, tmp_path / "run")
     settings = transfer_settings(recipe())
     cells = [
         Cell("pairs", "sar+optical", "linear", 50),
@@ -163,7 +163,7 @@ def test_one_job_writes_the_metrics_of_every_cell(shards_root, tmp_path, pairs):
 
 @pytest.mark.parametrize("wrong", ["train", "test"])
 def test_no_head_is_trained_on_or_before_a_wrong_label(shards_root, tmp_path, monkeypatch, wrong):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     as_dataset(monkeypatch, "abc")
     masks = PairedShards.masks
 
@@ -184,7 +184,7 @@ def test_no_head_is_trained_on_or_before_a_wrong_label(shards_root, tmp_path, mo
 def test_classes_that_no_training_label_shows_are_named_and_measured(
     shards_root, tmp_path, monkeypatch
 ):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
 
     def product(task, labels):
         settings, cell = transfer_settings(recipe(task)), Cell("pairs", "sar", "linear", labels)
@@ -210,7 +210,7 @@ def test_classes_that_no_training_label_shows_are_named_and_measured(
 def test_bad_evaluation_samples_that_were_left_out_are_counted(
     shards_root, tmp_path, pairs, monkeypatch
 ):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     opened = PairedShards.__init__
 
     def with_faults(shards, root):
@@ -233,7 +233,7 @@ def test_bad_evaluation_samples_that_were_left_out_are_counted(
 def test_nothing_is_measured_on_evaluation_labels_of_a_single_class(
     shards_root, tmp_path, monkeypatch, protocol, task, shown
 ):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     as_dataset(monkeypatch, "abc", ignore=None if task == "classification" else 0)
     read = {"labels": PairedShards.labels, "masks": PairedShards.masks}
 
@@ -260,7 +260,7 @@ def test_nothing_is_measured_on_evaluation_labels_of_a_single_class(
 def test_a_curve_changes_nothing_and_keeps_the_best_beside_the_last(
     shards_root, tmp_path, pairs, protocol, mode
 ):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     cell = Cell("pairs", "sar+optical", protocol)
 
     def product(**curve):
@@ -291,7 +291,7 @@ CMX = {
 
 def test_cmx_is_trained_on_both_streams_and_read_by_windows(shards_root, tmp_path, pairs):
     base = pretrain_settings(epochs=1, arch="mit_tiny", crop=32)
-    weights = pretrain(base, shards_root, tmp_path / "run")
+    weights = train_run(base, shards_root, tmp_path / "run")
     chosen = recipe("segmentation", cmx=CMX)
     settings = transfer_settings(chosen).model_copy(update={"pretrain": base})
     cell = Cell("pairs", "sar+optical", "cmx")
@@ -304,7 +304,7 @@ def test_cmx_is_trained_on_both_streams_and_read_by_windows(shards_root, tmp_pat
 
 
 def test_cmx_needs_a_recipe_mix_transformers_and_both_modalities(shards_root, tmp_path, pairs):
-    weights = pretrain(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     cells = [Cell("pairs", "sar+optical", "cmx"), Cell("pairs", "sar", "cmx")]
 
     def refused(chosen, cell, message):

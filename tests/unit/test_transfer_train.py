@@ -14,7 +14,7 @@ from decur.transfer.evaluate import evaluate
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import curve
 from decur.transfer.missing import evaluate_missing
-from decur.transfer.train import batch_loss, build_optimizer, learning_rate, train
+from decur.transfer.train import batch_loss, learning_rate, recipe_optimizer, train
 from tests.support.transfer import labelled, recipe
 
 
@@ -89,7 +89,7 @@ def test_weight_decay_can_spare_biases_and_norms():
         recipe = Recipe(optimizer="adamw", lr=0.1, weight_decay=0.1, epochs=1, decay_1d=not spared)
         decays = {
             parameter: group["weight_decay"]
-            for group in build_optimizer(model, recipe).param_groups
+            for group in recipe_optimizer(model, recipe).param_groups
             for parameter in group["params"]
         }
         assert len(decays) == len(list(model.parameters()))

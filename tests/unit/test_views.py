@@ -4,18 +4,18 @@ import numpy as np
 import torch
 
 from decur.shards import PairedShards
-from decur.training.views import batches
+from decur.training.views import training_batches
 from tests.support.pretraining import draw_views, settings
 
 
 def test_every_epoch_shows_each_sample_once_in_a_new_order():
     rows = np.arange(100, 130)
-    seen = list(batches(rows, settings(batch_size=10, epochs=2), 0))
+    seen = list(training_batches(rows, settings(batch_size=10, epochs=2), 0))
     assert [step for step, _ in seen] == list(range(6))
     first, second = (np.concatenate([b for _, b in seen[i : i + 3]]) for i in (0, 3))
     assert sorted(first) == sorted(second) == list(rows)
     assert list(first) != list(second)
-    later = list(batches(rows, settings(batch_size=10, epochs=2), 4))
+    later = list(training_batches(rows, settings(batch_size=10, epochs=2), 4))
     assert [s for s, _ in later] == [4, 5]
     np.testing.assert_array_equal(later[0][1], seen[4][1])
 

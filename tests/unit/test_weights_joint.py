@@ -20,7 +20,7 @@ from decur.models.two_branch import TwoBranch
 from decur.weights import export, import_weights, load_backbone, read_weights
 from decur.weights.files import save_weights
 from decur.weights.first_layer import in_our_bands, in_their_bands
-from decur.weights.released import SCENARIOS
+from decur.weights.released import RELEASED_PAIRS
 from tests.support.pretraining import settings
 from tests.support.released_files import disturbed
 
@@ -30,7 +30,7 @@ Tensors = dict[str, Tensor]
 
 def write_run(folder: Path, scenario: str, arch: str, **changes) -> Path:  # type: ignore[no-untyped-def]
     """A weights file as pretraining leaves it, of a released pair of modalities."""
-    known = SCENARIOS[scenario]
+    known = RELEASED_PAIRS[scenario]
     chosen = settings(
         scenario=scenario, modalities=known.presets, dataset=known.dataset, arch=arch, **changes
     )
@@ -88,7 +88,7 @@ def test_a_kernel_of_one_band_is_the_sum_of_its_three_to_the_last_bit(seed, dtyp
     generator = torch.Generator().manual_seed(seed)
     kernel = torch.randn(16, 1, 3, 3, dtype=torch.float64, generator=generator)
     kernel = (kernel * 10.0 ** (seed % 13 - 6)).to(dtype)
-    scenario = SCENARIOS["rgb-dem"]
+    scenario = RELEASED_PAIRS["rgb-dem"]
     theirs = in_their_bands({"conv1.weight": kernel}, "dem", scenario)
     assert theirs["conv1.weight"].shape == (16, 3, 3, 3)
     ours, note = in_our_bands(theirs, "dem", scenario)

@@ -14,7 +14,7 @@ from decur.models import build_backbone
 from decur.weights import import_weights, read_weights, released
 from decur.weights.importing import architecture, fits
 from decur.weights.naming import released_parts, to_published
-from decur.weights.released import BY_NAME, RELEASED, SCENARIOS
+from decur.weights.released import BY_NAME, RELEASED, RELEASED_PAIRS
 from tests.support.released_files import disturbed, joint, rda_joint, saved, their_net
 
 
@@ -124,7 +124,7 @@ def test_sizes_of_released_files_are_those_of_our_networks():
 @pytest.mark.parametrize("entry", RELEASED, ids=lambda entry: entry.name.removesuffix(".pth"))
 def test_every_released_file_is_recognised_by_its_names_and_shapes(entry):
     """With the real shapes, but without values."""
-    scenario = SCENARIOS[entry.scenario]
+    scenario = RELEASED_PAIRS[entry.scenario]
     tensors = {}
     for number, (name, chans) in enumerate(zip(scenario.presets, scenario.chans, strict=True), 1):
         if entry.modality not in (None, name):
@@ -152,7 +152,7 @@ def test_the_catalogue_names_every_file_once_and_knows_its_modalities():
     known = [entry.sha256 for entry in RELEASED if entry.sha256]
     assert len(known) == len(set(known)) == 21
     for entry in RELEASED:
-        assert entry.modality in (None, *SCENARIOS[entry.scenario].presets), entry.name
+        assert entry.modality in (None, *RELEASED_PAIRS[entry.scenario].presets), entry.name
         assert entry.url.endswith(entry.name)
 
 

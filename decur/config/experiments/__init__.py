@@ -7,8 +7,8 @@ their product is its cells. Experiments share runs: what two of them need exists
 from decur.config.experiments.declared import (
     ALL,
     KINDS,
-    METRICS,
-    SCENARIOS,
+    METRIC_NAMES,
+    SCENARIO_NAMES,
     Claim,
     Column,
     Comparison,
@@ -36,8 +36,8 @@ from decur.config.experiments.selection import (
 __all__ = [
     "ALL",
     "KINDS",
-    "METRICS",
-    "SCENARIOS",
+    "METRIC_NAMES",
+    "SCENARIO_NAMES",
     "Claim",
     "Column",
     "Comparison",

@@ -18,7 +18,7 @@ from decur.errors import DecurError
 Column = tuple[str, float, str, str]
 """Panel, labels, protocol and metric: a column of a table, or a subplot of a curve."""
 
-METRICS = {
+METRIC_NAMES = {
     "map_micro": "mAP (micro)",
     "map_macro": "mAP (macro)",
     "map_micro_per_batch": "mAP (micro, mean of batches)",
@@ -35,7 +35,7 @@ METRICS = {
 ALL = 100
 """Percent of common dimensions without decoupling."""
 
-SCENARIOS = {
+SCENARIO_NAMES = {
     "sar-optical": "SAR-optical",
     "rgb-dem": "RGB-DEM",
     "rgb-depth": "RGB-depth",
@@ -43,7 +43,7 @@ SCENARIOS = {
 }
 
 KINDS = ("table", "curve", "gallery", "claims", *EXPLAINERS)
-"""What an experiment may be; `decur.tables.kinds.KINDS` maps each to its sources and its page."""
+"""The kinds of experiments; `decur.tables.experiment_kinds` maps each to its sources and page."""
 
 
 def _is_kind(name: str) -> str:
@@ -94,7 +94,7 @@ class Panel(Strict):
         if self.missing and (len(present) < 2 or self.missing.split("/")[0] not in present):
             raise ValueError(f"missing: '{self.missing}' is not of one of several {present}")
         for metric in self.metrics:
-            check_known(metric, METRICS, "metric")
+            check_known(metric, METRIC_NAMES, "metric")
         return self
 
 
@@ -242,9 +242,9 @@ def column_parts(column: Column) -> list[str]:
     """Panel, labels, protocol and metric of a column, as they are read."""
     panel, labels, protocol, metric = column
     by_labels = [f"{labels:g} % labels", protocol] if PROTOCOLS[protocol].labelled else []
-    return [panel, *by_labels, METRICS.get(metric, metric)]
+    return [panel, *by_labels, METRIC_NAMES.get(metric, metric)]
 
 
 def scenario_name(scenario: str) -> str:
     """A scenario as the paper writes it."""
-    return SCENARIOS.get(scenario, scenario)
+    return SCENARIO_NAMES.get(scenario, scenario)

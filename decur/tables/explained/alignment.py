@@ -12,7 +12,7 @@ from decur.config import Config
 from decur.config.experiments import Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained
 from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
-from decur.tables.pages import Part, Result, experiment_page, grid
+from decur.tables.pages import PagePart, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def _shares(lines: pd.DataFrame, part: str) -> NDArray[np.float64]:
     return np.stack(shares)
 
 
-def _body(results: list[Explained]) -> list[Part]:
+def _body(results: list[Explained]) -> list[PagePart]:
     lines = [["Scenario", "Method", "Dimensions", "Number", "Mean loss", "Range of batches"]]
     for one in results:
         for part in one.parts:

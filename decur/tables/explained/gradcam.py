@@ -14,7 +14,7 @@ from decur.shards import PairedShards
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import Images, stacked
 from decur.tables.gallery import NAMES, Picture, picture
-from decur.tables.pages import Heading, Part, Result, experiment_page, grid
+from decur.tables.pages import Heading, PagePart, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +65,8 @@ def heat(one: Explained, sample: str, modality: str, part: str) -> NDArray[np.fl
     return cells.pivot(index="y", columns="x", values="value").to_numpy(dtype=np.float64)
 
 
-def _body(results: list[Explained]) -> list[Part]:
-    body: list[Part] = []
+def _body(results: list[Explained]) -> list[PagePart]:
+    body: list[PagePart] = []
     for one in results:
         places = _places(one)
         head = ["Sample", *(f"{NAMES.get(m, m)}, {part}" for m, part in places)]

@@ -8,11 +8,11 @@ import numpy as np
 
 from decur.artifacts.paths import Paths
 from decur.config import Config
-from decur.config.experiments import METRICS, Experiment, scenario_name
+from decur.config.experiments import METRIC_NAMES, Experiment, scenario_name
 from decur.tables.explained.products import Explained, by_scenario, explained, joined
 from decur.tables.figures import STYLES, WIDTHS, Images, style, subplots
 from decur.tables.gallery import NAMES
-from decur.tables.pages import Heading, Part, Result, experiment_page, grid
+from decur.tables.pages import Heading, PagePart, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
     return Result(joined(results, ["sample"]), page, partial(draw, results, experiment))
 
 
-def _body(results: list[Explained]) -> list[Part]:
+def _body(results: list[Explained]) -> list[PagePart]:
     lines = [["Scenario", "Method", "Dimensions", "Pairs", "Mean score", "Score 0 [%]"]]
     for one in results:
         for part in one.parts:
@@ -45,7 +45,7 @@ def _body(results: list[Explained]) -> list[Part]:
     return [*body, *_known_factors(results)]
 
 
-def _known_factors(results: list[Explained]) -> list[Part]:
+def _known_factors(results: list[Explained]) -> list[PagePart]:
     """How the maps agree with the changes that the factors of synthetic scenes make."""
     lines = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Lift", "Maps"]]
     for one in results:
@@ -55,7 +55,7 @@ def _known_factors(results: list[Explained]) -> list[Part]:
                 continue
             lifts = one.frame[column].dropna()
             modality = NAMES.get(name["modality"], name["modality"])
-            factor = METRICS[name["factor"]]
+            factor = METRIC_NAMES[name["factor"]]
             place = [scenario_name(one.scenario), one.row, modality, name["part"], factor]
             error = lifts.std() / np.sqrt(len(lifts))
             lines.append([*place, f"{lifts.mean():.3f} ± {error:.3f}", str(len(lifts))])

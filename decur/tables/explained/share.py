@@ -13,7 +13,7 @@ from decur.config import Config
 from decur.config.experiments import ALL, Experiment, column_parts, scenario_name, share_runs
 from decur.errors import DecurError
 from decur.tables.figures import curves
-from decur.tables.pages import Page, Part, Result, experiment_page, grid
+from decur.tables.pages import Page, PagePart, Result, experiment_page, grid
 from decur.tables.paper import best_share
 from decur.tables.results import collate
 
@@ -130,7 +130,7 @@ def share_page(
         "deviation of the seeds. Score: of ours at that share, between the shares of the grid on "
         "a straight line. –: outside the grid. A grid of one seed has noise of its own."
     )
-    body: list[Part] = [grid(lines), note] if len(lines) > 1 else ["No results yet."]
+    body: list[PagePart] = [grid(lines), note] if len(lines) > 1 else ["No results yet."]
     if len(estimated):
         body += ["Estimates from runs of other shares, in percent:", grid(_by_run(estimated))]
     return experiment_page(experiment, config, body)

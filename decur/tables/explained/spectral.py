@@ -9,11 +9,11 @@ import pandas as pd
 
 from decur.artifacts.paths import Paths
 from decur.config import Config
-from decur.config.experiments import METRICS, Experiment, scenario_name
+from decur.config.experiments import METRIC_NAMES, Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import HEIGHT, STYLES, Images, Style, stacked, style
 from decur.tables.gallery import NAMES
-from decur.tables.pages import Heading, Part, Result, experiment_page, grid
+from decur.tables.pages import Heading, PagePart, Result, experiment_page, grid
 from decur.tables.paper import band_saliency
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def beside_paper(one: Explained) -> pd.DataFrame:
     return lines
 
 
-def _body(results: list[Explained]) -> list[Part]:
-    body: list[Part] = []
+def _body(results: list[Explained]) -> list[PagePart]:
+    body: list[PagePart] = []
     for one in results:
         for modality, lines in one.frame.groupby("modality", sort=False):
             table = lines.pivot(index="band", columns="part", values="relative")
@@ -91,7 +91,7 @@ def mean_lift(lines: pd.DataFrame, factor: str) -> float:
     return float(np.average(counted[f"lift_{factor}"], weights=counted["attribution"]))
 
 
-def _known_factors(results: list[Explained]) -> list[Part]:
+def _known_factors(results: list[Explained]) -> list[PagePart]:
     """How the attributions agree with the changes that the factors of synthetic scenes make."""
     rows = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Rank correlation", "Lift"]]
     for one in results:
@@ -103,7 +103,7 @@ def _known_factors(results: list[Explained]) -> list[Part]:
                 ranks = rank_correlation(lines, f"change_{factor}")
                 rank = "–" if math.isnan(ranks) else f"{ranks:.2f}"
                 place = [scenario_name(one.scenario), one.row, NAMES.get(modality, modality), part]
-                rows.append([*place, METRICS[factor], rank, f"{mean_lift(lines, factor):.3f}"])
+                rows.append([*place, METRIC_NAMES[factor], rank, f"{mean_lift(lines, factor):.3f}"])
     note = (
         "Rank correlation, of modalities with four bands or more: a band's attribution against the "
         "mean change that another level of the factor makes in it. All factors change a bright "

@@ -10,7 +10,7 @@ from decur.config import Config
 from decur.config.experiments import Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import Images, stacked
-from decur.tables.pages import Part, Result, experiment_page, grid
+from decur.tables.pages import PagePart, Result, experiment_page, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def mixed(plane: pd.DataFrame) -> pd.Series:
     return pd.Series(100 * others / count, index=plane.index)
 
 
-def _body(results: list[Explained]) -> list[Part]:
+def _body(results: list[Explained]) -> list[PagePart]:
     lines = [["Scenario", "Method", "Dimensions", "Number", "Near the other modality", "Batches"]]
     for one in results:
         planes = [plane for _, plane in one.frame.groupby("batch")]
