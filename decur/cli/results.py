@@ -58,21 +58,22 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from decur.tables.run import read_page, write_experiment
+    from decur.tables.run import read_page, tables
+    from decur.tables.terminal import as_text
 
     chosen, config, paths = _scale(args.results, args.experiments, args.only or ())
-    for name in args.only or chosen:
+    for name in args.only or ():
         if name not in chosen:
             raise DecurError(
                 f"--only {name}: not among the scale's experiments: {', '.join(chosen)}"
             )
-        if args.show:
-            from decur.tables.terminal import as_text
-
+    wanted = {name: chosen[name] for name in args.only or chosen}
+    if args.show:
+        for name in wanted:
             print(as_text(read_page(name, paths)))
-        else:
-            write_experiment(name, chosen[name], config, paths)
-            print(args.results / "tables" / f"{name}.md")
+        return
+    for name in tables(wanted, config, paths):
+        print(args.results / "tables" / f"{name}.md")
 
 
 def _report(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,17 @@ def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:
 def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
     """The artifacts that an experiment is collated from, whether they exist or not."""
     return KINDS[experiment.kind].sources(experiment, config, paths)
+
+
+def tables(experiments: Mapping[str, Experiment], config: Config, paths: Paths) -> Iterator[str]:
+    """Write the outputs of experiments, and yield the name of each as it is finished.
+
+    Raises:
+        DecurError: see `write_experiment`.
+    """
+    for name, experiment in experiments.items():
+        write_experiment(name, experiment, config, paths)
+        yield name
 
 
 def write_experiment(name: str, experiment: Experiment, config: Config, paths: Paths) -> None:
