@@ -16,8 +16,9 @@ class Scaling(BaseModel):
 
     `none`: the images have 8 bits already. `divide`: by `unit`. `stretch`: `black` becomes 0 and
     `white` 255; with `percentiles`, the values of each band of each image are first clipped to
-    these, and without `black` and `white` these become 0 and 255. `units` are those of the raw
-    values; of `none` it is what the 8 bits are.
+    these, and without `black` and `white` these become 0 and 255. `from_dataset`: `black` and
+    `white` follow from the mean and deviation of the dataset, so they differ between datasets that
+    are scaled alike. `units` are those of the raw values; of `none` it is what the 8 bits are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +29,7 @@ class Scaling(BaseModel):
     percentiles: tuple[float, float] | None = None
     black: Limits | None = None
     white: Limits | None = None
+    from_dataset: bool = False
 
     @classmethod
     def stored(cls, what: str = "8 bits as stored") -> Self:
@@ -69,7 +71,9 @@ class Scaling(BaseModel):
             steps.append(f"clipped to its {low:g}-{high:g} % range per image")
         if self.black is not None and self.white is not None:
             pairs = zip(self.black, self.white, strict=True)
-            steps.append(", ".join(f"{low:g} to {high:g}" for low, high in pairs) + " as 0..255")
+            limits = ", ".join(f"{low:g} to {high:g}" for low, high in pairs)
+            own = " (from the mean and deviation of the dataset)" if self.from_dataset else ""
+            steps.append(f"{limits}{own} as 0..255")
         return f"{self.units}, {', then '.join(steps)}"
 
     def of_bands(self, places: Sequence[int | None]) -> Self:
@@ -81,14 +85,17 @@ class Scaling(BaseModel):
         return self.model_copy(update={"black": black, "white": white})
 
     def is_same(self, other: Self) -> bool:
-        """Whether equal raw values become equal 8 bits, whatever the units are called.
+        """Whether images are scaled alike, whatever the units are called.
 
-        Of images that had 8 bits already, it counts what these are.
+        That are equal limits, or limits of each one's own dataset. Of images that had 8 bits
+        already, it counts what these are.
         """
         if (self.kind, self.percentiles, self.unit) != (other.kind, other.percentiles, other.unit):
             return False
         if self.kind == "none":
             return self.units == other.units
+        if self.from_dataset and other.from_dataset:
+            return True
         return all(map(_are_close, (self.black, self.white), (other.black, other.white)))
 
     def description(self) -> dict[str, Any]:

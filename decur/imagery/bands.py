@@ -101,7 +101,9 @@ def spread(
 ) -> Scaling:
     """Scaling of mean - 2 std .. mean + 2 std to 0..255, first clipped to percentiles if any."""
     limits = [(m - SAR_SPREAD * s, m + SAR_SPREAD * s) for m, s in zip(mean, std, strict=True)]
-    return Scaling.stretched(limits, units).model_copy(update={"percentiles": percentiles})
+    return Scaling.stretched(limits, units).model_copy(
+        update={"percentiles": percentiles, "from_dataset": True}
+    )
 
 
 def range_to_uint8(x: Numbers, limits: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.explain.subject import load_subject
 from decur.imagery.band_names import band_map
+from decur.imagery.bands import spread
 from decur.pretrain.loop import train_run
 from decur.shards import Modality, PairedShards, ShardWriter
 from decur.transfer.run import transfer
@@ -110,3 +111,13 @@ def test_twelve_bands_of_sentinel_2_are_thirteen_with_b10_black(tmp_path):
     np.testing.assert_array_equal(np.delete(batch, 10, 1), given.batch("optical", np.arange(3)))
     with pytest.raises(DecurError, match="without: B9"):
         band_map([band for band in S2 if band != "B9"], S2)
+
+
+def test_each_dataset_may_be_scaled_by_its_own_mean_and_deviation():
+    """As the SAR images of SSL4EO-S12 and BigEarthNet are; other limits are another scaling."""
+    ours, theirs = (spread((mean,), (5.0,), "dB", (1.0, 99.0)) for mean in (-12.5, -10.9))
+    assert ours.is_same(theirs) and ours.limits is None
+    fixed = [found.model_copy(update={"from_dataset": False}) for found in (ours, theirs)]
+    assert not fixed[0].is_same(fixed[1]) and not ours.is_same(fixed[1])
+    assert fixed[0].is_same(ours)
+    assert not ours.is_same(spread((-12.5,), (5.0,), "dB"))
