@@ -137,28 +137,22 @@ def test_the_backbone_of_the_page_trains(shards_root, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("page", "files"),
+    ("page", "module", "registry"),
     [
-        (
-            "add-method.md",
-            {"decur/losses/uniform.py", "decur/config/methods.py", "tests/unit/test_uniform.py"},
-        ),
-        (
-            "add-backbone.md",
-            {
-                "decur/models/patchnet.py",
-                "decur/config/architectures.py",
-                "tests/unit/test_patchnet.py",
-            },
-        ),
+        ("add-method.md", "decur/losses/uniform.py", "methods"),
+        ("add-backbone.md", "decur/models/patchnet.py", "architectures"),
+        ("add-explainer.md", "decur/explain/rank.py", "explainers"),
+        ("add-protocol.md", "decur/transfer/protocols/ridge.py", "protocols"),
+        ("add-dataset.md", "decur/datasets/streets.py", "datasets"),
     ],
 )
-def test_a_page_touches_a_module_its_entry_and_its_test(page, files):
-    made = {name for name, _ in blocks(page, "python")}
+def test_a_page_touches_a_module_its_entry_and_its_test(page, module, registry):
+    made = {name for name, _ in blocks(page, "python") if not name.endswith(".yaml")}
     changed = {
         name for _, text in blocks(page, "diff") for name in re.findall(r"\+\+\+ (\S+)", text)
     }
-    assert made | changed == files
+    (test,) = (name for name in made if name.startswith("tests/unit/test_"))
+    assert made | changed == {module, f"decur/config/{registry}.py", test}
 
 
 def test_the_explainer_of_the_page_is_planned_run_and_shown(tmp_path):
