@@ -24,7 +24,7 @@ rule preprocess_piece:
         ),
         settings=lambda w, output: preprocess_of(w).model_dump_json(),
         raw=subpath(input[0], parent=True),
-        folder=lambda w, output: output[0].rpartition(".pieces/")[0],
+        folder=lambda w, output: PATHS.shards(w.dataset),
     shell:
         "decur preprocess {wildcards.dataset} --settings {params.settings:q}"
         " --raw {params.raw:q} --out {params.folder:q} --piece {wildcards.piece}"

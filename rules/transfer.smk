@@ -3,11 +3,11 @@
 # cells. Their metrics, undeclared, survive failure, and `--resume` goes on from them.
 
 if CONFIG.transfer_together:
-    JOB, MADE, BELOW_RUN = "{run}", PATHS.transferred("{run}"), 1
+    JOB, MADE = "{run}", PATHS.transferred("{run}")
     ASKED = {"mem_mb": 2500, "runtime": 60}
     RESUME = " --resume"
 else:
-    JOB, MADE, BELOW_RUN = "{run}/{cell}", PATHS.metrics("{run}", "{cell}"), 5
+    JOB, MADE = "{run}/{cell}", PATHS.metrics("{run}", "{cell}")
     ASKED = {"mem_mb": lambda w, attempt: 32000 * attempt, "runtime": 1440, "gpu": 1}
     RESUME = ""
 
@@ -28,8 +28,8 @@ rule transfer:
     params:
         identity=lambda w: identity(transfer_of(w)),
         settings=lambda w, output: transfer_of(w).model_dump_json(),
-        shards=lambda w, input: Path(input.shards[0]).parents[1],
-        folder=subpath(output[0], ancestor=BELOW_RUN),
+        shards=lambda w, output: PATHS.all_shards(),
+        folder=lambda w, output: PATHS.transfer(w.run),
         cells=lambda w: [str(cell) for cell in cells_of(w)],
     shell:
         "decur transfer {params.cells:q} --settings {params.settings:q}"

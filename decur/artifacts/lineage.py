@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from decur.artifacts.files import file_checksum
-from decur.artifacts.paths import Place, identify
+from decur.artifacts.paths import CARD, MANIFEST, Place, identify
 from decur.artifacts.provenance import fingerprint
 from decur.artifacts.records import RECORDS, Input, Record, pairs
 from decur.artifacts.timing import JobRecord
@@ -83,7 +83,7 @@ def _lines(link: Link, written: set[str], indent: str) -> Iterator[str]:
 
 def _artifact_file(path: Path) -> Path:
     """The file of an artifact that a user names: in a folder its record, else the file itself."""
-    inside = [path / name for name in ("card.json", "manifest.json")] if path.is_dir() else []
+    inside = [path / name for name in (CARD, MANIFEST)] if path.is_dir() else []
     file = next((found for found in inside if found.is_file()), path)
     place = identify(file)
     if place is not None and place.kind == "explanation":

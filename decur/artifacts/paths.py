@@ -69,12 +69,15 @@ ArtifactKind = Literal[
     "manifest", "card", "weights", "metrics", "transferred", "explanation", "table"
 ]
 
+MANIFEST, CARD, WEIGHTS = "manifest.json", "card.json", "weights.safetensors"
+METRICS, TRANSFERRED = "metrics.json", "cells.json"
+
 ARTIFACTS: dict[ArtifactKind, str] = {
-    "manifest": "raw/{dataset}/manifest.json",
-    "card": "shards/{dataset}/card.json",
-    "weights": "pretrain/{run}/weights.safetensors",
-    "metrics": "transfer/{run}/{cell}/metrics.json",
-    "transferred": "transfer/{run}/cells.json",
+    "manifest": f"raw/{{dataset}}/{MANIFEST}",
+    "card": f"shards/{{dataset}}/{CARD}",
+    "weights": f"pretrain/{{run}}/{WEIGHTS}",
+    "metrics": f"transfer/{{run}}/{{cell}}/{METRICS}",
+    "transferred": f"transfer/{{run}}/{TRANSFERRED}",
     "explanation": "explain/{run}/{explainer}.json",
     "table": "tables/{name}.json",
 }
@@ -125,6 +128,10 @@ class Paths:
     def shards(self, dataset: str) -> str:
         """Folder of the paired shards."""
         return _parent(self.card(dataset))
+
+    def all_shards(self) -> str:
+        """Folder in which the shards of each dataset are a folder."""
+        return _parent(self.shards("{dataset}"))
 
     def piece(self, dataset: str, piece: str) -> str:
         """Marker of one of several jobs that has written its part of the shards."""

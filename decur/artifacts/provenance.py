@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import decur
 from decur.artifacts.files import checksum, file_checksum, read_once
 from decur.artifacts.ownership import names_origin, write_ours
+from decur.artifacts.paths import CARD, MANIFEST, METRICS
 from decur.errors import DecurError
 
 BLOCK = 2**20
@@ -108,12 +109,12 @@ def fingerprint(path: Path) -> str:
     """
     if path.suffix == ".safetensors":
         return _tensors_checksum(path)
-    if path.name not in ("metrics.json", "card.json", "manifest.json"):
+    if path.name not in (METRICS, CARD, MANIFEST):
         return file_checksum(path)
     tree = read_json(path)
-    if path.name == "card.json":
+    if path.name == CARD:
         return str(tree["checksum"])
-    if path.name == "manifest.json":
+    if path.name == MANIFEST:
         return json_checksum(tree["provenance"]["inputs"])
     return json_checksum({k: v for k, v in tree.items() if k not in ("provenance", "job")})
 

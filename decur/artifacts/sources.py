@@ -7,9 +7,8 @@ from pathlib import Path
 
 from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import HIDDEN
+from decur.artifacts.paths import MANIFEST
 from decur.errors import DecurError
-
-MANIFEST = "manifest.json"
 
 
 def content(path: str) -> str | None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from decur import datasets
 from decur.artifacts.ownership import HIDDEN, OwnFolder
+from decur.artifacts.paths import MANIFEST
 from decur.artifacts.provenance import provenance
 from decur.artifacts.records import Manifest, Source, StoredArchive
 from decur.artifacts.sources import (
-    MANIFEST,
     content,
     listing,
     listing_digest,

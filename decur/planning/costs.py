@@ -6,7 +6,6 @@ of work is a billion multiplications and additions of a network that is trained 
 backward, GMAC); forward alone is a third of it. Nothing here reads data or imports torch.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Self
 
-from decur.artifacts.paths import Cell
+from decur.artifacts.paths import CARD, Cell
+from decur.artifacts.records import Card
 from decur.config import (
     EXPLAINERS,
     Cmx,
@@ -31,6 +31,7 @@ from decur.config.datasets import DATASETS, SSL4EO_IMAGES
 from decur.config.explainers import RunSize
 from decur.config.methods import CONTRASTIVE_DIMS, METHODS
 from decur.config.protocols import PROTOCOLS
+from decur.errors import DecurError
 
 HOUR = 3600
 GB = 1e9
@@ -85,12 +86,9 @@ def known_counts(name: str, settings: DatasetSettings) -> dict[str, int]:
 def counts_on_disk(shards: Path) -> dict[str, int]:
     """Samples by split as the card of a shards folder says; empty without one."""
     try:
-        counts: dict[str, int] = json.loads((shards / "card.json").read_text(encoding="utf-8"))[
-            "counts"
-        ]
-    except (OSError, ValueError, KeyError):
+        return Card.read(shards / CARD).counts
+    except (OSError, DecurError):
         return {}
-    return counts
 
 
 def download_cost(name: str, settings: DatasetSettings) -> Cost:

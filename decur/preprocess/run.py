@@ -18,6 +18,7 @@ import pandas as pd
 
 from decur import datasets
 from decur.artifacts.files import UnreadableError, check_readable
+from decur.artifacts.paths import MANIFEST
 from decur.artifacts.provenance import provenance
 from decur.artifacts.records import Manifest
 from decur.artifacts.sources import check_links
@@ -75,7 +76,7 @@ def preprocess(
     job = JobTimer()
     shards_folder = own_folder(out)
     shards_folder.check()
-    manifest = raw / "manifest.json"
+    manifest = raw / MANIFEST
     if not manifest.is_file():
         raise DecurError(f"{manifest}: not found; run the download stage for {name} first")
     check_links(raw, deep=settings.source == "samples")  # other sources are linked as a whole

@@ -17,6 +17,7 @@ from torch.profiler import record_function
 from decur import datasets
 from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import check_ours
+from decur.artifacts.paths import WEIGHTS
 from decur.artifacts.provenance import provenance
 from decur.artifacts.records import Weights
 from decur.artifacts.timing import JobTimer
@@ -63,7 +64,7 @@ def train_run(
             where the weights or the log go.
     """
     job = JobTimer(device, world_size())
-    weights = out / "weights.safetensors"
+    weights = out / WEIGHTS
     on_main(lambda: check_ours(weights, is_weights))
     shards = PairedShards(shards_root)
     model = build_model(settings, shards)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from decur.artifacts.ownership import write_ours
+from decur.artifacts.paths import WEIGHTS, identify
 from decur.artifacts.step_log import is_log, read_log
 from decur.cluster.progress import progress_bar
 from decur.distributed import is_main
@@ -140,6 +141,7 @@ def _follow_tensorboard(folder: Path) -> Any:
         raise DecurError(
             "WANDB_PROJECT is set, but wandb is not installed: pip install wandb, or unset it"
         ) from error
-    name = "/".join(folder.resolve().parts[-4:])
+    place = identify(folder.resolve() / WEIGHTS)
+    name = folder.name if place is None else place.identity.get("run", folder.name)
     run_id = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
     return wandb.init(name=name, id=run_id, resume="allow", dir=str(folder), sync_tensorboard=True)

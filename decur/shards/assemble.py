@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from decur.artifacts.files import remove, writing
 from decur.artifacts.ownership import OwnFolder
+from decur.artifacts.paths import CARD
 from decur.artifacts.records import Card, card_digest
 from decur.errors import DecurError
 from decur.shards.part import LEVELS, PARTS, STAGE, Fault, ShardPart, file_facts
@@ -22,7 +23,7 @@ from decur.shards.sample import Spec
 VERSION = 2
 """Of the layout: what is written by other versions is not read."""
 
-CARD, INDEX, QUARANTINE = "card.json", "index.parquet", "quarantine.csv"
+INDEX, QUARANTINE = "index.parquet", "quarantine.csv"
 PERCENTILES = (1, 50, 99)
 
 

@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decur.artifacts.files import read_patiently
+from decur.artifacts.paths import CARD
 from decur.artifacts.records import Card, StoredModality
 from decur.errors import DecurError
 from decur.shards.array_file import ArrayReader
-from decur.shards.assemble import CARD, INDEX, VERSION
+from decur.shards.assemble import INDEX, VERSION
 from decur.shards.sample import MASK, Georeference
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from decur.artifacts.files import UnreadableError
+from decur.artifacts.paths import CARD
 from decur.artifacts.records import Card, card_digest
 from decur.cluster.progress import progress_bar
 from decur.errors import DecurError
-from decur.shards.assemble import CARD, INDEX, samples_checksum
+from decur.shards.assemble import INDEX, samples_checksum
 from decur.shards.part import file_facts
 from decur.shards.read import PairedShards, read_card, read_index
 from decur.shards.sample import sample_checksum

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from decur.artifacts.ownership import made
-from decur.artifacts.paths import Cell
+from decur.artifacts.paths import METRICS, Cell
 from decur.artifacts.provenance import provenance
 from decur.artifacts.records import Metrics
 from decur.artifacts.transferred import was_written, withdraw
@@ -16,7 +16,6 @@ from decur.config import TransferSettings, deciding
 from decur.errors import DecurError
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm", "scikit-learn")
-METRICS = "metrics.json"
 COMPARED = ("inputs", "decur", "packages")
 """Parts of the provenance that must be equal."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from decur.artifacts.ownership import check_ours, names_origin
-from decur.artifacts.paths import Cell
+from decur.artifacts.paths import METRICS, TRANSFERRED, Cell
 from decur.artifacts.predictions import PREDICTIONS
 from decur.artifacts.provenance import fingerprint, provenance
 from decur.artifacts.records import Metrics, Weights
@@ -18,11 +18,9 @@ from decur.errors import DecurError
 from decur.shards import PairedShards
 from decur.transfer.cell import LABELS, CellInputs, chosen_modalities, evaluate_cell
 from decur.transfer.features import FrozenFeatures
-from decur.transfer.resume import METRICS, PACKAGES, start
+from decur.transfer.resume import PACKAGES, start
 from decur.weights import in_bands_of, read_weights
 from decur.weights.files import recorded_arch
-
-TRANSFERRED = "cells.json"
 
 
 def transfer(

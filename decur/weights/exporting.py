@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from decur.artifacts.ownership import write_with_record
+from decur.artifacts.paths import WEIGHTS
 from decur.artifacts.records import Weights
 from decur.config.architectures import ARCHITECTURES, find_architecture
 from decur.errors import DecurError
@@ -74,7 +75,7 @@ def export(
     """
     if format not in FORMATS:
         raise DecurError(f"--format {format}: unknown; known are {', '.join(FORMATS)}")
-    path = weights / "weights.safetensors" if weights.is_dir() else weights
+    path = weights / WEIGHTS if weights.is_dir() else weights
     tensors, record = read_weights(path)
     licence = licence or (record.released.licence if record.released else "other")
     if format == RELEASED_FORMAT:

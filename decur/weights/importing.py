@@ -16,6 +16,7 @@ from torch import Tensor
 from decur import datasets
 from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import check_ours
+from decur.artifacts.paths import WEIGHTS
 from decur.artifacts.provenance import provenance
 from decur.artifacts.records import ReleasedFile, Weights
 from decur.artifacts.scaling import Scaling
@@ -75,7 +76,7 @@ def import_weights(
             not its checksum; it is none of the released kinds; `pool` is given for another network;
             or `out` exists and is not ours.
     """
-    target = out if out.suffix == ".safetensors" else out / "weights.safetensors"
+    target = out if out.suffix == ".safetensors" else out / WEIGHTS
     check_ours(target, is_weights)
     parts = released_parts(read_tensors(path))
     digest = file_checksum(path)
