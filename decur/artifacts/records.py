@@ -181,15 +181,15 @@ class Card(Record):
     raw: dict[str, str] = Field(default_factory=dict)
     left_out: dict[str, int] = Field(default_factory=dict)
     quarantined_by_split: dict[str, int] = Field(default_factory=dict)
-    layout: int
+    layout: int = 0
     dtype: str = "uint8"
-    modalities: tuple[StoredModality, ...]
-    counts: dict[str, int]
+    modalities: tuple[StoredModality, ...] = ()
+    counts: dict[str, int] = Field(default_factory=dict)
     quarantined: int = 0
-    files: dict[str, tuple[str, ...]]
-    contents: dict[str, dict[str, Any]]
-    checksum: str
-    card_sha256: str
+    files: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    contents: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    checksum: str = ""
+    card_sha256: str = ""
 
     def modality(self, name: str) -> StoredModality | None:
         """A modality by its name; None if there is no such."""

@@ -160,6 +160,8 @@ def read_card(root: Path) -> Card:
         raise DecurError(
             f"{path}: layout {card.layout}, expected {VERSION}; run the preprocess stage again"
         )
+    if not (card.modalities and card.files and card.contents and card.checksum):
+        raise DecurError(f"{path}: is not complete; delete it and run the preprocess stage again")
     return card
 
 

@@ -264,7 +264,7 @@ def test_every_official_archive_can_be_fetched_and_joined():
     assert [part.name[-2:] for part in optical.parts] == [f"a{c}" for c in "abcdefghijkl"]
 
 
-@pytest.mark.parametrize("step", ["download.run.write_json", "artifacts.ownership._record"])
+@pytest.mark.parametrize("step", ["artifacts.records.write_json", "artifacts.ownership._record"])
 def test_stopped_at_the_last_steps_a_rerun_ends_in_the_same_raw_folder(
     packed, tmp_path, monkeypatch, step
 ):

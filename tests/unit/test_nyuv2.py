@@ -196,7 +196,7 @@ def test_a_bad_training_frame_is_left_out_and_a_bad_test_frame_is_refused(archiv
     with h5py.File(archive / "nyu_depth_v2_labeled.mat", "r+") as file:
         file["depths"][1] = np.nan
     found = skipping("nyuv2")
-    assert found["counts"] == {"test": 2} and found["quarantined_by_split"] == {"train": 1}
+    assert found.counts == {"test": 2} and found.quarantined_by_split == {"train": 1}
     with h5py.File(archive / "nyu_depth_v2_labeled.mat", "r+") as file:
         file["labels"][2] = 3000
     with pytest.raises(DecurError, match="1 of 2 samples of the evaluation split 'test' are bad"):
@@ -206,8 +206,8 @@ def test_a_bad_training_frame_is_left_out_and_a_bad_test_frame_is_refused(archiv
 def test_a_bad_frame_of_images_is_left_out(images, skipping):
     (images / "color" / "0002.png").write_bytes(b"rubbish")
     found = skipping("nyuv2")
-    assert found["counts"] == {"test": 1} and found["quarantined_by_split"] == {"train": 1}
-    assert found["left_out"] == {"listed in a split, but not there": 1}
+    assert found.counts == {"test": 1} and found.quarantined_by_split == {"train": 1}
+    assert found.left_out == {"listed in a split, but not there": 1}
 
 
 def test_a_frame_of_both_splits_is_an_error(images):

@@ -158,7 +158,7 @@ def test_a_job_costs_by_the_settings_of_its_run_and_cells():
     settings = pretrain_settings(config, Run.parse(run))
     assert found["pretrain"] == costs.pretrain_cost(settings, train, 1)
     settings = explain_settings(config, Run.parse(run), kind)
-    assert found["explain"] == costs.explain_cost(settings, train, 1)
+    assert found["explain"] == costs.explain_cost(kind, settings, train, 1)
     settings = transfer_settings(config, Run.parse(run), cells)
     assert found["transfer"] == costs.transfer_cost(settings, cells, {"bigearthnet": tested}, 1)
     apart = estimate(pending(*makes, *single, transfers=transfers))["transfer"]

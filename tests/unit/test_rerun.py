@@ -42,7 +42,6 @@ from decur.planning.rerun import (
 )
 from decur.preprocess.run import preprocess
 from decur.pretrain.loop import run_identity
-from decur.shards.assemble import VERSION
 from tests.support.settings_edits import (
     EXECUTION,
     PATHS,
@@ -219,9 +218,7 @@ def record(paths: Paths, chosen: DatasetSettings, quarantined: int) -> None:
     card = Path(paths.card("geonrw"))
     card.parent.mkdir(parents=True, exist_ok=True)
     origin = Origin(settings=chosen.model_dump(mode="json"))
-    empty = {"modalities": (), "counts": {}, "files": {}, "contents": {}}
-    made = Card(**empty, layout=VERSION, checksum="", card_sha256="", provenance=origin)
-    card.write_text(json.dumps(made.model_copy(update={"quarantined": quarantined}).dump()))
+    card.write_text(json.dumps(Card(quarantined=quarantined, provenance=origin).dump()))
 
 
 SCENES = {"source": "scenes", "scenes": {"train": 4, "test": 4}}

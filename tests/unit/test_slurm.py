@@ -69,7 +69,7 @@ def test_the_last_task_of_an_array_requeues_and_cancels_itself_alone(cluster, mo
     asked = calls(cluster)
     assert asked[:2] == ["scontrol requeue 40_3", "scancel 40_3"]
     assert asked[2].endswith("--jobs 40_3")
-    assert JobTimer().record()["slurm_job"] == "40_3"
+    assert JobTimer().record().slurm_job == "40_3"
 
 
 def test_a_task_of_an_array_is_named_by_it(cluster, monkeypatch):
@@ -172,7 +172,7 @@ def test_a_marked_job_is_the_one_that_was_marked_and_not_what_it_submits(monkeyp
     assert is_marked()
     monkeypatch.delenv("SLURM_RESTART_COUNT")  # as the executor's job step does
     assert restarts() == 2
-    assert JobTimer().record()["slurm_restarts"] == "2"
+    assert JobTimer().record().slurm_restarts == "2"
     within(monkeypatch, JOB_ID="8")
     assert not is_marked()
     assert restarts() == 0

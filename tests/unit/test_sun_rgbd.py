@@ -181,7 +181,7 @@ def test_the_real_frames_of_two_cameras_are_read(real_frames, tmp_path):
 def test_a_bad_training_frame_is_left_out_and_a_bad_test_frame_is_refused(root, skipping, part):
     (root / FIRST / part).write_bytes(b"rubbish")
     found = skipping("sun-rgbd")
-    assert found["counts"] == {"test": 1} and found["quarantined_by_split"] == {"train": 1}
+    assert found.counts == {"test": 1} and found.quarantined_by_split == {"train": 1}
     (root / SECOND / part).write_bytes(b"rubbish")
     write_frame(root, "SUNRGBD/kv2/kinect2data/c")
     write_lists(root, test=[SECOND], train=[FIRST, "SUNRGBD/kv2/kinect2data/c"])

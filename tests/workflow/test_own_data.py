@@ -56,7 +56,9 @@ def test_the_worked_example_runs_from_two_folders_to_a_report(tmp_path):
     card = json.loads((root / "shards/harbour/card.json").read_text())
     assert sum(card["counts"].values()) == 48 and set(card["counts"]) == {"train", "test"}
     photo, thermal = card["modalities"]
-    assert photo["limits"] is None and 280 < thermal["limits"][0][0] < thermal["limits"][0][1] < 300
+    assert photo["scaling"]["kind"] == "none" and thermal["scaling"]["kind"] == "stretch"
+    (black,), (white,) = thermal["scaling"]["black"], thermal["scaling"]["white"]
+    assert 280 < black < white < 300
     assert (root / "raw/harbour/photo").resolve() == (tmp_path / "harbour/photo").resolve()
     frame = pd.read_csv(root / "tables/water.csv")
     assert frame["ours_mean"].notna().all() and set(frame["row"]) == {"Rand. Init.", "DeCUR"}
