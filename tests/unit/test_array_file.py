@@ -81,6 +81,7 @@ def test_a_file_that_was_cut_is_damaged(tmp_path):
             read()
 
 
+@pytest.mark.slow
 def test_a_dataset_may_have_more_files_than_the_usual_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "SHARD_BYTES", 1)
     with ShardWriter(tmp_path / "many", MODALITIES) as many:

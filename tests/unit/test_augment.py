@@ -276,6 +276,7 @@ def looks(views: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(PRESETS))
 def test_views_are_distributed_as_by_torchvision_one_at_a_time(kind):
     count, size = 2000, 24
@@ -294,6 +295,7 @@ def test_views_are_distributed_as_by_torchvision_one_at_a_time(kind):
     assert max(apart.values()) < 0.061, apart
 
 
+@pytest.mark.slow
 def test_the_comparison_with_torchvision_would_notice():
     """Half as many blurred, or a flip left out, is further apart than the tolerance."""
     preset = replace(PRESETS["rgb"], size=24)

@@ -40,6 +40,7 @@ def steps_below(folder: Path) -> set[str]:
     return {p.name for p in folder.glob("checkpoint-*.pt")}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(jobs=JOBS)
 def test_each_run_goes_on_from_its_own_newest_checkpoint_whatever_others_left(
@@ -177,6 +178,7 @@ def with_an_old_listing(rank: int, port: int, shards_root: str, out: str, fault:
         train_run(chosen, Path(shards_root), Path(out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["old listing", "error"])
 def test_ranks_resume_together_whatever_their_file_systems_show(shards_root, tmp_path, fault):
     chosen = pretraining.settings(optimizer="adamw", lr=0.001, epochs=3)

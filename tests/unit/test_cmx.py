@@ -172,6 +172,7 @@ def plain_cmx(x1, x2, state):
     return plain_decoder(fused, below(state, "decoder."), size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["mit_tiny", "mit_b2"])
 def test_the_whole_network_equals_the_authors_definition_written_out(arch):
     model = cmx(arch=arch)

@@ -122,6 +122,7 @@ def ranks(request, tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_every_rank_has_the_loss_and_the_gradient_of_one_process(ranks, name):
     expected = measure(Net(), inputs(), name)
@@ -195,6 +196,7 @@ def decide(rank: int, port: int, folder: str) -> None:
         assert distributed.on_main(lambda: None) is None
 
 
+@pytest.mark.slow
 def test_every_rank_gets_what_the_main_one_finds_or_its_error(tmp_path):
     torch.multiprocessing.spawn(decide, (free_port(), str(tmp_path)), nprocs=2)
     for rank in range(2):

@@ -140,6 +140,7 @@ def test_archives_come_from_the_mirror_and_stay_beside_the_raw_folder(server, pa
     assert manifest["provenance"]["inputs"][NAME] == expected
 
 
+@pytest.mark.slow
 def test_archives_that_are_there_are_taken_from_their_folder(packed, tmp_path):
     raw = tmp_path / "raw" / "geonrw"
     job = run(raw, settings(packed), "--from", str(packed))
@@ -179,6 +180,7 @@ def test_wrong_bytes_never_become_raw_files(server, packed, tmp_path, monkeypatc
     assert [p for p in raw.parent.rglob("*") if p.is_file()] == []
 
 
+@pytest.mark.slow
 def test_a_damaged_archive_leaves_the_raw_folder_as_it_was(packed, tmp_path):
     raw = tmp_path / "raw" / "geonrw"
     download("geonrw", settings(packed, archives=str(packed)), raw)
@@ -264,6 +266,7 @@ def test_every_official_archive_can_be_fetched_and_joined():
     assert [part.name[-2:] for part in optical.parts] == [f"a{c}" for c in "abcdefghijkl"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["artifacts.records.write_json", "artifacts.ownership._record"])
 def test_stopped_at_the_last_steps_a_rerun_ends_in_the_same_raw_folder(
     packed, tmp_path, monkeypatch, step
@@ -302,6 +305,7 @@ def measure(folder: Path) -> tuple[int, int, int]:
     return fetched, unpacked, half
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_rerun_ends_in_the_same_raw_folder(server, packed, tmp_path):
     body = tar((FILES | LARGE).items())
     (packed / NAME).write_bytes(body)

@@ -99,6 +99,7 @@ def test_the_sources_are_the_explainers_products_and_for_maps_the_shards(kind, p
     assert sources(wanted, config(), paths) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_figure_is_legible_without_results_shows_them_and_is_the_same_each_time(kind, paths):
     wanted, made = EXPERIMENTS[kind], outputs(kind, EXPERIMENTS[kind], paths)

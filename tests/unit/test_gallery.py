@@ -123,6 +123,7 @@ def test_accuracy_counts_labelled_pixels_alone():
     assert np.isnan(accuracy(truth, None, 0))
 
 
+@pytest.mark.slow
 def test_it_is_drawn_at_any_time_in_identical_bytes(paths):
     """Without shards, without any result, with some and with all."""
     made = outputs("gallery", gallery(), paths)
@@ -141,6 +142,7 @@ def test_it_is_drawn_at_any_time_in_identical_bytes(paths):
     assert shape(seen[0])[0] < shape(seen[1])[0]
 
 
+@pytest.mark.slow
 def test_several_panels_stand_below_one_another_and_none_is_no_error(paths):
     put_shards(paths)
     panels = [PANEL, PANEL | {"label": "RGB", "modalities": "rgb"}]

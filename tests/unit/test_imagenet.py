@@ -141,6 +141,7 @@ def refusal(path, arch="resnet18"):
     return text
 
 
+@pytest.mark.slow
 def test_files_of_another_architecture_are_named_with_the_first_mismatch(tmp_path):
     path = tmp_path / "file.pth"
     torch.save(resnet50().state_dict(), path)
@@ -195,6 +196,7 @@ def resnet_file(folder):
     return folder / "resnet18.pth"
 
 
+@pytest.mark.slow
 def test_the_method_imagenet_writes_the_files_backbones_and_seeds_the_rest(shards_root, tmp_path):
     path = resnet_file(tmp_path)
     chosen = settings(method="imagenet", arch="resnet18", imagenet=str(path))

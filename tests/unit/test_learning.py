@@ -48,6 +48,7 @@ def test_a_damaged_log_is_named(tmp_path, content):
         read_curve(path)
 
 
+@pytest.mark.slow
 def test_runs_that_have_begun_are_drawn_and_others_left_out(tmp_path):
     config, paths = load_config(HOME / "config" / "demo.yaml"), Paths(str(tmp_path), "demo")
     assert logs("rgb-dem", config, paths) == {}

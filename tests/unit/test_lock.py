@@ -109,6 +109,7 @@ def test_the_claim_of_a_later_version_is_read(owner_file):
 TEXTS = st.none() | st.text()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.builds(
@@ -136,6 +137,7 @@ VALUES = st.recursive(
 NAMES = st.sampled_from([*asdict(Owner("", 1, "", ""))])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.text() | st.dictionaries(NAMES | st.text(), VALUES).map(json.dumps))
 def test_no_content_is_a_bug(content):

@@ -63,6 +63,7 @@ def test_of_many_at_once_one_claims(owner_file, tmp_path, stale, links):
     assert left == {"owner.json"}
 
 
+@pytest.mark.slow
 def test_whoever_is_killed_at_any_time_one_at_a_time_works(owner_file, tmp_path):
     """Nobody is ever at work beside another, and the next one always gets its turn."""
     assert competition("killed", tmp_path, 5).wait(timeout=120) == 0

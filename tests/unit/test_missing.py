@@ -72,6 +72,7 @@ def test_a_model_that_ignores_a_modality_does_not_miss_it(trained):
         assert found["optical"][name] != whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["linear", "fine-tune"])
 def test_missing_modalities_change_no_other_result(
     shards_root, tmp_path, monkeypatch, pairs, protocol

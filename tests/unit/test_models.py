@@ -41,6 +41,7 @@ def test_a_registered_architecture_is_what_the_registry_says(arch):
     assert set(known.formats) <= set(FORMATS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [224, 64])
 def test_the_class_token_is_timms_own_feature(side):
     ours = build_backbone("vit_s16_token", 2).eval()

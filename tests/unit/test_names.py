@@ -146,6 +146,7 @@ def test_a_wrong_name_is_one_line_that_names_the_right_one(key, value, place, me
     assert "\n" not in message and "function-" not in message
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_whatever_is_wrong_the_message_is_one_line_with_the_key(data):
     key = data.draw(st.sampled_from(["scenarios", "datasets", "transfer", "methods", "explain"]))

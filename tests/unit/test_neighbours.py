@@ -60,6 +60,7 @@ def bright_shards(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", ["place", "mask"])
 def test_a_backbone_is_looked_at_while_it_is_trained(bright_shards, tmp_path, labels):
     knn = KnnSettings(labels=labels, epochs=2, neighbours=5, samples=40)

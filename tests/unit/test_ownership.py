@@ -183,7 +183,7 @@ def test_a_folder_that_is_a_link_is_filled_where_it_leads(tmp_path):
 def test_a_forged_record_leads_nowhere(tmp_path, name):
     (tmp_path / "precious").write_text("mine")
     fill(tmp_path / "out", {"a": b"1"})
-    forged = {"name": name, "made": [ownership.fingerprint(tmp_path / "precious")]}
+    forged = {"name": name, "made": [ownership.content_digest(tmp_path / "precious")]}
     (tmp_path / "out" / ".decur" / "made" / "0.json").write_text(json.dumps(forged))
     fill(tmp_path / "out", {"b": b"2"})
     OwnFolder(tmp_path / "out", "record.json").clear()

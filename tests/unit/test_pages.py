@@ -124,6 +124,7 @@ def trained(page: str, shards: Path, folder: Path, **changes: object) -> tuple[d
     return json.loads(printed.splitlines()[-1]), [json.loads(line) for line in log]
 
 
+@pytest.mark.slow
 def test_the_method_of_the_page_trains(shards_root, tmp_path):
     said, log = trained("add-method.md", shards_root, tmp_path / "copy", method="uniform")
     assert len(log) == 6 and said["hours"] > 0
@@ -131,6 +132,7 @@ def test_the_method_of_the_page_trains(shards_root, tmp_path):
                for line in log)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_backbone_of_the_page_trains(shards_root, tmp_path):
     said, log = trained("add-backbone.md", shards_root, tmp_path / "copy", arch="patchnet")
     assert said["features"] == 64 and len(log) == 6 and said["hours"] > 0
@@ -155,6 +157,7 @@ def test_a_page_touches_a_module_its_entry_and_its_test(page, module, registry):
     assert made | changed == {module, f"decur/config/{registry}.py", test}
 
 
+@pytest.mark.slow
 def test_the_explainer_of_the_page_is_planned_run_and_shown(tmp_path):
     config = extended("add-explainer.md", tmp_path)
     del config["datasets"]["geonrw"], config["scenarios"]["rgb-dem"]
@@ -168,6 +171,7 @@ def test_the_explainer_of_the_page_is_planned_run_and_shown(tmp_path):
     assert "| rank |" in (tmp_path / "results/tiny/tables/rank.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_protocol_of_the_page_is_planned_run_and_shown(tmp_path):
     config = extended("add-protocol.md", tmp_path)
     del config["datasets"]["geonrw"], config["scenarios"]["rgb-dem"], config["transfer"]["geonrw"]
@@ -178,6 +182,7 @@ def test_the_protocol_of_the_page_is_planned_run_and_shown(tmp_path):
     assert frame["ours_mean"].between(0, 100).all()
 
 
+@pytest.mark.slow
 def test_the_dataset_of_the_page_is_planned_and_pretrained_on(tmp_path):
     config = extended("add-dataset.md", tmp_path)
     folder = tmp_path / "raw/streets"

@@ -186,6 +186,7 @@ def test_costs_add_up():
     assert both == Cost(2, 3, 4, 5, frozenset("ab"))
 
 
+@pytest.mark.slow
 def test_what_is_done_already_does_not_count(tmp_path, monkeypatch):
     monkeypatch.chdir(HOME)
     config = {"configfiles": [str(TINY)], "config": [f"results={tmp_path}"]}
@@ -203,6 +204,7 @@ def test_what_is_done_already_does_not_count(tmp_path, monkeypatch):
     assert "Not in it" not in after
 
 
+@pytest.mark.slow
 def test_snakemake_describes_its_jobs_with_wildcards_threads_and_benchmarks(tmp_path, monkeypatch):
     monkeypatch.chdir(HOME)
     threads = ["--set-threads", "pretrain=7"]
@@ -218,6 +220,7 @@ def test_snakemake_describes_its_jobs_with_wildcards_threads_and_benchmarks(tmp_
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(["--profile", "slum"], "profile directory given (slum)"), (["nothing"], "nothing")],

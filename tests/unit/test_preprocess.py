@@ -94,6 +94,7 @@ def test_a_wrong_piece_ends_in_one_line(raw, tmp_path, capsys, text):
     assert f"piece '{text}': expected <number>-of-<count>" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_run_again_the_shards_are_identical(tmp_path):
     raw = make_raw(tmp_path / "raw", 12)
     whole, killed = run(raw, tmp_path / "whole"), tmp_path / "killed"
@@ -140,6 +141,7 @@ def test_killed_before_any_of_its_renames_and_run_again_the_shards_are_identical
     assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
     raw = make_raw(tmp_path / "raw", 12)
     command = [*slow_script(tmp_path), str(raw), str(tmp_path / "out")]
@@ -188,6 +190,7 @@ def test_a_worker_that_is_killed_ends_in_one_line(raw, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "card.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "4", "ALL_CPUS"])
 def test_workers_do_not_wait_for_threads_of_gdal_that_they_lack(raw, tmp_path, threads):
     command = [sys.executable, "-m", "decur.cli", "preprocess", "geonrw", "--threads", "2"]
@@ -197,6 +200,7 @@ def test_workers_do_not_wait_for_threads_of_gdal_that_they_lack(raw, tmp_path, t
     assert files_of(tmp_path / "out") == files_of(run(raw, tmp_path / "one" / "out"))
 
 
+@pytest.mark.slow
 def test_folders_where_the_user_works_are_no_modules_of_the_workers(raw, tmp_path):
     for name in ("decur", "pandas", "random"):
         (tmp_path / name).mkdir()
@@ -206,6 +210,7 @@ def test_folders_where_the_user_works_are_no_modules_of_the_workers(raw, tmp_pat
     subprocess.run([sys.executable, str(script), *command[2:]], cwd=tmp_path, check=True)
 
 
+@pytest.mark.slow
 def test_a_script_that_its_workers_would_run_again_ends_in_one_line(raw, tmp_path):
     command = [*slow_script(tmp_path), str(raw), str(tmp_path / "out")]
     script = tmp_path / "slowly.py"

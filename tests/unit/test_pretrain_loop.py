@@ -29,6 +29,7 @@ def test_the_log_watches_alignment_and_collapse(shards_root, tmp_path):
     assert 1 < lines[0]["rank1"] <= 15
 
 
+@pytest.mark.slow
 def test_training_learns(shards_root, tmp_path):
     train_run(settings(epochs=12, optimizer="adamw", lr=0.003), shards_root, tmp_path)
     losses = [line["loss"] for line in log(tmp_path)]
@@ -92,6 +93,7 @@ def test_every_method_pretrains_both_backbones(shards_root, tmp_path, method, pr
     assert ("log_scale" in moved) == (method == "clip" and preset == "default")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grain", ["view", "block"])
 @pytest.mark.parametrize("arch", ["tiny", "resnet18"])
 def test_recomputing_activations_changes_nothing(shards_root, grain, arch):

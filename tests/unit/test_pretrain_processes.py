@@ -36,6 +36,7 @@ def share(rank, world, port, shards_root, out):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(shards_root, tmp_path):
     """The same views, whole-batch norms and losses: equal but for the order of float32
     sums, which AdamW's first steps amplify."""

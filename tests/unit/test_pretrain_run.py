@@ -64,6 +64,7 @@ def test_two_processes_do_not_pretrain_one_run(shards_root, tmp_path):
         pretrain(settings(), shards_root, tmp_path, device="cpu", requeue=False)
 
 
+@pytest.mark.slow
 def test_a_submitted_run_of_two_tasks_is_followed_to_the_weights_of_one(shards_root, tmp_path):
     allocation = Allocation("local", tasks=2, gpus=False, minutes=5)
     chosen = settings(optimizer="adamw", lr=0.001, epochs=2)
@@ -77,6 +78,7 @@ def test_a_submitted_run_of_two_tasks_is_followed_to_the_weights_of_one(shards_r
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_submitted_run_that_fails_says_why(tmp_path):
     allocation = Allocation("local", gpus=False, minutes=5)
     job = submit_pretrain(settings(), tmp_path / "nothing", tmp_path / "run", allocation)

@@ -185,6 +185,7 @@ def test_without_its_output_the_attention_leaves_the_resnet(side: int) -> None:
     torch.testing.assert_close(backbone(x), plain(x), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (48, 80)])
 def test_any_size_gives_finite_features_and_gradients_in_either_precision(
     size: tuple[int, int],
@@ -227,6 +228,7 @@ def test_offsets_learn_where_to_look() -> None:
     assert gradient.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_a_run_may_have_it_in_one_modality_alone(shards_root, tmp_path) -> None:  # type: ignore[no-untyped-def]
     chosen = settings(
         arch="resnet18", archs={"optical": "resnet18_rda"}, epochs=1, crop=32, recompute="block"

@@ -140,6 +140,7 @@ def changed(before: dict[Any, str], after: dict[Any, str]) -> set[tuple[str, ...
     return {key for key, text in before.items() if after[key] != text}
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_change_of_how_jobs_run_changes_no_identity(place, data):
@@ -197,6 +198,7 @@ def expected(keys: tuple[str, ...], config: Config, all_: set[tuple[str, ...]]) 
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_change_of_results_changes_the_dependent_identities_and_no_other(place, data):

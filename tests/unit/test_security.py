@@ -120,6 +120,7 @@ for name in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_no_header_makes_the_memory_grow(tmp_path):
     """Each file is refused in one line; resident memory grows by less than 50 MB."""
     for name, (make, _) in HOSTILE.items():

@@ -61,6 +61,7 @@ def is_loading(pid: int) -> bool:
     return "python" in Path(f"/proc/{pid}/maps").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [False, True])
 def test_a_run_that_is_warned_before_it_is_ready_saves_and_says_so(shards_root, tmp_path, held):
     """As soon as it can, while torch is not even imported; held, even before that."""

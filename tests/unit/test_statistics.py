@@ -24,6 +24,7 @@ def test_students_interval_is_that_of_scipy(n, confidence):
     assert student_interval(values, confidence) == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_students_interval_of_three_normal_values_holds_the_mean_19_times_in_20():
     draws = np.random.default_rng(0).normal(5, 2, (4000, 3))
     hits = [low <= 5 <= high for low, high in map(student_interval, draws)]

@@ -36,6 +36,7 @@ def results_of_a_scale(folder: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [ASCII, {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}, {"MPLBACKEND": "?"}],

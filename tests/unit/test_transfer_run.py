@@ -289,6 +289,7 @@ CMX = {
 }
 
 
+@pytest.mark.slow
 def test_cmx_is_trained_on_both_streams_and_read_by_windows(shards_root, tmp_path, pairs):
     base = pretrain_settings(epochs=1, arch="mit_tiny", crop=32)
     weights = train_run(base, shards_root, tmp_path / "run")

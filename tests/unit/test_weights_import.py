@@ -145,6 +145,7 @@ def test_both_branches_of_a_joint_file_get_the_attention_that_was_trained(tmp_pa
     load_backbone(found.path, arch="resnet18_rda", in_chans=13, branch=1)
 
 
+@pytest.mark.slow
 def test_the_later_versions_optical_images_were_scaled_by_mean_and_deviation(tmp_path):
     later = import_weights(save_checkpoint(tmp_path / "rda.pth", rda_joint()), tmp_path / "later")
     nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
@@ -214,6 +215,7 @@ def write_shards(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_an_imported_joint_file_is_transferred_and_explained(tmp_path, capsys):
     nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
     file = save_checkpoint(tmp_path / "joint.pth", joint(nets, 512))

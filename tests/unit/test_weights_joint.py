@@ -68,6 +68,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scenario", "arch", "changes"), CASES)
 def test_the_import_gives_back_every_tensor_to_the_last_bit(tmp_path, scenario, arch, changes):
     weights = write_run(tmp_path, scenario, arch, **changes)
