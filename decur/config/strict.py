@@ -150,8 +150,8 @@ def _first_problem(error: ValidationError, where: str, tree: Any) -> str:
     text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "literal_error" and isinstance(found, str):
         return f"{where}: {key}: no '{found}'{did_you_mean(found, _expected(problem['ctx']))}"
-    told = f"'{found}'" in text or isinstance(found, dict | BaseModel)
-    given = "" if told else f" (found {found!r})"
+    is_named = f"'{found}'" in text or isinstance(found, dict | BaseModel)
+    given = "" if is_named else f" (found {found!r})"
     return f"{where}: {key}: {text}{given}" if key else f"{where}: {text}{given}"
 
 

@@ -104,8 +104,8 @@ def snakemake() -> Finding:
     wanted = [r for r in _requirements("decur", "workflow") if r.marker is not None]
     if wrong := _unmet(wanted):
         return Finding("snakemake", "warning", wrong, 'pip install "decur[workflow]"')
-    told = [f"{r.name} {metadata.version(r.name)}" for r in wanted]
-    return Finding("snakemake", "ok", ", ".join(told))
+    lines = [f"{r.name} {metadata.version(r.name)}" for r in wanted]
+    return Finding("snakemake", "ok", ", ".join(lines))
 
 
 def cuda() -> Finding:
@@ -333,7 +333,7 @@ def _requirements(package: str, extra: str) -> list[Requirement]:
 
 def _unmet(requirements: Iterable[Requirement]) -> str:
     """What is wrong with the installed versions; empty if nothing is."""
-    return ", ".join(told for requirement in requirements if (told := _fault(requirement)))
+    return ", ".join(lines for requirement in requirements if (lines := _fault(requirement)))
 
 
 def _fault(requirement: Requirement) -> str:

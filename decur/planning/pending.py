@@ -26,7 +26,7 @@ CORES = 100_000
 """More than any job asks for: with fewer, a dry run shows fewer threads than a cluster gives."""
 
 
-NOT_TOLD = ("Using ", "Building ", "Traceback ", 'File "')
+UNINFORMATIVE = ("Using ", "Building ", "Traceback ", 'File "')
 """Beginnings of the lines of Snakemake that do not say what is wrong."""
 
 
@@ -60,8 +60,10 @@ def dry_run(arguments: Sequence[str]) -> Pending:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines()]
-        told = [line for line in lines if line.strip("^~") and not line.startswith(NOT_TOLD)]
-        raise DecurError(f"snakemake --dry-run: {' '.join(' '.join(told[-4:]).split())}")
+        reasons = [
+            line for line in lines if line.strip("^~") and not line.startswith(UNINFORMATIVE)
+        ]
+        raise DecurError(f"snakemake --dry-run: {' '.join(' '.join(reasons[-4:]).split())}")
     tree = json.loads(done.stdout)
     return Pending(
         [Job(**job) for job in tree["jobs"]],
@@ -80,16 +82,16 @@ class _Listener(logging.Handler):
         self.transfers: dict[Run, list[Cell]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = vars(record)
-        if said.get("event") == "job_info" and said["output"]:  # targets have none
-            job = Job(said["rule_name"], said["wildcards"], said["threads"], said["benchmark"])
-            self.jobs[said["jobid"]] = job
+        event = vars(record)
+        if event.get("event") == "job_info" and event["output"]:  # targets have none
+            job = Job(event["rule_name"], event["wildcards"], event["threads"], event["benchmark"])
+            self.jobs[event["jobid"]] = job
         elif record.name == WORKFLOW:
-            self.config, self.transfers = said["config"], said["transfers"]
+            self.config, self.transfers = event["config"], event["transfers"]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run Snakemake with these arguments, which ask for a dry run, and print what it said."""
+    """Run Snakemake with these arguments, which ask for a dry run, and print its output."""
     from snakemake.cli import main as snakemake
 
     listener = _Listener()

@@ -53,8 +53,8 @@ def verify(root: Path, *, workers: int = 1) -> list[str]:
             faults = _index_faults(root, card)
             shards = PairedShards(root)
             tasks = [range(i, min(i + ROWS, len(shards))) for i in range(0, len(shards), ROWS)]
-            looks = pool.map(partial(_wrong, shards), tasks)
-            for wrong in progress_bar("samples", len(tasks), iterable=looks):
+            faults_of_tasks = pool.map(partial(_wrong, shards), tasks)
+            for wrong in progress_bar("samples", len(tasks), iterable=faults_of_tasks):
                 faults += wrong
             return faults
     except UnreadableError:

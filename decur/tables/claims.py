@@ -42,7 +42,7 @@ SUSPECT = "<sup>a</sup> One of the paper's two numbers is suspect: see the note 
 
 
 @dataclass(frozen=True)
-class Subject:
+class ComparedCell:
     """A cell that is compared, of a row of an experiment of some kind.
 
     `part` names some of the embedding's dimensions, where the kind compares them; else it is empty.
@@ -61,7 +61,7 @@ class Subject:
         return {run.seed: paths.metrics(str(run), cell) for run in self.entry.runs}
 
 
-Rows = dict[str, Subject]
+Rows = dict[str, ComparedCell]
 """The cells of a column, by the label of their row."""
 
 
@@ -71,13 +71,13 @@ class Pair:
 
     of: str
     column: Column
-    higher: Subject
-    lower: Subject
+    higher: ComparedCell
+    lower: ComparedCell
 
 
 def pairs(experiment: Experiment, config: Config) -> dict[str, list[Pair]]:
     """List what each claim compares, within the experiments and rows of the scale."""
-    columns = {name: _columns(subject, config) for name, subject in experiment.about.items()}
+    columns = {name: _columns(about, config) for name, about in experiment.about.items()}
     return {name: _pairs(claim, columns) for name, claim in experiment.claims.items()}
 
 
@@ -102,7 +102,9 @@ def _columns(experiment: Experiment, config: Config) -> dict[Column, Rows]:
             metric = experiment.kind if part else entry.metric
             column = (entry.panel.label, entry.cell.labels, entry.protocol, metric)
             if entry.runs:
-                columns.setdefault(column, {})[label] = Subject(label, entry, experiment.kind, part)
+                columns.setdefault(column, {})[label] = ComparedCell(
+                    label, entry, experiment.kind, part
+                )
     return columns
 
 
@@ -112,8 +114,8 @@ def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
         file
         for of_claim in pairs(experiment, config).values()
         for pair in of_claim
-        for subject in (pair.higher, pair.lower)
-        for file in subject.files(paths).values()
+        for cell in (pair.higher, pair.lower)
+        for file in cell.files(paths).values()
     }
     return sorted(files)
 
@@ -159,11 +161,11 @@ def _paired(pair: Pair, paths: Paths) -> tuple[list[float], list[float]]:
     return [higher[seed] for seed in seeds], [lower[seed] for seed in seeds]
 
 
-def _scores(subject: Subject, paths: Paths) -> dict[int, float]:
-    if not subject.part:
-        return scores(subject.entry, paths)
-    files = {seed: Path(file) for seed, file in subject.files(paths).items()}
-    return {seed: _mean(file, subject.part) for seed, file in files.items() if file.is_file()}
+def _scores(cell: ComparedCell, paths: Paths) -> dict[int, float]:
+    if not cell.part:
+        return scores(cell.entry, paths)
+    files = {seed: Path(file) for seed, file in cell.files(paths).items()}
+    return {seed: _mean(file, cell.part) for seed, file in files.items() if file.is_file()}
 
 
 def _mean(file: Path, part: str) -> float:
@@ -184,7 +186,7 @@ def _means(path: Path) -> dict[str, float]:
 def _line(pair: Pair, ours: "Difference") -> dict[str, Any]:
     panel, labels, protocol, metric = pair.column
     (higher, flag), (lower, other_flag) = map(paper_cell, (pair.higher.entry, pair.lower.entry))
-    runs = [{run.seed for run in subject.entry.runs} for subject in (pair.higher, pair.lower)]
+    runs = [{run.seed for run in cell.entry.runs} for cell in (pair.higher, pair.lower)]
     return {
         "experiment": pair.of,
         "higher": pair.higher.row,

@@ -92,7 +92,7 @@ def render(
     released = record.released
     notes = [f"- {note}" for note in released.notes] if released else []
     source = released.file if released else None
-    told = {k: "not known" if source and v is None else v for k, v in settings.items()}
+    shown = {k: "not known" if source and v is None else v for k, v in settings.items()}
     by = f"imported from `{source}`" if source else "trained with this package"
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
@@ -108,7 +108,7 @@ def render(
         "## Data",
         f"{facts.title}, {facts.homepage}; licence of the data: {facts.licence}.",
         "## Settings",
-        _table(["setting", "value"], [(k, v) for k, v in told.items() if k not in HIDDEN]),
+        _table(["setting", "value"], [(k, v) for k, v in shown.items() if k not in HIDDEN]),
         "## Metrics",
         _metrics(measured),
         "## Licence",

@@ -89,8 +89,8 @@ def import_weights(
         raise DecurError(f"{path}: holds {_described(parts, archs[0])}, unlike {entry.name}")
     scenario = RELEASED_PAIRS[entry.scenario]
     names = [entry.modality] if entry.modality else list(scenario.presets)
-    said = f"as published of {published.name}" if published else "unknown: it may be anybody's"
-    notes = [f"checksum {said}", *_attention_notes(parts, archs[0])]
+    origin = f"as published of {published.name}" if published else "unknown: it may be anybody's"
+    notes = [f"checksum {origin}", *_attention_notes(parts, archs[0])]
     if parts.projectors:
         notes.append(
             "dim_common: unknown, as the file does not record it; explainers use the settings'"
