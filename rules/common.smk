@@ -112,6 +112,11 @@ def digest(tree):
     return hashlib.sha256(repr(tree).encode()).hexdigest()[:16]
 
 
+def prefixed(folder, output, path):
+    """A folder below the prefix of a module, which precedes `path` in `output`, but no parameter."""
+    return output.removesuffix(path) + folder
+
+
 # Each job of a stage has its settings as two parameters. `identity` has those that decide its results,
 # and Snakemake runs the job again when it changes. `settings` has all, for the command: Snakemake does
 # not compare a parameter whose function takes `output`.

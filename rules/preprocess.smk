@@ -24,7 +24,9 @@ rule preprocess_piece:
         ),
         settings=lambda w, output: preprocess_of(w).model_dump_json(),
         raw=subpath(input[0], parent=True),
-        folder=lambda w, output: PATHS.shards(w.dataset),
+        folder=lambda w, output: prefixed(
+            PATHS.shards(w.dataset), output[0], PATHS.piece(w.dataset, w.piece)
+        ),
     shell:
         "decur preprocess {wildcards.dataset} --settings {params.settings:q}"
         " --raw {params.raw:q} --out {params.folder:q} --piece {wildcards.piece}"

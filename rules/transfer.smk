@@ -28,8 +28,10 @@ rule transfer:
     params:
         identity=lambda w: identity(transfer_of(w)),
         settings=lambda w, output: transfer_of(w).model_dump_json(),
-        shards=lambda w, output: PATHS.all_shards(),
-        folder=lambda w, output: PATHS.transfer(w.run),
+        shards=lambda w, input: Path(input.shards[0]).parents[1],
+        folder=lambda w, output: prefixed(
+            PATHS.transfer(w.run), output[0], MADE.format(**dict(w.items()))
+        ),
         cells=lambda w: [str(cell) for cell in cells_of(w)],
     shell:
         "decur transfer {params.cells:q} --settings {params.settings:q}"

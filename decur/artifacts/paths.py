@@ -129,10 +129,6 @@ class Paths:
         """Folder of the paired shards."""
         return _parent(self.card(dataset))
 
-    def all_shards(self) -> str:
-        """Folder in which the shards of each dataset are a folder."""
-        return _parent(self.shards("{dataset}"))
-
     def piece(self, dataset: str, piece: str) -> str:
         """Marker of one of several jobs that has written its part of the shards."""
         return f"{self.shards(dataset)}.pieces/{piece}"
