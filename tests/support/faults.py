@@ -106,9 +106,12 @@ def node(job: str) -> str:
 
 
 def hasten(job: str) -> None:
-    """SLURM holds a requeued job for two minutes; this one need not wait."""
+    """SLURM holds a requeued job for two minutes; this one need not wait.
+
+    Two seconds it must: a node refuses to start a job that it has ended in the same second.
+    """
     wait_for(lambda: state(job) == "PENDING")
-    output("scontrol", "update", f"JobId={job}", "StartTime=now")
+    output("scontrol", "update", f"JobId={job}", "StartTime=now+2")
 
 
 def kill(pattern: str) -> None:
