@@ -46,8 +46,8 @@ def lineage(path: Path) -> Link:
     place = identify(file)
     if place is None:
         raise DecurError(
-            f"{path}: is no product; name a table, a figure, metrics.json, an explainer's CSV, "
-            "weights.safetensors, or a folder of shards or raw files"
+            f"{path}: is not an artifact; name a table, a figure, metrics.json, an explainer's "
+            "CSV, weights.safetensors, or a folder of shards or raw files"
         )
     chain = _Chain(Path(place.paths.root))
     chain.record(place, file)  # a damaged input is a link of the chain, a damaged artifact an error

@@ -34,4 +34,6 @@ def read_map(folder: Path, sample: str, *, on_ground: bool) -> NDArray[np.uint8]
         with Image.open(path) as image:
             return np.array(image)
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
-        raise DecurError(f"{path}: is no class map; delete it and run again") from error
+        raise DecurError(
+            f"{path}: is not a readable class map; delete it and run the transfer stage again"
+        ) from error

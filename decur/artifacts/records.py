@@ -7,6 +7,7 @@ not declare are kept, so that what another version wrote can be read.
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Input:
     facts: tuple[str, ...] = ()
 
 
-class Record(RecordPart):
+class Record(RecordPart, ABC):
     """What all records have in common; `shown` are the settings that its lineage lists."""
 
     kind: ClassVar[ArtifactKind]
@@ -54,9 +55,9 @@ class Record(RecordPart):
     provenance: Origin = Field(default_factory=Origin)
     job: JobRecord | None = None
 
+    @abstractmethod
     def inputs(self, place: Place) -> list[Input]:
         """What the artifact was made from, below the results folder where it lies."""
-        raise NotImplementedError
 
     def summary(self) -> Iterator[str]:
         """What a reader wants to know of the artifact, line by line."""

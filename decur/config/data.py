@@ -52,14 +52,14 @@ IGNORED = 255
 """The mask value that means "not labelled" where nothing else is said."""
 
 OWN_SPLITS = ("train", "test")
-"""Splits of a dataset of one's own."""
+"""Names of the splits of a user's own dataset."""
 
 Limits = tuple[float, float]
 """What becomes 0 and what becomes 255."""
 
 
 class FolderSettings(Strict):
-    """One modality of a dataset of one's own: a folder of images, all with the same bands."""
+    """One modality of a user's own dataset: a folder of images, all with the same bands."""
 
     folder: Execution[UserPath] = Field(
         description="GeoTIFF, PNG, JPEG or JPEG 2000; subfolders are part of a name"
@@ -93,7 +93,7 @@ class FolderSettings(Strict):
 
 
 class FoldersSettings(Strict):
-    """A dataset of one's own: folders of images with matching names, labelled or not."""
+    """A user's own dataset: folders of images with matching names, labelled or not."""
 
     modalities: dict[ModalityName, FolderSettings]
     masks: Execution[UserPath | None] = Field(

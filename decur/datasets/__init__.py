@@ -76,7 +76,7 @@ class Dataset:
     archives: tuple[Archive, ...] = ()
 
     def palette(self) -> NDArray[np.uint8]:
-        """The colour of every mask value, (256, 3); black where the value is no class."""
+        """The colour of every mask value, (256, 3); black where no class has the value."""
         colours = np.zeros((256, 3), np.uint8)
         colours[: len(self.colours)] = np.reshape(self.colours, (-1, 3))
         return colours
@@ -124,7 +124,7 @@ class DatasetModule(Protocol):
 
 
 def load(name: str, settings: DatasetSettings | None = None) -> DatasetModule:
-    """The module of a dataset; of one's own folders what the settings make of `folders.py`.
+    """The module of a dataset; for a user's own folders, an object of `folders.Folders`.
 
     Raises:
         DecurError: no dataset of that name, or own folders under the name of a known dataset.

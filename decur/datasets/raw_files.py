@@ -75,7 +75,7 @@ def link(source: Path, target: Path) -> None:
 def stored_modalities(dataset: Dataset, settings: DatasetSettings) -> tuple[str, ...]:
     """Names of the modalities to store: those of the settings, or the dataset's first two.
 
-    Of one's own folders all are stored.
+    All modalities of a user's own folders are stored.
 
     Raises:
         DecurError: the dataset has no such modality.

@@ -6,6 +6,7 @@ it reads the real ones.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,20 +45,22 @@ class Scene:
     arrays: Arrays
 
 
-class Layout:
+class Layout(ABC):
     """How a dataset keeps its samples: `unit` scenes are written at a time, by any process."""
 
     unit = 1
 
+    @abstractmethod
     def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
-        """Ids of the samples that become of the scenes of one unit."""
-        raise NotImplementedError
+        """Ids of the samples that the scenes of one unit become."""
 
+    @abstractmethod
     def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> None:
         """Write one unit."""
-        raise NotImplementedError
 
-    def finish(self, ids: dict[str, list[str]], root: Path) -> None:
+    def finish(  # noqa: B027  # most datasets have nothing to write at the end
+        self, ids: dict[str, list[str]], root: Path
+    ) -> None:
         """Write what describes all scenes, if anything does; `ids` are by split, in order."""
 
 

@@ -248,7 +248,7 @@ def test_what_is_no_product_is_refused_in_one_line(moved, tmp_path):
     stray = tmp_path / "notes.txt"
     stray.write_text("")
     for path in (stray, tmp_path):
-        with pytest.raises(DecurError, match=r"is no product; name a table, a figure"):
+        with pytest.raises(DecurError, match=r"is not an artifact; name a table, a figure"):
             lineage(path)
     with pytest.raises(DecurError, match=r"absent\.csv: no such file"):
         lineage(moved / "tables" / "absent.csv")

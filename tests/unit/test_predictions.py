@@ -152,7 +152,7 @@ def test_a_failed_write_leaves_what_was_there(placed, tmp_path, monkeypatch):
 
 def test_a_damaged_map_is_named(tmp_path):
     (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(DecurError, match=r"a\.png: is no class map"):
+    with pytest.raises(DecurError, match=r"a\.png: is not a readable class map"):
         read_map(tmp_path, "a", on_ground=False)
     assert read_map(tmp_path, "b", on_ground=False) is None
 
