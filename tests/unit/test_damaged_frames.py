@@ -85,6 +85,7 @@ def real_files(dataset, real_frames, root):
     return sorted(path for path in root.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", [name for name in DATASETS if name != "bigearthnet-v2"])
 def test_a_damaged_real_file_is_read_or_named(dataset, real_frames, tmp_path):
     pristine = tmp_path / "pristine"

@@ -22,6 +22,8 @@ from decur.losses.simclr import simclr_loss
 from decur.losses.vicreg import vicreg_loss
 from decur.models.batch_norm import synchronise_batch_norm
 
+pytestmark = pytest.mark.slow
+
 N, INPUTS, K, DIM_COMMON = 12, 5, 22, 15  # 22: of unequal shares for 4 ranks
 
 
@@ -122,7 +124,6 @@ def ranks(request, tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_every_rank_has_the_loss_and_the_gradient_of_one_process(ranks, name):
     expected = measure(Net(), inputs(), name)
@@ -196,7 +197,6 @@ def decide(rank: int, port: int, folder: str) -> None:
         assert distributed.on_main(lambda: None) is None
 
 
-@pytest.mark.slow
 def test_every_rank_gets_what_the_main_one_finds_or_its_error(tmp_path):
     torch.multiprocessing.spawn(decide, (free_port(), str(tmp_path)), nprocs=2)
     for rank in range(2):
@@ -285,7 +285,6 @@ with distributed.process_group():
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("ip", "unshare"))), reason="needs root and ip"
 )

@@ -91,6 +91,7 @@ KEPT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKERS)
 def test_sample_frames_in_official_archives_are_fetched_and_preprocessed(
     real_frames, server, tmp_path, name
