@@ -157,6 +157,12 @@ def _name(path: Path, record: Path) -> str:
     return os.path.relpath(path, record.parent)
 
 
+def record_ours(path: Path) -> None:
+    """Record that a file, which is whole, was written by us."""
+    with writing(path.parent):
+        _record(path, [content_digest(path)])
+
+
 def write_folder_ours(folder: Path, write: Callable[[Path], object]) -> None:
     """Write a folder atomically; replace only a folder that decur wrote.
 

@@ -1,9 +1,10 @@
 """Folders and files of a user that a dataset is made of: listings, links, digests."""
 
 import hashlib
-import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import HIDDEN
@@ -18,7 +19,7 @@ def content(path: str) -> str | None:
     """
     try:
         if Path(path).is_dir():
-            return listing_digest(listing(Path(path)))
+            return contents(Path(path)).digest
         return file_checksum(Path(path))
     except OSError:
         return None
@@ -38,24 +39,38 @@ def check_links(raw: Path, *, deep: bool) -> None:
             )
 
 
-def listing(root: Path) -> list[tuple[str, int]]:
-    """Relative path and size in bytes of all files below a folder but our own records, sorted.
+class Contents(NamedTuple):
+    """How many files there are, of how many bytes, and a short digest of their names and sizes."""
 
-    Links are followed. A manifest in the folder is ours.
+    files: int
+    bytes: int
+    digest: str
+
+
+def contents(root: Path) -> Contents:
+    """What a folder holds: all files in it and below but our own records.
+
+    Links are followed. A manifest in the folder is ours. Memory is needed for the names of one
+    folder only.
 
     Raises:
         OSError: a link leads nowhere.
     """
-    found = []
-    for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = [name for name in below if name != HIDDEN]
-        for path in (Path(folder) / name for name in names):
-            relative = path.relative_to(root).as_posix()
-            if relative != MANIFEST:
-                found.append((relative, path.stat().st_size))
-    return sorted(found, key=lambda file: file[0].split("/"))
+    count = size = 0
+    digest = hashlib.sha256()
+    for path, length in _files(root, ""):
+        if path != MANIFEST:
+            digest.update(f"{', ' if count else '['}{(path, length)!r}".encode())
+            count, size = count + 1, size + length
+    digest.update(b"]" if count else b"[]")
+    return Contents(count, size, digest.hexdigest()[:16])
 
 
-def listing_digest(files: Iterable[tuple[str, int]]) -> str:
-    """A short digest of names and sizes."""
-    return hashlib.sha256(repr(list(files)).encode()).hexdigest()[:16]
+def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
+    """Relative path and size of all files, sorted by the names of folders and file."""
+    for name in sorted(entry.name for entry in folder.iterdir()):
+        status = (folder / name).stat()
+        if not stat.S_ISDIR(status.st_mode):
+            yield prefix + name, status.st_size
+        elif name != HIDDEN:
+            yield from _files(folder / name, f"{prefix}{name}/")

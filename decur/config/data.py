@@ -232,8 +232,20 @@ class DatasetSettings(Strict):
         exclude_if=lambda choice: choice == "skip",  # the settings of others stay the same
         description="leave out or keep BigEarthNet's patches under snow, clouds or shadow",
     )
+    unpack: Execution[bool] = Field(
+        False,
+        description="unpack archives, which needs one file on disk for every file in them; "
+        "otherwise samples are read from the archives as they are, into the same shards",
+    )
+    keep_archives: Execution[bool] = Field(
+        True,
+        description="false: once the shards are made and checked, delete the archives that were "
+        "fetched, but none that were there before",
+    )
     pieces: Execution[Count] = Field(
-        1, description="jobs that preprocess the dataset at once, for a cluster"
+        1,
+        description="jobs that preprocess the dataset at once, for a cluster; of archives that are "
+        "not unpacked, each reads whole ones, so that more pieces than archives have no work",
     )
     # Where no sample is bad, the shards are the same: `decur.planning.rerun` looks.
     bad_samples: Execution[Literal["stop", "skip"]] = Field(

@@ -6,14 +6,15 @@
 * `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id; an
   incomplete one has a fault. Where the dataset's rules leave samples out, these are `Records`;
 * `read(record, settings) -> Sample`: the arrays of one sample;
+* where it has archives that are read without unpacking them, a `Streamed` named `STREAMED`;
 * `arrange_samples(samples, root)`: link the sample frames in the layout of the official archives.
 """
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,8 @@ class Archive:
 
     A "tar" is gzipped; a "zip" and a plain "file" have one part. Members lose their first `strip`
     folders and go below `into`. `page` is where a reader finds the parts (else the homepage).
-    `splits`, if given, is the setting that needs them.
+    `splits`, if given, is the setting that needs them. `scanned` is how the names of the members
+    end whose content a scan needs: it is kept where the archive is not unpacked.
     """
 
     parts: tuple[RemoteFile, ...]
@@ -54,6 +56,7 @@ class Archive:
     strip: int = 0
     page: str = ""
     splits: str = ""
+    scanned: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,46 @@ class Record:
     fault: str = ""
 
 
+class Component(NamedTuple):
+    """What one place in an archive holds of a sample.
+
+    `arrays` are those to store, uint8, by name; `notes` is what else belongs to the sample or must
+    fit the other components, of types that JSON has.
+    """
+
+    arrays: dict[str, NDArray[np.uint8]]
+    notes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """How the samples of a dataset are read component by component, as an archive's members pass.
+
+    Attributes:
+        shapes: the shape of every stored array by name, given the settings.
+        components: by the name of each component of a record, in the order in which they are
+            read, the keys of the `paths` that it is read from: files, or folders with all that they
+            hold. They lie in one archive.
+        read: one component of a record; raises a DecurError if it is bad.
+        join: the sample of a record from all its components; raises a DecurError if these do not
+            fit.
+    """
+
+    shapes: Callable[[DatasetSettings], dict[str, tuple[int, ...]]]
+    components: Callable[[Record, DatasetSettings], dict[str, tuple[str, ...]]]
+    read: Callable[[Record, str, DatasetSettings], Component]
+    join: Callable[[Record, Mapping[str, Component], DatasetSettings], Sample]
+
+    def sample(self, record: Record, settings: DatasetSettings) -> Sample:
+        """Read one sample from files.
+
+        Raises:
+            DecurError: a component is bad, or they do not fit.
+        """
+        names = self.components(record, settings)
+        return self.join(record, {n: self.read(record, n, settings) for n in names}, settings)
+
+
 class Records(list[Record]):
     """The samples of a dataset; `left_out` counts by reason those that its rules leave out."""
 
@@ -142,6 +185,21 @@ def load(name: str, settings: DatasetSettings | None = None) -> DatasetModule:
         )
     module: DatasetModule = importlib.import_module(DATASETS[name].module)
     return module
+
+
+def streamed(module: DatasetModule) -> Streamed:
+    """How a dataset is read from archives that are not unpacked.
+
+    Raises:
+        DecurError: it is not.
+    """
+    found: Streamed | None = getattr(module, "STREAMED", None)
+    if found is None:
+        raise DecurError(
+            f"datasets.{module.DATASET.name}.unpack: set it to true; nobody has said how to read "
+            "these archives as they are"
+        )
+    return found
 
 
 def recorded_scaling(

@@ -9,6 +9,7 @@ import bz2
 import gzip
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Record, Records, RemoteFile
-from decur.datasets.raw_files import link, list_names, stored_modalities
+from decur.datasets import (
+    Archive,
+    Component,
+    Dataset,
+    Record,
+    Records,
+    RemoteFile,
+    Streamed,
+)
+from decur.datasets.raw_files import link, raw_files, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR_BANDS, read_optical, read_sar, sar_modality
 from decur.errors import DecurError
-from decur.imagery.rasters import check_same_place
+from decur.imagery.rasters import Place, check_same_place, places
 from decur.shards import Sample
 
 FOLDERS = {"sar": "BigEarthNet-S1-v1.0", "optical": "BigEarthNet-v1.0"}
@@ -110,9 +119,12 @@ def _list(url: str, checksum: str | None = None, splits: str = "") -> Archive:
     )
 
 
-def _patches(name: str, md5: str) -> Archive:
+METADATA = "_labels_metadata.json"
+
+
+def _patches(name: str, md5: str, scanned: str = "") -> Archive:
     part = RemoteFile(name, (f"{ZENODO}/{name}",), checksum=f"md5:{md5}")
-    return Archive((part,), "tar")
+    return Archive((part,), "tar", scanned=scanned)
 
 
 DATASET = Dataset(
@@ -124,7 +136,7 @@ DATASET = Dataset(
     classes=tuple(CORINE),
     evaluation="val",
     archives=(
-        _patches("BigEarthNet-S1-v1.0.tar.gz", "94ced73440dea8c7b9645ee738c5a172"),
+        _patches("BigEarthNet-S1-v1.0.tar.gz", "94ced73440dea8c7b9645ee738c5a172", METADATA),
         _patches("BigEarthNet-S2-v1.0.tar.gz", "5a64e9ce38deb036a435a7b59494924c"),
         _list(f"{GIT}/train.csv", "md5:623e501b38ab7b12fe44f0083c00986d", "official"),
         _list(f"{GIT}/val.csv", "md5:22efe8ed9cbd71fa10742ff7df2b7978", "official"),
@@ -151,7 +163,8 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
         DecurError: a folder is missing, or only some lists are there, or none of SeCo's, or, unless
             these patches are kept, none of snow and clouds.
     """
-    sar_patches, optical_patches = (list_names(root / folder) for folder in FOLDERS.values())
+    files = raw_files(root)
+    sar_patches, optical_patches = (files.names(root / folder) for folder in FOLDERS.values())
     optical = set(optical_patches)
     split_of, repeated = _splits(root / "splits", settings.splits)
     other = UNLISTED if split_of else "train"
@@ -160,7 +173,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
     for patch in sar_patches:
         sar, fault = root / FOLDERS["sar"] / patch, ""
         try:
-            partner = _read_json(sar, "corresponding_s2_patch", str)
+            partner = _read_json(sar, "corresponding_s2_patch", str, files.read)
         except DecurError as error:
             partner, fault = patch, str(error)
         if partner in excluded:
@@ -199,43 +212,84 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         DecurError: a file is missing, damaged, without data or of the wrong size, type or place, or
             a label is unknown.
     """
-    return read_pair(record, settings, _label_vector(record.paths["optical"]))
+    return STREAMED.sample(record, settings)
 
 
-def read_pair(record: Record, settings: DatasetSettings, labels: NDArray[np.uint8]) -> Sample:
-    """The sample of a pair of patches; each wanted modality is uint8 (1, bands, pixels, pixels).
+def shapes(settings: DatasetSettings) -> dict[str, tuple[int, ...]]:
+    """See `Streamed`; of both versions."""
+    bands = {modality.name: len(modality.bands) for modality in DATASET.modalities}
+    return {
+        name: (1, bands[name], settings.side, settings.side)
+        for name in stored_modalities(DATASET, settings)
+    }
+
+
+def read_sensor(record: Record, name: str, settings: DatasetSettings) -> Component:
+    """One sensor's image, uint8 (1, bands, pixels, pixels), and its place; of both versions.
 
     Resized bicubically, as the released code's 120 to 128 pixels.
 
     Raises:
-        DecurError: a file is missing, damaged, without data or of the wrong size, type or place.
+        DecurError: a file is missing, damaged, without data or of the wrong size or type.
     """
-    sar, optical = record.paths["sar"], record.paths["optical"]
-    arrays, grids = {}, []
-    for name in stored_modalities(DATASET, settings):
-        if name == "sar":
-            paths = {band: sar / f"{sar.name}_{band}.tif" for band in SAR_BANDS}
-            image = read_sar(paths, settings.side, SAR_MEAN, SAR_STD, "bicubic")
-            grids.append(paths["VV"])
-        else:
-            # Level 2A has no B10; the network's channel for it stays black (released code).
-            paths = {
-                band: optical / f"{optical.name}_B{band[1:].zfill(2)}.tif"
-                for band in METRES
-                if band != "B10"
-            }
-            image = read_optical(paths, settings.side, "bicubic")
-            grids.append(paths["B2"])
-        arrays[name] = image[None]
-    check_same_place(grids)
+    patch = record.paths[name]
+    if name == "sar":
+        paths = {band: patch / f"{patch.name}_{band}.tif" for band in SAR_BANDS}
+        image = read_sar(paths, settings.side, SAR_MEAN, SAR_STD, "bicubic")
+    else:
+        # Level 2A has no B10; the network's channel for it stays black (released code).
+        paths = {
+            band: patch / f"{patch.name}_B{band[1:].zfill(2)}.tif"
+            for band in METRES
+            if band != "B10"
+        }
+        image = read_optical(paths, settings.side, "bicubic")
+    grid = paths["VV" if name == "sar" else "B2"]
+    return Component({name: image[None]}, {"places": places([grid])})
+
+
+def join_pair(
+    record: Record,
+    components: Mapping[str, Component],
+    settings: DatasetSettings,
+    labels: NDArray[np.uint8],
+) -> Sample:
+    """The sample of a pair of patches; of both versions.
+
+    Raises:
+        DecurError: they lie in different places.
+    """
+    check_same_place(Place(*place) for c in components.values() for place in c.notes["places"])
+    names = stored_modalities(DATASET, settings)
     return Sample(
         id=record.id,
         split=record.split,
-        arrays=arrays,
+        arrays={name: components[name].arrays[name] for name in names},
         labels=labels,
         place=record.place,
-        source=str(optical),
+        source=str(record.paths["optical"]),
     )
+
+
+def _components(record: Record, settings: DatasetSettings) -> dict[str, tuple[str, ...]]:
+    names = dict.fromkeys((*stored_modalities(DATASET, settings), "optical"))  # it has the labels
+    return {name: (name,) for name in names}
+
+
+def _read_component(record: Record, name: str, settings: DatasetSettings) -> Component:
+    if name == "sar":
+        return read_sensor(record, name, settings)
+    labels = _label_vector(record.paths[name])
+    component = read_sensor(record, name, settings)
+    return Component(component.arrays, {**component.notes, "labels": labels.tolist()})
+
+
+def _join(record: Record, components: Mapping[str, Component], settings: DatasetSettings) -> Sample:
+    labels = np.array(components["optical"].notes["labels"], np.uint8)
+    return join_pair(record, components, settings, labels)
+
+
+STREAMED = Streamed(shapes, _components, _read_component, _join)
 
 
 def _label_vector(patch: Path) -> NDArray[np.uint8]:
@@ -248,10 +302,12 @@ def _label_vector(patch: Path) -> NDArray[np.uint8]:
     return vector
 
 
-def _read_json(patch: Path, key: str, kind: type[Value]) -> Value:
-    path = patch / f"{patch.name}_labels_metadata.json"
+def _read_json(
+    patch: Path, key: str, kind: type[Value], read: Callable[[Path], bytes] = Path.read_bytes
+) -> Value:
+    path = patch / f"{patch.name}{METADATA}"
     try:
-        value = json.loads(path.read_bytes())[key]
+        value = json.loads(read(path))[key]
     except KeyError:
         raise DecurError(f"{path}: has no '{key}'; fetch the file again") from None
     except (OSError, TypeError, ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@ band, and `metadata.parquet`: a row a pair with its 19-class labels and split. T
 results on v2.0 are not comparable with its own.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Record, Records, RemoteFile
-from decur.datasets.bigearthnet import CORINE, HIDDEN, SAR_MEAN, SAR_STD, read_pair
-from decur.datasets.raw_files import below
+from decur.datasets import (
+    Archive,
+    Component,
+    Dataset,
+    Record,
+    Records,
+    RemoteFile,
+    Streamed,
+)
+from decur.datasets.bigearthnet import (
+    CORINE,
+    HIDDEN,
+    SAR_MEAN,
+    SAR_STD,
+    join_pair,
+    read_sensor,
+    shapes,
+)
+from decur.datasets.raw_files import below, raw_files, stored_modalities
 from decur.datasets.sentinel import OPTICAL, sar_modality
 from decur.errors import DecurError
 from decur.shards import Sample
 
-__all__ = ["DATASET", "arrange_samples", "read", "scan"]
+__all__ = ["DATASET", "STREAMED", "arrange_samples", "read", "scan"]
 
 METADATA = "metadata.parquet"
 COLUMNS = ("patch_id", "s1_name", "labels", "split", "country")
@@ -72,6 +89,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
         DecurError: the metadata are missing, damaged, or not BigEarthNet v2.0's.
     """
     metadata = root / METADATA
+    files = raw_files(root)
     records, table = [], _metadata(metadata)
     hidden = _hidden(metadata, table) if settings.snow_and_clouds == "skip" else set()
     for row in table.itertuples():
@@ -81,7 +99,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
             "sar": below(root / "BigEarthNet-S1", _in_tile(row.s1_name, 3), metadata),
             "optical": below(root / "BigEarthNet-S2", _in_tile(row.patch_id, 2), metadata),
         }
-        missing = [path for path in paths.values() if not path.is_dir()]
+        missing = [path for path in paths.values() if not files.is_folder(path)]
         records.append(
             Record(
                 row.patch_id,
@@ -103,7 +121,18 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         DecurError: a file is missing, damaged, without data or of the wrong size, type or place, or
             a label is unknown.
     """
-    return read_pair(record, settings, _label_vector(record))
+    return STREAMED.sample(record, settings)
+
+
+def _components(record: Record, settings: DatasetSettings) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in stored_modalities(DATASET, settings)}
+
+
+def _join(record: Record, components: Mapping[str, Component], settings: DatasetSettings) -> Sample:
+    return join_pair(record, components, settings, _label_vector(record))
+
+
+STREAMED = Streamed(shapes, _components, read_sensor, _join)
 
 
 def _in_tile(patch: str, parts: int) -> str:

@@ -5,6 +5,7 @@ Official layout: `<city>/<E>_<N>_{rgb.jp2,dem.tif,seg.tif}`.
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,36 @@ from numpy.typing import NDArray
 
 from decur.artifacts.scaling import Scaling
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Record, Records, RemoteFile
-from decur.datasets.raw_files import georeference, link, list_names, stored_modalities
+from decur.datasets import (
+    Archive,
+    Component,
+    Dataset,
+    Record,
+    Records,
+    RemoteFile,
+    Streamed,
+)
+from decur.datasets.raw_files import (
+    RawFiles,
+    georeference,
+    link,
+    list_names,
+    raw_files,
+    stored_modalities,
+)
 from decur.errors import DecurError
 from decur.imagery.bands import ELEVATION, elevation_to_uint8, resize
 from decur.imagery.images import check_labels, read_image
-from decur.imagery.rasters import check_not_blank, check_same_place, check_square, named, read_band
-from decur.shards import Modality, Sample
+from decur.imagery.rasters import (
+    Place,
+    check_not_blank,
+    check_same_place,
+    check_square,
+    named,
+    places,
+    read_band,
+)
+from decur.shards import MASK, Georeference, Modality, Sample
 
 GRID = 4
 TEST_CITIES = frozenset({"duesseldorf", "herne", "neuss"})
@@ -77,7 +101,8 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
         DecurError: no tile, or one whose name is no position.
     """
     wanted = stored_modalities(DATASET, settings)
-    tiles = [(_corner(rgb), rgb) for rgb in sorted(root.glob("*/*_rgb.jp2"))]
+    files = raw_files(root)
+    tiles = [(_corner(rgb), rgb) for rgb in _images(root, files)]
     held_out = {corner for corner, rgb in tiles if rgb.parent.name in TEST_CITIES}
     records: list[Record] = []
     leaks = 0
@@ -90,7 +115,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
         paths = {"rgb": rgb, "seg": _partner(rgb, "seg")}
         if "dem" in wanted:
             paths["dem"] = _partner(rgb, "dem")
-        fault = _missing(f"{city}/{corner}", paths)
+        fault = _missing(f"{city}/{corner}", paths, files)
         records += [
             Record(f"{city}_{corner}_{k}", split, paths, patch=k, place=city, fault=fault)
             for k in range(1, GRID**2 + 1)
@@ -112,35 +137,72 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         DecurError: a damaged file, files of different size or place, pixels without data, or a
             label that is not 0..10.
     """
-    paths = record.paths
+    return STREAMED.sample(record, settings)
+
+
+def _shapes(settings: DatasetSettings) -> dict[str, tuple[int, ...]]:
+    side = settings.side
+    bands = {modality.name: len(modality.bands) for modality in DATASET.modalities}
     wanted = stored_modalities(DATASET, settings)
-    image, labels = _image(paths["rgb"]), _band(paths["seg"], "labels")
-    _check_places(tuple(paths.values()))
-    check_square(paths["seg"], labels, image.shape[1])
-    check_labels(labels, len(LABELS) - 1, paths["seg"])
-    stored = {"rgb": _cut(image[:3], record.patch)}
-    check_not_blank(paths["rgb"], stored["rgb"])
-    if "dem" in wanted:
-        elevation = _band(paths["dem"], "elevation")
-        check_square(paths["dem"], elevation, image.shape[1])
-        with named(paths["dem"]):
-            stored["dem"] = elevation_to_uint8(_cut(elevation, record.patch))[None]
-    if "nir" in wanted:
-        if len(image) < 4:
-            raise DecurError(
-                f"{paths['rgb']}: no fourth band; set datasets.geonrw.modalities to [rgb, dem]"
-            )
-        stored["nir"] = _cut(image[3:4], record.patch)
-    mask = _cut(labels, record.patch).astype(np.uint8)
+    return {**{name: (1, bands[name], side, side) for name in wanted}, MASK: (side, side)}
+
+
+def _components(record: Record, settings: DatasetSettings) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in record.paths}
+
+
+def _read_component(record: Record, name: str, settings: DatasetSettings) -> Component:
+    path, notes = record.paths[name], {}
+    if name == "seg":
+        tile = _band(path, "labels")
+        check_labels(tile, len(LABELS) - 1, path)
+        mask = _cut(tile, record.patch).astype(np.uint8)
+        arrays = {MASK: resize(mask, settings.side, "nearest")}
+        notes["georeference"] = georeference(path, settings.side, record.patch, GRID)
+    elif name == "dem":
+        tile = _band(path, "elevation")
+        with named(path):
+            elevation = elevation_to_uint8(_cut(tile, record.patch))
+        arrays = {"dem": resize(elevation[None], settings.side)[None]}
+    else:
+        tile = _image(path)
+        check_not_blank(path, _cut(tile[:3], record.patch))
+        arrays = {
+            modality: resize(_cut(bands, record.patch), settings.side)[None]
+            for modality, bands in _coloured(path, tile, settings).items()
+        }
+    return Component(arrays, {**notes, "shape": tile.shape[-2:], "places": _places(path)})
+
+
+def _coloured(
+    path: Path, tile: NDArray[np.uint8], settings: DatasetSettings
+) -> dict[str, NDArray[np.uint8]]:
+    """The bands of an image by modality, as far as they are stored."""
+    wanted = stored_modalities(DATASET, settings)
+    if "nir" in wanted and len(tile) < 4:
+        raise DecurError(f"{path}: no fourth band; set datasets.geonrw.modalities to [rgb, dem]")
+    return {m: part for m, part in (("rgb", tile[:3]), ("nir", tile[3:4])) if m in wanted}
+
+
+def _join(record: Record, components: Mapping[str, Component], settings: DatasetSettings) -> Sample:
+    check_same_place(Place(*place) for c in components.values() for place in c.notes["places"])
+    side = components["rgb"].notes["shape"][0]
+    for name, component in components.items():
+        check_square(record.paths[name], tuple(component.notes["shape"]), side)
+    arrays = {name: a for c in components.values() for name, a in c.arrays.items()}
+    where = components["seg"].notes["georeference"]
     return Sample(
         id=record.id,
         split=record.split,
-        arrays={name: resize(stored[name], settings.side)[None] for name in wanted},
-        mask=resize(mask, settings.side, "nearest"),
+        arrays={name: arrays[name] for name in stored_modalities(DATASET, settings)},
+        mask=arrays[MASK],
         place=record.place,
-        source=str(paths["rgb"]),
-        georeference=georeference(paths["seg"], settings.side, record.patch, GRID),
+        source=str(record.paths["rgb"]),
+        georeference=None if where is None else Georeference(where[0], tuple(where[1])),
     )
+
+
+STREAMED = Streamed(_shapes, _components, _read_component, _join)
 
 
 def arrange_samples(samples: Path, root: Path) -> None:
@@ -148,6 +210,13 @@ def arrange_samples(samples: Path, root: Path) -> None:
     for city in list_names(samples / "GeoNRW"):
         for file in (samples / "GeoNRW" / city).glob("*_*.*"):
             link(file, root / city / file.name)
+
+
+def _images(root: Path, files: RawFiles) -> list[Path]:
+    """The images of all tiles, by path."""
+    depth = len(root.parts) + 2
+    found = (p for p in files.walk(root) if len(p.parts) == depth and p.name.endswith("_rgb.jp2"))
+    return sorted(found)
 
 
 def _corner(rgb: Path) -> str:
@@ -162,12 +231,12 @@ def _partner(rgb: Path, kind: str) -> Path:
     return rgb.with_name(rgb.name.replace("_rgb.jp2", f"_{kind}.tif"))
 
 
-def _missing(tile: str, paths: dict[str, Path]) -> str:
+def _missing(tile: str, paths: dict[str, Path], files: RawFiles) -> str:
     """The fault of a tile that lacks a file, or nothing."""
     remedies = {"seg": "fetch the archive again"}
     remedies["dem"] = "set datasets.geonrw.modalities to [rgb, nir]"
     for name, remedy in remedies.items():
-        if name in paths and not paths[name].is_file():
+        if name in paths and not files.is_file(paths[name]):
             return f"{tile}: {paths[name]} not found; {remedy}"
     return ""
 
@@ -186,9 +255,9 @@ def _image(path: Path) -> NDArray[np.uint8]:
     return image.transpose(2, 0, 1)
 
 
-@lru_cache(maxsize=1)
-def _check_places(paths: tuple[Path, ...]) -> None:
-    check_same_place(paths)
+@lru_cache(maxsize=3)
+def _places(path: Path) -> tuple[Place, ...]:
+    return tuple(places([path]))
 
 
 @lru_cache(maxsize=2)

@@ -1,15 +1,117 @@
-"""What the dataset modules share about raw folders: lists, links, places, stored modalities."""
+"""What the dataset modules share about raw folders: files, links, places, stored modalities."""
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import rasterio
 from rasterio import Affine
 
 from decur.config import DatasetSettings
 from decur.datasets import Dataset
+from decur.datasets.listing import LISTING, Listing
 from decur.errors import DecurError
 from decur.imagery.pixels import GDAL, opened
 from decur.shards import Georeference
+
+
+class RawFiles(Protocol):
+    """What a scan may ask of a raw folder, whether its archives are unpacked or not."""
+
+    def names(self, folder: Path) -> list[str]:
+        """Sorted names in a folder, hidden ones left out; raises a DecurError if there is none."""
+
+    def walk(self, folder: Path) -> Iterator[Path]:
+        """All files in a folder and below, in any order."""
+
+    def is_file(self, path: Path) -> bool:
+        """Whether there is such a file."""
+
+    def is_folder(self, path: Path) -> bool:
+        """Whether there is such a folder."""
+
+    def read(self, path: Path) -> bytes:
+        """The content of a file; raises an OSError without it.
+
+        Of files in archives it must be one that the archive's `scanned` names.
+        """
+
+
+class UnpackedFiles:
+    """The files of a raw folder on disk."""
+
+    def names(self, folder: Path) -> list[str]:
+        """See `RawFiles`."""
+        return list_names(folder)
+
+    def walk(self, folder: Path) -> Iterator[Path]:
+        """See `RawFiles`."""
+        return (path for path in folder.rglob("*") if path.is_file())
+
+    def is_file(self, path: Path) -> bool:
+        """See `RawFiles`."""
+        return path.is_file()
+
+    def is_folder(self, path: Path) -> bool:
+        """See `RawFiles`."""
+        return path.is_dir()
+
+    def read(self, path: Path) -> bytes:
+        """See `RawFiles`."""
+        return path.read_bytes()
+
+
+class ArchivedFiles:
+    """The files of a raw folder whose archives are listed in it; a few others are on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._listing = Listing(root / LISTING)
+
+    def names(self, folder: Path) -> list[str]:
+        """See `RawFiles`."""
+        found = self._listing.names(self._inside(folder))
+        if found is None:
+            return list_names(folder)
+        return [name for name in found if not name.startswith(".")]
+
+    def walk(self, folder: Path) -> Iterator[Path]:
+        """See `RawFiles`."""
+        return (self._root / path for path in self._listing.walk(self._inside(folder)))
+
+    def is_file(self, path: Path) -> bool:
+        """See `RawFiles`."""
+        return self._listing.has(self._inside(path)) or path.is_file()
+
+    def is_folder(self, path: Path) -> bool:
+        """See `RawFiles`."""
+        return self._listing.names(self._inside(path)) is not None or path.is_dir()
+
+    def read(self, path: Path) -> bytes:
+        """See `RawFiles`."""
+        content = self._listing.content(self._inside(path))
+        return path.read_bytes() if content is None else content
+
+    def count(self, path: Path) -> int:
+        """How many members are this file, or lie in this folder and below."""
+        return self._listing.count(self._inside(path))
+
+    def archive(self, path: Path) -> str | None:
+        """The name of the archive, or of its first part, in which a file or folder is."""
+        return self._listing.archive(self._inside(path))
+
+    def _inside(self, path: Path) -> PurePosixPath:
+        return PurePosixPath(path.relative_to(self._root))
+
+
+def is_archived(root: Path) -> bool:
+    """Whether the archives of a raw folder were listed rather than unpacked."""
+    return (root / LISTING).is_file()
+
+
+def raw_files(root: Path) -> RawFiles:
+    """The files of a raw folder."""
+    return ArchivedFiles(root) if is_archived(root) else UnpackedFiles()
 
 
 def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Georeference | None:

@@ -6,18 +6,18 @@ of the same season but not of the same day.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Record, RemoteFile
-from decur.datasets.raw_files import link, list_names, stored_modalities
+from decur.datasets import Archive, Component, Dataset, Record, RemoteFile, Streamed
+from decur.datasets.raw_files import link, list_names, raw_files, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR_BANDS, read_optical, read_sar, sar_modality
 from decur.errors import DecurError
-from decur.imagery.rasters import check_same_place
+from decur.imagery.rasters import Place, check_same_place, places
 from decur.shards import Sample
 
 # Of the parts aa, ab, ... that the archives are cut into; as torchgeo's data set records them.
@@ -104,7 +104,8 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
         DecurError: a folder is missing, or the list is damaged.
     """
     void = _void_ids(root / VOID)
-    seen = {name: set(list_names(root / folder)) for name, folder in FOLDERS.items()}
+    files = raw_files(root)
+    seen = {name: set(files.names(root / folder)) for name, folder in FOLDERS.items()}
     records = []
     for location in sorted(set.union(*seen.values())):
         paths = {name: root / folder / location for name, folder in FOLDERS.items()}
@@ -136,21 +137,42 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         DecurError: a location without scenes; a file missing, damaged, without data or of the wrong
             size or type; a scene of another place than the others.
     """
-    arrays, grids = {}, []
-    for name in stored_modalities(DATASET, settings):
-        scenes = _scenes(record.paths[name])[: settings.seasons]
-        read_scene = {"sar": _read_sar, "optical": _read_optical}[name]
-        images = [read_scene(scene, settings.side) for scene in scenes]
-        arrays[name] = np.stack([images[k % len(images)] for k in range(settings.seasons)])
-        grids += [scene / GRID_OF[name] for scene in scenes]
-    check_same_place(grids, SHIFT)
+    return STREAMED.sample(record, settings)
+
+
+def _shapes(settings: DatasetSettings) -> dict[str, tuple[int, ...]]:
+    bands = {modality.name: len(modality.bands) for modality in DATASET.modalities}
+    return {
+        name: (settings.seasons, bands[name], settings.side, settings.side)
+        for name in stored_modalities(DATASET, settings)
+    }
+
+
+def _components(record: Record, settings: DatasetSettings) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in stored_modalities(DATASET, settings)}
+
+
+def _read_sensor(record: Record, name: str, settings: DatasetSettings) -> Component:
+    scenes = _scenes(record.paths[name])[: settings.seasons]
+    read_scene = {"sar": _read_sar, "optical": _read_optical}[name]
+    images = [read_scene(scene, settings.side) for scene in scenes]
+    seasons = np.stack([images[k % len(images)] for k in range(settings.seasons)])
+    return Component({name: seasons}, {"places": places(s / GRID_OF[name] for s in scenes)})
+
+
+def _join(record: Record, components: Mapping[str, Component], settings: DatasetSettings) -> Sample:
+    found = [Place(*place) for c in components.values() for place in c.notes["places"]]
+    check_same_place(found, SHIFT)
     return Sample(
         id=record.id,
         split=record.split,
-        arrays=arrays,
+        arrays={name: component.arrays[name] for name, component in components.items()},
         place=record.place,
         source=str(record.paths["optical"]),
     )
+
+
+STREAMED = Streamed(_shapes, _components, _read_sensor, _join)
 
 
 def _scenes(location: Path) -> list[Path]:

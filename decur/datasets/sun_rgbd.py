@@ -5,24 +5,26 @@ the order of the two lists in `meta/` numbers the label images `labels/img-00000
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Dataset, Record, RemoteFile
-from decur.datasets.raw_files import below, link, list_names
+from decur.datasets import Archive, Component, Dataset, Record, RemoteFile, Streamed
+from decur.datasets.raw_files import RawFiles, below, link, list_names, raw_files
 from decur.datasets.rgbd import (
     CLASSES,
     IGNORE,
     MODALITIES,
     frame_arrays,
     label_mask,
-    read_labels,
     spread_colours,
 )
 from decur.errors import DecurError
 from decur.imagery.depth import decode_sun_depth, read_intrinsics
 from decur.imagery.images import read_depth, read_image
-from decur.shards import Sample
+from decur.shards import MASK, Sample
 
 LISTS = {"test": "sunrgbd_testing_images.txt", "train": "sunrgbd_training_images.txt"}
 LABELLED = 37  # the other three classes of NYUv2 are not used
@@ -69,12 +71,11 @@ def scan(root: Path, settings: DatasetSettings) -> list[Record]:
     Raises:
         DecurError: no frame, or only one of the two lists.
     """
-    frames = _listed(root) or [
-        ("train", path) for path in sorted((root / "SUNRGBD").rglob("image/*.jpg"))
-    ]
+    files = raw_files(root)
+    frames = _listed(root) or [("train", path) for path in _images(root, files)]
     if not frames:
         raise DecurError(f"{root}: no frame in SUNRGBD/; extract SUNRGBD.zip there")
-    records = [_record(root, i, *frame) for i, frame in enumerate(frames, start=1)]
+    records = [_record(root, files, i, *frame) for i, frame in enumerate(frames, start=1)]
     seen: dict[Path, str] = {}
     for i, record in enumerate(records):
         first = seen.setdefault(record.paths["image"], record.id)
@@ -93,21 +94,57 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     Raises:
         DecurError: a damaged file, files of different size, or a label above 37.
     """
-    paths = record.paths
+    return STREAMED.sample(record, settings)
+
+
+def _shapes(settings: DatasetSettings) -> dict[str, tuple[int, ...]]:
+    side = settings.pixels
+    height, width = (side, side) if isinstance(side, int) else side
+    stored = {modality.name: (1, 3, height, width) for modality in MODALITIES}
+    return {**stored, MASK: (height, width)}
+
+
+def _components(record: Record, settings: DatasetSettings) -> dict[str, tuple[str, ...]]:
+    frame = ("image", "depth", "measured", "intrinsics")
+    return {"frame": frame} | ({"labels": ("labels",)} if "labels" in record.paths else {})
+
+
+def _read_component(record: Record, name: str, settings: DatasetSettings) -> Component:
+    paths, pixels = record.paths, settings.pixels
+    if name == "labels":
+        labels = read_image(paths["labels"], labels=True)
+        mask = label_mask(labels, DATASET.classes, pixels, paths["labels"])
+        return Component({MASK: mask}, {"shape": labels.shape})
     rgb = read_image(paths["image"], "RGB")
     depth, measured = (decode_sun_depth(read_depth(paths[name])) for name in ("depth", "measured"))
     if measured.shape != depth.shape:
         raise DecurError(f"{paths['measured']}: is {measured.shape}, in-painted {depth.shape}")
-    labels = read_labels(paths.get("labels"), depth.shape)
-    camera, pixels = read_intrinsics(paths["intrinsics"]), settings.pixels
+    camera = read_intrinsics(paths["intrinsics"])
+    arrays = frame_arrays(rgb, depth, camera, pixels, paths["depth"], missing=measured == 0)
+    return Component(arrays, {"shape": depth.shape})
+
+
+def _join(record: Record, components: Mapping[str, Component], settings: DatasetSettings) -> Sample:
+    frame, labels = components["frame"], components.get("labels")
+    if labels is None:
+        mask = np.full(_shapes(settings)[MASK], IGNORE, np.uint8)
+    else:
+        mask = labels.arrays[MASK]
+        shape, expected = tuple(labels.notes["shape"]), tuple(frame.notes["shape"])
+        if shape != expected:
+            path = record.paths["labels"]
+            raise DecurError(f"{path}: labels are {shape}, their colour image {expected}")
     return Sample(
         id=record.id,
         split=record.split,
-        arrays=frame_arrays(rgb, depth, camera, pixels, paths["depth"], missing=measured == 0),
-        mask=label_mask(labels, DATASET.classes, pixels, paths.get("labels", paths["image"])),
+        arrays=frame.arrays,
+        mask=mask,
         place=record.place,
-        source=str(paths["image"]),
+        source=str(record.paths["image"]),
     )
+
+
+STREAMED = Streamed(_shapes, _components, _read_component, _join)
 
 
 def arrange_samples(samples: Path, root: Path) -> None:
@@ -152,19 +189,31 @@ def _listed(root: Path) -> list[tuple[str, Path]]:
     return frames
 
 
-def _record(root: Path, number: int, split: str, image: Path) -> Record:
+def _images(root: Path, files: RawFiles) -> list[Path]:
+    """The colour images of all frames, by path."""
+    found = files.walk(root / "SUNRGBD")
+    return sorted(p for p in found if p.parent.name == "image" and p.suffix == ".jpg")
+
+
+def _depths(folder: Path, files: RawFiles) -> list[Path]:
+    if not files.is_folder(folder):
+        return []
+    return [folder / name for name in files.names(folder) if name.endswith(".png")]
+
+
+def _record(root: Path, files: RawFiles, number: int, split: str, image: Path) -> Record:
     frame = image.parent.parent
     paths = {"image": image, "intrinsics": frame / "intrinsics.txt"}
-    fault = "" if image.is_file() else f"{image}: listed but not found; extract it again"
+    fault = "" if files.is_file(image) else f"{image}: listed but not found; extract it again"
     for name, folder in (("depth", "depth_bfx"), ("measured", "depth")):
-        files = sorted((frame / folder).glob("*.png"))
-        if len(files) == 1:
-            paths[name] = files[0]
+        found = _depths(frame / folder, files)
+        if len(found) == 1:
+            paths[name] = found[0]
         elif not fault:
-            fault = f"{frame / folder}: {len(files)} PNG files, expected one; extract it again"
+            fault = f"{frame / folder}: {len(found)} PNG files, expected one; extract it again"
     name = f"img-{number:06d}"
     labels = root / "labels" / f"{name}.png"
-    if labels.is_file():
+    if files.is_file(labels):
         paths["labels"] = labels
     place = "/".join(frame.relative_to(root).parts[1:3])  # sensor and source
     return Record(name, split, paths, place=place, fault=fault)

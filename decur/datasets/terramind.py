@@ -28,6 +28,7 @@ from decur.imagery.rasters import (
     check_same_place,
     check_square,
     named,
+    places,
     read_raster,
 )
 from decur.shards import Modality, Sample
@@ -135,12 +136,12 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     arrays = {}
     for name in names:
         path, image = record.paths[FOLDERS[name]], raw[FOLDERS[name]]
-        check_square(path, image, labels.shape[-1])
+        check_square(path, image.shape, labels.shape[-1])
         if name != "dem":
             check_not_blank(path, image)
         with named(path):
             arrays[name] = resize(SCALE[name](image), settings.side)[None]
-    check_same_place(record.paths[folder] for folder in raw)
+    check_same_place(places(record.paths[folder] for folder in raw))
     return Sample(
         id=record.id,
         split=record.split,

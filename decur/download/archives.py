@@ -1,8 +1,7 @@
-"""A dataset's archives: fetched or found, checked, and unpacked in a stage of the raw folder.
+"""A dataset's archives: fetched or found, checked, and listed or unpacked in a stage.
 
-Archives stay in `<raw>.archives`. The stage that they are unpacked in has the name of their
-identity and outlives a kill: the next run finishes it if the archives are still the same, and
-removes it if not.
+Archives stay in `<raw>.archives`. The stage of the raw folder has the name of their identity and
+outlives a kill: the next run finishes it if the archives are still the same, and removes it if not.
 """
 
 import dataclasses
@@ -11,30 +10,40 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from decur.artifacts.files import nearest_folder
+from decur.artifacts.files import nearest_folder, writing
 from decur.artifacts.ownership import HIDDEN, OwnFolder
+from decur.artifacts.sources import Contents
+from decur.cluster.progress import byte_bar
 from decur.config import DatasetSettings
 from decur.datasets import Archive, Dataset, RemoteFile
+from decur.datasets.listing import LISTING, ListingWriter
+from decur.datasets.members import members, naming_damage
 from decur.download.fetch import FetchError, fetch_all, size_on_server
 from decur.download.unpack import unpack
 from decur.download.verify import Stored
 from decur.errors import DecurError
 
+MOST_SCANNED = 1 << 20
+"""Bytes kept of a file that a scan needs."""
 
-def unpack_archives(
+
+def store_archives(
     dataset: Dataset, settings: DatasetSettings, raw: OwnFolder
 ) -> tuple[Path, list[Stored]]:
-    """Bring, check and unpack all archives of a dataset.
+    """Bring and check all archives of a dataset, and list or unpack what they hold.
+
+    A plain file becomes a link in the raw folder where archives are listed.
 
     Args:
         dataset: the dataset; its `archives` say what is needed.
-        settings: mirror, checksums, folder of archives that are there already.
+        settings: mirror, checksums, folder of archives that are there already, whether to unpack.
         raw: the raw folder to be; archives are kept beside it.
 
     Returns:
-        The stage with the raw files, and the archives that they are from.
+        The stage with the list or the raw files, and the archives that they are from.
 
     Raises:
         DecurError: an archive cannot be had or is damaged, or the disk is too small.
@@ -47,17 +56,69 @@ def unpack_archives(
     parts = [part for archive in archives for part in archive.parts]
     folder = out.with_name(f"{out.name}.archives")
     sizes = {part.name: _size(part, folder, given) for part in parts}
-    _check_space(out, _bytes_below(folder), sizes, given)
+    _check_space(out, _bytes_below(folder), sizes, given, unpack=settings.unpack)
     try:
         total = sum(size or 0 for size in sizes.values())
         stored = fetch_all(parts, folder, given=given, total=total or None)
     except FetchError as error:
         raise DecurError(f"{error}; {_by_hand(error.name, dataset, archives)}") from None
     paths = {part.name: file.path for part, file in zip(parts, stored, strict=True)}
-    unpacked = raw.stage(_identity(archives, stored), keep=True)
+    staged = raw.stage(_identity(archives, stored, settings.unpack), keep=True)
+    store = unpack if settings.unpack else partial(_list_or_link, out)
     for archive in archives:
-        unpack(archive, [paths[part.name] for part in archive.parts], unpacked)
-    return unpacked, stored
+        store(archive, [paths[part.name] for part in archive.parts], staged)
+    return staged, stored
+
+
+def _list_or_link(out: Path, archive: Archive, files: Sequence[Path], staged: Path) -> None:
+    """List the members of an archive in the stage, unless they are; link to a plain file."""
+    if archive.kind == "file":
+        link = staged / archive.into / files[0].name
+        with writing(staged):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(_seen_from(out.resolve(), archive.into, files[0].resolve()))
+        return
+    with writing(staged), ListingWriter(staged / LISTING) as listing:
+        if files[0].name not in listing.archives:
+            _list(archive, files, listing)
+
+
+def listed_contents(staged: Path, stored: Sequence[Stored]) -> Contents:
+    """What archives hold, of which a stage has the list, and their digest."""
+    found: list[tuple[int, int]] = []
+    if (staged / LISTING).is_file():
+        with ListingWriter(staged / LISTING) as listing:
+            found += listing.archives.values()
+    links = {path.name for path in staged.rglob("*") if path.is_symlink()}
+    found += [(1, file.size) for file in stored if file.path.name in links]
+    files, sizes = zip(*found, strict=True)
+    digest = hashlib.sha256(repr([file.checksum for file in stored]).encode())
+    return Contents(sum(files), sum(sizes), digest.hexdigest()[:16])
+
+
+def _seen_from(root: Path, folder: str, file: Path) -> Path:
+    """What a link to a file in a folder of the raw folder `root` says.
+
+    Relative, where the file lies beside the raw folder, so that both can be moved together.
+    """
+    beside = file.is_relative_to(root.parent)
+    return Path(os.path.relpath(file, root / folder)) if beside else file
+
+
+def _list(archive: Archive, files: Sequence[Path], listing: ListingWriter) -> None:
+    total = sum(file.stat().st_size for file in files)
+    name = files[0].name
+    with (
+        byte_bar(f"list {name}", total) as bar,
+        naming_damage(files[0]),
+        listing.archive(name) as adding,
+    ):
+        for member in members(archive, files, bar.update):
+            adding.add(member.path, member.size)
+            if archive.scanned and member.path.name.endswith(archive.scanned):
+                with member.open() as content:
+                    adding.keep(member.path, content.read(MOST_SCANNED))
 
 
 def read_checksums(path: Path) -> dict[str, str]:
@@ -109,14 +170,19 @@ def _size(part: RemoteFile, folder: Path, given: Path | None) -> int | None:
 
 
 def _check_space(
-    out: Path, present: int, sizes: Mapping[str, int | None], given: Path | None
+    out: Path,
+    present: int,
+    sizes: Mapping[str, int | None],
+    given: Path | None,
+    *,
+    unpack: bool,
 ) -> None:
     """Refuse to begin what cannot end: unpacked, an archive takes at least its own size.
 
     Raises:
         DecurError: the disk is too small.
     """
-    archives = sum(size or 0 for size in sizes.values())
+    archives = sum(size or 0 for size in sizes.values()) if unpack else 0
     fetched = sum(
         size or 0 for name, size in sizes.items() if given is None or not (given / name).is_file()
     )
@@ -132,13 +198,14 @@ def _check_space(
         disk = place.stat().st_dev
         places.setdefault(disk, place)
         needed[disk] = needed.get(disk, 0) + more
+    unpacking = f" and at least {archives / 1e9:.1f} GB unpacked" if unpack else ""
     for disk, place in places.items():
         free = shutil.disk_usage(place).free
         if needed[disk] > free:
             raise DecurError(
                 f"{place}: {needed[disk] / 1e9:.1f} GB more are needed (archives "
-                f"{fetched / 1e9:.1f} GB and at least {archives / 1e9:.1f} GB unpacked), "
-                f"{free / 1e9:.1f} GB are free; set 'results' to a larger disk"
+                f"{fetched / 1e9:.1f} GB{unpacking}), {free / 1e9:.1f} GB are free; set 'results' "
+                "to a larger disk"
             )
 
 
@@ -152,14 +219,14 @@ def _by_hand(name: str, dataset: Dataset, archives: Sequence[Archive]) -> str:
     )
 
 
-def _identity(archives: Sequence[Archive], stored: Sequence[Stored]) -> str:
-    """Name what is unpacked from archives: other archives, or other places, give another name."""
+def _identity(archives: Sequence[Archive], stored: Sequence[Stored], unpack: bool) -> str:
+    """Name what is made of archives: other archives, or other places, give another name."""
     places = [(archive.kind, archive.into, archive.strip) for archive in archives]
-    text = repr((places, [file.checksum for file in stored]))
+    text = repr((places, [file.checksum for file in stored], unpack))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _bytes_below(folder: Path) -> int:
     return sum(
-        (Path(root) / name).stat().st_size for root, _, names in os.walk(folder) for name in names
+        (Path(root) / name).lstat().st_size for root, _, names in os.walk(folder) for name in names
     )

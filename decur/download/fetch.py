@@ -12,6 +12,7 @@ from pathlib import Path
 import requests
 from urllib3.exceptions import HTTPError
 
+from decur.artifacts.ownership import record_ours
 from decur.datasets import RemoteFile
 from decur.download.progress import ByteCounter
 from decur.download.retry import RefusedError
@@ -89,7 +90,9 @@ def fetch(part: RemoteFile, folder: Path, counter: ByteCounter) -> Stored:
     reasons = []
     for url in part.urls:
         try:
-            return Transfer(part, url, target, counter).run()
+            stored = Transfer(part, url, target, counter).run()
+            record_ours(target)
+            return stored
         except (RefusedError, WrongError, requests.RequestException, HTTPError) as error:
             reasons.append(f"{url}: {_short(error)}")
     raise FetchError(part, reasons)

@@ -1,17 +1,8 @@
 """A progress bar over bytes: how far, how fast, how long still."""
 
 import threading
-from typing import TYPE_CHECKING, Any
 
-from decur.cluster.progress import progress_bar
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-
-def byte_bar(title: str, total: int | None) -> "tqdm[Any]":
-    """The bar, in bytes."""
-    return progress_bar(title, total, unit="B", unit_scale=True)
+from decur.cluster.progress import byte_bar
 
 
 class StoppedError(Exception):

@@ -1,5 +1,5 @@
 """Fill a dataset's raw folder, in its official layout: drawn scenes, sample frames, own folders, or
-an archive.
+archives, which are listed or unpacked.
 
 A raw folder is complete once it holds `manifest.json`, which comes last.
 """
@@ -13,15 +13,11 @@ from decur.artifacts.ownership import HIDDEN, OwnFolder
 from decur.artifacts.paths import MANIFEST
 from decur.artifacts.provenance import provenance
 from decur.artifacts.records import Manifest, Source, StoredArchive
-from decur.artifacts.sources import (
-    content,
-    listing,
-    listing_digest,
-)
+from decur.artifacts.sources import content, contents
 from decur.artifacts.timing import JobTimer
 from decur.config import DatasetSettings
 from decur.config.source_paths import SAMPLES_VARIABLE, given_paths
-from decur.download.archives import unpack_archives
+from decur.download.archives import listed_contents, store_archives
 from decur.download.verify import Stored
 from decur.errors import DecurError
 from decur.scenes.draw import write_scenes
@@ -41,7 +37,7 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
     raw.check()
     _check_apart(name, settings, out)
     if settings.source == "archive" and settings.folder is None:
-        staged, archives = unpack_archives(datasets.load(name).DATASET, settings, raw)
+        staged, archives = store_archives(datasets.load(name).DATASET, settings, raw)
         _finish(name, settings, raw, staged, job, archives=archives)
         return
     folder = None
@@ -96,19 +92,17 @@ def _finish(
     `archives` or a `folder` are what it was filled from, if not with scenes.
     """
     (staged / MANIFEST).unlink(missing_ok=True)  # of a run that was killed in these last steps
-    files = listing(staged)
-    if not files:
+    listed = archives and not settings.unpack
+    found = listed_contents(staged, archives) if listed else contents(staged)
+    if not found.files:
         raise DecurError(f"datasets.{name}: its source has no file")
-    size = sum(bytes_ for _, bytes_ in files)
     names = [entry.name for entry in sorted(staged.iterdir())]
-    digest = listing_digest(files)
-    inputs = {"files and sizes": digest}
-    inputs |= {file.path.name: file.checksum for file in archives}
+    inputs = {file.path.name: file.checksum for file in archives}
     chosen = settings.model_dump(mode="json", exclude_unset=True)
     manifest = Manifest(
         dataset=name,
-        files=len(files),
-        bytes=size,
+        files=found.files,
+        bytes=found.bytes,
         archives=tuple(
             StoredArchive(
                 name=file.path.name, bytes=file.size, checksum=file.checksum, urls=tuple(file.urls)
@@ -117,15 +111,18 @@ def _finish(
         ),
         folder=None if folder is None else str(folder),
         sources={
-            key: Source(path=path, content=digest if _is_linked(settings, key) else content(path))
+            key: Source(
+                path=path,
+                content=found.digest if _is_linked(settings, key) else content(path),
+            )
             for key, path in given_paths(settings).items()
         },
-        provenance=provenance(chosen, inputs, PACKAGES),
+        provenance=provenance(chosen, inputs or {"files and sizes": found.digest}, PACKAGES),
         job=job.record(),
     )
     manifest.write(staged / MANIFEST)
     raw.put_in_place(staged, names)
-    print(f"{name}: {len(files)} files, {size / 1e6:.1f} MB", flush=True)
+    print(f"{name}: {found.files} files, {found.bytes / 1e6:.1f} MB", flush=True)
 
 
 def _is_linked(settings: DatasetSettings, key: str) -> bool:

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import rasterio
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from decur.errors import DecurError
@@ -90,37 +91,58 @@ def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> No
         raise DecurError(f"{path}: {size} cannot be cut into {grid} x {grid} patches")
 
 
-def check_same_place(paths: Iterable[Path], shift: float = 0.001) -> None:
-    """Check that files lie on the same ground, where they say where they lie.
+class Place(NamedTuple):
+    """Where a raster lies: its file, coordinate system as WKT, bounds, and its larger pixel side.
 
-    Args:
-        paths: rasters of any resolution.
-        shift: how far a border may be from the first file's, as a share of its width; half a pixel,
-            of the file that has the larger ones, is never too far.
-
-    Raises:
-        DecurError: another coordinate system or place than that of the first file.
+    `bounds` are left, bottom, right and top, in the units of the coordinate system, as `pixel` is.
     """
-    first: tuple[Path, Any, Any, float] | None = None
+
+    path: str
+    crs: str
+    bounds: tuple[float, ...]
+    pixel: float
+
+
+def places(paths: Iterable[Path]) -> list[Place]:
+    """Where rasters lie, without those that do not say it."""
+    found = []
     with rasterio.Env(**GDAL):
         for path in paths:
             with opened(path) as file:
-                crs, bounds, pixel = file.crs, file.bounds, max(file.res)
-            if crs is None:
-                continue
-            if first is None:
-                first = path, crs, bounds, pixel
-                continue
-            if crs != first[1]:
-                raise DecurError(f"{path}: is in {crs}, but {first[0]} in {first[1]}")
-            width = abs(first[2].right - first[2].left)
-            most = max(shift * width, max(pixel, first[3]) / 2)
-            away = max(abs(a - b) for a, b in zip(bounds, first[2], strict=True))
-            if not away <= most * (1 + 1e-6):
-                raise DecurError(
-                    f"{path}: lies elsewhere than {first[0]}, {away / width:.1%} of its width "
-                    f"away, more than {most / width:.1%}; fetch both again, or leave them out"
-                )
+                if file.crs is not None:
+                    crs, pixel = file.crs.to_wkt(), max(file.res)
+                    found.append(Place(str(path), crs, tuple(file.bounds), pixel))
+    return found
+
+
+def check_same_place(found: Iterable[Place], shift: float = 0.001) -> None:
+    """Check that rasters lie on the same ground.
+
+    Args:
+        found: places of rasters of any resolution.
+        shift: how far a border may be from the first one's, as a share of its width; half a pixel,
+            of the raster that has the larger ones, is never too far.
+
+    Raises:
+        DecurError: another coordinate system or place than that of the first raster.
+    """
+    first: Place | None = None
+    for place in found:
+        if first is None:
+            first = place
+            continue
+        if place.crs != first.crs:
+            crs, other = CRS.from_wkt(place.crs), CRS.from_wkt(first.crs)
+            if crs != other:
+                raise DecurError(f"{place.path}: is in {crs}, but {first.path} in {other}")
+        width = abs(first.bounds[2] - first.bounds[0])
+        most = max(shift * width, max(place.pixel, first.pixel) / 2)
+        away = max(abs(a - b) for a, b in zip(place.bounds, first.bounds, strict=True))
+        if not away <= most * (1 + 1e-6):
+            raise DecurError(
+                f"{place.path}: lies elsewhere than {first.path}, {away / width:.1%} of its width "
+                f"away, more than {most / width:.1%}; fetch both again, or leave them out"
+            )
 
 
 @contextmanager
@@ -132,9 +154,9 @@ def named(path: Path) -> Iterator[None]:
         raise DecurError(f"{path}: {error}") from error
 
 
-def check_square(path: Path, image: Array, side: int) -> None:
-    """Raise a DecurError unless the last two axes of an image are `side` x `side` pixels."""
-    height, width = image.shape[-2:]
+def check_square(path: Path, shape: tuple[int, ...], side: int) -> None:
+    """Raise a DecurError unless an image of this shape (..., H, W) is `side` x `side` pixels."""
+    height, width = shape[-2:]
     if (height, width) != (side, side):
         raise DecurError(
             f"{path}: {width} x {height} pixels, expected {side} x {side}; fetch the file again"

@@ -4,9 +4,10 @@ Shards are written in a hidden stage of their folder. A small JSON, written last
 is whole, so what a killed job leaves is either whole or never read.
 """
 
+import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import file_digest
 from pathlib import Path
@@ -58,6 +59,48 @@ class ShardPart:
     contents: dict[str, dict[str, Any]] = field(default_factory=dict)
     histograms: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, spec: Spec) -> Self:
+        """A part without samples."""
+        shapes = {m.name: (len(m.bands), LEVELS) for m in spec.modalities}
+        return cls(histograms={m: np.zeros(shape, np.int64) for m, shape in shapes.items()})
+
+    def add(self, sample: Sample, spec: Spec) -> None:
+        """Add the row of a sample, whose arrays are those of `spec`, and count its values."""
+        arrays = spec.stored(sample)
+        if sample.split == TRAIN:
+            for name, counts in self.histograms.items():
+                _count(arrays[name], counts)
+        self.rows.append(
+            {
+                "id": sample.id,
+                "split": sample.split,
+                "place": sample.place,
+                "seasons": next(iter(arrays.values())).shape[0],
+                "source": sample.source,
+                "checksum": sample_checksum(arrays, sample.labels),
+                "labels": None if sample.labels is None else sample.labels.tolist(),
+                "labelled": spec.is_labelled(sample),
+                **{f"factor_{name}": value for name, value in sample.factors.items()},
+                **_place_columns(sample),
+                **_mask_columns(sample),
+            }
+        )
+
+
+def array_path(root: Path, name: str, number: int) -> Path:
+    """Where the array `name` of a shard lies until all shards are whole."""
+    return root / PARTS / f"{name}-{number:05d}.npy"
+
+
+def array_header(shape: tuple[int, ...]) -> bytes:
+    """The header of a `.npy` file of uint8; numpy leaves room for digits, so that its length is the
+    same for any number of rows."""
+    header = io.BytesIO()
+    tree = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, tree)
+    return header.getvalue()
+
 
 class ArrayFile:
     """A `.npy` file of uint8 that grows row by row.
@@ -91,10 +134,8 @@ class ArrayFile:
         self.path.unlink(missing_ok=True)
 
     def _header(self) -> None:
-        # numpy leaves room for the digits of the first axis, so the header's length never changes.
-        header = {"descr": "|u1", "fortran_order": False, "shape": (self._rows, *self._shape)}
         self._file.seek(0)
-        np.lib.format.write_array_header_1_0(self._file, header)
+        write_all(self._file, array_header((self._rows, *self._shape)))
 
 
 class Shard:
@@ -105,11 +146,9 @@ class Shard:
     """
 
     def __init__(self, root: Path, number: int, spec: Spec) -> None:
-        self.part = ShardPart()
+        self.part = ShardPart.of(spec)
         self._root, self._spec, self._number = root, spec, number
         self._arrays: dict[str, ArrayFile] = {}
-        for modality in spec.modalities:
-            self.part.histograms[modality.name] = np.zeros((len(modality.bands), LEVELS), np.int64)
 
     def __enter__(self) -> Self:
         return self
@@ -133,24 +172,7 @@ class Shard:
                 self._open()
             for name, array in arrays.items():
                 self._arrays[name].append(array)
-        if sample.split == TRAIN:
-            for name, counts in self.part.histograms.items():
-                _count(arrays[name], counts)
-        self.part.rows.append(
-            {
-                "id": sample.id,
-                "split": sample.split,
-                "place": sample.place,
-                "seasons": next(iter(arrays.values())).shape[0],
-                "source": sample.source,
-                "checksum": sample_checksum(arrays, sample.labels),
-                "labels": None if sample.labels is None else sample.labels.tolist(),
-                "labelled": self._spec.is_labelled(sample),
-                **{f"factor_{name}": value for name, value in sample.factors.items()},
-                **_place_columns(sample),
-                **_mask_columns(sample),
-            }
-        )
+        self.part.add(sample, self._spec)
 
     def close(self) -> None:
         """Give the whole files their names; a shard of no sample has none."""
@@ -175,7 +197,7 @@ class Shard:
             self._arrays[name] = ArrayFile(temporary_of(path), shape)
 
     def _path(self, name: str) -> Path:
-        return self._root / PARTS / f"{name}-{self._number:05d}.npy"
+        return array_path(self._root, name, self._number)
 
 
 def _place_columns(sample: Sample) -> dict[str, Any]:
@@ -218,8 +240,13 @@ def _contents(file: Any) -> dict[str, Any]:
     return {"bytes": file.seek(0, os.SEEK_END), "sha256": digest}
 
 
-def save_part(root: Path, number: int, identity: str, part: ShardPart) -> None:
-    """Note that a shard is whole; `identity` names all that it was made from."""
+def save_part(
+    root: Path, number: int, identity: str, part: ShardPart, copies: Sequence[Path] = ()
+) -> None:
+    """Note that a shard is whole; `identity` names all that it was made from.
+
+    `copies` replace files of the shard, see `copy_of`; they do so later if this is interrupted.
+    """
     tree = {"identity": identity, **asdict(part)}
     tree["histograms"] = {name: counts.tolist() for name, counts in part.histograms.items()}
     text = json.dumps(tree)
@@ -227,6 +254,24 @@ def save_part(root: Path, number: int, identity: str, part: ShardPart) -> None:
         write_atomically(
             _marker(root, number), lambda temporary: temporary.write_text(text, encoding="utf-8")
         )
+        for path in copies:
+            copy_of(path).replace(path)
+
+
+def is_noted(root: Path, number: int, identity: str) -> bool:
+    """Whether a shard of this identity was noted as whole; its files may have changed since."""
+    try:
+        tree = json.loads(_marker(root, number).read_text(encoding="utf-8"))
+        return bool(tree["identity"] == identity)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def drop_part(root: Path, number: int, names: Iterable[str]) -> None:
+    """Remove a shard of these arrays, whose files have changed, to be made anew."""
+    with writing(root):
+        for path in (_marker(root, number), *(array_path(root, name, number) for name in names)):
+            path.unlink(missing_ok=True)
 
 
 def load_part(root: Path, number: int, identity: str) -> ShardPart | None:
@@ -236,7 +281,11 @@ def load_part(root: Path, number: int, identity: str) -> ShardPart | None:
         if tree["identity"] != identity:
             return None
         for file, facts in tree["contents"].items():
-            if file_facts(root / PARTS / file) != facts:
+            path = root / PARTS / file
+            copy = copy_of(path)
+            if copy.is_file() and file_facts(copy) == facts:
+                copy.replace(path)
+            elif file_facts(path) != facts:
                 return None
     except (OSError, ValueError, KeyError):
         return None
@@ -247,6 +296,11 @@ def load_part(root: Path, number: int, identity: str) -> ShardPart | None:
         contents=tree["contents"],
         histograms={name: np.array(counts) for name, counts in tree["histograms"].items()},
     )
+
+
+def copy_of(path: Path) -> Path:
+    """Where a file lies that is to replace another one of its shard."""
+    return path.with_suffix(".good")
 
 
 def _marker(root: Path, number: int) -> Path:

@@ -6,7 +6,13 @@ import rasterio
 
 from decur.datasets.raw_files import link, list_names
 from decur.errors import DecurError
-from decur.imagery.rasters import check_not_blank, check_same_place, read_band, read_raster
+from decur.imagery.rasters import (
+    check_not_blank,
+    check_same_place,
+    places,
+    read_band,
+    read_raster,
+)
 from tests.support.rasters import one_line_naming, write_tiff
 
 
@@ -89,8 +95,8 @@ def test_files_of_the_same_ground_may_differ_in_resolution_and_a_little_in_place
     write_tiff(tmp_path / "a.tif", np.zeros((6, 6), np.uint8))
     write_tiff(tmp_path / "b.tif", np.zeros((2, 2), np.uint8), pixel=30)
     write_tiff(tmp_path / "c.tif", np.zeros((6, 6), np.uint8), left=500_002)
-    check_same_place([tmp_path / "a.tif", tmp_path / "b.tif"])
-    check_same_place([tmp_path / "a.tif", tmp_path / "c.tif"], 0.04)
+    check_same_place(places([tmp_path / "a.tif", tmp_path / "b.tif"]))
+    check_same_place(places([tmp_path / "a.tif", tmp_path / "c.tif"]), 0.04)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +111,14 @@ def test_files_of_other_ground_are_named(tmp_path, change, message):
     write_tiff(tmp_path / "a.tif", np.zeros((6, 6), np.uint8))
     write_tiff(tmp_path / "b.tif", np.zeros((6, 6), np.uint8), **change)
     with pytest.raises(DecurError, match=message) as raised:
-        check_same_place([tmp_path / "a.tif", tmp_path / "b.tif"])
+        check_same_place(places([tmp_path / "a.tif", tmp_path / "b.tif"]))
     assert one_line_naming(raised, tmp_path / "b.tif")
 
 
 def test_files_without_a_place_are_not_compared(tmp_path):
     write_tiff(tmp_path / "a.tif", np.zeros((6, 6), np.uint8), crs=None)
     write_tiff(tmp_path / "b.tif", np.zeros((6, 6), np.uint8))
-    check_same_place([tmp_path / "a.tif", tmp_path / "b.tif"])
+    check_same_place(places([tmp_path / "a.tif", tmp_path / "b.tif"]))
 
 
 def test_an_image_of_zeros_has_no_data(tmp_path):

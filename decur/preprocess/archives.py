@@ -1,0 +1,49 @@
+"""The archives that samples are read from, where the download stage left them."""
+
+from pathlib import Path
+
+from decur.artifacts.ownership import is_recorded, remove_entry
+from decur.artifacts.records import Manifest
+from decur.config import DatasetSettings
+from decur.datasets import Dataset
+from decur.errors import DecurError
+from decur.preprocess.streaming import StoredArchive
+
+
+def find_archives(
+    dataset: Dataset, settings: DatasetSettings, raw: Path, manifest: Manifest
+) -> list[StoredArchive]:
+    """The archives of the raw folder `raw` whose members were listed, in the dataset's order.
+
+    Raises:
+        DecurError: one is not there any more, or has another size.
+    """
+    folders = manifest.archive_folders(raw)
+    sizes = {archive.name: archive.bytes for archive in manifest.archives}
+    return [
+        StoredArchive(archive, tuple(_find(part.name, sizes, folders) for part in archive.parts))
+        for archive in dataset.archives
+        if archive.kind != "file" and archive.splits in ("", settings.splits)
+    ]
+
+
+def _find(name: str, sizes: dict[str, int], folders: list[Path]) -> Path:
+    for path in (folder / name for folder in folders):
+        if path.is_file() and path.stat().st_size == sizes.get(name):
+            return path
+    raise DecurError(
+        f"{folders[-1] / name}: not found, or not of the {sizes.get(name)} bytes that it had; put "
+        "it back, or run the download stage again"
+    )
+
+
+def remove_fetched(manifest: Manifest, raw: Path) -> int:
+    """Remove the archives that the download stage fetched for `raw`; returns how many.
+
+    Those that somebody else put there, or that have changed since, are left.
+    """
+    fetched = [manifest.archive_folders(raw)[0] / archive.name for archive in manifest.archives]
+    ours = [path for path in fetched if path.is_file() and is_recorded(path)]
+    for path in ours:
+        remove_entry(path)
+    return len(ours)

@@ -1,0 +1,56 @@
+"""A shard of samples whose raw files lie in folders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from decur import datasets
+from decur.artifacts.files import UnreadableError
+from decur.datasets import Record
+from decur.errors import DecurError
+from decur.preprocess.plan import PlannedShard
+from decur.preprocess.reading import Reader, modalities_of, source_of
+from decur.shards.part import Fault, Shard, ShardPart, load_part, save_part
+from decur.shards.sample import Spec
+
+
+def spec_of_first(reader: Reader, records: Sequence[Record]) -> Spec:
+    """What the first good sample is like, and so all others must be.
+
+    Raises:
+        DecurError: no sample is good, or a bad one is not to be left out.
+    """
+    modalities = modalities_of(reader)
+    ignore = datasets.load(reader.name, reader.settings).DATASET.ignore
+    reason = "the raw folder is empty"
+    for record in records:
+        try:
+            return Spec.of(reader(record), modalities, ignore)
+        except DecurError as error:
+            if not reader.skips or isinstance(error, UnreadableError):
+                raise
+            reason = str(error)
+    raise DecurError(f"{reader.name}: no sample of {len(records)} is good; the last: {reason}")
+
+
+def convert(reader: Reader, out: Path, spec: Spec, shard: PlannedShard) -> ShardPart:
+    """Read the samples of one shard and write it into `out`, unless it is there already.
+
+    Raises:
+        DecurError: a sample is bad and not to be left out, or the disk is full.
+    """
+    found = load_part(out, shard.number, shard.identity)
+    if found is not None and (reader.skips or not found.faults):
+        return found
+    with Shard(out, shard.number, spec) as writing:
+        for record in shard.records:
+            try:
+                sample = reader(record)
+                spec.stored(sample)
+            except DecurError as error:
+                if not reader.skips or isinstance(error, UnreadableError):
+                    raise
+                writing.part.faults.append(Fault(record.id, source_of(record), str(error)))
+            else:
+                writing.add(sample)
+    save_part(out, shard.number, shard.identity, writing.part)
+    return writing.part

@@ -1,0 +1,105 @@
+"""What was read of which samples, so that reading archives goes on where it was stopped.
+
+One SQLite file for each archive, which one job at a time writes. It holds the notes of a component
+(`decur.datasets.Component`), or why it is bad; the arrays are in the slots of the shards.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decur.datasets import Component
+from decur.datasets.listing import connect, transaction, unreadable
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS origin (digest TEXT);
+CREATE TABLE IF NOT EXISTS components
+  (sample INTEGER, name TEXT, notes TEXT, fault TEXT, PRIMARY KEY (sample, name)) WITHOUT ROWID;
+"""
+
+
+class Entry(NamedTuple):
+    """A component of the sample of this number: notes, or a fault and no notes.
+
+    The notes are JSON of `arrays`, the names of those in slots, and `notes` as in `Component`.
+    """
+
+    sample: int
+    name: str
+    notes: str
+    fault: str
+
+
+class Ledger:
+    """The entries of one archive, none but those of the same `origin`.
+
+    Raises:
+        DecurError: in all methods, if the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, origin: str) -> None:
+        self._path = path
+        self._base = connect(path, write=True)
+        with self._guarded():
+            self._base.executescript(TABLES)
+            if self._base.execute("SELECT digest FROM origin").fetchall() != [(origin,)]:
+                self._base.execute("DELETE FROM origin")
+                self._base.execute("DELETE FROM components")
+                self._base.execute("INSERT INTO origin VALUES (?)", (origin,))
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._base.close()
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Add entries; after a power cut either all or none are there."""
+        with self._guarded():
+            rows = [tuple(entry) for entry in entries]
+            self._base.executemany("INSERT OR REPLACE INTO components VALUES (?, ?, ?, ?)", rows)
+
+    def forget(self, samples: Iterable[int]) -> None:
+        """Remove the entries of samples, whose slots are empty again."""
+        with self._guarded():
+            rows = [(sample,) for sample in samples]
+            self._base.executemany("DELETE FROM components WHERE sample = ?", rows)
+
+    def has(self, sample: int, name: str) -> bool:
+        """Whether a component was read."""
+        with self._guarded():
+            query = "SELECT 1 FROM components WHERE sample = ? AND name = ?"
+            return self._base.execute(query, (sample, name)).fetchone() is not None
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return transaction(self._base, self._path)
+
+
+def read_entries(path: Path, first: int, count: int) -> dict[tuple[int, str], Entry]:
+    """The entries of `count` samples from `first` on, by sample and component.
+
+    Raises:
+        DecurError: the file cannot be read.
+    """
+    query = "SELECT * FROM components WHERE sample >= ? AND sample < ?"
+    base = connect(path, write=False)
+    try:
+        rows = base.execute(query, (first, first + count)).fetchall()
+    except sqlite3.Error as error:
+        raise unreadable(path, error) from error
+    finally:
+        base.close()
+    entries = (Entry(*row) for row in rows)
+    return {(entry.sample, entry.name): entry for entry in entries}
+
+
+def component_of(entry: Entry, arrays: Mapping[str, NDArray[np.uint8]]) -> Component:
+    """The component of a good entry, given the arrays of its sample by name."""
+    tree = json.loads(entry.notes)
+    return Component({name: arrays[name] for name in tree["arrays"]}, tree["notes"])

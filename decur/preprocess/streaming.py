@@ -1,0 +1,280 @@
+"""Samples straight from archives into the slots of shards.
+
+Each archive is decompressed once, in order. As its members pass, those of a component (such as all
+scenes of a location) are written into a folder for temporary files; once the last has come, a
+worker process reads them, writes the arrays into the sample's slots, and removes them.
+
+What was read is noted in a ledger, so that after a kill an archive is decompressed again, but no
+image is read twice. `decur.preprocess.completing` makes whole shards of all that.
+"""
+
+import dataclasses
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from decur.artifacts.files import UnreadableError, write_all, writing
+from decur.cluster.progress import byte_bar
+from decur.cluster.workers import worker_pool
+from decur.datasets import Archive, Record, Streamed
+from decur.datasets.members import CHUNK, Member, members, naming_damage
+from decur.datasets.raw_files import ArchivedFiles
+from decur.errors import DecurError
+from decur.preprocess.ledger import Entry, Ledger
+from decur.preprocess.plan import PlannedShard
+from decur.preprocess.reading import Reader
+from decur.shards.part import PARTS, is_noted
+from decur.shards.sample import Spec
+from decur.shards.slots import Slots
+
+NOTED_SECONDS = 30.0
+"""How long what was read may wait to be noted."""
+
+
+@dataclass(frozen=True)
+class StoredArchive:
+    """An archive and its files, in order."""
+
+    archive: Archive
+    files: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its first file."""
+        return self.files[0].name
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """How samples get from the archives of the raw folder `raw` into the shards folder `out`."""
+
+    reader: Reader
+    streamed: Streamed
+    raw: Path
+    out: Path
+    spec: Spec
+    origin: str
+
+    def slots(self, shard: PlannedShard) -> Slots:
+        """The slots of a shard."""
+        return Slots(self.out, shard.number, self.spec, len(shard.slots))
+
+    def ledger(self, archive: str) -> Path:
+        """The ledger of an archive, by its name."""
+        return self.out / PARTS / f"{archive}.sqlite"
+
+    def skips(self, error: DecurError) -> bool:
+        """Whether a sample with this error is left out, rather than ending all."""
+        return self.reader.skips and not isinstance(error, UnreadableError)
+
+
+class Target(NamedTuple):
+    """A record to be read, the number of its sample, and its slot."""
+
+    record: Record
+    sample: int
+    slots: Slots
+    slot: int
+
+
+@dataclass(slots=True)
+class Group:
+    """What is read together: a component of one or more records, and how many members it lacks."""
+
+    component: str
+    folder: str
+    left: int
+    targets: list[Target] = field(default_factory=list)
+
+
+def stream(
+    streaming: Streaming,
+    archives: Sequence[StoredArchive],
+    shards: Sequence[PlannedShard],
+    workers: int,
+) -> None:
+    """Read all that is still to be read from these archives, one after the other, into slots.
+
+    Raises:
+        DecurError: an archive is damaged, a sample is bad and not to be left out, the disk is full,
+            or a worker process died.
+    """
+    out, name = streaming.out, streaming.reader.name
+    pending = [shard for shard in shards if not is_noted(out, shard.number, shard.identity)]
+    if not pending:
+        return
+    emptied = [sample for s in pending if streaming.slots(s).create() for sample in s.samples]
+    with (
+        worker_pool(workers, name) if workers > 1 else nullcontext() as pool,
+        tempfile.TemporaryDirectory(prefix="decur-") as scratch,
+    ):
+        for stored in archives:
+            with Ledger(streaming.ledger(stored.name), streaming.origin) as ledger:
+                ledger.forget(emptied)
+                groups = _groups(streaming, stored.name, pending, ledger)
+                if groups:
+                    with _Readers(streaming, pool, workers, ledger, Path(scratch)) as readers:
+                        _pass(stored, groups, readers)
+
+
+def _groups(
+    streaming: Streaming, archive: str, shards: Sequence[PlannedShard], ledger: Ledger
+) -> dict[str, Group]:
+    """What is to be read from an archive, by the files or folders below the raw folder."""
+    raw, settings = streaming.raw, streaming.reader.settings
+    files = ArchivedFiles(raw)
+    found: dict[str, Group] = {}
+    made: dict[tuple[Path, ...], Group] = {}
+    for shard in shards:
+        slots = streaming.slots(shard)
+        for place, slot in shard.slots.items():
+            record, sample = shard.records[place], shard.first + place
+            for name, keys in streaming.streamed.components(record, settings).items():
+                paths = tuple(record.paths[key] for key in keys)
+                if files.archive(paths[0]) != archive or ledger.has(sample, name):
+                    continue
+                if paths not in made:
+                    left = sum(files.count(path) for path in paths)
+                    made[paths] = Group(name, str(len(made)), left)
+                    found |= {p.relative_to(raw).as_posix(): made[paths] for p in paths}
+                made[paths].targets.append(Target(record, sample, slots, slot))
+    return found
+
+
+def _pass(stored: StoredArchive, groups: Mapping[str, Group], readers: "_Readers") -> None:
+    """Let the members of an archive pass, until those of all groups have come."""
+    total = sum(file.stat().st_size for file in stored.files)
+    left = len({group.folder for group in groups.values()})
+    with byte_bar(f"read {stored.name}", total) as bar, naming_damage(stored.files[0]):
+        for member in members(stored.archive, stored.files, bar.update):
+            group = _group_of(member.path, groups)
+            if group is None:
+                continue
+            readers.keep(group, member)
+            group.left -= 1
+            if not group.left:
+                readers.read(group)
+                left -= 1
+                if not left:
+                    return
+    raise DecurError(
+        f"{stored.files[0]}: has not all files that it had when it was listed; run the download "
+        "stage again"
+    )
+
+
+def _group_of(path: PurePosixPath, groups: Mapping[str, Group]) -> Group | None:
+    place = str(path)
+    while place and place not in groups:
+        place = place.rpartition("/")[0]
+    return groups.get(place)
+
+
+class _Readers:
+    """Worker processes, or this one, that read groups; few wait to be read at a time."""
+
+    def __init__(
+        self,
+        streaming: Streaming,
+        pool: Executor | None,
+        workers: int,
+        ledger: Ledger,
+        scratch: Path,
+    ) -> None:
+        self._streaming, self._pool, self._ledger = streaming, pool, ledger
+        self._scratch, self._most = scratch, 2 * workers
+        self._waiting: dict[Future[list[Entry]], Group] = {}
+        self._entries: list[Entry] = []
+        self._written: set[Slots] = set()
+        self._noted = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._take(wait(self._waiting).done)
+            self._note()
+
+    def keep(self, group: Group, member: Member) -> None:
+        """Write a member of a group beside those that came before."""
+        path = self._scratch / group.folder / member.path
+        with writing(self._scratch):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("wb", buffering=0)
+        with file, member.open() as source:
+            while chunk := source.read(CHUNK):
+                with writing(self._scratch):
+                    write_all(file, chunk)
+
+    def read(self, group: Group) -> None:
+        """Have a whole group read; waits while enough others do."""
+        folder = self._scratch / group.folder
+        if self._pool is None:
+            self._done(group, read_group(self._streaming, folder, group))
+        else:
+            future = self._pool.submit(read_group, self._streaming, folder, group)
+            self._waiting[future] = group
+            if len(self._waiting) >= self._most:
+                self._take(wait(self._waiting, return_when=FIRST_COMPLETED).done)
+        if time.monotonic() - self._noted > NOTED_SECONDS:
+            self._note()
+
+    def _take(self, futures: Iterable[Future[list[Entry]]]) -> None:
+        for future in futures:
+            self._done(self._waiting.pop(future), future.result())
+
+    def _done(self, group: Group, entries: list[Entry]) -> None:
+        self._entries += entries
+        self._written.update(target.slots for target in group.targets)
+
+    def _note(self) -> None:
+        """Note what was read, once it would outlast a power cut."""
+        for slots in self._written:
+            slots.flush()
+        self._ledger.add(self._entries)
+        self._entries, self._written, self._noted = [], set(), time.monotonic()
+
+
+def read_group(streaming: Streaming, folder: Path, group: Group) -> list[Entry]:
+    """Read the members of a group in a folder, and remove it; the arrays go into slots.
+
+    Raises:
+        DecurError: a sample is bad and not to be left out, or the disk is full.
+    """
+    try:
+        return [_read(streaming, folder, group.component, target) for target in group.targets]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read(streaming: Streaming, folder: Path, name: str, target: Target) -> Entry:
+    """Read a component; what is said of its files names them as if they lay in the raw folder."""
+    raw = streaming.raw
+    paths = {key: folder / p.relative_to(raw) for key, p in target.record.paths.items()}
+    record = dataclasses.replace(target.record, paths=paths)
+    try:
+        component = streaming.streamed.read(record, name, streaming.reader.settings)
+    except DecurError as error:
+        reason = str(error).replace(str(folder), str(raw))
+        if not streaming.skips(error):
+            raise type(error)(reason) from error
+        return Entry(target.sample, name, "", reason)
+    for array, values in component.arrays.items():
+        target.slots.write(array, target.slot, values)
+    notes = json.dumps({"arrays": [*component.arrays], "notes": component.notes})
+    inner, outer = (json.dumps(str(path))[1:-1] for path in (folder, raw))
+    return Entry(target.sample, name, notes.replace(inner, outer), "")
