@@ -1,5 +1,6 @@
 """What the dataset modules share about raw folders: files, links, places, stored modalities."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -46,7 +47,9 @@ class UnpackedFiles:
 
     def walk(self, folder: Path) -> Iterator[Path]:
         """See `RawFiles`."""
-        return (path for path in folder.rglob("*") if path.is_file())
+        for place, below, names in os.walk(folder, followlinks=True):  # folders may be links
+            below.sort()
+            yield from (Path(place, name) for name in names)
 
     def is_file(self, path: Path) -> bool:
         """See `RawFiles`."""

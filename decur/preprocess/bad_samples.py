@@ -33,6 +33,15 @@ def unique(records: Sequence[Record]) -> list[Record]:
     return unique
 
 
+def check_any(name: str, parts: Sequence[ShardPart]) -> None:
+    """Raise a DecurError if there are samples, and none is good."""
+    faults = [fault for part in parts for fault in part.faults]
+    if faults and not any(part.rows for part in parts):
+        raise DecurError(
+            f"{name}: no sample of {len(faults)} is good; the last: {faults[-1].reason}"
+        )
+
+
 def lost_samples(
     split_of: Mapping[str, str], parts: Sequence[ShardPart]
 ) -> list[tuple[str, Fault]]:

@@ -27,7 +27,7 @@ from decur.datasets.folder_limits import with_limits
 from decur.datasets.raw_files import is_archived
 from decur.errors import DecurError
 from decur.preprocess.archives import find_archives, remove_fetched
-from decur.preprocess.bad_samples import check_evaluation, lost_samples, unique
+from decur.preprocess.bad_samples import check_any, check_evaluation, lost_samples, unique
 from decur.preprocess.completing import complete
 from decur.preprocess.converting import convert, spec_of_first
 from decur.preprocess.plan import PlannedShard, plan_shards
@@ -106,6 +106,7 @@ def preprocess(
     if piece is not None:
         print(f"{name}, piece {piece}: done in {out}", flush=True)
         return
+    check_any(name, parts)
     lost = lost_samples({record.id: reader.split(record) for record in records}, parts)
     check_evaluation(name, module.DATASET.evaluation, lost, parts)
     if settings.folders is not None:

@@ -12,7 +12,7 @@ import io
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import h5py
@@ -46,12 +46,27 @@ def pack(name: str, samples: Path, out: Path, keep: Keep = lambda path: True) ->
         module.arrange_samples(samples, raw)
         paths = sorted(str(path.relative_to(raw)) for path in raw.rglob("*") if path.is_file())
         paths = [path for path in _followed(raw, paths) if keep(path)]
-        for archive in module.DATASET.archives:
-            if archive.splits not in ("", "official"):
-                continue
-            body = PACKERS[name](archive, raw, paths, samples)
-            _write_parts(archive, body, out)
+        _write_all(name, raw, paths, samples, out)
     return write_checksums(out)
+
+
+def pack_tree(name: str, raw: Path, out: Path, paths: Sequence[str] | None = None) -> Path:
+    """Write the archives of a dataset whose raw folder is `raw`, with its files in this order.
+
+    Returns:
+        The list of their checksums.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if paths is None:
+        paths = sorted(str(path.relative_to(raw)) for path in raw.rglob("*") if path.is_file())
+    _write_all(name, raw, list(paths), raw, out)
+    return write_checksums(out)
+
+
+def _write_all(name: str, raw: Path, paths: list[str], samples: Path, out: Path) -> None:
+    for archive in datasets.load(name).DATASET.archives:
+        if archive.splits in ("", "official"):
+            write_parts(archive, PACKERS[name](archive, raw, paths, samples), out)
 
 
 def write_checksums(folder: Path) -> Path:
@@ -90,7 +105,8 @@ def _followed(raw: Path, paths: list[str]) -> list[str]:
     return sorted(found)
 
 
-def _write_parts(archive: Archive, body: bytes, out: Path) -> None:
+def write_parts(archive: Archive, body: bytes, out: Path) -> None:
+    """Cut the bytes of an archive into its parts."""
     count = len(archive.parts)
     cuts = [len(body) * i // count for i in range(count + 1)]
     for i, part in enumerate(archive.parts):
@@ -103,7 +119,8 @@ def _below(raw: Path, paths: list[str], top: str) -> list[tuple[str, bytes]]:
 
 def _ssl4eo_s12(archive: Archive, raw: Path, paths: list[str], samples: Path) -> bytes:
     if archive.kind == "file":
-        return (raw / archive.parts[0].name).read_bytes()
+        listed = raw / archive.parts[0].name
+        return listed.read_bytes() if listed.is_file() else b""
     return tar(_below(raw, paths, f"{archive.into}/"))
 
 
@@ -128,7 +145,11 @@ def _sun_rgbd(archive: Archive, raw: Path, paths: list[str], samples: Path) -> b
                 file.writestr(name, body)
         return buffer.getvalue()
     if archive.kind == "tar":
-        return tar([])
+        labels = (path for path in paths if path.startswith("labels/"))
+        return tar((Path(path).name, (raw / path).read_bytes()) for path in labels)
+    listed = raw / "meta" / archive.parts[0].name
+    if listed.is_file():
+        return listed.read_bytes()
     if "training" not in archive.parts[0].name:
         return b""
     return "".join(f"{path}\n" for path in paths if "/image/" in path).encode()

@@ -12,6 +12,8 @@ from decur.config import Config
 EXECUTION: dict[str, st.SearchStrategy[Any]] = {
     "DatasetSettings.archives": st.sampled_from(["/archives", "a", None]),
     "DatasetSettings.mirror": st.sampled_from(["https://example.org", None]),
+    "DatasetSettings.unpack": st.booleans(),
+    "DatasetSettings.keep_archives": st.booleans(),
     "DatasetSettings.pieces": st.integers(1, 9),
     "FoldersSettings.title": st.text(max_size=9),
     "FoldersSettings.licence": st.text(max_size=9),

@@ -48,7 +48,8 @@ def packed(tmp_path) -> Path:
 
 def settings(packed: Path, server: Server | None = None, **more: object) -> DatasetSettings:
     mirror = None if server is None else server.url
-    return DatasetSettings(checksums=str(packed / CHECKSUMS), mirror=mirror, **more)
+    given = {"unpack": True, "checksums": str(packed / CHECKSUMS), "mirror": mirror}
+    return DatasetSettings(**given | more)
 
 
 def serve(server: Server, packed: Path, **how: object) -> None:

@@ -183,7 +183,7 @@ def die(*_: object) -> None:
 
 
 def test_a_worker_that_is_killed_ends_in_one_line(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert, "_make_shard", die)  # found by its name in the workers, too
+    monkeypatch.setattr(convert, "convert", die)  # found by its name in the workers, too
     with pytest.raises(DecurError, match="geonrw: a worker process died") as raised:
         run(raw, tmp_path / "out", workers=2)
     assert "\n" not in str(raised.value)

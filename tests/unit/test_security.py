@@ -26,8 +26,7 @@ from pydantic import BaseModel
 
 from decur.config import Config, DatasetSettings, load_config, parse_config
 from decur.config.experiments import load_experiments
-from decur.datasets import Archive, RemoteFile, bigearthnet_v2, nyuv2, sun_rgbd
-from decur.download import unpack as unpacking
+from decur.datasets import Archive, RemoteFile, bigearthnet_v2, members, nyuv2, sun_rgbd
 from decur.download.unpack import unpack
 from decur.errors import DecurError
 from decur.imagery.images import read_image
@@ -303,7 +302,7 @@ def bomb(path, size):
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
 def test_a_small_archive_does_not_fill_the_disk(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(unpacking, "SMALL", 10 * MILLION)
+    monkeypatch.setattr(members, "SMALL", 10 * MILLION)
     archive = bomb(tmp_path / name, 20 * MILLION)
     with pytest.raises(DecurError, match="'a' fills over 50 times the archive's size"):
         unpack(archive, [tmp_path / name], tmp_path / "raw")

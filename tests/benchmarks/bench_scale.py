@@ -1,0 +1,124 @@
+"""Memory, time, files and disk of each stage as a dataset grows, and the line to the paper's size.
+
+Datasets are made up, of small images, packed like the official archives, by `tests.support.official`;
+each stage is a process of its own, whose memory is the sum over its processes of what they do not
+share (PSS), looked up ten times a second.
+
+    python -m tests.benchmarks.bench_scale --datasets ssl4eo-s12 --files 1000 10000 100000
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from decur.config import DatasetSettings
+from tests.support.archives import CHECKSUMS
+from tests.support.official import FILES, write_official
+
+
+class Used(NamedTuple):
+    """What a command took: seconds, and MB at its peak."""
+
+    seconds: float
+    peak_mb: float
+
+
+def measured(command: Sequence[str]) -> Used:
+    """Run a command to its end, and look at its processes all the time.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    peak, ended = [0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            peak[0] = max(peak[0], _memory(process.pid))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    status = process.wait()
+    ended.set()
+    looking.join()
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+    return Used(time.monotonic() - start, peak[0] / 1e6)
+
+
+def _memory(pid: int) -> int:
+    total = 0
+    try:
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
+
+
+def inodes(folder: Path) -> int:
+    """Files and folders in a folder."""
+    return sum(1 for _ in folder.rglob("*"))
+
+
+def disk(folder: Path) -> int:
+    """Bytes that a folder takes, links not followed."""
+    return sum(p.lstat().st_blocks * 512 for p in folder.rglob("*") if not p.is_symlink())
+
+
+def climb(name: str, files: int, pixels: int, place: Path) -> dict[str, object]:
+    """What each stage of a dataset of so many files takes."""
+    packed = place / "packed"
+    write_official(name, packed, files)
+    settings = DatasetSettings(
+        archives=str(packed), checksums=str(packed / CHECKSUMS), pixels=pixels
+    ).model_dump_json()
+    raw, out = place / "results" / "raw" / name, place / "results" / "shards" / name
+    decur = [sys.executable, "-m", "decur"]
+    options = ["--settings", settings, "--threads", "2"]
+    used = {
+        "download": measured([*decur, "download", name, *options, "--out", str(raw)]),
+        "preprocess": measured(
+            [*decur, "preprocess", name, *options, "--raw", str(raw), "--out", str(out)]
+        ),
+        "verify": measured([*decur, "verify", str(out), "--threads", "2"]),
+    }
+    archives, shards = disk(packed), disk(out)
+    return {
+        "dataset": name,
+        "files": files,
+        "samples": json.loads((out / "card.json").read_text())["counts"],
+        **{stage: tuple(round(value, 1) for value in found) for stage, found in used.items()},
+        "inodes": inodes(place / "results"),
+        "disk": round((archives + disk(place / "results")) / (archives + shards), 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--datasets", nargs="+", default=[*FILES], choices=[*FILES])
+    parser.add_argument("--files", nargs="+", type=int, default=[1000, 10_000, 100_000])
+    parser.add_argument("--pixels", type=int, default=16)
+    args = parser.parse_args()
+    for name in args.datasets:
+        for files in args.files:
+            with tempfile.TemporaryDirectory() as folder:
+                print(climb(name, files, args.pixels, Path(folder)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
