@@ -138,6 +138,28 @@ def test_an_error_is_one_line(monkeypatch, capsys, error, line):
     assert capsys.readouterr().err == f"decur: error: {line}\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("verify", "gone"), "gone"),
+        (("plan", "--configfile", "gone.yaml"), "gone.yaml"),
+        (("embed", "own.yaml", "a.png", "--out", "f.npy"), "own.yaml"),
+        (("weights", "export", "own.yaml", "--format", "timm", "--out", "x"), "own.yaml"),
+    ],
+)
+def test_a_path_that_is_not_what_it_should_be_is_named(
+    tmp_path, monkeypatch, capsys, arguments, named
+):
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text("scale: own")
+    assert main(arguments) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("decur: error: ") and told.err.count("\n") == 1
+    assert named in told.err and ";" in told.err
+    assert [*tmp_path.iterdir()] == [tmp_path / "own.yaml"]
+
+
 def test_debug_shows_where_an_error_is_from(monkeypatch, capsys):
     failing(monkeypatch, DecurError("bad"))
     assert main(["schema", "--debug"]) == 1
