@@ -20,6 +20,7 @@ from decur.config import EXPLAINERS
 from decur.errors import DecurError
 
 HOME = Path(__file__).parents[2]
+CHECK = "check the path, its rights and the free space"
 HEAVY = {"torch", "numpy", "pandas", "pydantic", "yaml", "matplotlib", "rasterio", "shtab"}
 
 
@@ -129,7 +130,10 @@ def failing(monkeypatch, error):
     ("error", "line"),
     [
         (DecurError("a.tif: bad\nvery\x1b[2J; fetch it"), "a.tif: bad very [2J; fetch it"),
-        (FileNotFoundError(2, "No such file", "x"), "[Errno 2] No such file: 'x'"),
+        (
+            FileNotFoundError(2, "No such file", "x"),
+            f"x: No such file; {CHECK}",
+        ),
     ],
 )
 def test_an_error_is_one_line(monkeypatch, capsys, error, line):
@@ -142,6 +146,7 @@ def test_an_error_is_one_line(monkeypatch, capsys, error, line):
     ("arguments", "named"),
     [
         (("verify", "gone"), "gone"),
+        (("tables", ".", "--experiments", "gone.yaml"), "gone.yaml"),
         (("plan", "--configfile", "gone.yaml"), "gone.yaml"),
         (("embed", "own.yaml", "a.png", "--out", "f.npy"), "own.yaml"),
         (("weights", "export", "own.yaml", "--format", "timm", "--out", "x"), "own.yaml"),
