@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception) -> str:
-    """What a user reads: of the file system the path, the reason and what to check."""
+    """Describe an error; one of the file system by the path, the reason and what to check."""
     if isinstance(error, OSError) and error.filename is not None:
         paths = " to ".join(map(str, filter(None, (error.filename, error.filename2))))
         return f"{paths}: {error.strerror}; check the path, its rights and the free space"
