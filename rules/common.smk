@@ -2,6 +2,7 @@
 import hashlib
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -90,15 +91,21 @@ def notices():
         )
 
 
+def one_of(names):
+    """A pattern for any of the names, and for nothing where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 # Not again in each job. Snakemake documents no other way to find out.
 if workflow.is_main_process:
     for notice in filter(None, notices()):
         print(f"decur: {notice}", file=sys.stderr)
 
 
+# Those of the config alone, so that Snakemake refuses a target with a misspelt name.
 wildcard_constraints:
-    dataset="[a-z0-9-]+",
-    run="[^/]+/[^/]+/[^/]+/seed-[0-9]+",
+    dataset=one_of(CONFIG.datasets),
+    run=one_of(SETTINGS),
     cell="[^/]+/[^/]+/[^/]+/labels-[^/]+",
 
 

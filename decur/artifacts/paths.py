@@ -31,7 +31,7 @@ class Run:
     def parse(cls, text: str) -> Self:
         """The inverse of `str(run)`."""
         parts = text.strip("/").split("/")
-        if len(parts) != 4 or not parts[3].removeprefix("seed-").isdigit():
+        if len(parts) != 4 or not re.fullmatch("seed-[0-9]+", parts[3]):
             raise DecurError(
                 f"run '{text}': expected <scenario>/<method>/<variant>/seed-<n>, "
                 "for example sar-optical/decur/default/seed-0"

@@ -249,7 +249,10 @@ class Weights(Record):
             with safetensors.safe_open(path, framework="np") as file:
                 tree = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
         except (OSError, safetensors.SafetensorError, ValueError) as error:
-            raise DecurError(f"{path}: not a readable weights file ({error})") from None
+            raise DecurError(
+                f"{path}: not a readable weights file ({error}); name a weights.safetensors, or "
+                "delete a damaged one and run the pretrain stage again"
+            ) from None
         return cls.parse(tree, path)
 
     def inputs(self, place: Place) -> list[Input]:

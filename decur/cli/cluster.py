@@ -72,6 +72,9 @@ def add_verbs(verbs: Verbs) -> None:
 def _plan(args: argparse.Namespace) -> None:
     from decur.planning.plan import plan
 
+    for file in args.configfile or ():
+        if not Path(file).is_file():
+            raise DecurError(f"--configfile: no such file {file}; correct its path")
     profile = None if args.profile is None else expand_named("--profile", args.profile)
     print(plan(args.targets, profile, args.configfile, args.config))
 

@@ -106,6 +106,8 @@ def _scale(
     folder = results.absolute()
     paths = Paths(str(folder.parent), folder.name)
     source = experiments or paths.experiments()
+    if experiments is not None and not Path(experiments).is_file():
+        raise DecurError(f"--experiments: no such file {experiments}; correct its path")
     for path in (paths.config(), source):
         if not Path(path).is_file():
             raise DecurError(

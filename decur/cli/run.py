@@ -60,17 +60,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return BROKEN_PIPE
-        known = isinstance(error, DecurError | OSError)
         if args.debug or (not isinstance(error, DecurError) and TRACEBACK in os.environ):
             traceback.print_exc()
-        print(f"decur: error: {_one_line(error) if known else _bug(error)}", file=sys.stderr)
+        print(f"decur: error: {_one_line(_told(error))}", file=sys.stderr)
         return 1
     return 0
 
 
-def _one_line(error: BaseException) -> str:
+def _told(error: Exception) -> str:
+    """Describe an error; one of the file system by the path, the reason and what to check."""
+    if isinstance(error, OSError) and error.filename is not None:
+        paths = " to ".join(map(str, filter(None, (error.filename, error.filename2))))
+        return f"{paths}: {error.strerror}; check the path, its rights and the free space"
+    return str(error) if isinstance(error, DecurError | OSError) else _bug(error)
+
+
+def _one_line(text: str) -> str:
     """The message without line breaks, and without what a hostile name may tell a terminal."""
-    return "".join(c if c.isprintable() else " " for c in str(error))
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _bug(error: Exception) -> str:
@@ -81,7 +88,7 @@ def _bug(error: Exception) -> str:
     remedy = "this is a bug: run again with --debug and report the traceback"
     if isinstance(error, ImportError):
         remedy = "the installation is not whole: see decur doctor"
-    return f"{type(error).__name__}: {_one_line(error)} ({where}); {remedy}"
+    return f"{type(error).__name__}: {error} ({where}); {remedy}"
 
 
 def _nobody_reads() -> bool:

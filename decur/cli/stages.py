@@ -180,6 +180,8 @@ def _preprocess(args: argparse.Namespace) -> None:
 def _verify(args: argparse.Namespace) -> None:
     from decur.shards.verify import verify
 
+    if not args.path.is_dir():
+        raise DecurError(f"{args.path}: no such folder; name one of shards, with a card.json")
     faults = verify(args.path, workers=args.threads)
     for fault in faults:
         print(fault)

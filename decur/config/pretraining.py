@@ -42,7 +42,9 @@ class Pretrain(Strict):
     """Pretraining of one scenario (paper §4, appendix B)."""
 
     dataset: str
-    splits: tuple[str, ...] = Field(("train",), description="splits of the dataset to pretrain on")
+    splits: tuple[str, ...] = Field(
+        ("train",), min_length=1, description="splits of the dataset to pretrain on"
+    )
     arch: ArchName = "resnet50"
     archs: dict[str, ArchName] = Field(
         {},

@@ -1,5 +1,6 @@
 """What a job of one run reads: its stage's own settings, with its variant resolved."""
 
+import re
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
@@ -17,6 +18,12 @@ from decur.config.strict import Strict, did_you_mean, first_problem
 from decur.errors import DecurError
 
 R = TypeVar("R", bound=BaseModel)
+
+VARIANT_PARTS = (
+    "dim-<K>, hidden-<width>, common-<percent>, no-intra, no-projector, official, "
+    f"data-<dataset>, {FROM_IMAGENET}, large, joined by '_'"
+)
+"""The parts of a variant, see `apply_variant`."""
 
 
 class PretrainSettings(Pretrain):
@@ -89,9 +96,9 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
     share = settings.share_common
     for part in [] if variant == "default" else variant.split("_"):
         key, _, value = part.partition("-")
-        if key == "dim" and value.isdigit():
+        if key == "dim" and _is_count(value):
             changes["dim"] = int(value)
-        elif key == "hidden" and value.isdigit():
+        elif key == "hidden" and _is_count(value):
             changes["projector_hidden"] = int(value)
         elif key == "common" and _is_percent(value):
             share = float(value) / 100
@@ -112,7 +119,9 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
             changes["arch"] = settings.arch_large or settings.arch
             changes["archs"] = {} if settings.arch_large else settings.archs
         elif part != FROM_IMAGENET:
-            raise DecurError(f"variant '{variant}': cannot read '{part}'")
+            raise DecurError(
+                f"variant '{variant}': cannot read '{part}'; known are {VARIANT_PARTS}"
+            )
     if starts_from_imagenet(settings.method, variant):
         changes["imagenet"] = _needed_imagenet_file(settings, variant)
     changes["dim_common"] = common_of(share, changes.get("dim", settings.dim))
@@ -156,8 +165,12 @@ def _needed_imagenet_file(settings: PretrainSettings, variant: str) -> str:
     return file
 
 
+def _is_count(text: str) -> bool:
+    return re.fullmatch("[1-9][0-9]*", text) is not None
+
+
 def _is_percent(text: str) -> bool:
-    return text.replace(".", "", 1).isdigit() and float(text) <= 100
+    return re.fullmatch(r"[0-9]*\.?[0-9]+", text) is not None and float(text) <= 100
 
 
 def pretrain_settings(config: Config, run: Run) -> PretrainSettings:
@@ -200,6 +213,11 @@ def check_recipe(config: Config, cell: Cell) -> None:
     """
     protocol, key = PROTOCOLS[cell.protocol], f"transfer.{cell.dataset}"
     if not protocol.labelled:
+        if config.datasets[cell.dataset].source != "scenes":
+            raise DecurError(
+                f"cell '{cell}': '{cell.protocol}' predicts the known factors of scenes, and the "
+                f"source of datasets.{cell.dataset} is no scenes; choose another protocol"
+            )
         return
     if cell.dataset not in config.transfer:
         raise DecurError(f"cell '{cell}': no recipe under {key}; add one")

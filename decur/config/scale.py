@@ -68,8 +68,9 @@ class Config(Strict):
         for name, scenario in self.scenarios.items():
             key = f"scenarios.{name}.pretrain.dataset"
             self.check_dataset(key, scenario.pretrain.dataset, scenario.modalities)
-        for name in self.transfer:
+        for name, transfer in self.transfer.items():
             self.check_dataset(f"transfer.{name}", name)
+            _check_task(f"transfer.{name}.task", name, self.datasets[name], transfer.task)
         return self
 
     @model_validator(mode="after")
@@ -115,6 +116,18 @@ def _check_dataset(key: str, name: str, settings: DatasetSettings) -> None:
         known = tuple(settings.folders.modalities)
     for modality in settings.modalities or ():
         _check(f"{key}.modalities", modality, known, "modality", f" in {name}")
+
+
+def _check_task(key: str, name: str, settings: DatasetSettings, task: str) -> None:
+    """Check that a dataset has labels for a task: masks for segmentation, else none."""
+    own = settings.folders
+    masks = DATASETS[name].masks if own is None else own.masks is not None
+    if own is not None and own.masks is None and own.labels is None:
+        raise ValueError(f"{key}: {name} has no labels; give its folders `masks` or `labels`")
+    possible = "segmentation" if masks else "classification"
+    if task != possible:
+        labels = "masks" if masks else "classes of whole images"
+        raise ValueError(f"{key}: {name} is labelled by {labels}; the task is '{possible}'")
 
 
 def stored_modalities(name: str, settings: DatasetSettings) -> tuple[str, ...]:

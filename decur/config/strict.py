@@ -124,6 +124,31 @@ def check_known(name: str, known: Iterable[str], what: str, where: str = "") -> 
     return name
 
 
+EXPECTED = {
+    "missing": "is missing; add it",
+    "tuple_type": "expected a list",
+    "dict_type": "expected a mapping of keys",
+    "model_type": "expected a mapping of keys",
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "greater_than": "expected more than {gt:g}",
+    "greater_than_equal": "expected at least {ge:g}",
+    "less_than": "expected less than {lt:g}",
+    "less_than_equal": "expected at most {le:g}",
+    "too_short": "expected at least {min_length} in the list",
+    "too_long": "expected at most {max_length} in the list",
+    "literal_error": "expected {expected}",
+    "string_pattern_mismatch": "expected text of the form {pattern}",
+}
+"""Problems by pydantic's type, in the words of YAML; others keep pydantic's."""
+
+
 def first_problem(error: ValidationError, where: str, tree: Any = None) -> str:
     """One line for the first problem of a validation: where, which key, why, what was found.
 
@@ -147,9 +172,10 @@ def _first_problem(error: ValidationError, where: str, tree: Any) -> str:
         key = ".".join([*parts, problem["ctx"]["key"]])
         return f"{where}: unknown key '{key}'{problem['ctx']['hint']}"
     key, found = ".".join(parts), problem["input"]
-    text = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "literal_error" and isinstance(found, str):
         return f"{where}: {key}: no '{found}'{did_you_mean(found, _expected(problem['ctx']))}"
+    expected = EXPECTED.get(problem["type"], "").format(**problem.get("ctx", {}))
+    text = expected or problem["msg"].removeprefix("Value error, ")
     is_named = f"'{found}'" in text or isinstance(found, dict | BaseModel)
     given = "" if is_named else f" (found {found!r})"
     return f"{where}: {key}: {text}{given}" if key else f"{where}: {text}{given}"

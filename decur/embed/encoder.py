@@ -187,5 +187,5 @@ def _device(name: str | None) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise DecurError(f"device '{name}': cannot be used ({reason})") from None
+        raise DecurError(f"device '{name}': cannot be used ({reason}); give cpu or cuda") from None
     return device

@@ -76,9 +76,15 @@ def _score(path: Path, entry: Entry) -> float | None:
         absent = entry.panel.missing
         for key in ["missing", *absent.split("/")] if absent else ["metrics"]:
             metrics = metrics[key]
-        score = float(metrics[entry.metric])
-    except (ValueError, KeyError, TypeError):
-        score = math.nan
+        known = list(metrics)
+        score = float(metrics.get(entry.metric, math.nan))
+    except (AttributeError, ValueError, KeyError, TypeError):
+        known, score = [], math.nan
+    if known and entry.metric not in known:
+        raise DecurError(
+            f"{path}: has no metric '{entry.metric}' but {', '.join(known)}; correct `metrics` of "
+            f"the panel '{entry.panel.label}'"
+        )
     if not math.isfinite(score):
         raise DecurError(f"{path}: holds no number for '{entry.metric}'; delete it and run again")
     return score

@@ -54,7 +54,15 @@ class CellInputs:
 
     @property
     def transfer(self) -> Transfer:
-        """The recipe of the cell's dataset, which protocols without labels do not need."""
+        """The recipe of the cell's dataset, which protocols without labels do not need.
+
+        Raises:
+            DecurError: the settings have none.
+        """
+        if self.cell.dataset not in self.settings.recipes:
+            raise DecurError(
+                f"cell '{self.cell}': the settings have no recipe of its dataset; add one"
+            )
         return self.settings.recipes[self.cell.dataset]
 
     @property

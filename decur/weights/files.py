@@ -63,7 +63,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Weights]:
         record = Weights.read(path)
     except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
         check_readable(path)
-        raise DecurError(f"{path}: not a readable weights file ({error})") from None
+        raise DecurError(
+            f"{path}: not a readable weights file ({error}); name a weights.safetensors, or delete "
+            "a damaged one and run the pretrain stage again"
+        ) from None
     return tensors, record
 
 

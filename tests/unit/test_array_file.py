@@ -115,7 +115,7 @@ def test_an_error_of_the_file_system_is_not_a_reason_to_preprocess_again(
     shards = PairedShards(shards_root)
     with monkeypatch.context() as patch:
         patch.setattr(os, "preadv", fail)
-        with pytest.raises(DecurError, match=r"sar-00000\.npy: cannot be read \(Input/output"):
+        with pytest.raises(DecurError, match=r"sar-00000\.npy: .*Input/output"):
             shards.batch("sar", np.array([0]))
     opened = Path.open
 
@@ -123,7 +123,7 @@ def test_an_error_of_the_file_system_is_not_a_reason_to_preprocess_again(
         return fail() if self.name == "index.parquet" else opened(self, *args, **more)
 
     monkeypatch.setattr(Path, "open", open_failing)
-    with pytest.raises(UnreadableError, match=r"index\.parquet: cannot be read"):
+    with pytest.raises(UnreadableError, match=r"index\.parquet: "):
         PairedShards(shards_root)
     assert main(["verify", str(shards_root)]) == 1
     printed = capsys.readouterr()
@@ -148,7 +148,7 @@ def test_samples_that_the_file_system_does_not_give_are_not_left_out(tmp_path, m
     skipping = DatasetSettings(pixels=16, bad_samples="skip")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", open_failing)
-        with pytest.raises(UnreadableError, match=r"jp2: cannot be read \(Input/output error\)"):
+        with pytest.raises(UnreadableError, match=r"jp2: .*Input/output"):
             preprocess("geonrw", skipping, raw, tmp_path / "out")
     preprocess("geonrw", skipping, raw, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "card.json").read_text())["quarantined"] == 2
@@ -203,5 +203,5 @@ def test_no_file_is_called_damaged_that_the_file_system_does_not_give(
         return opened(self, *args, **more)
 
     monkeypatch.setattr(Path, "open", open_failing)
-    with pytest.raises(UnreadableError, match=r"a\..*: cannot be read \(Input/output error\)"):
+    with pytest.raises(UnreadableError, match=r"a\..*: .*Input/output"):
         read(path)

@@ -111,7 +111,7 @@ def test_metadata_that_are_none_are_named(root, content, message):
 def test_a_label_of_another_nomenclature_is_named(root):
     write_metadata(root, row(labels=["Vineyards"]))
     (record,) = bigearthnet_v2.scan(root, SETTINGS)
-    with pytest.raises(DecurError, match=r"'Vineyards' of .* is none of the 19 classes"):
+    with pytest.raises(DecurError, match="'Vineyards' of "):
         bigearthnet_v2.read(record, SETTINGS)
 
 

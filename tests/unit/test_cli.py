@@ -20,6 +20,7 @@ from decur.config import EXPLAINERS
 from decur.errors import DecurError
 
 HOME = Path(__file__).parents[2]
+CHECK = "check the path, its rights and the free space"
 HEAVY = {"torch", "numpy", "pandas", "pydantic", "yaml", "matplotlib", "rasterio", "shtab"}
 
 
@@ -129,13 +130,39 @@ def failing(monkeypatch, error):
     ("error", "line"),
     [
         (DecurError("a.tif: bad\nvery\x1b[2J; fetch it"), "a.tif: bad very [2J; fetch it"),
-        (FileNotFoundError(2, "No such file", "x"), "[Errno 2] No such file: 'x'"),
+        (
+            FileNotFoundError(2, "No such file", "x"),
+            f"x: No such file; {CHECK}",
+        ),
     ],
 )
 def test_an_error_is_one_line(monkeypatch, capsys, error, line):
     failing(monkeypatch, error)
     assert main(["schema"]) == 1
     assert capsys.readouterr().err == f"decur: error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("verify", "gone"), "gone"),
+        (("tables", ".", "--experiments", "gone.yaml"), "gone.yaml"),
+        (("plan", "--configfile", "gone.yaml"), "gone.yaml"),
+        (("embed", "own.yaml", "a.png", "--out", "f.npy"), "own.yaml"),
+        (("weights", "export", "own.yaml", "--format", "timm", "--out", "x"), "own.yaml"),
+    ],
+)
+def test_a_path_that_is_not_what_it_should_be_is_named(
+    tmp_path, monkeypatch, capsys, arguments, named
+):
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text("scale: own")
+    assert main(arguments) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("decur: error: ") and told.err.count("\n") == 1
+    assert named in told.err and ";" in told.err
+    assert [*tmp_path.iterdir()] == [tmp_path / "own.yaml"]
 
 
 def test_debug_shows_where_an_error_is_from(monkeypatch, capsys):

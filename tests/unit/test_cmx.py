@@ -363,7 +363,7 @@ def test_cmx_takes_over_the_backbones_that_it_is_given():
     [["mit_b0"], ["mit_b0"] * 3, ["mit_b0", "mit_b1"], ["tiny", "tiny"], ["resnet18", "mit_b0"]],
 )
 def test_anything_but_two_mix_transformers_of_one_architecture_is_refused(archs):
-    with pytest.raises(DecurError, match="CMX takes two backbones of one of mit_tiny, mit_b0, "):
+    with pytest.raises(DecurError, match=r"CMX .*mit_tiny, mit_b0, "):
         CMX([build_backbone(arch, 3) for arch in archs], 5)
 
 

@@ -10,6 +10,7 @@ from decur.config import (
     EXPLAINERS,
     Config,
     canonical_variant,
+    check_recipe,
     load_config,
     parse_config,
     pretrain_settings,
@@ -82,12 +83,27 @@ def test_a_config_declares_experiments_of_its_own_beside_those_it_names(tree):
         ({"panel": {"dataset": "nothing"}}, "mine: there is no dataset 'nothing'"),
         ({"panel": {"modalities": "rgb+x"}}, "mine: rgb-dem has no modality 'x'"),
         ({"row": {"method": "vicreg"}}, "method 'vicreg' is not among the config's methods"),
+        ({"panel": {"modalities": "rgb+rgb"}}, "mine: modalities .*'rgb' twice"),
+        ({"panel": {"labels": [101]}}, r"mine: panels\.0\.labels\.0: .*100"),
+        ({"panel": {"labels": [0]}}, r"mine: panels\.0\.labels\.0: "),
+        ({"panel": {"metrics": []}}, r"mine: panels\.0\.metrics: "),
+        ({"row": {"variant": "comon-50"}}, "'DeCUR'.*'comon-50'.*common-<percent>"),
         ({"row": {"colour": 1}}, "own_experiments: mine: unknown key 'rows.0.colour'"),
     ],
 )
 def test_a_wrong_own_experiment_is_one_line(tree, changes, message):
     with pytest.raises(DecurError, match=message):
-        chosen_experiments(load_experiments(CONFIG / "experiments.yaml"), with_own(tree, **changes))
+        config = with_own(tree, **changes)
+        chosen = chosen_experiments(load_experiments(CONFIG / "experiments.yaml"), config)
+        transfer_runs(chosen.values(), config)
+
+
+def test_known_factors_are_asked_of_scenes_alone(tree):
+    tree["datasets"]["geonrw"] = {"pixels": 32}  # from its archives
+    config = parse_config(tree)
+    with pytest.raises(DecurError, match=r"'geonrw/rgb/probe/.*datasets\.geonrw"):
+        check_recipe(config, Cell("geonrw", "rgb", "probe"))
+    check_recipe(config, Cell("nyuv2", "rgb", "probe"))
 
 
 def test_a_scenario_may_change_an_augmentation_preset(tree):
@@ -114,12 +130,15 @@ def test_the_committed_schema_is_made_from_the_model():
     [
         ("colour", 1, "unknown key 'colour'"),
         ("scenarios.rgb-dem.pretrain.lerning_rate", 1, "lerning_rate"),
-        ("scenarios.rgb-dem.pretrain.epochs", "many", "pretrain.epochs.*integer.*'many'"),
+        ("scenarios.rgb-dem.pretrain.epochs", "many", "pretrain.epochs.*number.*'many'"),
         ("scenarios.rgb-dem.pretrain.dim_common", 300, r"dim_common \(300\) must not exceed dim"),
         ("scenarios.rgb-dem.pretrain.dataset", "imagenet", "no dataset 'imagenet'"),
         ("scenarios.rgb-dem.modalities", {"rgb": "rgb"}, "exactly two"),
         ("datasets.geonrw.scenes", None, "if and only if source is 'scenes'"),
         ("transfer.geonrw.linear.steps", 5, "either 'epochs' or 'steps'"),
+        ("scenarios.rgb-dem.pretrain.splits", [], r"scenarios\.rgb-dem\.pretrain\.splits"),
+        ("transfer.geonrw.task", "classification", r"transfer\.geonrw\.task: .*segmentation"),
+        ("transfer.bigearthnet.task", "segmentation", r"transfer\.bigearthnet\.task"),
         ("seeds", [-1], "seeds"),
     ],
 )
@@ -163,7 +182,7 @@ def test_variants_change_what_they_say(tree):
     assert settings("data-terramind").dataset == "terramind"
     official = settings("official")
     assert (official.weighting, official.projector) == ("official", "shared")
-    for wrong in ("common-150", "dim-x", "nonsense"):
+    for wrong in ("common-150", "dim-x", "dim-0", "hidden-0", "dim-²", "nonsense"):
         with pytest.raises(DecurError, match=f"cannot read '{wrong}'"):
             settings(wrong)
 
@@ -314,7 +333,7 @@ def test_a_damaged_experiments_file_is_named(tmp_path):
         load_experiments(path)
 
 
-@pytest.mark.parametrize("text", ["a/b/c", "a/b/c/d", "a/b/c/seed-x"])
+@pytest.mark.parametrize("text", ["a/b/c", "a/b/c/d", "a/b/c/seed-x", "a/b/c/seed-²", "a/b/c/7"])
 def test_identities_that_are_none_are_refused(text):
     with pytest.raises(DecurError, match="expected <scenario>/<method>"):
         Run.parse(text)

@@ -57,7 +57,7 @@ def test_bad_intrinsics_name_the_file(tmp_path, text, message):
 
 
 def test_a_missing_intrinsics_file_is_named(tmp_path):
-    with pytest.raises(DecurError, match=r"intrinsics\.txt: cannot be read"):
+    with pytest.raises(DecurError, match=r"intrinsics\.txt: "):
         read_intrinsics(tmp_path / "intrinsics.txt")
 
 

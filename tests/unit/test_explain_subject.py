@@ -1,6 +1,7 @@
 """What is explained: the right model, its parts, samples it has not seen; and what is written."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_a_file_of_somebody_else_is_never_replaced(untrained, shards_root, tmp_p
     base, weights = untrained
     (tmp_path / name).write_text("{}")
     chosen = explain_settings("alignment", base)
-    with pytest.raises(DecurError, match=f"{name}: exists and was not written by decur"):
+    with pytest.raises(DecurError, match=re.escape(name)):
         explain("alignment", chosen, weights, shards_root, tmp_path / "alignment.csv")
     assert (tmp_path / name).read_text() == "{}"
 

@@ -97,7 +97,7 @@ def test_a_truncated_image_is_named(tmp_path):
 def test_a_label_above_ten_is_named(tmp_path):
     path = write_tile(tmp_path).with_name("280_5650_seg.tif")
     write_bare_tiff(path, np.full((SIDE, SIDE), 11, dtype=np.uint8))
-    with pytest.raises(DecurError, match=r"280_5650_seg.tif: label 11 is not one of 0..10"):
+    with pytest.raises(DecurError, match=r"280_5650_seg\.tif: label 11\b"):
         geonrw.read(geonrw.scan(tmp_path, SMALL)[0], SMALL)
 
 
@@ -111,9 +111,9 @@ def test_patches_without_elevation_or_colour_are_named_and_the_others_read(tmp_p
     image[-16:, -16:] = 0
     Image.fromarray(image).save(path)
     records = {record.patch: record for record in geonrw.scan(tmp_path, SMALL)}
-    with pytest.raises(DecurError, match=r"280_5650_dem.tif: elevation: -9999 m is no height"):
+    with pytest.raises(DecurError, match=r"280_5650_dem\.tif: elevation: -9999 m"):
         geonrw.read(records[1], SMALL)
-    with pytest.raises(DecurError, match=r"280_5650_rgb.jp2: every pixel is 0"):
+    with pytest.raises(DecurError, match=r"280_5650_rgb\.jp2: every pixel is 0"):
         geonrw.read(records[16], SMALL)
     for patch in range(2, 16):
         geonrw.read(records[patch], SMALL)

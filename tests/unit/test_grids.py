@@ -128,7 +128,7 @@ def test_masks_are_aligned_by_nearest(tmp_path):
     labels = np.zeros((PIXELS, PIXELS), np.uint8)
     labels[:, 16:] = 1
     save(tmp_path / "mask", PIXELS, PIXELS, place((3, 0)), image=labels)
-    with pytest.raises(DecurError, match=r"mask/x\.tif: its pixels lie up to 3\.00 of a pixel"):
+    with pytest.raises(DecurError, match=r"mask/x\.tif: .*3\.00"):
         made(tmp_path, masks=True)
     (sample,) = made(tmp_path, "bilinear", masks=True, pixels=(PIXELS, PIXELS - 3))
     expected = np.zeros((PIXELS, PIXELS - 3), np.uint8)
@@ -143,7 +143,7 @@ def test_other_coordinates_are_aligned_too(tmp_path):
     (left,), (top,) = transform(UTM, other, [CORNER[0]], [CORNER[1]])
     there = Affine(PIXEL, 0, left - 200, 0, -PIXEL, top + 200)
     save(tmp_path / "b", PIXELS + 40, PIXELS + 40, there, other)
-    with pytest.raises(DecurError, match=r"is in EPSG:32633, .* in EPSG:32634; set `align"):
+    with pytest.raises(DecurError, match=r"EPSG:32633.*EPSG:32634.*`align"):
         made(tmp_path)
     (sample,) = made(tmp_path, "bilinear")
     expected = to_8_bits(ramp(place(), PIXELS, PIXELS))
@@ -154,7 +154,7 @@ def test_other_coordinates_are_aligned_too(tmp_path):
 def test_another_place_is_an_error_whatever_the_setting(tmp_path, align):
     save(tmp_path / "a", PIXELS, PIXELS, place())
     save(tmp_path / "b", PIXELS, PIXELS, place((20, 0)))
-    with pytest.raises(DecurError, match=r"lies elsewhere than .*a/x\.tif, of which it covers 38%"):
+    with pytest.raises(DecurError, match=r"a/x\.tif.*38%"):
         made(tmp_path, align)
 
 

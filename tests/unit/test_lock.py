@@ -38,7 +38,7 @@ def test_who_is_at_work_keeps_others_out_until_they_are_gone(owner_file):
         pid = other.pid
         owner = replace(this_process(), pid=pid, begun=claims._begun(pid))
         held_by(owner_file, owner)
-        with pytest.raises(DecurError, match=f"process {pid} .* is at work here; wait for it"):
+        with pytest.raises(DecurError, match=f"process {pid} "):
             claim(owner_file)
         release(owner_file)
         assert holder(owner_file) == owner
@@ -56,9 +56,7 @@ def test_a_later_process_of_the_same_number_is_another(owner_file):
 
 def test_a_process_of_another_machine_may_be_at_work(owner_file):
     held_by(owner_file, Owner("elsewhere", 1, "5", "somebody"))
-    with pytest.raises(
-        DecurError, match=r"somebody on elsewhere.*if it is not, delete .*owner\.json"
-    ):
+    with pytest.raises(DecurError, match=r"somebody on elsewhere.*owner\.json"):
         claim(owner_file)
 
 
@@ -68,14 +66,14 @@ def test_a_claim_that_cannot_be_read_is_not_ours_to_remove(owner_file, monkeypat
     owner_file.parent.mkdir()
     owner_file.write_text(content)
     assert holder(owner_file) is None
-    with pytest.raises(DecurError, match=r"owner\.json: no claim that can be read; .* delete"):
+    with pytest.raises(DecurError, match=r"owner\.json"):
         claim(owner_file)
     assert owner_file.read_text() == content
 
 
 def test_a_folder_in_the_place_of_a_claim_is_named(owner_file):
     owner_file.mkdir(parents=True)
-    with pytest.raises(DecurError, match=r"owner\.json: the claim cannot be read .*directory"):
+    with pytest.raises(DecurError, match=r"owner\.json.*directory"):
         claim(owner_file)
 
 
@@ -220,6 +218,6 @@ def test_a_claim_that_cannot_be_written_is_one_error_and_no_file(
     if links == "without":
         request.getfixturevalue("without_links")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DecurError, match=r"owner\.json: the claim cannot be written \(No space"):
+    with pytest.raises(DecurError, match=r"owner\.json.*No space"):
         claim(owner_file)
     assert [*owner_file.parent.iterdir()] == []

@@ -41,7 +41,7 @@ def test_no_job_with_other_work_in_it_is_ended(owner_file, cluster, monkeypatch,
     held_by(owner_file, owner)
     within(monkeypatch, "8", alone=alone)
     with (
-        pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1 is at work here; wait"),
+        pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1"),
         taken_over(owner_file),
     ):
         pass
@@ -63,7 +63,7 @@ def test_an_allocation_that_outlives_the_process_does_not_count(owner_file, clus
 def test_who_is_in_no_job_does_not_end_one(owner_file, cluster):
     held_by(owner_file, LEFT_OVER)
     with (
-        pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1 is at work here"),
+        pytest.raises(DecurError, match="SLURM job 7, process 1 of me on n1"),
         taken_over(owner_file),
     ):
         pass
@@ -85,7 +85,7 @@ def test_another_node_of_our_own_job_may_be_at_work(owner_file, cluster, monkeyp
     within(monkeypatch, "7", restarts="1")
     held_by(owner_file, replace(LEFT_OVER, host="another-node", restarts=restarts))
     with (
-        pytest.raises(DecurError, match="me on another-node, and whether that is still at work"),
+        pytest.raises(DecurError, match="me on another-node"),
         taken_over(owner_file),
     ):
         pass

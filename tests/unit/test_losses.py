@@ -289,7 +289,7 @@ def test_a_constant_dimension_gives_finite_gradients():
 
 @pytest.mark.parametrize("dim_common", [-1, 7])
 def test_dim_common_beyond_the_embedding_is_refused(dim_common):
-    with pytest.raises(DecurError, match="dim_common must be between 0 and the embedding's 6"):
+    with pytest.raises(DecurError, match=r"dim_common .*\b6\b"):
         decur_loss(*golden_views(), dim_common=dim_common)
 
 

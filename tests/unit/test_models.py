@@ -187,5 +187,5 @@ def test_paths_are_dropped_whole_and_made_up_for():
 def test_an_image_too_small_for_a_mix_transformer_is_refused_with_its_size():
     model = build_backbone("mit_tiny", 3)
     assert model(torch.rand(2, 3, 29, 29)).shape == (2, 128)
-    with pytest.raises(DecurError, match="28 x 64 pixels are too small; crops need at least 29"):
+    with pytest.raises(DecurError, match=r"28 x 64.*\b29\b"):
         model(torch.rand(2, 3, 28, 64))

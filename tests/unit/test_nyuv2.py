@@ -105,13 +105,13 @@ def test_there_are_40_classes_of_which_sun_rgbd_has_the_first_37():
 def test_a_label_above_40_is_named(images):
     path = images / "label40" / "0002.png"
     Image.fromarray(np.full((HEIGHT, WIDTH), 41, dtype=np.uint8)).save(path)
-    with pytest.raises(DecurError, match=r"label40/0002.png: label 41 is not one of 0..40"):
+    with pytest.raises(DecurError, match=r"label40/0002\.png: label 41\b"):
         nyuv2.read(nyuv2.scan(images, SETTINGS)[1], SETTINGS)
 
 
 def test_a_name_that_the_mapping_lacks_is_an_error(archive):
     write_archive(archive, np.full((HEIGHT, WIDTH), 895))
-    with pytest.raises(DecurError, match=r"labeled.mat: label 895 is not one of 0..894"):
+    with pytest.raises(DecurError, match=r"labeled\.mat: label 895\b"):
         nyuv2.read(nyuv2.scan(archive, SETTINGS)[0], SETTINGS)
 
 
@@ -147,7 +147,7 @@ def test_an_archive_that_holds_something_else_is_named(archive):
     with h5py.File(path, "r+") as file:
         del file["images"]
         file["images"] = np.dtype("f4")  # a named type where an array should be
-    with pytest.raises(DecurError, match=r"labeled.mat: truncated or damaged"):
+    with pytest.raises(DecurError, match=r"labeled\.mat: "):
         nyuv2.scan(archive, SETTINGS)
 
 

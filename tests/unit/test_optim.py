@@ -151,7 +151,7 @@ def test_optimizers_are_built_by_name():
     adamw = build_optimizer(small_net(), name="adamw", **options)
     assert isinstance(adamw, torch.optim.AdamW)
     assert [(g["lr"], g["weight_decay"]) for g in adamw.param_groups] == [(1e-4, 0.1), (1e-5, 0.1)]
-    with pytest.raises(DecurError, match='optimizer must be "lars" or "adamw"'):
+    with pytest.raises(DecurError, match='"lars" or "adamw"'):
         build_optimizer(small_net(), name="sgd", **options)
 
 

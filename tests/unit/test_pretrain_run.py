@@ -60,7 +60,7 @@ def test_a_job_whose_time_runs_out_asks_to_be_run_again(
 
 def test_two_processes_do_not_pretrain_one_run(shards_root, tmp_path):
     held_by(tmp_path / "owner.json", Owner("elsewhere", 1, "5", "somebody"))
-    with pytest.raises(DecurError, match="claimed by process 1 of somebody on elsewhere"):
+    with pytest.raises(DecurError, match="process 1 of somebody on elsewhere"):
         pretrain(settings(), shards_root, tmp_path, device="cpu", requeue=False)
 
 

@@ -70,7 +70,7 @@ def test_there_are_37_classes_each_of_its_own_colour():
 
 def test_a_label_above_37_is_named(root):
     write_label(root, 1, np.full((HEIGHT, WIDTH), 38, dtype=np.uint8))
-    with pytest.raises(DecurError, match=r"img-000001.png: label 38 is not one of 0..37"):
+    with pytest.raises(DecurError, match=r"img-000001\.png: label 38\b"):
         sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS)
 
 
@@ -117,7 +117,7 @@ def test_a_frame_that_is_listed_in_both_splits_has_a_fault(root):
 def test_depth_without_a_single_reading_is_named(root):
     path = root / SECOND / "depth_bfx" / "0001.png"
     Image.fromarray(np.zeros((HEIGHT, WIDTH), dtype=np.uint16)).save(path)
-    with pytest.raises(DecurError, match=r"depth_bfx/0001.png: every pixel is 0"):
+    with pytest.raises(DecurError, match=r"depth_bfx/0001\.png: every pixel is 0"):
         sun_rgbd.read(sun_rgbd.scan(root, SETTINGS)[0], SETTINGS)
 
 

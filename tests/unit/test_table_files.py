@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_a_file_of_somebody_else_is_never_replaced(paths, kind):
     path = Path(outputs("probes", wanted, paths)[kind])
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    with pytest.raises(DecurError, match=rf"{path.name}: exists and was not written by decur"):
+    with pytest.raises(DecurError, match=re.escape(path.name)):
         write_experiment("probes", wanted, config(), paths)
     assert [p for p in Path(paths.root).rglob("*") if p.stem == "probes"] == [path]
     path.unlink()

@@ -110,6 +110,13 @@ def test_a_damaged_metrics_file_is_one_line_that_names_it(paths, content):
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_metric_that_the_protocol_does_not_measure_is_named_with_those_it_does(paths):
+    put_decur(paths, 80.0)
+    wanted = experiment(rows=[DECUR], panels=[BIGEARTHNET | {"metrics": ["miou"], "paper": None}])
+    with pytest.raises(DecurError, match=r"'miou'.*map_micro.*`metrics`"):
+        collate(wanted, config(), paths)
+
+
 def test_a_result_that_changes_is_read_anew(paths):
     for score in (80.0, 81.0, 82.5):
         put_decur(paths, score)

@@ -29,7 +29,7 @@ def test_label_subsets_are_seeded_without_replacement_and_never_empty():
     with pytest.raises(DecurError, match="100 % of 0 samples selects 0"):
         label_subset([], 100, seed=1)
     for percent in (0, -1, 101, float("nan")):
-        with pytest.raises(DecurError, match="is no share; give more than 0 and at most 100"):
+        with pytest.raises(DecurError, match="labels: "):
             label_subset(ids, percent, seed=1)
 
 
@@ -146,12 +146,12 @@ def test_a_label_outside_the_classes_is_refused_by_the_name_of_its_sample(shards
     data = labelled(shards_root, recipe("segmentation"))
     masks = data.shards.masks(np.arange(72))
     first = int(np.flatnonzero((masks == 2).any(axis=(1, 2)))[0])
-    with pytest.raises(DecurError, match=f"sample '{first:04d}' has the label 2, expected 0, 1;"):
+    with pytest.raises(DecurError, match=rf"'{first:04d}'.* label 2\b"):
         classes_shown(data, np.arange(72), "ab")
     wide = labelled(shards_root, recipe())
-    with pytest.raises(DecurError, match="has labels of 3 classes, the dataset has 4"):
+    with pytest.raises(DecurError, match=r"\b3 classes.*\b4\b"):
         classes_shown(wide, np.arange(72), "abcd")
     odd = SimpleNamespace(root="r", index=data.shards.index, labels=lambda rows: 2 * masks[rows, 0])
     data = dataclasses.replace(wide, shards=odd)
-    with pytest.raises(DecurError, match=r"has the label [24], expected 0, 1;"):
+    with pytest.raises(DecurError, match=r" label [24]\b"):
         classes_shown(data, np.arange(72), "a" * 20)

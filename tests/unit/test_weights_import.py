@@ -90,9 +90,9 @@ def test_a_vision_transformers_features_are_the_class_token_or_on_request_the_me
 
 def test_a_choice_of_pooling_is_for_vision_transformers(tmp_path):
     path = saved(tmp_path / "a.pth", their_net("resnet18", 2).state_dict())
-    with pytest.raises(DecurError, match=r"--pool mean: is for vision transformers, not for resn"):
+    with pytest.raises(DecurError, match="--pool mean"):
         import_weights(path, tmp_path / "out", pool="mean")
-    with pytest.raises(DecurError, match="--pool max: unknown; known are token, mean"):
+    with pytest.raises(DecurError, match=r"--pool max.*token.*mean"):
         import_weights(path, tmp_path / "out", pool="max")  # type: ignore[arg-type]
 
 

@@ -34,6 +34,21 @@ def test_every_scale_dry_runs_from_an_empty_folder_and_writes_nothing(tmp_path, 
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "pretrain/rgb-dem/decur/comon-50/seed-0/weights.safetensors",
+        "transfer/rgb-dem/decurr/default/seed-0/cells.json",
+        "shards/geonrv/card.json",
+    ],
+)
+def test_a_target_that_the_config_does_not_have_is_named_without_a_traceback(tmp_path, target):
+    done = snakemake(tmp_path, "--dry-run", f"results/demo/{target}", check=False)
+    assert done.returncode == 1
+    told = done.stdout + done.stderr
+    assert f"No rule to produce results/demo/{target}" in told and "Traceback" not in told
+
+
 def test_the_slurm_profile_asks_for_four_a100_and_a_task_on_each_a_pretraining(tmp_path):
     profile = ("--profile", HOME / "profiles" / "slurm")
     output = snakemake(tmp_path, "--dry-run", "--printshellcmds", *profile).stdout

@@ -11,7 +11,7 @@ from decur.config.explainers import EXPLAINERS, Explainer
 from decur.config.methods import METHODS, MethodName
 from decur.config.pretraining import Scenario
 from decur.config.protocols import PROTOCOLS, ProtocolName
-from decur.config.strict import Strict, check_known, did_you_mean, first_problem
+from decur.config.strict import Count, Strict, check_known, did_you_mean, first_problem
 from decur.config.yaml_file import read_yaml
 from decur.errors import DecurError
 
@@ -53,6 +53,9 @@ def _is_kind(name: str) -> str:
 Kind = Annotated[str, AfterValidator(_is_kind)]
 
 
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
 class Row(Strict):
     """A line of a table, or a point of a curve (`x`); without a method only the paper's value.
 
@@ -82,9 +85,9 @@ class Panel(Strict):
     scenario: Scenario
     dataset: str
     modalities: str
-    protocols: tuple[ProtocolName, ...]
-    metrics: tuple[str, ...]
-    labels: tuple[float, ...] = (100,)
+    protocols: Annotated[tuple[ProtocolName, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
+    labels: Annotated[tuple[Percent, ...], Field(min_length=1)] = (100,)
     paper: str | None = None
     missing: str | None = Field(None, pattern="^[a-z0-9-]+/(zeros|mean)$")
 
@@ -140,7 +143,7 @@ class Experiment(Strict):
     panels: tuple[Panel, ...] = ()
     claims: dict[str, Claim] = Field({})
     x_label: str = ""
-    seeds: int | None = None
+    seeds: Count | None = None
     about: dict[str, "Experiment"] = Field(
         {},
         exclude=True,  # they are recorded as themselves

@@ -90,7 +90,10 @@ def _check_scenario(place: str, name: str, config: Config) -> None:
 
 def _check_modalities(place: str, modalities: str, scenario: str, config: Config) -> None:
     known = config.scenarios[scenario].modalities
-    for modality in modalities.split("+"):
+    named = modalities.split("+")
+    for modality in named:
+        if named.count(modality) > 1:
+            raise DecurError(f"{place}: modalities '{modalities}' has '{modality}' twice")
         if modality not in known:
             hint = did_you_mean(modality, known)
             raise DecurError(f"{place}: {scenario} has no modality '{modality}'{hint}")
@@ -159,7 +162,10 @@ def _runs(row: Row, scenario: Scenario, config: Config) -> tuple[Run, ...]:
     file = imagenet_file(config.scenarios[scenario].pretrain, row.variant)
     if starts_from_imagenet(row.method, row.variant) and file is None:
         return ()
-    variant = canonical_variant(config, scenario, row.variant)
+    try:
+        variant = canonical_variant(config, scenario, row.variant)
+    except DecurError as error:
+        raise DecurError(f"row '{row.label}' ({row.variant}): {error}") from None
     return tuple(Run(scenario, row.method, variant, seed) for seed in config.seeds)
 
 
