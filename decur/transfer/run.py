@@ -16,9 +16,11 @@ from decur.artifacts.transferred import write_transferred
 from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.shards import PairedShards
+from decur.training.checkpoint import identity_of
+from decur.training.resume import INTERVAL, discard, resumable
 from decur.transfer.cell import LABELS, CellInputs, chosen_modalities, evaluate_cell
 from decur.transfer.features import FrozenFeatures
-from decur.transfer.resume import PACKAGES, start
+from decur.transfer.resume import PACKAGES, checkpoints_of, deciding_cell, start
 from decur.weights import in_bands_of, read_weights
 from decur.weights.files import recorded_arch
 
@@ -41,8 +43,11 @@ def transfer(
 
     With `resume` the cells are all those of the run. Those that an interrupted evaluation has left
     are kept (see `decur.transfer.resume.start`), and `out/cells.json` lists all of them at the end.
+    In any case the cell that an earlier job was at goes on from its last checkpoint, in a hidden
+    folder until the metrics are written.
 
     Raises:
+        StoppedError: the job was asked to stop, and has saved.
         DecurError: weights, shards and settings do not fit, or something to be written exists and
             is not ours.
     """
@@ -57,6 +62,8 @@ def transfer(
     inputs = {name: {name: part.card.checksum, **checksum} for name, part in stored.items()}
     together = out / TRANSFERRED
     wanted = start(together, cells, settings, inputs) if resume else cells
+    for cell in {*cells}.difference(wanted):
+        discard(checkpoints_of(out / str(cell)))
     for dataset, group in groupby(sorted(wanted), key=lambda cell: cell.dataset):
         cells_of = list(group)
         names = {name for cell in cells_of for name in chosen_modalities(settings, cell)}
@@ -65,23 +72,35 @@ def transfer(
         for cell in cells_of:
             job = JobTimer(device)
             folder = out / str(cell)
-            result = evaluate_cell(
-                CellInputs(settings, cell, tensors, data, torch.device(device), frozen)
-            )
-            result.write(folder)
-            Metrics(
-                run=settings.run,
-                cell=str(cell),
-                **result.record,
-                provenance=provenance(settings, inputs[dataset], PACKAGES, record.provenance),
-                job=job.record(),
-            ).write(folder / METRICS)
+            with resumable(
+                checkpoints_of(folder),
+                identity_of([str(cell), deciding_cell(settings, cell)], inputs[dataset]),
+                job,
+                _interval(settings, cell),
+            ) as work:
+                result = evaluate_cell(
+                    CellInputs(settings, cell, tensors, data, torch.device(device), frozen, work)
+                )
+                result.write(folder)
+                Metrics(
+                    run=settings.run,
+                    cell=str(cell),
+                    **result.record,
+                    provenance=provenance(settings, inputs[dataset], PACKAGES, record.provenance),
+                    job=job.record(),
+                ).write(folder / METRICS)
             scores = {k: round(v, 1) for k, v in result.record["metrics"].items()}
             print(f"{settings.run} {cell}: {scores}", flush=True)
     if resume:
         every = {name: found for part in inputs.values() for name, found in part.items()}
         metrics = {str(cell): out / str(cell) / METRICS for cell in sorted(cells)}
         write_transferred(together, settings.run, metrics, provenance(settings, every, PACKAGES))
+
+
+def _interval(settings: TransferSettings, cell: Cell) -> float:
+    """Seconds between two checkpoints of a cell; a probe needs no recipe."""
+    recipe = settings.recipes.get(cell.dataset)
+    return INTERVAL if recipe is None else recipe.checkpoint_seconds
 
 
 def _check_archs(weights: Path, record: Weights, settings: TransferSettings) -> None:

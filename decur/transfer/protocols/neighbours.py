@@ -36,7 +36,7 @@ def nearest_neighbours(task: Task) -> MetricsRecord:
     data, record = task.data, labels_found(task)
     train, test = (pooled_features(task, rows) for rows in (task.rows, task.test_rows))
     if data.settings.task == "classification":
-        targets = [data.targets(rows) for rows in (task.rows, task.test_rows)]
+        targets = [data.targets(data.read(rows, ())) for rows in (task.rows, task.test_rows)]
         metrics = average_precision(neighbour_votes(train, targets[0], test), targets[1])
     else:
         classes = [
@@ -57,12 +57,9 @@ def pooled_features(task: Task, rows: NDArray[np.int64]) -> Tensor:
     model, data, features = task.model.eval(), task.data, task.features
     if features is not None:
         features.add(model, data, rows)
+        return torch.cat([pooled(features.read(data, batch)) for batch in batches(rows)])
     vectors = []
-    for batch in batches(rows):
-        if features is not None:
-            parts = features.read(data, batch)
-        else:
-            views = (data.view(name, batch) for name in data.presets)
-            parts = [model.encode(i, x) for i, x in enumerate(views)]
+    for _, read in data.read_ahead(rows, labels=False):
+        parts = [model.encode(i, x) for i, x in enumerate(data.views(read))]
         vectors.append(pooled(parts))
     return torch.cat(vectors)
