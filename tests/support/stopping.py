@@ -49,9 +49,9 @@ def at_call(
     return calls
 
 
-def count_looks(patch: pytest.MonkeyPatch) -> None:
-    """Let the clock of checkpoints go on by a second each time that it is looked at."""
-    clock = SimpleNamespace(monotonic=itertools.count().__next__)
+def count_looks(patch: pytest.MonkeyPatch, seconds: float = 1) -> None:
+    """Let the clock of checkpoints go on by so much each time that it is looked at."""
+    clock = SimpleNamespace(monotonic=itertools.count(step=seconds).__next__)
     patch.setattr("decur.training.resume.time", clock)
 
 
