@@ -21,7 +21,7 @@ def explain(subject: Subject, recipe: Alignment) -> Explanation:
     part = subject.part_names()
     losses = subject.each(
         subject.batches(recipe.batch_size, recipe.batches),
-        lambda rows, views: alignment_loss(*subject.embeddings(views)),
+        lambda rows, views: alignment_loss(*subject.embed(views)),
     )
     frames = [
         pd.DataFrame(

@@ -79,6 +79,9 @@ class Subject:
 
     def views(self, rows: NDArray[np.int64], pixels: int | None = None) -> list[Tensor]:
         """Whole images of each modality as in pretraining, `(n, C, pixels, pixels)`."""
+        return [x.to(self.device) for x in self._read(rows, pixels)]
+
+    def _read(self, rows: NDArray[np.int64], pixels: int | None) -> list[Tensor]:
         size = pixels or self.pretrain.crop
         return [
             whole_view(self.shards, name, preset, rows, size)
@@ -102,14 +105,18 @@ class Subject:
         work = self.work or Work()
         results: list[R] = work.done.setdefault("batches", [])
         rest = batches[len(results) :]
-        for rows, views in ahead(lambda rows: self.views(rows, pixels), rest):
+        for rows, views in ahead(lambda rows: self._read(rows, pixels), rest):
             work.look()
             work.finish("batches", explain(rows, [x.to(self.device) for x in views]))
         return results
 
+    def embeddings(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Of both modalities, `(n, K)` each, on the CPU."""
+        return self.embed(self.views(rows))
+
     @torch.no_grad()
-    def embeddings(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Of the views of both modalities, `(n, K)` each, on the CPU."""
+    def embed(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The embeddings of a view of either modality, `(n, K)` each, on the CPU."""
         z1, z2 = (self.model.embed(view, branch).cpu() for branch, view in enumerate(views))
         return z1, z2
 

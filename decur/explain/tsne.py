@@ -53,7 +53,7 @@ def explain(subject: Subject, recipe: Tsne) -> Explanation:
     modalities, dims = list(subject.pretrain.modalities), subject.model.embedding_dim
 
     def mapped(rows: NDArray[np.int64], views: list[Tensor]) -> Tensor:
-        z1, z2 = (standardise(z).numpy() for z in subject.embeddings(views))
+        z1, z2 = (standardise(z).numpy() for z in subject.embed(views))
         points = map_dimensions(
             z1,
             z2,

@@ -125,8 +125,12 @@ class LabelledData:
             check_stop()
             yield found
 
-    def targets(self, batch: Batch) -> Tensor:
+    def targets(self, rows: NDArray[np.int64]) -> Tensor:
         """The labels as a loss compares them: float `(N, classes)`, or long `(N, H, W)`."""
+        return self.targets_of(self.read(rows, ()))
+
+    def targets_of(self, batch: Batch) -> Tensor:
+        """The same of a batch that was read with its labels."""
         assert batch.labels is not None
         labels = batch.labels.to(self.device, non_blocking=True)
         return labels.long() if self.settings.task == "segmentation" else labels.float()
@@ -170,7 +174,7 @@ class LabelledData:
             images = images.to(self.device, non_blocking=True)
             cut = crop_resize(images, boxes, flips, size, chosen.resample)
             xs.append(scaled(cut, self.presets[name]))
-        targets = self.targets(batch)
+        targets = self.targets_of(batch)
         if chosen.task == "segmentation":
             targets = crop_resize(targets[:, None], boxes, flips, size, mode="nearest")[:, 0].long()
         if chosen.scale_choices:
@@ -186,7 +190,7 @@ class LabelledData:
         """One batch, read and shown: the `crops` that a generator draws; without one, `views`."""
         batch = self.read(rows)
         if generator is None:
-            return self.views(batch), self.targets(batch)
+            return self.views(batch), self.targets_of(batch)
         return self.crops(batch, self.draw(len(rows), batch.size, generator))
 
     def _crop_size(self) -> tuple[int, int]:

@@ -67,7 +67,7 @@ def encoded_batches(
             size = (xs[0].shape[-2], xs[0].shape[-1])
         else:
             parts, size = features.read(data, batch), features.size
-        yield Encoded(batch, data.targets(read), parts, size)
+        yield Encoded(batch, data.targets_of(read), parts, size)
 
 
 def encode_modality(

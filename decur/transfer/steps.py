@@ -46,12 +46,12 @@ def steps_ahead(
     def load(step: Step) -> Take:
         if features is not None:
             labels = data.read(step.rows, ())
-            return lambda: (features.read(data, step.rows), data.targets(labels))
+            return lambda: (features.read(data, step.rows), data.targets_of(labels))
         batch = data.read(step.rows)
 
         def show() -> list[list[Tensor]]:
             if step.draws is None:
-                return [[x] for x in (*data.views(batch), data.targets(batch))]
+                return [[x] for x in (*data.views(batch), data.targets_of(batch))]
             xs, targets = data.crops(batch, step.draws)
             return [[x] for x in (*xs, targets)]
 

@@ -36,7 +36,7 @@ def nearest_neighbours(task: Task) -> MetricsRecord:
     data, record = task.data, labels_found(task)
     train, test = (pooled_features(task, rows) for rows in (task.rows, task.test_rows))
     if data.settings.task == "classification":
-        targets = [data.targets(data.read(rows, ())) for rows in (task.rows, task.test_rows)]
+        targets = [data.targets(rows) for rows in (task.rows, task.test_rows)]
         metrics = average_precision(neighbour_votes(train, targets[0], test), targets[1])
     else:
         classes = [
