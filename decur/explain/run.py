@@ -61,8 +61,8 @@ def explain(
     dataset = settings.pretrain.dataset
     inputs = {dataset: subject.shards.card.checksum, weights.name: fingerprint(weights)}
     identity = identity_of([name, deciding(settings)], inputs)
-    with resumable(out.parent / HIDDEN / f"{out.stem}-{CHECKPOINTS}", identity, job) as work:
-        subject = replace(subject, work=work)
+    with resumable(out.parent / HIDDEN / f"{out.stem}-{CHECKPOINTS}", identity, job) as journal:
+        subject = replace(subject, journal=journal)
         explanation: Explanation = explainer.explain(subject, settings.recipe)
         origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES), pretrained)
         table = explanation.frame.to_csv(index=False, float_format="%.6g")

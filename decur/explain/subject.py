@@ -19,7 +19,7 @@ from decur.shards import PairedShards
 from decur.shards.select import evenly_spaced
 from decur.training.methods import build_model
 from decur.training.prefetch import ahead
-from decur.training.resume import Work
+from decur.training.resume import Journal
 from decur.training.views import whole_view
 from decur.weights import in_bands_of, read_weights
 
@@ -44,7 +44,7 @@ class Subject:
     """A model in evaluation mode, and the shards of its pretraining dataset.
 
     `parts` are the embedding dimensions of each name: `common` and `unique` of DeCUR, those of both
-    that it has; `all` of a method that does not part them. `work` is what an earlier job has done.
+    that it has; `all` of a method that does not part them. `journal` keeps the results of batches.
     """
 
     model: TwoBranch
@@ -52,7 +52,7 @@ class Subject:
     pretrain: PretrainSettings
     parts: Mapping[str, slice]
     device: torch.device
-    work: Work | None = None
+    journal: Journal | None = None
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -102,12 +102,12 @@ class Subject:
         Raises:
             StoppedError: the job was asked to stop.
         """
-        work = self.work or Work()
-        results: list[R] = work.done.setdefault("batches", [])
+        journal = self.journal or Journal()
+        results: list[R] = journal.done.setdefault("batches", [])
         rest = batches[len(results) :]
         for rows, views in ahead(lambda rows: self._read(rows, pixels), rest):
-            work.look()
-            work.finish("batches", explain(rows, [x.to(self.device) for x in views]))
+            journal.look()
+            journal.finish("batches", explain(rows, [x.to(self.device) for x in views]))
         return results
 
     def embeddings(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

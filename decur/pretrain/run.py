@@ -10,8 +10,7 @@ from decur.config import PretrainSettings
 from decur.distributed import is_main, process_group
 from decur.pretrain.loop import train_run
 from decur.training.checkpoint import CHECKPOINTS
-
-CLAIM = "owner.json"
+from decur.training.resume import CLAIM
 
 
 def pretrain(

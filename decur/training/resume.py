@@ -21,11 +21,11 @@ State = dict[str, Any]
 """Numbers, text, tensors, and lists and dictionaries of them."""
 
 
-class Work:
-    """The work of a job: the results of finished parts, and the state of the one in progress.
+class Journal:
+    """Keeps what a job has done: the results of finished parts, and the state of the one at work.
 
-    `done` holds the results by name, for the job to read and to fill. Without `write`, which saves
-    a state, nothing is saved.
+    `done` holds the results by name, for the job to read and to fill. `write` saves a state;
+    without it nothing is saved. `found` is what an earlier job saved last, `interval` in seconds.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Work:
     def begin(self, part: Callable[[], State]) -> State | None:
         """Begin a part, whose state `part` gives at any time; return where it was left, if it was.
 
-        Parts are begun in the same order by every job that goes on with the work.
+        Every job that goes on begins the unfinished parts in the same order.
         """
         self._part = part
         found, self._found = self._found, None
@@ -76,11 +76,11 @@ class Work:
 @contextmanager
 def resumable(
     folder: Path, identity: str, job: JobTimer, interval: float = INTERVAL
-) -> Iterator[Work]:
-    """Within the block, `folder` is this process's, for the checkpoints of its work.
+) -> Iterator[Journal]:
+    """Within the block, this process has `folder` to itself, for the checkpoints of its journal.
 
-    They are continued if they are of the same `identity`, the time of `job` included, and removed
-    once the block is through. Asked to stop, the block saves when it next looks.
+    Those of the same `identity` are continued, the time of `job` included; all are removed once the
+    block is through. Asked to stop, the block saves when it next looks.
 
     Raises:
         StoppedError: it was asked to stop, and has saved.
@@ -90,11 +90,11 @@ def resumable(
     try:
         with taken_over(folder / CLAIM), stop_request():
             remove_temporaries(folder)
-            work = _found(folder, identity, job, interval)
+            journal = _found(folder, identity, job, interval)
             try:
-                yield work
+                yield journal
             except StoppedError as stopped:
-                work.save()
+                journal.save()
                 raise StoppedError(
                     f"{folder}: {stopped}, and saved; run again to go on", warned=stopped.warned
                 ) from None
@@ -112,7 +112,7 @@ def discard(folder: Path) -> None:
             remove(entry)
 
 
-def _found(folder: Path, identity: str, job: JobTimer, interval: float) -> Work:
+def _found(folder: Path, identity: str, job: JobTimer, interval: float) -> Journal:
     found = load_checkpoint(folder, identity)
     number = 0
     if found is not None:
@@ -126,4 +126,4 @@ def _found(folder: Path, identity: str, job: JobTimer, interval: float) -> Work:
         known = {"identity": identity, "step": number, "times": job.times()}
         save_checkpoint(folder, number, known | state)
 
-    return Work(write, found, interval)
+    return Journal(write, found, interval)

@@ -23,7 +23,7 @@ from decur.config.protocols import PROTOCOLS
 from decur.config.strict import did_you_mean
 from decur.errors import DecurError
 from decur.shards import PairedShards
-from decur.training.resume import Work
+from decur.training.resume import Journal
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.predictions import Predictions
 
@@ -38,7 +38,7 @@ class CellInputs:
     """A pretrained run, and the dataset that it is evaluated on.
 
     `tensors` are the run's weights, by name; `features` are what its frozen backbones gave for
-    earlier cells of the same dataset; `work` is what an earlier job has done of this one.
+    earlier cells of the same dataset; `journal` keeps what is done of this one.
     """
 
     settings: TransferSettings
@@ -47,7 +47,7 @@ class CellInputs:
     shards: PairedShards
     device: torch.device
     features: FrozenFeatures
-    work: Work = field(default_factory=Work)
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def pretrain(self) -> PretrainSettings:

@@ -11,7 +11,7 @@ import numpy as np
 from decur.config import Recipe
 from decur.errors import DecurError
 from decur.metrics.scores import HEADLINE, Scores
-from decur.training.resume import Work
+from decur.training.resume import Journal
 from decur.transfer.cell import MetricsRecord
 from decur.transfer.evaluate import evaluate
 from decur.transfer.missing import evaluate_missing
@@ -24,28 +24,28 @@ HELD_OUT = 10
 
 
 def train_head(
-    task: Task, recipe: Recipe, frozen: Frozen | None, work: Work | None = None
+    task: Task, recipe: Recipe, frozen: Frozen | None, journal: Journal | None = None
 ) -> MetricsRecord:
     """Train, evaluate, and return `metrics`, `per_class` by class name, `counts` and `lr`.
 
     Added are `untrained_classes` and `evaluated`, see `labels_found`. Metrics are those of the last
     epoch. Where the recipe asks for it, `curve` and `best` hold earlier ones, and `sweep` those of
     the learning rates tried. For a multimodal model, `missing` holds the metrics with each modality
-    absent in turn. The training, and each of a sweep, is a part of `work`.
+    absent in turn. `journal` keeps what is done of it.
 
     Raises:
         DecurError: the labels do not fit, or cannot be trained on.
         StoppedError: the job was asked to stop.
     """
-    work = work or Work()
+    journal = journal or Journal()
     model, data, classes = task.model, task.data, task.facts.classes
     headline = HEADLINE[data.settings.task]
     record = labels_found(task)  # a wrong label must not come out after hours of training
     if recipe.lr_sweep:
-        record["sweep"] = sweep(task, recipe, frozen, work)
+        record["sweep"] = sweep(task, recipe, frozen, journal)
         recipe = recipe.model_copy(update={"lr": _best(record["sweep"], headline)})
     # By epoch: the last evaluation before a job was stopped is made again, with its predictions.
-    evaluations: dict[float, dict[str, Any]] = work.done.setdefault("evaluations", {})
+    evaluations: dict[float, dict[str, Any]] = journal.done.setdefault("evaluations", {})
 
     def evaluate_after(epoch: float) -> None:
         scores = evaluate(model, data, task.test_rows, task.features, task.keep)
@@ -60,7 +60,7 @@ def train_head(
         seed=task.seed,
         features=task.features,
         evaluate=evaluate_after,
-        work=work,
+        journal=journal,
     )
     found = [(epoch, Scores(**scores)) for epoch, scores in evaluations.items()]
     _, scores = found[-1]
@@ -78,7 +78,9 @@ def train_head(
     return record
 
 
-def sweep(task: Task, recipe: Recipe, frozen: Frozen | None, work: Work) -> list[dict[str, float]]:
+def sweep(
+    task: Task, recipe: Recipe, frozen: Frozen | None, journal: Journal
+) -> list[dict[str, float]]:
     """The headline metric of every learning rate of the sweep, on labelled samples held out.
 
     A tenth of the training rows, drawn by the seed, is held out; the evaluation data take no part.
@@ -94,7 +96,7 @@ def sweep(task: Task, recipe: Recipe, frozen: Frozen | None, work: Work) -> list
         )
     order = np.random.default_rng(task.seed).permutation(task.rows)
     held, rest = np.split(order, [len(order) // HELD_OUT])
-    found: list[dict[str, float]] = work.done.setdefault("sweep", [])
+    found: list[dict[str, float]] = journal.done.setdefault("sweep", [])
     for lr in recipe.lr_sweep[len(found) :]:
         model = copy.deepcopy(task.model)
         tried = recipe.model_copy(update={"lr": lr})
@@ -106,10 +108,10 @@ def sweep(task: Task, recipe: Recipe, frozen: Frozen | None, work: Work) -> list
             frozen=frozen,
             seed=task.seed,
             features=task.features,
-            work=work,
+            journal=journal,
         )
         scores = evaluate(model, task.data, np.sort(held), task.features)
-        work.finish("sweep", {"lr": lr, headline: scores.metrics[headline]})
+        journal.finish("sweep", {"lr": lr, headline: scores.metrics[headline]})
     return found
 
 

@@ -1,6 +1,7 @@
 """All transfer evaluations of one pretrained run, in one process: weights in, metrics.json out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from decur.artifacts.ownership import check_ours, names_origin
 from decur.artifacts.paths import METRICS, TRANSFERRED, Cell
 from decur.artifacts.predictions import PREDICTIONS
-from decur.artifacts.provenance import fingerprint, provenance
+from decur.artifacts.provenance import Origin, fingerprint, provenance
 from decur.artifacts.records import Metrics, Weights
 from decur.artifacts.timing import JobTimer
 from decur.artifacts.transferred import write_transferred
@@ -70,31 +71,35 @@ def transfer(
         data = in_bands_of(weights, record, stored[dataset], sorted(names))
         frozen = FrozenFeatures()
         for cell in cells_of:
-            job = JobTimer(device)
-            folder = out / str(cell)
-            with resumable(
-                checkpoints_of(folder),
-                identity_of([str(cell), deciding_cell(settings, cell)], inputs[dataset]),
-                job,
-                _interval(settings, cell),
-            ) as work:
-                result = evaluate_cell(
-                    CellInputs(settings, cell, tensors, data, torch.device(device), frozen, work)
-                )
-                result.write(folder)
-                Metrics(
-                    run=settings.run,
-                    cell=str(cell),
-                    **result.record,
-                    provenance=provenance(settings, inputs[dataset], PACKAGES, record.provenance),
-                    job=job.record(),
-                ).write(folder / METRICS)
-            scores = {k: round(v, 1) for k, v in result.record["metrics"].items()}
+            given = CellInputs(settings, cell, tensors, data, torch.device(device), frozen)
+            origin = provenance(settings, inputs[dataset], PACKAGES, record.provenance)
+            metrics = _evaluate(given, origin, out / str(cell))
+            scores = {name: round(score, 1) for name, score in metrics.items()}
             print(f"{settings.run} {cell}: {scores}", flush=True)
     if resume:
         every = {name: found for part in inputs.values() for name, found in part.items()}
-        metrics = {str(cell): out / str(cell) / METRICS for cell in sorted(cells)}
-        write_transferred(together, settings.run, metrics, provenance(settings, every, PACKAGES))
+        paths = {str(cell): out / str(cell) / METRICS for cell in sorted(cells)}
+        write_transferred(together, settings.run, paths, provenance(settings, every, PACKAGES))
+
+
+def _evaluate(given: CellInputs, origin: Origin, folder: Path) -> dict[str, float]:
+    """Evaluate a cell, or go on with it, and write its results; returns its metrics."""
+    settings, cell, job = given.settings, given.cell, JobTimer(given.device.type)
+    identity = identity_of([str(cell), deciding_cell(settings, cell)], origin.inputs)
+    checkpoints = checkpoints_of(folder)
+    with resumable(checkpoints, identity, job, _interval(settings, cell)) as journal:
+        journal.look()
+        result = evaluate_cell(replace(given, journal=journal))
+        result.write(folder)
+        Metrics(
+            run=settings.run,
+            cell=str(cell),
+            **result.record,
+            provenance=origin,
+            job=job.record(),
+        ).write(folder / METRICS)
+    metrics: dict[str, float] = result.record["metrics"]
+    return metrics
 
 
 def _interval(settings: TransferSettings, cell: Cell) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from decur.models.heads import TransferModel
-from decur.training.resume import State, Work
+from decur.training.resume import Journal, State
 
 Frozen = Literal["eval", "official"]
 """How backbones are frozen while the head trains, see `Transfer.frozen_mode`."""
@@ -34,9 +34,9 @@ class TrainingState:
         """Count a step. The generator, which draws ahead, was then in the state `drawn`."""
         self.done, self._drawn = self.done + 1, drawn
 
-    def go_on(self, work: Work) -> None:
-        """Make the training a part of the work, and take it up where an earlier job left it."""
-        found = work.begin(self._state)
+    def go_on(self, journal: Journal) -> None:
+        """Go on where an earlier job left this training, if it did; the journal keeps it."""
+        found = journal.begin(self._state)
         if found is None:
             return
         self.done, self._drawn = found["done"], found["drawn"]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from decur.config import Recipe
 from decur.errors import DecurError
 from decur.models.heads import TransferModel
-from decur.training.resume import Work
+from decur.training.resume import Journal
 from decur.transfer.data import NO_CLASS, LabelledData
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.state import Frozen, TrainingState
@@ -61,15 +61,15 @@ def train(
     seed: int,
     features: FrozenFeatures | None = None,
     evaluate: Callable[[float], None] | None = None,
-    work: Work | None = None,
+    journal: Journal | None = None,
 ) -> None:
     """Train the head, and the backbones unless `frozen`, on the labelled rows, in place.
 
     `features`, if given, saves encoding images again and again, without augmentation.
     `evaluate` is called with the number of epochs done, each time `recipe.evaluate_every` more are
     and at the end. It may put the model into evaluation mode, which leaves training as it is.
-    The training is a part of `work`, and goes on where that was left, equal bit for bit on a CPU;
-    an evaluation that was due there is called again.
+    `journal` keeps the training, which goes on where an earlier job left it, equal bit for bit on a
+    CPU; an evaluation that was due there is called again.
 
     Raises:
         DecurError: batch norm in training mode is given a single sample, which it cannot normalise.
@@ -83,9 +83,9 @@ def train(
     torch.manual_seed(seed)
     model.backbones.requires_grad_(frozen is None)
     optimizer = recipe_optimizer(model, recipe)
-    work = work or Work()
+    journal = journal or Journal()
     state = TrainingState(model, optimizer, frozen, seed if data.settings.augment else None)
-    state.go_on(work)
+    state.go_on(journal)
     if state.generator is not None:
         features = None
     if features is not None:
@@ -100,7 +100,7 @@ def train(
         if evaluate is not None and done and (done % between == 0 or done == total):
             evaluate(done / per_epoch)
         _training_mode(model, frozen)
-        work.look()
+        journal.look()
 
     look()
     chosen = (rows[positions] for positions in _orders(len(rows), size, total, seed, state.done))

@@ -15,7 +15,7 @@ from decur.cluster.signals import StoppedError
 from decur.errors import DecurError
 from decur.models import build_backbone
 from decur.pretrain.loop import train_run
-from decur.training.resume import Work
+from decur.training.resume import Journal
 from decur.transfer.run import transfer
 from decur.transfer.steps import steps_ahead
 from decur.transfer.train import train
@@ -120,18 +120,18 @@ def test_dropout_goes_on_where_it_was(shards_root, monkeypatch, frozen):
     head = {"optimizer": "sgd", "lr": 0.1, "epochs": 2}
     data = labelled(shards_root, recipe("segmentation", linear=head))
 
-    def weights(work):
+    def weights(journal):
         torch.manual_seed(0)
         model = DroppingFCN([build_backbone("tiny", c) for c in (2, 3)], 3)
-        how = {"frozen": frozen, "seed": 0, "work": work}
+        how = {"frozen": frozen, "seed": 0, "journal": journal}
         train(model, data, np.arange(24), data.settings.linear, **how)
         return model.state_dict()
 
     saved = io.BytesIO()
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         at_call(patch, [STEP], 3, kill)
-        weights(Work(lambda state: torch.save(state, rewound(saved)), interval=0))
-    killed = weights(Work(found=torch.load(rewound(saved), weights_only=True)))
+        weights(Journal(lambda state: torch.save(state, rewound(saved)), interval=0))
+    killed = weights(Journal(found=torch.load(rewound(saved), weights_only=True)))
     whole = weights(None)
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
 
