@@ -1,4 +1,5 @@
-# What the embeddings hold: each explainer on each run that a figure shows.
+# What the embeddings hold: each explainer on each run that a figure shows. Checkpoints are undeclared
+# and survive failure. `options` go to `decur explain`.
 
 
 rule explain:
@@ -18,12 +19,13 @@ rule explain:
     resources:
         mem_mb=2500,
         runtime=60,
+        options="",
     params:
         identity=lambda w: identity(explain_of(w)),
         settings=lambda w, output: explain_of(w).model_dump_json(),
         shards=subpath(input.shards, parent=True),
     shell:
-        "decur explain {wildcards.kind} --settings {params.settings:q} --weights {input.weights:q}"
+        "decur explain {resources.options} {wildcards.kind} --settings {params.settings:q} --weights {input.weights:q}"
         " --shards {params.shards:q} --out {output.csv:q} --threads {threads} 2> {log:q} >&2"
 
 

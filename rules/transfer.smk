@@ -1,6 +1,7 @@
 # Transfer of pretrained backbones: each cell a job of its own or, for small nets
 # (`transfer_together`), all cells of a run in one job. The output of the latter is a record of the
-# cells. Their metrics, undeclared, survive failure, and `--resume` goes on from them.
+# cells. Their metrics, undeclared, survive failure, and `--resume` goes on from them. So do the
+# checkpoints within a cell. `options` go to `decur transfer`.
 
 if CONFIG.transfer_together:
     JOB, MADE = "{run}", PATHS.transferred("{run}")
@@ -25,6 +26,7 @@ rule transfer:
     threads: 1
     resources:
         **ASKED,
+        options="",
     params:
         identity=lambda w: identity(transfer_of(w)),
         settings=lambda w, output: transfer_of(w).model_dump_json(),
@@ -34,7 +36,7 @@ rule transfer:
         ),
         cells=lambda w: [str(cell) for cell in cells_of(w)],
     shell:
-        "decur transfer {params.cells:q} --settings {params.settings:q}"
+        "decur transfer {resources.options} {params.cells:q} --settings {params.settings:q}"
         " --weights {input.weights:q} --shards {params.shards:q} --out {params.folder:q} --threads {threads}"
         f"{RESUME}"
         " 2> {log:q} >&2"

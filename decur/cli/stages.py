@@ -4,6 +4,7 @@
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 S = TypeVar("S", bound="BaseModel")
+Call = Callable[[argparse.Namespace], None]
 RUN = "results/demo/pretrain/rgb-dem/decur/default/seed-0"
 
 
@@ -63,7 +65,7 @@ def add_verbs(verbs: Verbs) -> None:
 
     verb = verbs.add(
         "pretrain",
-        _pretrain,
+        _warned(_pretrain),
         "Pretrain one run, or go on with it.",
         f"decur pretrain --settings run.json --shards results/demo/shards/geonrw --out {RUN}",
     )
@@ -74,15 +76,11 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument(
         "--profile", action="store_true", help="time the parts of ten steps, and train nothing"
     )
-    verb.add_argument(
-        "--requeue",
-        action="store_true",
-        help="warned by SIGUSR1, have SLURM run this job again, which goes on from what it saved",
-    )
+    _add_requeue(verb)
 
     verb = verbs.add(
         "transfer",
-        _transfer,
+        _warned(_transfer),
         "Evaluate a run's backbones on labelled data.",
         "decur transfer geonrw/rgb+dem/linear/labels-100 --settings transfer.json"
         f" --weights {RUN}/weights.safetensors --shards results/demo/shards --out transfer",
@@ -102,10 +100,11 @@ def add_verbs(verbs: Verbs) -> None:
         action="store_true",
         help="keep what an interrupted evaluation of a run's cells left; list all in cells.json",
     )
+    _add_requeue(verb)
 
     verb = verbs.add(
         "explain",
-        _explain,
+        _warned(_explain),
         "What the embedding dimensions of a run hold.",
         f"decur explain alignment --settings explain.json --weights {RUN}/weights.safetensors"
         " --shards results/demo/shards/geonrw --out alignment.csv",
@@ -117,6 +116,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument(
         "--shards", required=True, type=user_path, metavar="DIR", help="shards of the dataset"
     )
+    _add_requeue(verb)
 
 
 def _add_stage(verb: Parser, *, settings: str | None = None, out: str = "DIR") -> None:
@@ -145,6 +145,29 @@ def _add_weights(verb: Parser) -> None:
     verb.add_argument(
         "--weights", required=True, type=user_path, metavar="FILE", help="weights of the run"
     )
+
+
+def _add_requeue(verb: Parser) -> None:
+    verb.add_argument(
+        "--requeue",
+        action="store_true",
+        help="warned by SIGUSR1, have SLURM run this job again, which goes on from what it saved",
+    )
+
+
+def _warned(call: Call) -> Call:
+    """The same verb, which notes the warning of a time limit from the start.
+
+    It may come while torch is loaded and ranks wait for one another.
+    """
+
+    def noting(args: argparse.Namespace) -> None:
+        from decur.cluster.signals import WARNING, stop_request
+
+        with stop_request(WARNING):
+            call(args)
+
+    return noting
 
 
 def _download(args: argparse.Namespace) -> None:
@@ -194,14 +217,6 @@ def _verify(args: argparse.Namespace) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> None:
-    from decur.cluster.signals import WARNING, stop_request
-
-    # The warning of a time limit may come while torch is loaded and ranks wait for one another.
-    with stop_request(WARNING):
-        _pretrain_warned(args)
-
-
-def _pretrain_warned(args: argparse.Namespace) -> None:
     from decur.config import PretrainSettings
     from decur.pretrain.run import pretrain
 
@@ -219,20 +234,15 @@ def _pretrain_warned(args: argparse.Namespace) -> None:
 
 def _transfer(args: argparse.Namespace) -> None:
     from decur.artifacts.paths import Cell
+    from decur.cluster.requeue import run_again
     from decur.config import TransferSettings
     from decur.transfer.run import transfer
 
     settings = _settings(TransferSettings, args.settings)
     cells = [Cell.parse(text) for text in args.cells]
-    transfer(
-        settings,
-        cells,
-        args.weights,
-        args.shards,
-        args.out,
-        resume=args.resume,
-        device=_device(args.threads),
-    )
+    device, places = _device(args.threads), (args.weights, args.shards, args.out)
+    with run_again(args.requeue):
+        transfer(settings, cells, *places, resume=args.resume, device=device)
 
 
 def _explainers() -> str:
@@ -242,6 +252,7 @@ def _explainers() -> str:
 
 
 def _explain(args: argparse.Namespace) -> None:
+    from decur.cluster.requeue import run_again
     from decur.config import EXPLAINERS, explain_settings_type
     from decur.explain.run import explain
 
@@ -249,7 +260,8 @@ def _explain(args: argparse.Namespace) -> None:
         raise DecurError(f"explain '{args.kind}': unknown; known are {', '.join(EXPLAINERS)}")
     settings = _settings(explain_settings_type(args.kind), args.settings)
     device = _device(args.threads)
-    explain(args.kind, settings, args.weights, args.shards, args.out, device=device)
+    with run_again(args.requeue):
+        explain(args.kind, settings, args.weights, args.shards, args.out, device=device)
 
 
 def _settings(model: type[S], text: str) -> S:

@@ -39,8 +39,7 @@ def stop_request(*signals: signal.Signals) -> Iterator[Request]:
     A block within another one has its request: what came before the inner block is not lost. Nor is
     what came while the signal was blocked, as `hold_warning` does.
     """
-    outer = getattr(signal.getsignal(WARNING), "__self__", None)
-    request = outer if isinstance(outer, Request) else Request()
+    request = _request() or Request()
     numbers = signals or SIGNALS
     before = {number: signal.signal(number, request.note) for number in numbers}
     mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
@@ -50,6 +49,23 @@ def stop_request(*signals: signal.Signals) -> Iterator[Request]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def check_stop() -> None:
+    """Return unless the process, within `stop_request`, was asked to stop.
+
+    Raises:
+        StoppedError: it was.
+    """
+    request = _request()
+    if request is not None and request.name is not None:
+        raise StoppedError(f"stopped by {request.name}", warned=request.name == WARNING.name)
+
+
+def _request() -> Request | None:
+    """The request of the block around; None outside of any."""
+    noting = getattr(signal.getsignal(WARNING), "__self__", None)
+    return noting if isinstance(noting, Request) else None
 
 
 def hold_warning() -> None:

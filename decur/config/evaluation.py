@@ -118,6 +118,9 @@ class Transfer(Views):
     predictions: Literal["none", "all"] | Count = Field(
         "none", description="how many evaluation samples, evenly spaced, whose predictions are kept"
     )
+    checkpoint_seconds: Execution[Annotated[float, Field(ge=0)]] = Field(
+        600, description="seconds between two checkpoints of a training"
+    )
     linear: Recipe
     fine_tune: Recipe
     cmx: Cmx | None = None

@@ -19,12 +19,14 @@ def alignment_loss(z1: Tensor, z2: Tensor) -> Tensor:
 def explain(subject: Subject, recipe: Alignment) -> Explanation:
     """A line a batch and dimension: batch, dimension, part, loss."""
     part = subject.part_names()
-    frames = []
-    for number, rows in enumerate(subject.batches(recipe.batch_size, recipe.batches)):
-        loss = alignment_loss(*subject.embeddings(rows)).numpy()
-        frames.append(
-            pd.DataFrame(
-                {"batch": number, "dimension": range(len(loss)), "part": part, "loss": loss}
-            )
+    losses = subject.each(
+        subject.batches(recipe.batch_size, recipe.batches),
+        lambda rows, views: alignment_loss(*subject.embed(views)),
+    )
+    frames = [
+        pd.DataFrame(
+            {"batch": number, "dimension": range(len(loss)), "part": part, "loss": loss.numpy()}
         )
+        for number, loss in enumerate(losses)
+    ]
     return Explanation(pd.concat(frames))

@@ -5,6 +5,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from decur.config.explainers import GradCam
@@ -53,13 +54,16 @@ def cam_maps(subject: Subject, branch: int, x: Tensor) -> Tensor:
 
 def explain(subject: Subject, recipe: GradCam) -> Explanation:
     """A line a sample, modality, part and cell of its map: sample, modality, part, y, x, value."""
-    frames = []
-    for row in subject.samples(recipe.samples):
-        sample = subject.shards.index["id"].iloc[row]
-        for branch, view in enumerate(subject.views(row[None], recipe.pixels)):
-            modality = list(subject.pretrain.modalities)[branch]
-            maps = cam_maps(subject, branch, view)[0].cpu().numpy()
-            for part, found in zip(subject.parts, maps, strict=True):
+
+    def maps_of(rows: NDArray[np.int64], views: list[Tensor]) -> list[Tensor]:
+        return [cam_maps(subject, branch, view)[0].cpu() for branch, view in enumerate(views)]
+
+    rows, frames = subject.samples(recipe.samples), []
+    samples = subject.shards.index["id"].iloc[rows]
+    every = subject.each([*rows[:, None]], maps_of, recipe.pixels)
+    for sample, by_modality in zip(samples, every, strict=True):
+        for modality, maps in zip(subject.pretrain.modalities, by_modality, strict=True):
+            for part, found in zip(subject.parts, maps.numpy(), strict=True):
                 y, x = np.indices(found.shape).reshape(2, -1)
                 place = {"sample": sample, "modality": modality, "part": part, "y": y, "x": x}
                 frames.append(pd.DataFrame({**place, "value": found.ravel()}))

@@ -7,18 +7,20 @@ Every explainer is a module that `decur.config.explainers.EXPLAINERS` names, wit
 """
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from decur.artifacts import records
-from decur.artifacts.ownership import check_listed
+from decur.artifacts.ownership import HIDDEN, check_listed
 from decur.artifacts.provenance import fingerprint, provenance
 from decur.artifacts.timing import JobTimer
-from decur.config import EXPLAINERS, ExplainSettings
+from decur.config import EXPLAINERS, ExplainSettings, deciding
 from decur.explain.subject import load_subject
+from decur.training.checkpoint import CHECKPOINTS, identity_of
+from decur.training.resume import resumable
 
 PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm")
 
@@ -44,20 +46,26 @@ def explain(
 
     Its facts and the provenance are in a JSON of the same name beside it.
 
+    The job goes on from the results that an earlier one saved in a hidden folder beside `out`.
+
     Raises:
         DecurError: weights, shards and settings do not fit, there are too few samples, or `out` or
             the JSON exists and is not ours.
+        StoppedError: the job was asked to stop, and has saved.
     """
     job = JobTimer(device)
     record = out.with_suffix(".json")
     check_listed(record, [out])
     explainer = importlib.import_module(EXPLAINERS[name].module)
     subject, pretrained = load_subject(settings, weights, shards, device)
-    explanation: Explanation = explainer.explain(subject, settings.recipe)
     dataset = settings.pretrain.dataset
     inputs = {dataset: subject.shards.card.checksum, weights.name: fingerprint(weights)}
-    origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES), pretrained)
-    table = explanation.frame.to_csv(index=False, float_format="%.6g")
-    records.ExplanationRecord(
-        facts=explanation.facts, provenance=origin, job=job.record()
-    ).write_files(record, {out: table.encode()})
+    identity = identity_of([name, deciding(settings)], inputs)
+    with resumable(out.parent / HIDDEN / f"{out.stem}-{CHECKPOINTS}", identity, job) as journal:
+        subject = replace(subject, journal=journal)
+        explanation: Explanation = explainer.explain(subject, settings.recipe)
+        origin = provenance(settings, inputs, (*PACKAGES, *explainer.PACKAGES), pretrained)
+        table = explanation.frame.to_csv(index=False, float_format="%.6g")
+        records.ExplanationRecord(
+            facts=explanation.facts, provenance=origin, job=job.record()
+        ).write_files(record, {out: table.encode()})

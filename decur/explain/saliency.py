@@ -1,7 +1,10 @@
 """How far the areas that two modalities' maps highlight coincide (paper §7, figure 5 left)."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -42,12 +45,11 @@ def explain(subject: Subject, recipe: Saliency) -> Explanation:
     Of synthetic scenes also `<modality> <part> on <factor>`: see `scene_factors.lift`.
     """
     size = recipe.pixels or subject.pretrain.crop
-    modalities, lines = list(subject.pretrain.modalities), []
-    rows = subject.samples(recipe.samples)
-    for batch in np.split(rows, range(BATCH, len(rows), BATCH)):
-        views = subject.views(batch, recipe.pixels)
+    modalities, rows = list(subject.pretrain.modalities), subject.samples(recipe.samples)
+
+    def lines_of(batch: NDArray[np.int64], views: list[Tensor]) -> list[dict[str, Any]]:
         maps = [enlarged(cam_maps(subject, b, x), size).cpu() for b, x in enumerate(views)]
-        scores = overlap(*maps).numpy()
+        scores, lines = overlap(*maps).numpy(), []
         for number, row in enumerate(batch):
             line = {"sample": subject.shards.index["id"].iloc[row]}
             line |= dict(zip(subject.parts, scores[number].tolist(), strict=True))
@@ -57,4 +59,8 @@ def explain(subject: Subject, recipe: Saliency) -> Explanation:
                     for part, seen in zip(subject.parts, found[number].numpy(), strict=True):
                         line[f"{modality} {part} on {factor}"] = lift(seen, effect)
             lines.append(line)
-    return Explanation(pd.DataFrame(lines))
+        return lines
+
+    batches = np.split(rows, range(BATCH, len(rows), BATCH))
+    every = subject.each(batches, lines_of, recipe.pixels)
+    return Explanation(pd.DataFrame([line for lines in every for line in lines]))

@@ -31,10 +31,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from decur.cluster.signals import check_stop
 from decur.config.explainers import Share
 from decur.errors import DecurError
 from decur.explain.run import Explanation
 from decur.explain.subject import Subject
+from decur.training.prefetch import ahead
 from decur.training.views import augment_batch, read_batch
 
 Array = NDArray[np.float64]
@@ -192,8 +194,9 @@ def represent(subject: Subject, rows: Rows) -> tuple[tuple[Views, Views], tuple[
     """Features and embeddings of two augmented views of either modality, `[modality][view]`."""
     model, pretrain = subject.model, subject.pretrain
     parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(4)]
-    for number, batch in enumerate(np.split(rows, range(BATCH, len(rows), BATCH))):
-        read = read_batch(subject.shards, batch, pretrain, number, 2)
+    batches = enumerate(np.split(rows, range(BATCH, len(rows), BATCH)))
+    for _, read in ahead(lambda at: read_batch(subject.shards, at[1], pretrain, at[0], 2), batches):
+        check_stop()
         views = augment_batch(read, pretrain, subject.device)
         for i in range(4):
             branch, view = divmod(i, 2)

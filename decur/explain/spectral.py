@@ -1,6 +1,7 @@
 """How much each band counts, by integrated gradients (paper §7, figure 5 right)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,26 +49,51 @@ def explain(subject: Subject, recipe: Spectral) -> Explanation:
     difference of the output between it and a black one, over that difference, each summed over
     all images and parts.
     """
-    rows, modalities = subject.samples(recipe.samples), list(subject.pretrain.modalities)
-    lines, missed, whole = [], 0.0, 0.0
-    for batch in np.split(rows, range(BATCH, len(rows), BATCH)):
-        known = [effects(subject.shards, int(row)) for row in batch]
-        for branch, (modality, x) in enumerate(zip(modalities, subject.views(batch), strict=True)):
-            model = ImagePartMeans(subject, branch)
-            with torch.no_grad():
-                differences = model(x) - model(torch.zeros_like(x))
-            whole += float(differences.abs().sum())
-            for target, part in enumerate(subject.parts):
-                found = attributions(model, x, target, recipe.steps)
-                missed += float((found.sum(dim=(1, 2, 3)) - differences[:, target]).abs().sum())
-                for maps, factors in zip(found.abs().cpu().numpy(), known, strict=True):
-                    place = {"modality": modality, "part": part}
-                    bands = {"band": subject.shards.bands(modality)}
-                    numbers = _bands(maps, factors.get(modality, {}))
-                    lines.append(pd.DataFrame({**place, **bands, **numbers}))
+    rows = subject.samples(recipe.samples)
+    found = subject.each(
+        np.split(rows, range(BATCH, len(rows), BATCH)),
+        lambda batch, views: _attributed(subject, recipe.steps, batch, views),
+    )
+    lines = [_frame(subject, *line) for batch in found for line in batch["lines"]]
     samples = pd.concat(lines).groupby(["modality", "part", "band"], sort=False)
+    missed, whole = (sum(x for batch in found for x in batch[key]) for key in ("missed", "whole"))
     facts = {"completeness_error": missed / whole if whole else 0.0}
     return Explanation(samples.mean().reset_index(), facts)
+
+
+def _attributed(
+    subject: Subject, steps: int, rows: NDArray[np.int64], views: list[Tensor]
+) -> dict[str, list[Any]]:
+    """The `lines` of a batch (modality, part, and the numbers of each band of a sample).
+
+    For the error of completeness also `missed`, what the attributions miss, by modality and part,
+    and `whole`, the differences of the output, by modality.
+    """
+    batch: dict[str, list[Any]] = {"lines": [], "missed": [], "whole": []}
+    known = [effects(subject.shards, int(row)) for row in rows]
+    for branch, (modality, x) in enumerate(zip(subject.pretrain.modalities, views, strict=True)):
+        model = ImagePartMeans(subject, branch)
+        with torch.no_grad():
+            differences = model(x) - model(torch.zeros_like(x))
+        batch["whole"].append(float(differences.abs().sum()))
+        for target, part in enumerate(subject.parts):
+            found = attributions(model, x, target, steps)
+            missed = (found.sum(dim=(1, 2, 3)) - differences[:, target]).abs().sum()
+            batch["missed"].append(float(missed))
+            for maps, factors in zip(found.abs().cpu().numpy(), known, strict=True):
+                bands = _bands(maps, factors.get(modality, {}))
+                numbers = {name: torch.from_numpy(column) for name, column in bands.items()}
+                batch["lines"].append([modality, part, numbers])
+    return batch
+
+
+def _frame(
+    subject: Subject, modality: str, part: str, numbers: Mapping[str, Tensor]
+) -> pd.DataFrame:
+    """A line per band of a sample."""
+    columns = {name: column.numpy() for name, column in numbers.items()}
+    place = {"modality": modality, "part": part, "band": subject.shards.bands(modality)}
+    return pd.DataFrame({**place, **columns})
 
 
 def _bands(maps: Array, factors: Mapping[str, Array]) -> dict[str, Array]:

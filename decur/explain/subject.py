@@ -1,9 +1,9 @@
 """What is explained: a pretrained model, and whole views of samples that it was not trained on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +18,12 @@ from decur.models.two_branch import TwoBranch
 from decur.shards import PairedShards
 from decur.shards.select import evenly_spaced
 from decur.training.methods import build_model
+from decur.training.prefetch import ahead
+from decur.training.resume import Journal
 from decur.training.views import whole_view
 from decur.weights import in_bands_of, read_weights
+
+R = TypeVar("R")
 
 IDENTITY = (
     "scenario",
@@ -40,7 +44,7 @@ class Subject:
     """A model in evaluation mode, and the shards of its pretraining dataset.
 
     `parts` are the embedding dimensions of each name: `common` and `unique` of DeCUR, those of both
-    that it has; `all` of a method that does not part them.
+    that it has; `all` of a method that does not part them. `journal` keeps the results of batches.
     """
 
     model: TwoBranch
@@ -48,6 +52,7 @@ class Subject:
     pretrain: PretrainSettings
     parts: Mapping[str, slice]
     device: torch.device
+    journal: Journal | None = None
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -72,18 +77,47 @@ class Subject:
         size = min(size, len(order))
         return [order[i * size : (i + 1) * size] for i in range(min(count, len(order) // size))]
 
-    def views(self, rows: NDArray[np.int64], pixels: int | None = None) -> Iterator[Tensor]:
+    def views(self, rows: NDArray[np.int64], pixels: int | None = None) -> list[Tensor]:
         """Whole images of each modality as in pretraining, `(n, C, pixels, pixels)`."""
-        size = pixels or self.pretrain.crop
-        for name, preset in self.pretrain.modalities.items():
-            yield whole_view(self.shards, name, preset, rows, size).to(self.device)
+        return [x.to(self.device) for x in self._read(rows, pixels)]
 
-    @torch.no_grad()
+    def _read(self, rows: NDArray[np.int64], pixels: int | None) -> list[Tensor]:
+        size = pixels or self.pretrain.crop
+        return [
+            whole_view(self.shards, name, preset, rows, size)
+            for name, preset in self.pretrain.modalities.items()
+        ]
+
+    def each(
+        self,
+        batches: Sequence[NDArray[np.int64]],
+        explain: Callable[[NDArray[np.int64], list[Tensor]], R],
+        pixels: int | None = None,
+    ) -> list[R]:
+        """The result of each batch of rows and its `views`, which are prefetched.
+
+        Results are saved now and then, and those of an earlier job are not made again: they must be
+        made of numbers, text, tensors, lists and dictionaries.
+
+        Raises:
+            StoppedError: the job was asked to stop.
+        """
+        journal = self.journal or Journal()
+        results: list[R] = journal.done.setdefault("batches", [])
+        rest = batches[len(results) :]
+        for rows, views in ahead(lambda rows: self._read(rows, pixels), rest):
+            journal.look()
+            journal.finish("batches", explain(rows, [x.to(self.device) for x in views]))
+        return results
+
     def embeddings(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Of both modalities, `(n, K)` each, on the CPU."""
-        z1, z2 = (
-            self.model.embed(view, branch).cpu() for branch, view in enumerate(self.views(rows))
-        )
+        return self.embed(self.views(rows))
+
+    @torch.no_grad()
+    def embed(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The embeddings of a view of either modality, `(n, K)` each, on the CPU."""
+        z1, z2 = (self.model.embed(view, branch).cpu() for branch, view in enumerate(views))
         return z1, z2
 
     def part_names(self) -> NDArray[np.str_]:

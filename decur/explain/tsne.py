@@ -2,7 +2,9 @@
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from decur.config.explainers import Tsne
 from decur.explain.run import Explanation
@@ -49,26 +51,30 @@ def explain(subject: Subject, recipe: Tsne) -> Explanation:
     the closer the more they correlate.
     """
     modalities, dims = list(subject.pretrain.modalities), subject.model.embedding_dim
-    frames = []
-    for number, rows in enumerate(subject.batches(recipe.batch_size, recipe.batches)):
-        z1, z2 = (standardise(z).numpy() for z in subject.embeddings(rows))
-        mapped = map_dimensions(
+
+    def mapped(rows: NDArray[np.int64], views: list[Tensor]) -> Tensor:
+        z1, z2 = (standardise(z).numpy() for z in subject.embed(views))
+        points = map_dimensions(
             z1,
             z2,
             perplexity=recipe.perplexity,
             iterations=recipe.iterations,
             seed=subject.pretrain.seed,
         )
-        frames.append(
-            pd.DataFrame(
-                {
-                    "batch": number,
-                    "modality": np.repeat(modalities, dims),
-                    "dimension": np.tile(np.arange(dims), 2),
-                    "part": np.tile(subject.part_names(), 2),
-                    "x": mapped[:, 0],
-                    "y": mapped[:, 1],
-                }
-            )
+        return torch.from_numpy(points)
+
+    maps = subject.each(subject.batches(recipe.batch_size, recipe.batches), mapped)
+    frames = [
+        pd.DataFrame(
+            {
+                "batch": number,
+                "modality": np.repeat(modalities, dims),
+                "dimension": np.tile(np.arange(dims), 2),
+                "part": np.tile(subject.part_names(), 2),
+                "x": points[:, 0].numpy(),
+                "y": points[:, 1].numpy(),
+            }
         )
+        for number, points in enumerate(maps)
+    ]
     return Explanation(pd.concat(frames))

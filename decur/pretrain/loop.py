@@ -1,7 +1,5 @@
 """The pretraining loop: resume, then {batch, augment, embed, loss, step, log, save}."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -31,15 +29,20 @@ from decur.models.backbone import Backbone
 from decur.models.batch_norm import synchronise_batch_norm
 from decur.models.recompute import recompute_backbones
 from decur.models.two_branch import TwoBranch
-from decur.pretrain.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
 from decur.pretrain.cuda_graph import GraphedStep
 from decur.pretrain.monitor import signs
 from decur.pretrain.optim import build_optimizer, cosine_factor, set_lr
-from decur.pretrain.prefetch import SideStream, ahead
 from decur.pretrain.step_log import Progress
 from decur.shards import PairedShards
+from decur.training.checkpoint import (
+    CHECKPOINTS,
+    identity_of,
+    load_checkpoint,
+    save_checkpoint,
+)
 from decur.training.knn import knn_of_backbones
 from decur.training.methods import build_model, compute_loss
+from decur.training.prefetch import SideStream, ahead
 from decur.training.views import augment_batch, read_batch, training_batches, training_rows
 from decur.weights import save_model
 from decur.weights.files import is_weights
@@ -93,12 +96,8 @@ def train_run(
 
 
 def run_identity(settings: PretrainSettings, inputs: Mapping[str, str]) -> str:
-    """A digest of what decides a run's results: settings, and the checksums of its inputs.
-
-    Checkpoints of the same identity are continued, however the jobs were run that wrote them.
-    """
-    decided = [deciding(settings), sorted(inputs.values())]
-    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+    """The identity of a run's checkpoints, see `identity_of`."""
+    return identity_of(deciding(settings), inputs)
 
 
 def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[str, str]:

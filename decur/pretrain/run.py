@@ -1,21 +1,16 @@
 """Pretraining as a job: one task or many, one at a time in its folder, requeued when time is up."""
 
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
 from decur.artifacts.files import remove_temporaries
 from decur.cluster.lock import taken_over
-from decur.cluster.signals import StoppedError
-from decur.cluster.slurm import own_job, requeue_own_job
+from decur.cluster.requeue import run_again
 from decur.config import PretrainSettings
 from decur.distributed import is_main, process_group
-from decur.pretrain.checkpoint import CHECKPOINTS
 from decur.pretrain.loop import train_run
-
-CLAIM = "owner.json"
-PATIENCE = 120
-"""Seconds to wait for SLURM to end a job that is requeued."""
+from decur.training.checkpoint import CHECKPOINTS
+from decur.training.resume import CLAIM
 
 
 def pretrain(
@@ -33,13 +28,5 @@ def pretrain(
         if is_main():
             for folder in (out, out / CHECKPOINTS):
                 remove_temporaries(folder)  # of a run that was killed, on whatever machine
-        try:
+        with run_again(requeue, asks=is_main()):
             train_run(settings, shards, out, device=device)
-        except StoppedError as stopped:
-            if not (requeue and stopped.warned and own_job()):
-                raise
-            if is_main():
-                print(f"{stopped}: SLURM job {requeue_own_job()} is requeued", flush=True)
-            # The end must come from SLURM: a rank that failed would be a failure of the job.
-            time.sleep(PATIENCE)
-            raise

@@ -19,8 +19,8 @@ from decur.artifacts.step_log import is_log, read_log
 from decur.cluster.progress import progress_bar
 from decur.distributed import is_main
 from decur.errors import DecurError
-from decur.pretrain.checkpoint import CHECKPOINTS
-from decur.pretrain.prefetch import bring_back
+from decur.training.checkpoint import CHECKPOINTS
+from decur.training.prefetch import bring_back
 
 
 class Taken(NamedTuple):

@@ -1,1 +1,1 @@
-"""What several stages need of a pretraining run: the method's model and loss, and its views."""
+"""Shared by several stages: a run's model, loss and views; prefetching; resuming a job."""

@@ -6,7 +6,7 @@ Every protocol is a module that `decur.config.protocols.PROTOCOLS` names, with
 
 import importlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from decur.config.protocols import PROTOCOLS
 from decur.config.strict import did_you_mean
 from decur.errors import DecurError
 from decur.shards import PairedShards
+from decur.training.resume import Journal
 from decur.transfer.features import FrozenFeatures
 from decur.transfer.predictions import Predictions
 
@@ -37,7 +38,7 @@ class CellInputs:
     """A pretrained run, and the dataset that it is evaluated on.
 
     `tensors` are the run's weights, by name; `features` are what its frozen backbones gave for
-    earlier cells of the same dataset.
+    earlier cells of the same dataset; `journal` keeps what is done of this one.
     """
 
     settings: TransferSettings
@@ -46,6 +47,7 @@ class CellInputs:
     shards: PairedShards
     device: torch.device
     features: FrozenFeatures
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def pretrain(self) -> PretrainSettings:

@@ -1,13 +1,15 @@
 """Labelled batches for transfer: label fractions, joint crops and flips, targets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from decur.cluster.signals import check_stop
 from decur.config import Cmx, Transfer
 from decur.config.presets import Preset
 from decur.errors import DecurError
@@ -19,6 +21,7 @@ from decur.imagery.augment import (
 )
 from decur.metrics.scores import BATCH
 from decur.shards import PairedShards
+from decur.training.prefetch import ahead
 from decur.training.views import scaled
 
 CENTRE = 224 / 256
@@ -46,6 +49,31 @@ def label_subset(ids: Sequence[str], percent: float, seed: int) -> NDArray[np.in
     return np.sort(by_name[chosen])
 
 
+class Batch(NamedTuple):
+    """Samples as they are stored: uint8 images `(N, C, H, W)` by modality, and labels, if read."""
+
+    images: dict[str, Tensor]
+    labels: Tensor | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        height, width = next(iter(self.images.values())).shape[-2:]
+        return height, width
+
+    def pinned(self) -> "Batch":
+        """The same in page-locked memory, from which a GPU copies while the host goes on."""
+        images = {name: x.pin_memory() for name, x in self.images.items()}
+        return Batch(images, None if self.labels is None else self.labels.pin_memory())
+
+
+class Draws(NamedTuple):
+    """A random crop of each image, `boxes` `(N, 4)`, and whether it is flipped, bool `(N, 2)`."""
+
+    boxes: Tensor
+    flips: Tensor
+
+
 @dataclass(frozen=True)
 class LabelledData:
     """A dataset's shards seen through some modalities, each with the scaling of its pretraining.
@@ -65,63 +93,109 @@ class LabelledData:
             return self.shards.masks(rows)
         return self.shards.labels(rows)
 
+    def read(
+        self, rows: NDArray[np.int64], names: Iterable[str] | None = None, *, labels: bool = True
+    ) -> Batch:
+        """Images of the modalities, by default all, and labels, in memory of the host."""
+        images = {
+            name: torch.from_numpy(self.shards.batch(name, rows))
+            for name in (self.presets if names is None else names)
+        }
+        batch = Batch(images, torch.from_numpy(self.labels(rows)) if labels else None)
+        return batch.pinned() if self.device.type == "cuda" else batch
+
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.read(np.zeros(1, np.int64), [*self.presets][:1], labels=False).size
+
+    def read_ahead(
+        self, rows: NDArray[np.int64], names: Iterable[str] | None = None, *, labels: bool = True
+    ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+        """The rows in batches of evaluation, each with what is read of it while others are used.
+
+        Raises:
+            StoppedError: the job was asked to stop.
+        """
+        wanted = None if names is None else tuple(names)
+
+        def load(batch: NDArray[np.int64]) -> Batch:
+            return self.read(batch, wanted, labels=labels)
+
+        for found in ahead(load, batches(rows)):
+            check_stop()
+            yield found
+
     def targets(self, rows: NDArray[np.int64]) -> Tensor:
-        """What a loss compares with: float `(N, classes)`, or long `(N, H, W)`."""
-        labels = torch.from_numpy(self.labels(rows)).to(self.device)
+        """The labels as a loss compares them: float `(N, classes)`, or long `(N, H, W)`."""
+        return self.targets_of(self.read(rows, ()))
+
+    def targets_of(self, batch: Batch) -> Tensor:
+        """The same of a batch that was read with its labels."""
+        assert batch.labels is not None
+        labels = batch.labels.to(self.device, non_blocking=True)
         return labels.long() if self.settings.task == "segmentation" else labels.float()
 
-    def view(self, name: str, rows: NDArray[np.int64]) -> Tensor:
-        """The deterministic view of one modality, `(N, C, H, W)`.
+    def views(self, batch: Batch) -> list[Tensor]:
+        """The deterministic view of each modality that was read, `(N, C, H, W)`.
 
         For classification the centre crop, for segmentation the whole image.
         """
-        images = self._images(name, rows)
+        return [self._view(name, images) for name, images in batch.images.items()]
+
+    def _view(self, name: str, images: Tensor) -> Tensor:
+        images = images.to(self.device, non_blocking=True)
         if self.settings.task == "classification":
             boxes = _centre_boxes(*(images.shape[i] for i in (0, 2, 3)))
-            unflipped = torch.zeros(len(rows), 2, dtype=torch.bool)
+            unflipped = torch.zeros(len(images), 2, dtype=torch.bool)
             images = crop_resize(images, boxes, unflipped, self.settings.crop)
         return scaled(images, self.presets[name])
 
-    def inputs(
-        self, rows: NDArray[np.int64], generator: Generator | None
-    ) -> tuple[list[Tensor], Tensor]:
-        """One batch: a float tensor `(N, C, H, W)` a modality, and the targets.
-
-        With a generator, one random crop and flips common to all modalities and the mask;
-        without, the deterministic view. An image smaller than the crop is enlarged to it, or with
-        `scale_choices` has nothing around it: zeros, the mean colour of standardised images, and
-        targets that do not count.
-        """
-        if generator is None:
-            return [self.view(name, rows) for name in self.presets], self.targets(rows)
-        images = {name: self._images(name, rows) for name in self.presets}
-        height, width = next(iter(images.values())).shape[-2:]
-        chosen, crop = self.settings, self.settings.crop
-        size = (crop, crop) if isinstance(crop, int) else crop
-        outside = None
+    def draw(self, count: int, size: tuple[int, int], generator: Generator) -> Draws:
+        """Draw a random crop and flips for each of so many images of a height and width."""
+        chosen = self.settings
         if chosen.scale_choices:
             boxes = draw_scaled_boxes(
-                len(rows), height, width, size, chosen.scale_choices, generator
+                count, *size, self._crop_size(), chosen.scale_choices, generator
             )
-            outside = beyond(boxes, height, width, size).to(self.device)
         else:
-            boxes = draw_boxes(len(rows), height, width, chosen.crop_scale, generator)
-        flips = torch.rand(len(rows), 2, generator=generator) < torch.tensor([0.5, chosen.vflip])
-        xs = [
-            scaled(crop_resize(image, boxes, flips, size, chosen.resample), self.presets[name])
-            for name, image in images.items()
-        ]
-        targets = self.targets(rows)
+            boxes = draw_boxes(count, *size, chosen.crop_scale, generator)
+        flips = torch.rand(count, 2, generator=generator) < torch.tensor([0.5, chosen.vflip])
+        return Draws(boxes, flips)
+
+    def crops(self, batch: Batch, draws: Draws) -> tuple[list[Tensor], Tensor]:
+        """Random crops, common to all modalities and the mask: `(N, C, H, W)` each, and targets.
+
+        An image smaller than the crop is enlarged to it, or with `scale_choices` has nothing around
+        it: zeros, the mean colour of standardised images, and targets that do not count.
+        """
+        chosen, size, (boxes, flips) = self.settings, self._crop_size(), draws
+        xs = []
+        for name, images in batch.images.items():
+            images = images.to(self.device, non_blocking=True)
+            cut = crop_resize(images, boxes, flips, size, chosen.resample)
+            xs.append(scaled(cut, self.presets[name]))
+        targets = self.targets_of(batch)
         if chosen.task == "segmentation":
             targets = crop_resize(targets[:, None], boxes, flips, size, mode="nearest")[:, 0].long()
-        if outside is not None:
+        if chosen.scale_choices:
+            outside = beyond(boxes, *batch.size, size).to(self.device)
             xs = [x.masked_fill(outside, 0) for x in xs]
             ignore = NO_CLASS if self.ignore is None else self.ignore
             targets = targets.masked_fill(outside[:, 0], ignore)
         return xs, targets
 
-    def _images(self, name: str, rows: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self.shards.batch(name, rows)).to(self.device)
+    def inputs(
+        self, rows: NDArray[np.int64], generator: Generator | None
+    ) -> tuple[list[Tensor], Tensor]:
+        """One batch, read and shown: the `crops` that a generator draws; without one, `views`."""
+        batch = self.read(rows)
+        if generator is None:
+            return self.views(batch), self.targets_of(batch)
+        return self.crops(batch, self.draw(len(rows), batch.size, generator))
+
+    def _crop_size(self) -> tuple[int, int]:
+        crop = self.settings.crop
+        return (crop, crop) if isinstance(crop, int) else crop
 
 
 def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -1,6 +1,7 @@
 """Evaluation of a transfer model on deterministic views: centre crops, or whole images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from decur.metrics.scores import Scores, Tally
 from decur.models.heads import TransferModel
-from decur.transfer.data import LabelledData, batches
+from decur.transfer.data import LabelledData
 from decur.transfer.features import EncodedBatch, FrozenFeatures
 from decur.transfer.predictions import Predictions
 from decur.transfer.sliding import multiscale_scores
@@ -31,27 +32,42 @@ def evaluate(
     tally = Tally(data.ignore)
     if features is not None:
         features.add(model, data, rows)
-    for batch in batches(rows):
-        encoded, size = encode_batch(model, data, batch, features)
+    for batch, targets, encoded, size in encoded_batches(model, data, rows, features):
         logits = logits_of(model, data, encoded, size)
-        tally.add(logits, data.targets(batch))
+        tally.add(logits, targets)
         if keep is not None:
             keep.add(batch, logits)
     return tally.scores()
 
 
-def encode_batch(
+class Encoded(NamedTuple):
+    """Rows of a batch, their targets, the encoding of each modality, the images' height, width."""
+
+    rows: NDArray[np.int64]
+    targets: Tensor
+    parts: EncodedBatch
+    size: tuple[int, int]
+
+
+def encoded_batches(
     model: TransferModel,
     data: LabelledData,
     rows: NDArray[np.int64],
     features: FrozenFeatures | None,
-) -> tuple[EncodedBatch, tuple[int, int]]:
-    """The encoding of each modality of the rows, and their images' height and width."""
-    if features is not None:
-        return features.read(data, rows), features.size
-    xs = [data.view(name, rows) for name in data.presets]
-    encoded = [encode_modality(model, data, i, x) for i, x in enumerate(xs)]
-    return encoded, (xs[0].shape[-2], xs[0].shape[-1])
+) -> Iterator[Encoded]:
+    """The rows in batches of evaluation, encoded.
+
+    Raises:
+        StoppedError: the job was asked to stop.
+    """
+    for batch, read in data.read_ahead(rows, None if features is None else ()):
+        if features is None:
+            xs = data.views(read)
+            parts = [encode_modality(model, data, i, x) for i, x in enumerate(xs)]
+            size = (xs[0].shape[-2], xs[0].shape[-1])
+        else:
+            parts, size = features.read(data, batch), features.size
+        yield Encoded(batch, data.targets_of(read), parts, size)
 
 
 def encode_modality(

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decur.models.heads import TransferModel
-from decur.transfer.data import LabelledData, batches
+from decur.transfer.data import LabelledData
 
 EncodedBatch = list[list[Tensor]]
 """The encoding of a batch, `encoded[modality]`, see `TransferModel.encode`."""
@@ -34,8 +34,8 @@ class FrozenFeatures:
             if not len(new):
                 continue
             encoded = []
-            for batch in batches(new):
-                x = data.view(name, batch)
+            for _, read in data.read_ahead(new, [name], labels=False):
+                (x,) = data.views(read)
                 encoded.append(model.encode(i, x))
                 self.size = (x.shape[-2], x.shape[-1])
             at[new] = np.arange(len(new)) + at.max() + 1

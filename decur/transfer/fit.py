@@ -3,41 +3,53 @@
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
 from decur.config import Recipe
 from decur.errors import DecurError
 from decur.metrics.scores import HEADLINE, Scores
+from decur.training.resume import Journal
 from decur.transfer.cell import MetricsRecord
 from decur.transfer.evaluate import evaluate
 from decur.transfer.missing import evaluate_missing
+from decur.transfer.state import Frozen
 from decur.transfer.task import Task, labels_found
-from decur.transfer.train import Frozen, train
+from decur.transfer.train import train
 
 HELD_OUT = 10
 """One of so many labelled samples measures the learning rates of a sweep."""
 
 
-def train_head(task: Task, recipe: Recipe, frozen: Frozen | None) -> MetricsRecord:
+def train_head(
+    task: Task, recipe: Recipe, frozen: Frozen | None, journal: Journal | None = None
+) -> MetricsRecord:
     """Train, evaluate, and return `metrics`, `per_class` by class name, `counts` and `lr`.
 
     Added are `untrained_classes` and `evaluated`, see `labels_found`. Metrics are those of the last
     epoch. Where the recipe asks for it, `curve` and `best` hold earlier ones, and `sweep` those of
     the learning rates tried. For a multimodal model, `missing` holds the metrics with each modality
-    absent in turn.
+    absent in turn. `journal` keeps what is done of it.
+
+    Raises:
+        DecurError: the labels do not fit, or cannot be trained on.
+        StoppedError: the job was asked to stop.
     """
+    journal = journal or Journal()
     model, data, classes = task.model, task.data, task.facts.classes
     headline = HEADLINE[data.settings.task]
     record = labels_found(task)  # a wrong label must not come out after hours of training
     if recipe.lr_sweep:
-        record["sweep"] = sweep(task, recipe, frozen)
+        record["sweep"] = sweep(task, recipe, frozen, journal)
         recipe = recipe.model_copy(update={"lr": _best(record["sweep"], headline)})
-    evaluations: list[tuple[float, Scores]] = []
+    # By epoch: the last evaluation before a job was stopped is made again, with its predictions.
+    evaluations: dict[float, dict[str, Any]] = journal.done.setdefault("evaluations", {})
 
     def evaluate_after(epoch: float) -> None:
         scores = evaluate(model, data, task.test_rows, task.features, task.keep)
-        evaluations.append((epoch, scores))
+        evaluations[epoch] = asdict(scores)
 
     train(
         model,
@@ -48,8 +60,10 @@ def train_head(task: Task, recipe: Recipe, frozen: Frozen | None) -> MetricsReco
         seed=task.seed,
         features=task.features,
         evaluate=evaluate_after,
+        journal=journal,
     )
-    scores = evaluations[-1][1]
+    found = [(epoch, Scores(**scores)) for epoch, scores in evaluations.items()]
+    _, scores = found[-1]
     record |= {
         "metrics": scores.metrics,
         "per_class": _by_name(classes, scores.per_class),
@@ -57,14 +71,16 @@ def train_head(task: Task, recipe: Recipe, frozen: Frozen | None) -> MetricsReco
         "lr": recipe.lr,
     }
     if recipe.evaluate_every:
-        record |= curve(evaluations, headline)
+        record |= curve(found, headline)
     if len(data.presets) > 1:
         absent = evaluate_missing(model, data, task.test_rows, task.rows, task.features)
         record["missing"] = {m: {n: s.metrics for n, s in by.items()} for m, by in absent.items()}
     return record
 
 
-def sweep(task: Task, recipe: Recipe, frozen: Frozen | None) -> list[dict[str, float]]:
+def sweep(
+    task: Task, recipe: Recipe, frozen: Frozen | None, journal: Journal
+) -> list[dict[str, float]]:
     """The headline metric of every learning rate of the sweep, on labelled samples held out.
 
     A tenth of the training rows, drawn by the seed, is held out; the evaluation data take no part.
@@ -80,8 +96,8 @@ def sweep(task: Task, recipe: Recipe, frozen: Frozen | None) -> list[dict[str, f
         )
     order = np.random.default_rng(task.seed).permutation(task.rows)
     held, rest = np.split(order, [len(order) // HELD_OUT])
-    found = []
-    for lr in recipe.lr_sweep:
+    found: list[dict[str, float]] = journal.done.setdefault("sweep", [])
+    for lr in recipe.lr_sweep[len(found) :]:
         model = copy.deepcopy(task.model)
         tried = recipe.model_copy(update={"lr": lr})
         train(
@@ -92,9 +108,10 @@ def sweep(task: Task, recipe: Recipe, frozen: Frozen | None) -> list[dict[str, f
             frozen=frozen,
             seed=task.seed,
             features=task.features,
+            journal=journal,
         )
         scores = evaluate(model, task.data, np.sort(held), task.features)
-        found.append({"lr": lr, headline: scores.metrics[headline]})
+        journal.finish("sweep", {"lr": lr, headline: scores.metrics[headline]})
     return found
 
 

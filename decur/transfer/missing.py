@@ -7,8 +7,8 @@ from torch import Tensor
 
 from decur.metrics.scores import Scores, Tally
 from decur.models.heads import TransferModel
-from decur.transfer.data import LabelledData, batches
-from decur.transfer.evaluate import encode_batch, encode_modality, logits_of
+from decur.transfer.data import LabelledData
+from decur.transfer.evaluate import encode_modality, encoded_batches, logits_of
 from decur.transfer.features import FrozenFeatures
 
 
@@ -35,9 +35,7 @@ def evaluate_missing(
     tallies = {m: {name: Tally(data.ignore) for name in substitutes} for m in data.presets}
     if features is not None:
         features.add(model, data, rows)
-    for batch in batches(rows):
-        encoded, size = encode_batch(model, data, batch, features)
-        targets = data.targets(batch)
+    for batch, targets, encoded, size in encoded_batches(model, data, rows, features):
         for i, of_modality in enumerate(tallies.values()):
             for name, tally in of_modality.items():
                 absent = [x.expand(len(batch), *x.shape[1:]) for x in constants[name][i]]
@@ -50,6 +48,7 @@ def mean_inputs(data: LabelledData, rows: NDArray[np.int64]) -> list[Tensor]:
     """Mean of the network's unaugmented inputs over the rows: `(1, C, H, W)` a modality."""
     means = []
     for name in data.presets:
-        total = sum(data.view(name, batch).double().sum(0, keepdim=True) for batch in batches(rows))
+        found = data.read_ahead(rows, [name], labels=False)
+        total = sum(data.views(read)[0].double().sum(0, keepdim=True) for _, read in found)
         means.append((torch.as_tensor(total) / len(rows)).float())
     return means

@@ -7,17 +7,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from decur.artifacts.ownership import made
+from decur.artifacts.ownership import HIDDEN, made
 from decur.artifacts.paths import METRICS, Cell
 from decur.artifacts.provenance import provenance
 from decur.artifacts.records import Metrics
 from decur.artifacts.transferred import was_written, withdraw
 from decur.config import TransferSettings, deciding
 from decur.errors import DecurError
+from decur.training.checkpoint import CHECKPOINTS
 
 PACKAGES = ("numpy", "torch", "torchvision", "timm", "scikit-learn")
 COMPARED = ("inputs", "decur", "packages")
 """Parts of the provenance that must be equal."""
+
+
+def checkpoints_of(folder: Path) -> Path:
+    """The folder of the checkpoints of a cell, in the folder of its metrics."""
+    return folder / HIDDEN / CHECKPOINTS
 
 
 def start(
@@ -67,12 +73,12 @@ def _is_made(
     return (
         (found.run, found.cell) == (settings.run, str(cell))
         and all(getattr(found.provenance, key) == getattr(now, key) for key in COMPARED)
-        and _deciding(before, cell) == _deciding(settings, cell)
+        and deciding_cell(before, cell) == deciding_cell(settings, cell)
         and all(os.path.lexists(folder / name) for name in made(folder))
     )
 
 
-def _deciding(settings: TransferSettings, cell: Cell) -> dict[str, Any]:
+def deciding_cell(settings: TransferSettings, cell: Cell) -> dict[str, Any]:
     """The settings that decide the results of a cell: without the recipes of other datasets."""
     recipes = {k: v for k, v in settings.recipes.items() if k == cell.dataset}
     return deciding(settings.model_copy(update={"recipes": recipes}))

@@ -1,6 +1,7 @@
 """All transfer evaluations of one pretrained run, in one process: weights in, metrics.json out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -9,16 +10,18 @@ import torch
 from decur.artifacts.ownership import check_ours, names_origin
 from decur.artifacts.paths import METRICS, TRANSFERRED, Cell
 from decur.artifacts.predictions import PREDICTIONS
-from decur.artifacts.provenance import fingerprint, provenance
+from decur.artifacts.provenance import Origin, fingerprint, provenance
 from decur.artifacts.records import Metrics, Weights
 from decur.artifacts.timing import JobTimer
 from decur.artifacts.transferred import write_transferred
 from decur.config import TransferSettings
 from decur.errors import DecurError
 from decur.shards import PairedShards
+from decur.training.checkpoint import identity_of
+from decur.training.resume import INTERVAL, discard, resumable
 from decur.transfer.cell import LABELS, CellInputs, chosen_modalities, evaluate_cell
 from decur.transfer.features import FrozenFeatures
-from decur.transfer.resume import PACKAGES, start
+from decur.transfer.resume import PACKAGES, checkpoints_of, deciding_cell, start
 from decur.weights import in_bands_of, read_weights
 from decur.weights.files import recorded_arch
 
@@ -41,8 +44,11 @@ def transfer(
 
     With `resume` the cells are all those of the run. Those that an interrupted evaluation has left
     are kept (see `decur.transfer.resume.start`), and `out/cells.json` lists all of them at the end.
+    In any case the cell that an earlier job was at goes on from its last checkpoint, in a hidden
+    folder until the metrics are written.
 
     Raises:
+        StoppedError: the job was asked to stop, and has saved.
         DecurError: weights, shards and settings do not fit, or something to be written exists and
             is not ours.
     """
@@ -57,31 +63,49 @@ def transfer(
     inputs = {name: {name: part.card.checksum, **checksum} for name, part in stored.items()}
     together = out / TRANSFERRED
     wanted = start(together, cells, settings, inputs) if resume else cells
+    for cell in {*cells}.difference(wanted):
+        discard(checkpoints_of(out / str(cell)))
     for dataset, group in groupby(sorted(wanted), key=lambda cell: cell.dataset):
         cells_of = list(group)
         names = {name for cell in cells_of for name in chosen_modalities(settings, cell)}
         data = in_bands_of(weights, record, stored[dataset], sorted(names))
         frozen = FrozenFeatures()
         for cell in cells_of:
-            job = JobTimer(device)
-            folder = out / str(cell)
-            result = evaluate_cell(
-                CellInputs(settings, cell, tensors, data, torch.device(device), frozen)
-            )
-            result.write(folder)
-            Metrics(
-                run=settings.run,
-                cell=str(cell),
-                **result.record,
-                provenance=provenance(settings, inputs[dataset], PACKAGES, record.provenance),
-                job=job.record(),
-            ).write(folder / METRICS)
-            scores = {k: round(v, 1) for k, v in result.record["metrics"].items()}
+            given = CellInputs(settings, cell, tensors, data, torch.device(device), frozen)
+            origin = provenance(settings, inputs[dataset], PACKAGES, record.provenance)
+            metrics = _evaluate(given, origin, out / str(cell))
+            scores = {name: round(score, 1) for name, score in metrics.items()}
             print(f"{settings.run} {cell}: {scores}", flush=True)
     if resume:
         every = {name: found for part in inputs.values() for name, found in part.items()}
-        metrics = {str(cell): out / str(cell) / METRICS for cell in sorted(cells)}
-        write_transferred(together, settings.run, metrics, provenance(settings, every, PACKAGES))
+        paths = {str(cell): out / str(cell) / METRICS for cell in sorted(cells)}
+        write_transferred(together, settings.run, paths, provenance(settings, every, PACKAGES))
+
+
+def _evaluate(given: CellInputs, origin: Origin, folder: Path) -> dict[str, float]:
+    """Evaluate a cell, or go on with it, and write its results; returns its metrics."""
+    settings, cell, job = given.settings, given.cell, JobTimer(given.device.type)
+    identity = identity_of([str(cell), deciding_cell(settings, cell)], origin.inputs)
+    checkpoints = checkpoints_of(folder)
+    with resumable(checkpoints, identity, job, _interval(settings, cell)) as journal:
+        journal.look()
+        result = evaluate_cell(replace(given, journal=journal))
+        result.write(folder)
+        Metrics(
+            run=settings.run,
+            cell=str(cell),
+            **result.record,
+            provenance=origin,
+            job=job.record(),
+        ).write(folder / METRICS)
+    metrics: dict[str, float] = result.record["metrics"]
+    return metrics
+
+
+def _interval(settings: TransferSettings, cell: Cell) -> float:
+    """Seconds between two checkpoints of a cell; a probe needs no recipe."""
+    recipe = settings.recipes.get(cell.dataset)
+    return INTERVAL if recipe is None else recipe.checkpoint_seconds
 
 
 def _check_archs(weights: Path, record: Weights, settings: TransferSettings) -> None:

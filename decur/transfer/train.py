@@ -6,22 +6,21 @@ The released code freezes parameters alone; `frozen_mode: official` does as it d
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from decur.config import Recipe
 from decur.errors import DecurError
 from decur.models.heads import TransferModel
+from decur.training.resume import Journal
 from decur.transfer.data import NO_CLASS, LabelledData
 from decur.transfer.features import FrozenFeatures
-
-Frozen = Literal["eval", "official"]
-"""How backbones are frozen while the head trains, see `Transfer.frozen_mode`."""
+from decur.transfer.state import Frozen, TrainingState
+from decur.transfer.steps import steps_ahead
 
 
 def batch_loss(logits: Tensor, targets: Tensor, ignore: int | None) -> Tensor:
@@ -62,15 +61,19 @@ def train(
     seed: int,
     features: FrozenFeatures | None = None,
     evaluate: Callable[[float], None] | None = None,
+    journal: Journal | None = None,
 ) -> None:
     """Train the head, and the backbones unless `frozen`, on the labelled rows, in place.
 
     `features`, if given, saves encoding images again and again, without augmentation.
     `evaluate` is called with the number of epochs done, each time `recipe.evaluate_every` more are
     and at the end. It may put the model into evaluation mode, which leaves training as it is.
+    `journal` keeps the training, which goes on where an earlier job left it, equal bit for bit on a
+    CPU; an evaluation that was due there is called again.
 
     Raises:
         DecurError: batch norm in training mode is given a single sample, which it cannot normalise.
+        StoppedError: the job was asked to stop.
     """
     if frozen != "eval" and len(rows) < 2:
         raise DecurError(
@@ -79,28 +82,42 @@ def train(
         )
     torch.manual_seed(seed)
     model.backbones.requires_grad_(frozen is None)
-    _training_mode(model, frozen)
     optimizer = recipe_optimizer(model, recipe)
+    journal = journal or Journal()
+    state = TrainingState(model, optimizer, frozen, seed if data.settings.augment else None)
+    state.go_on(journal)
+    if state.generator is not None:
+        features = None
+    if features is not None:
+        features.add(model, data, rows)
     size = min(data.settings.batch_size, len(rows))
     per_epoch = len(rows) // size
     total = recipe.steps or (recipe.epochs or 0) * per_epoch
     between = recipe.evaluate_every * per_epoch if recipe.evaluate_every else total
-    generator = Generator().manual_seed(seed) if data.settings.augment else None
-    if generator is not None:
-        features = None
-    if features is not None:
-        features.add(model, data, rows)
-    for step, chosen in enumerate(_orders(len(rows), size, total, seed)):
+
+    def look() -> None:
+        done = state.done
+        if evaluate is not None and done and (done % between == 0 or done == total):
+            evaluate(done / per_epoch)
+        _training_mode(model, frozen)
+        journal.look()
+
+    look()
+    chosen = (rows[positions] for positions in _orders(len(rows), size, total, seed, state.done))
+    for step, take in steps_ahead(data, chosen, features, state.generator):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step, total)
-        logits, targets = _predict(model, data, rows[chosen], features, generator)
+            group["lr"] = learning_rate(recipe, state.done, total)
+        parts, targets = take()
+        if features is None:
+            logits = model([x for (x,) in parts])
+        else:
+            logits = model.head(parts, features.size)
         loss = batch_loss(logits, targets, data.ignore)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if evaluate is not None and ((step + 1) % between == 0 or step + 1 == total):
-            evaluate((step + 1) / per_epoch)
-            _training_mode(model, frozen)
+        state.follow(step.drawn)
+        look()
 
 
 def recipe_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -124,25 +141,16 @@ def _training_mode(model: TransferModel, frozen: Frozen | None) -> None:
         model.backbones.eval()
 
 
-def _orders(count: int, size: int, total: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """`total` batches of positions below `count`, every epoch shuffled anew."""
+def _orders(
+    count: int, size: int, total: int, seed: int, start: int
+) -> Iterator[NDArray[np.int64]]:
+    """The batches of positions below `count` from step `start` to `total`.
+
+    Every epoch is shuffled anew.
+    """
     per_epoch = count // size
-    for step in range(total):
+    for step in range(start, total):
         epoch, i = divmod(step, per_epoch)
-        if i == 0:
+        if i == 0 or step == start:
             order = np.random.default_rng([seed, epoch]).permutation(count)
         yield order[i * size : (i + 1) * size]
-
-
-def _predict(
-    model: TransferModel,
-    data: LabelledData,
-    rows: NDArray[np.int64],
-    features: FrozenFeatures | None,
-    generator: Generator | None,
-) -> tuple[Tensor, Tensor]:
-    """Logits and targets of the rows, augmented if there is a generator."""
-    if features is not None:
-        return model.head(features.read(data, rows), features.size), data.targets(rows)
-    xs, targets = data.inputs(rows, generator)
-    return model(xs), targets

@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from decur.config import PretrainSettings
-from decur.pretrain.prefetch import ahead
 from decur.shards import PairedShards
+from decur.training.prefetch import ahead
 from decur.training.views import augment_batch, read_batch, training_batches
 
 

@@ -24,6 +24,7 @@ import torch
 import yaml
 
 from decur.artifacts.paths import Run
+from decur.cluster.lock import holder
 from decur.config import parse_config, pretrain_settings
 from tests.support import HOME, TINY
 from tests.support.faults import (
@@ -39,6 +40,7 @@ from tests.support.faults import (
     ranks,
     small,
     state,
+    warn,
 )
 from tests.support.slurm import HERE, PROFILE, output, profile, run, wait_for
 
@@ -94,6 +96,26 @@ def a_lost_rank_ends_all_within_a_minute_and_the_run_goes_on(folder: Path) -> No
         assert workflow.snakemake.wait(timeout=600) == 0
     assert "Killed" in (workflow.folder / "snakemake.log").read_text()
     print(f"all ranks ended {ended:.0f} s after one was lost")
+
+
+def a_transfer_that_is_warned_is_requeued_and_goes_on(folder: Path) -> None:
+    """From its last checkpoint, within a cell."""
+    tree = yaml.safe_load(TINY.read_text())
+    tree["transfer"]["bigearthnet"] |= {"checkpoint_seconds": 1}
+    tree["transfer"]["bigearthnet"]["linear"] |= {"epochs": 400}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    record = f"results/tiny/transfer/{SEED_0}/cells.json"
+    words = ("--profile", profile(folder / "profile"), "--configfile", folder / "config.yaml")
+    with closing(Workflow(folder / "run", *words, "--retries", 0, "--", record)) as workflow:
+        workflow.start()
+        cells = (workflow.folder / record).parent
+        claim = wait_for(lambda: next(cells.glob("**/checkpoints/owner.json"), None))
+        wait_for(lambda: [*claim.parent.glob("checkpoint-*.pt")])
+        warn(str(wait_for(lambda: holder(claim)).slurm_job))
+        assert workflow.snakemake.wait(timeout=600) == 0
+        log = workflow.folder / f"results/tiny/logs/transfer/{SEED_0}.log"
+    assert "going on from checkpoint" in log.read_text()
+    assert not [*cells.glob("**/checkpoints")]
 
 
 def a_job_killed_for_memory_is_sent_again_with_more(folder: Path) -> None:
@@ -244,6 +266,7 @@ def started_ranks(folder: Path, *, tasks: int, launch: str) -> list[dict[str, An
 STORIES = (
     two_nodes_train_what_one_process_does,
     a_lost_rank_ends_all_within_a_minute_and_the_run_goes_on,
+    a_transfer_that_is_warned_is_requeued_and_goes_on,
     a_job_killed_for_memory_is_sent_again_with_more,
     a_refused_submission_is_tried_again,
     one_task_of_an_array_requeues_alone,

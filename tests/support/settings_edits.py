@@ -25,6 +25,7 @@ EXECUTION: dict[str, st.SearchStrategy[Any]] = {
     "Pretrain.compile": st.sampled_from(["none", "optimizer", "all"]),
     "Pretrain.cuda_graph": st.booleans(),
     "Sliding.batch": st.integers(1, 64),
+    "Transfer.checkpoint_seconds": st.integers(0, 9999),
 }
 """Every setting of how a job runs, and what it may be changed to."""
 

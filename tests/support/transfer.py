@@ -1,16 +1,19 @@
 """Small transfers on the shards of the fixture."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from decur import datasets
 from decur.config import Transfer, TransferSettings
 from decur.config.presets import Preset
 from decur.datasets import Dataset
+from decur.models.heads import FCN
 from decur.shards import PairedShards
 from decur.transfer.data import LabelledData
 from tests.support.pretraining import settings as pretrain_settings
@@ -28,6 +31,14 @@ def recipe(task: str = "classification", **changes: Any) -> Transfer:
 def labelled(shards_root: Path, chosen: Transfer, ignore: int | None = None) -> LabelledData:
     """The labelled samples of both modalities, as a recipe reads them."""
     return LabelledData(PairedShards(shards_root), PRESETS, chosen, ignore, torch.device("cpu"))
+
+
+class DroppingFCN(FCN):
+    """An FCN that drops half of what it is given, in training."""
+
+    def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
+        dropped = [[F.dropout(x, 0.5, self.training) for x in part] for part in parts]
+        return super().head(dropped, size)
 
 
 def as_dataset(

@@ -17,8 +17,8 @@ from decur import distributed
 from decur.artifacts import files
 from decur.artifacts.files import read_patiently
 from decur.errors import DecurError
-from decur.pretrain.checkpoint import CHECKPOINTS, KEEP, load_checkpoint, save_checkpoint
 from decur.pretrain.loop import train_run
+from decur.training.checkpoint import CHECKPOINTS, KEEP, load_checkpoint, save_checkpoint
 from tests.support import pretraining
 
 IDENTITIES = ("a" * 64, "b" * 64, "c" * 64)

@@ -8,9 +8,9 @@ import torch
 
 from decur.errors import DecurError
 from decur.pretrain.loop import prepare, train_run, training_step
-from decur.pretrain.prefetch import SideStream, bring_back
 from decur.shards import PairedShards
 from decur.training.methods import build_model
+from decur.training.prefetch import SideStream, bring_back
 from decur.training.views import augment_batch, read_batch
 from tests.support.pretraining import settings as small_settings
 

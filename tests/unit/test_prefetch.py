@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from decur.pretrain.prefetch import ahead
+from decur.training.prefetch import ahead
 
 
 def test_items_come_in_order_with_what_was_loaded():

@@ -29,7 +29,7 @@ def stopped(monkeypatch, tmp_path):
             raise StoppedError("stopped", warned=warned)
 
         monkeypatch.setattr(launch, "train_run", train_run)
-        monkeypatch.setattr(launch, "PATIENCE", 0)
+        monkeypatch.setattr("decur.cluster.requeue.PATIENCE", 0)
 
     return stop
 

@@ -9,8 +9,8 @@ import torch
 from decur.artifacts.provenance import fingerprint
 from decur.errors import DecurError
 from decur.pretrain import loop as pretrain_module
-from decur.pretrain.checkpoint import load_checkpoint, save_checkpoint
 from decur.pretrain.loop import train_run, training_step
+from decur.training.checkpoint import load_checkpoint, save_checkpoint
 from decur.training.views import read_batch
 from decur.weights import read_weights
 from tests.support.pretraining import log, settings, tensors

@@ -222,7 +222,7 @@ def test_weights_have_names(tmp_path):
 
 
 def test_a_checkpoint_runs_no_code(tmp_path):
-    from decur.pretrain.checkpoint import load_checkpoint
+    from decur.training.checkpoint import load_checkpoint
 
     owned = tmp_path / "owned"
     torch.save({"identity": "x", "step": Touch(owned)}, tmp_path / "checkpoint-00000001.pt")

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from decur.config import Recipe
 from decur.errors import DecurError
@@ -15,7 +14,7 @@ from decur.transfer.features import FrozenFeatures
 from decur.transfer.fit import curve
 from decur.transfer.missing import evaluate_missing
 from decur.transfer.train import batch_loss, learning_rate, recipe_optimizer, train
-from tests.support.transfer import labelled, recipe
+from tests.support.transfer import DroppingFCN, labelled, recipe
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
@@ -141,14 +140,6 @@ def test_the_warm_up_rises_from_zero_and_hands_over_to_the_schedule():
     assert [learning_rate(constant, s, 10) for s in range(5)] == pytest.approx(
         [0, 1 / 3, 2 / 3, 1, 1]
     )
-
-
-class DroppingFCN(FCN):
-    """An FCN that drops half of what it is given, in training."""
-
-    def head(self, parts, size):
-        dropped = [[F.dropout(x, 0.5, self.training) for x in part] for part in parts]
-        return super().head(dropped, size)
 
 
 @pytest.mark.parametrize("frozen", ["eval", None])

@@ -59,6 +59,11 @@ def test_the_slurm_profile_asks_for_four_a100_and_a_task_on_each_a_pretraining(t
     launch = "srun --kill-on-bad-exit --ntasks=4 --cpus-per-task=8 decur pretrain --requeue"
     assert all(launch in block for block in blocks)
     assert all("slurm_extra=--signal=USR1@300" in block for block in blocks)
+    for stage in ("transfer", "explain"):
+        blocks = re.findall(rf"^rule {stage}:\n(.*?)\n\[", output, flags=re.MULTILINE | re.DOTALL)
+        assert blocks
+        assert all(f"decur {stage} --requeue " in block for block in blocks)
+        assert all("slurm_extra=--signal=USR1@300" in block for block in blocks)
 
 
 def test_the_rule_graph_of_the_readme_is_that_of_the_paper_scale(tmp_path):

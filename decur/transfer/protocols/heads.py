@@ -17,4 +17,4 @@ def evaluate(inputs: CellInputs) -> CellResult:
         frozen = inputs.transfer.frozen_mode
         if frozen == "eval":
             task = replace(task, features=inputs.whole_image_features)
-    return CellResult(train_head(task, recipe, frozen), task.labelled, task.keep)
+    return CellResult(train_head(task, recipe, frozen, inputs.journal), task.labelled, task.keep)

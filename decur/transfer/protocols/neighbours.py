@@ -57,12 +57,9 @@ def pooled_features(task: Task, rows: NDArray[np.int64]) -> Tensor:
     model, data, features = task.model.eval(), task.data, task.features
     if features is not None:
         features.add(model, data, rows)
+        return torch.cat([pooled(features.read(data, batch)) for batch in batches(rows)])
     vectors = []
-    for batch in batches(rows):
-        if features is not None:
-            parts = features.read(data, batch)
-        else:
-            views = (data.view(name, batch) for name in data.presets)
-            parts = [model.encode(i, x) for i, x in enumerate(views)]
+    for _, read in data.read_ahead(rows, labels=False):
+        parts = [model.encode(i, x) for i, x in enumerate(data.views(read))]
         vectors.append(pooled(parts))
     return torch.cat(vectors)

@@ -1,4 +1,4 @@
-"""What goes on beside the steps: the next batch on its way in, the last numbers on theirs out."""
+"""Prefetch batches, and copy scalars to the host, while a device computes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +14,8 @@ U = TypeVar("U")
 
 def ahead(load: Callable[[T], U], items: Iterable[T], depth: int = 2) -> Iterator[tuple[T, U]]:
     """Yield each item with what `load` makes of it, in order, up to `depth` loads ahead.
+
+    Items are taken one by one in this thread, loads run on others.
 
     An error in `load` is raised where its item is due; leaving the loop early waits for the loads
     that have begun.
@@ -66,7 +68,7 @@ class SideStream:
 def bring_back(scalars: Mapping[str, Tensor]) -> Callable[[], dict[str, float]]:
     """Start to copy scalars of one device and dtype to the host; the result's call waits for them.
 
-    What the device was asked for later is not waited for, so that it never runs out of work.
+    Later work of the device is not waited for, so that it never runs out of work.
     """
     stacked = torch.stack(list(scalars.values()))
     values = stacked.to("cpu", non_blocking=True)

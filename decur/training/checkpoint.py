@@ -1,12 +1,15 @@
-"""Write checkpoints atomically, and find the newest readable one of a run.
+"""Write checkpoints atomically, and find the newest readable one of a job.
 
-A folder holds the checkpoints of one identity, that is of one run's data and of the settings that
+A folder holds the checkpoints of one identity, that is of one job's data and of the settings that
 decide its results. Those of others, left from before a change, are set aside in a subfolder named
 by theirs.
 """
 
+import hashlib
+import json
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +18,27 @@ import torch
 from decur.artifacts.files import read_patiently, write_atomically
 
 CHECKPOINTS = "checkpoints"
-"""Folder of a run's checkpoints, in the folder of the run."""
+"""Folder of a job's checkpoints."""
 
 KEEP = 2
 DAMAGED = "damaged"
 
 DAMAGE = (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
-"""What torch raises at a file that is no whole checkpoint."""
+"""Errors that torch raises at a file that is no whole checkpoint."""
 
 
 class DamagedError(Exception):
     """A file is no whole checkpoint."""
+
+
+def identity_of(decided: object, inputs: Mapping[str, str]) -> str:
+    """A digest of what decides a job's results: settings, and the checksums of its inputs.
+
+    Checkpoints of the same identity are continued, however the jobs were run that wrote them.
+    `decided` is a tree that JSON can hold.
+    """
+    text = json.dumps([decided, sorted(inputs.values())], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
