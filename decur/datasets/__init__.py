@@ -11,10 +11,12 @@
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +87,7 @@ class Dataset:
         return colours
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """A sample before reading: its id, its split and the files it is made from.
 
@@ -149,6 +151,46 @@ class Records(list[Record]):
     def __init__(self, records: Iterable[Record], left_out: Mapping[str, int]) -> None:
         super().__init__(records)
         self.left_out = {reason: count for reason, count in left_out.items() if count}
+
+
+class Cut(Sequence[Record]):
+    """The samples of images that are cut into `each` of them, made when they are asked for.
+
+    `pieces(image)` are those of one image, sorted by id; the images are sorted, too.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Any],
+        pieces: Callable[[Any], list[Record]],
+        each: int,
+        left_out: Mapping[str, int],
+    ) -> None:
+        self._images, self._each = images, each
+        self._pieces = lru_cache(maxsize=2)(pieces)
+        self.left_out = {reason: count for reason, count in left_out.items() if count}
+
+    def __len__(self) -> int:
+        return self._each * len(self._images)
+
+    def __iter__(self) -> Iterator[Record]:
+        for image in self._images:
+            yield from self._pieces(image)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Record]: ...
+    def __getitem__(self, place: int | slice) -> Record | list[Record]:
+        if isinstance(place, int):
+            image, piece = divmod(range(len(self))[place], self._each)
+            return self._pieces(self._images[image])[piece]
+        first, stop, step = place.indices(len(self))
+        if step != 1:
+            return [self[number] for number in range(first, stop, step)]
+        images = self._images[first // self._each : -(-stop // self._each)]
+        found = (record for image in images for record in self._pieces(image))
+        return list(islice(found, first % self._each, first % self._each + max(0, stop - first)))
 
 
 class DatasetModule(Protocol):

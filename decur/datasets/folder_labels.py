@@ -1,7 +1,7 @@
 """Labels of own images: what a mask's values mean, and whether the labels show every class."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def _palette(path: Path) -> dict[int, Colour]:
         return found
 
 
-def check_classes(name: str, own: FoldersSettings, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def check_classes(name: str, own: FoldersSettings, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """A line for each split whose labels lack a class, given the rows of the shards' index.
 
     Raises:

@@ -5,7 +5,8 @@ Official layout: `<city>/<E>_<N>_{rgb.jp2,dem.tif,seg.tif}`.
 """
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from decur.config import DatasetSettings
 from decur.datasets import (
     Archive,
     Component,
+    Cut,
     Dataset,
     Record,
-    Records,
     RemoteFile,
     Streamed,
 )
@@ -90,7 +91,7 @@ DATASET = Dataset(
 )
 
 
-def scan(root: Path, settings: DatasetSettings) -> Records:
+def scan(root: Path, settings: DatasetSettings) -> Cut:
     """List the patches below `root`, sorted by id; the official split is by city.
 
     Municipalities overlap at their borders, so that a tile may lie in several folders. One that a
@@ -102,28 +103,28 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
     """
     wanted = stored_modalities(DATASET, settings)
     files = raw_files(root)
-    tiles = [(_corner(rgb), rgb) for rgb in _images(root, files)]
-    held_out = {corner for corner, rgb in tiles if rgb.parent.name in TEST_CITIES}
-    records: list[Record] = []
-    leaks = 0
-    for corner, rgb in tiles:
-        city = rgb.parent.name
+    found = sorted(_tiles(root, files))
+    held_out = {corner for city, corner in found if city in TEST_CITIES}
+    tiles = [(city, c) for city, c in found if city in TEST_CITIES or c not in held_out]
+    if not tiles:
+        raise DecurError(f"{root}: no <city>/<E>_<N>_rgb.jp2; extract the GeoNRW archive there")
+
+    def patches(tile: tuple[str, str]) -> list[Record]:
+        city, corner = tile
         split = "test" if city in TEST_CITIES else "train"
-        if split == "train" and corner in held_out:
-            leaks += GRID**2
-            continue
+        rgb = root / city / f"{corner}_rgb.jp2"
         paths = {"rgb": rgb, "seg": _partner(rgb, "seg")}
         if "dem" in wanted:
             paths["dem"] = _partner(rgb, "dem")
         fault = _missing(f"{city}/{corner}", paths, files)
-        records += [
+        return [
             Record(f"{city}_{corner}_{k}", split, paths, patch=k, place=city, fault=fault)
-            for k in range(1, GRID**2 + 1)
+            for k in sorted(range(1, GRID**2 + 1), key=str)
         ]
-    if not records:
-        raise DecurError(f"{root}: no <city>/<E>_<N>_rgb.jp2; extract the GeoNRW archive there")
-    records.sort(key=lambda record: record.id)
-    return Records(records, {"of training cities, where a test city has the tile too": leaks})
+
+    leaks = GRID**2 * (len(found) - len(tiles))
+    left_out = {"of training cities, where a test city has the tile too": leaks}
+    return Cut(tiles, patches, GRID**2, left_out)
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
@@ -212,15 +213,19 @@ def arrange_samples(samples: Path, root: Path) -> None:
             link(file, root / city / file.name)
 
 
-def _images(root: Path, files: RawFiles) -> list[Path]:
-    """The images of all tiles, by path."""
+def _tiles(root: Path, files: RawFiles) -> Iterator[tuple[str, str]]:
+    """City and position of every tile.
+
+    Raises:
+        DecurError: the name of an image is no position.
+    """
     depth = len(root.parts) + 2
-    found = (p for p in files.walk(root) if len(p.parts) == depth and p.name.endswith("_rgb.jp2"))
-    return sorted(found)
+    for path in files.walk(root):
+        if len(path.parts) == depth and path.name.endswith("_rgb.jp2"):
+            yield sys.intern(path.parent.name), _corner(path)
 
 
 def _corner(rgb: Path) -> str:
-    """The position of a tile, by its name."""
     match = TILE.fullmatch(rgb.name)
     if match is None:
         raise DecurError(f"{rgb}: name is not <easting>_<northing>_rgb.jp2; rename or remove it")

@@ -1,7 +1,9 @@
 """Samples that cannot be used: two of one id, and how many may be lost."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
 
 from decur.datasets import Record
 from decur.errors import DecurError
@@ -13,12 +15,14 @@ MOST_LOST = 0.01
 """Share of the evaluation split that may be bad and left out."""
 
 
-def unique(records: Sequence[Record]) -> list[Record]:
+def unique(records: Sequence[Record]) -> Sequence[Record]:
     """The records, of which one of each id may be without a fault.
 
     It is the first that is not for training, if there is any, else the first: what is in two splits
     is never trained on.
     """
+    if not _repeats(records):
+        return records
     kept: dict[str, int] = {}
     for place, record in enumerate(records):
         first = kept.setdefault(record.id, place)
@@ -33,29 +37,44 @@ def unique(records: Sequence[Record]) -> list[Record]:
     return unique
 
 
-def check_any(name: str, parts: Sequence[ShardPart]) -> None:
+def _repeats(records: Sequence[Record]) -> bool:
+    """Whether two ids may be the same; 8 bytes a sample tell."""
+    hashes = np.fromiter((hash(record.id) for record in records), np.int64, len(records))
+    return len(np.unique(hashes)) < len(records)
+
+
+def check_any(name: str, parts: Iterable[ShardPart]) -> None:
     """Raise a DecurError if there are samples, and none is good."""
-    faults = [fault for part in parts for fault in part.faults]
-    if faults and not any(part.rows for part in parts):
-        raise DecurError(
-            f"{name}: no sample of {len(faults)} is good; the last: {faults[-1].reason}"
-        )
+    bad, reason = 0, ""
+    for part in parts:
+        if part.rows:
+            return
+        for fault in part.faults:
+            bad, reason = bad + 1, fault.reason
+    if bad:
+        raise DecurError(f"{name}: no sample of {bad} is good; the last: {reason}")
 
 
 def lost_samples(
-    split_of: Mapping[str, str], parts: Sequence[ShardPart]
+    split_of: Callable[[Record], str], records: Iterable[Record], parts: Iterable[ShardPart]
 ) -> list[tuple[str, Fault]]:
     """Each bad sample with its split, without those of which there is a good one of the same id."""
-    good = {row["id"] for part in parts for row in part.rows}
-    faults = (fault for part in parts for fault in part.faults)
-    return [(split_of[fault.id], fault) for fault in faults if fault.id not in good]
+    faults = [fault for part in parts for fault in part.faults]
+    if not faults:
+        return []
+    bad = {fault.id for fault in faults}
+    good = {row["id"] for part in parts for row in part.rows if row["id"] in bad}
+    splits = {record.id: split_of(record) for record in records if record.id in bad - good}
+    return [(splits[fault.id], fault) for fault in faults if fault.id in splits]
 
 
 def check_evaluation(
-    name: str, split: str, lost: Sequence[tuple[str, Fault]], parts: Sequence[ShardPart]
+    name: str, split: str, lost: Sequence[tuple[str, Fault]], parts: Iterable[ShardPart]
 ) -> None:
     """Refuse to evaluate on a split of which more than a hundredth is bad."""
     faults = [fault for of, fault in lost if of == split]
+    if not faults:
+        return
     whole = len(faults) + sum(row["split"] == split for part in parts for row in part.rows)
     if len(faults) > MOST_LOST * whole:
         raise DecurError(

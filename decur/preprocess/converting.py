@@ -9,7 +9,7 @@ from decur.datasets import Record
 from decur.errors import DecurError
 from decur.preprocess.plan import PlannedShard
 from decur.preprocess.reading import Reader, modalities_of, source_of
-from decur.shards.part import Fault, Shard, ShardPart, load_part, save_part
+from decur.shards.part import Fault, Shard, load_part, save_part
 from decur.shards.sample import Spec
 
 
@@ -32,7 +32,7 @@ def spec_of_first(reader: Reader, records: Sequence[Record]) -> Spec:
     raise DecurError(f"{reader.name}: no sample of {len(records)} is good; the last: {reason}")
 
 
-def convert(reader: Reader, out: Path, spec: Spec, shard: PlannedShard) -> ShardPart:
+def convert(reader: Reader, out: Path, spec: Spec, shard: PlannedShard) -> None:
     """Read the samples of one shard and write it into `out`, unless it is there already.
 
     Raises:
@@ -40,7 +40,7 @@ def convert(reader: Reader, out: Path, spec: Spec, shard: PlannedShard) -> Shard
     """
     found = load_part(out, shard.number, shard.identity)
     if found is not None and (reader.skips or not found.faults):
-        return found
+        return
     with Shard(out, shard.number, spec) as writing:
         for record in shard.records:
             try:
@@ -53,4 +53,3 @@ def convert(reader: Reader, out: Path, spec: Spec, shard: PlannedShard) -> Shard
             else:
                 writing.add(sample)
     save_part(out, shard.number, shard.identity, writing.part)
-    return writing.part

@@ -5,7 +5,6 @@ One SQLite file for each archive, which one job at a time writes. It holds the n
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.datasets import Component
-from decur.datasets.listing import connect, transaction, unreadable
+from decur.datasets.listing import connect, transaction
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS origin (digest TEXT);
@@ -65,11 +64,12 @@ class Ledger:
             rows = [tuple(entry) for entry in entries]
             self._base.executemany("INSERT OR REPLACE INTO components VALUES (?, ?, ?, ?)", rows)
 
-    def forget(self, samples: Iterable[int]) -> None:
+    def forget(self, samples: Iterable[range]) -> None:
         """Remove the entries of samples, whose slots are empty again."""
         with self._guarded():
-            rows = [(sample,) for sample in samples]
-            self._base.executemany("DELETE FROM components WHERE sample = ?", rows)
+            rows = [(some.start, some.stop) for some in samples]
+            query = "DELETE FROM components WHERE sample >= ? AND sample < ?"
+            self._base.executemany(query, rows)
 
     def has(self, sample: int, name: str) -> bool:
         """Whether a component was read."""
@@ -81,22 +81,29 @@ class Ledger:
         return transaction(self._base, self._path)
 
 
-def read_entries(path: Path, first: int, count: int) -> dict[tuple[int, str], Entry]:
-    """The entries of `count` samples from `first` on, by sample and component.
+class Entries:
+    """The entries in finished ledgers, read sample by sample."""
 
-    Raises:
-        DecurError: the file cannot be read.
-    """
-    query = "SELECT * FROM components WHERE sample >= ? AND sample < ?"
-    base = connect(path, write=False)
-    try:
-        rows = base.execute(query, (first, first + count)).fetchall()
-    except sqlite3.Error as error:
-        raise unreadable(path, error) from error
-    finally:
-        base.close()
-    entries = (Entry(*row) for row in rows)
-    return {(entry.sample, entry.name): entry for entry in entries}
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._bases = {path: connect(path, write=False) for path in paths}
+
+    def of(self, sample: int) -> dict[str, Entry]:
+        """The entries of a sample, by component.
+
+        Raises:
+            DecurError: a ledger cannot be read.
+        """
+        found: dict[str, Entry] = {}
+        for path, base in self._bases.items():
+            with transaction(base, path):
+                rows = base.execute("SELECT * FROM components WHERE sample = ?", (sample,))
+                found |= {entry.name: entry for entry in map(Entry._make, rows)}
+        return found
+
+    def close(self) -> None:
+        """Let go of the ledgers."""
+        for base in self._bases.values():
+            base.close()
 
 
 def component_of(entry: Entry, arrays: Mapping[str, NDArray[np.uint8]]) -> Component:

@@ -1,9 +1,9 @@
 """Which samples go into which shard."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 from decur.datasets import Record
 from decur.shards.sample import Spec
@@ -11,6 +11,25 @@ from decur.shards.writer import SHARD_BYTES
 
 FEWEST_SHARDS = 16
 """A small dataset is cut into so many, to have work for every worker."""
+
+
+class Slice(Sequence[Record]):
+    """Some of all samples, which are made or copied only when they are asked for."""
+
+    def __init__(self, records: Sequence[Record], first: int, stop: int) -> None:
+        self._records, self._range = records, range(first, min(stop, len(records)))
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records[self._range.start : self._range.stop])
+
+    def __getitem__(self, place: Any) -> Any:
+        return [*self][place] if isinstance(place, slice) else self._records[self._range[place]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, ([*self],)  # all that a worker process needs
 
 
 @dataclass(frozen=True)
@@ -27,7 +46,6 @@ class PlannedShard:
         """Numbers of its samples."""
         return range(self.first, self.first + len(self.records))
 
-    @cached_property
     def slots(self) -> dict[int, int]:
         """The slot of each record, by its position, but for those with a fault before reading."""
         sound = [place for place, record in enumerate(self.records) if not record.fault]
@@ -43,12 +61,15 @@ def plan_shards(records: Sequence[Record], spec: Spec, origin: str) -> list[Plan
         origin: all that they come from.
     """
     size = max(1, min(SHARD_BYTES // spec.sample_bytes, -(-len(records) // FEWEST_SHARDS)))
-    cut = [(first, records[first : first + size]) for first in range(0, len(records), size)]
+    cut = [(first, Slice(records, first, first + size)) for first in range(0, len(records), size)]
     return [
-        PlannedShard(number, first, part, _digest(f"{origin} {spec} {part}"))
+        PlannedShard(number, first, part, _digest(f"{origin} {spec}", part))
         for number, (first, part) in enumerate(cut)
     ]
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(origin: str, records: Iterable[Record]) -> str:
+    digest = hashlib.sha256(origin.encode())
+    for record in records:
+        digest.update(repr(record).encode())
+    return digest.hexdigest()

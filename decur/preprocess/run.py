@@ -21,7 +21,7 @@ from decur.artifacts.timing import JobTimer
 from decur.cluster.progress import progress_bar
 from decur.cluster.workers import prepare_workers, worker_pool
 from decur.config import DatasetSettings, Piece, deciding
-from decur.datasets import Dataset, DatasetModule, Records
+from decur.datasets import Dataset, DatasetModule
 from decur.datasets.folder_labels import check_classes
 from decur.datasets.folder_limits import with_limits
 from decur.datasets.raw_files import is_archived
@@ -34,13 +34,13 @@ from decur.preprocess.plan import PlannedShard, plan_shards
 from decur.preprocess.reading import Reader, modalities_of, scenes_in
 from decur.preprocess.streaming import Streaming, stream
 from decur.shards.assemble import QUARANTINE, VERSION, assemble, own_folder, prepare
-from decur.shards.part import FORMAT, ShardPart
+from decur.shards.part import FORMAT, SavedParts
 from decur.shards.sample import Spec
 from decur.shards.verify import verify
 
 PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow", "pandas", "pyarrow")
 
-Make = Callable[[PlannedShard], ShardPart]
+Make = Callable[[PlannedShard], None]
 """Makes a shard whole."""
 
 
@@ -87,7 +87,7 @@ def preprocess(
     module = datasets.load(name, settings)
     card = _card(name, module.DATASET, settings, manifest)
     found = module.scan(raw, settings)
-    left_out = found.left_out if isinstance(found, Records) else {}
+    left_out = getattr(found, "left_out", {})
     for reason, count in left_out.items():
         print(f"{name}: {count} samples left out: {reason}", flush=True)
     records = unique(found)
@@ -102,20 +102,20 @@ def preprocess(
     else:
         own = shards if piece is None else shards[piece.number - 1 :: piece.of]
         make = partial(convert, reader, out, spec)
-    parts = _make_all(make, own, workers, name)
+    _make_all(make, own, workers, name)
     if piece is not None:
         print(f"{name}, piece {piece}: done in {out}", flush=True)
         return
+    parts = SavedParts(out, len(shards))
     check_any(name, parts)
-    lost = lost_samples({record.id: reader.split(record) for record in records}, parts)
+    lost = lost_samples(reader.split, records, parts)
     check_evaluation(name, module.DATASET.evaluation, lost, parts)
     if settings.folders is not None:
-        for line in check_classes(name, settings.folders, [r for p in parts for r in p.rows]):
+        for line in check_classes(name, settings.folders, (r for p in parts for r in p.rows)):
             print(line, flush=True)
     by_split = Counter(split for split, _ in lost)
     facts = {"left_out": left_out, "quarantined_by_split": dict(sorted(by_split.items()))}
-    assemble(out, parts, spec, {**card, **facts, "job": job.record()})
-    faults = sum(len(part.faults) for part in parts)
+    faults = assemble(out, parts, spec, {**card, **facts, "job": job.record()})
     print(f"{name}: {len(records) - faults} samples in {out}", flush=True)
     if faults:
         print(f"{name}: {faults} samples left out, listed in {out / QUARANTINE}", flush=True)
@@ -174,24 +174,20 @@ def _read_archives(
     return partial(complete, streaming, archives)
 
 
-def _make_all(
-    make: Make, shards: Sequence[PlannedShard], workers: int, name: str
-) -> list[ShardPart]:
-    """The parts of shards, in order."""
+def _make_all(make: Make, shards: Sequence[PlannedShard], workers: int, name: str) -> None:
+    """Make all shards whole."""
     progress = partial(progress_bar, name, sum(len(shard.records) for shard in shards))
     if workers == 1 or not shards:
-        parts = []
         with progress() as bar:
             for shard in shards:
-                parts.append(make(shard))
+                make(shard)
                 bar.update(len(shard.records))
-        return parts
+        return
     with worker_pool(workers, name) as pool, progress() as bar:
         made = {pool.submit(make, shard): len(shard.records) for shard in shards}
         for future in as_completed(made):
             future.result()
             bar.update(made[future])
-        return [future.result() for future in made]
 
 
 def _remove_archives(name: str, manifest: Manifest, raw: Path, out: Path, workers: int) -> None:

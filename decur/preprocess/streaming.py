@@ -13,21 +13,21 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from decur.artifacts.files import UnreadableError, write_all, writing
 from decur.cluster.progress import byte_bar
 from decur.cluster.workers import worker_pool
-from decur.datasets import Archive, Record, Streamed
+from decur.datasets import Archive, Streamed
 from decur.datasets.members import CHUNK, Member, members, naming_damage
-from decur.datasets.raw_files import ArchivedFiles
 from decur.errors import DecurError
+from decur.preprocess.groups import Group, Groups, Target
 from decur.preprocess.ledger import Entry, Ledger
 from decur.preprocess.plan import PlannedShard
 from decur.preprocess.reading import Reader
@@ -65,7 +65,7 @@ class Streaming:
 
     def slots(self, shard: PlannedShard) -> Slots:
         """The slots of a shard."""
-        return Slots(self.out, shard.number, self.spec, len(shard.slots))
+        return Slots(self.out, shard.number, self.spec, len(shard.slots()))
 
     def ledger(self, archive: str) -> Path:
         """The ledger of an archive, by its name."""
@@ -74,25 +74,6 @@ class Streaming:
     def skips(self, error: DecurError) -> bool:
         """Whether a sample with this error is left out, rather than ending all."""
         return self.reader.skips and not isinstance(error, UnreadableError)
-
-
-class Target(NamedTuple):
-    """A record to be read, the number of its sample, and its slot."""
-
-    record: Record
-    sample: int
-    slots: Slots
-    slot: int
-
-
-@dataclass(slots=True)
-class Group:
-    """What is read together: a component of one or more records, and how many members it lacks."""
-
-    component: str
-    folder: str
-    left: int
-    targets: list[Target] = field(default_factory=list)
 
 
 def stream(
@@ -111,71 +92,44 @@ def stream(
     pending = [shard for shard in shards if not is_noted(out, shard.number, shard.identity)]
     if not pending:
         return
-    emptied = [sample for s in pending if streaming.slots(s).create() for sample in s.samples]
+    slots = {shard.number: streaming.slots(shard) for shard in pending}
+    emptied = [shard.samples for shard in pending if slots[shard.number].create()]
     with (
         worker_pool(workers, name) if workers > 1 else nullcontext() as pool,
         tempfile.TemporaryDirectory(prefix="decur-") as scratch,
     ):
         for stored in archives:
-            with Ledger(streaming.ledger(stored.name), streaming.origin) as ledger:
+            with (
+                Ledger(streaming.ledger(stored.name), streaming.origin) as ledger,
+                closing(Groups(Path(scratch, f"{stored.name}.sqlite"), pending, slots)) as groups,
+                _Readers(streaming, pool, workers, ledger, Path(scratch)) as readers,
+            ):
                 ledger.forget(emptied)
-                groups = _groups(streaming, stored.name, pending, ledger)
-                if groups:
-                    with _Readers(streaming, pool, workers, ledger, Path(scratch)) as readers:
-                        _pass(stored, groups, readers)
+                groups.fill(
+                    streaming.reader, streaming.streamed, streaming.raw, stored.name, ledger
+                )
+                _pass(stored, groups, readers)
 
 
-def _groups(
-    streaming: Streaming, archive: str, shards: Sequence[PlannedShard], ledger: Ledger
-) -> dict[str, Group]:
-    """What is to be read from an archive, by the files or folders below the raw folder."""
-    raw, settings = streaming.raw, streaming.reader.settings
-    files = ArchivedFiles(raw)
-    found: dict[str, Group] = {}
-    made: dict[tuple[Path, ...], Group] = {}
-    for shard in shards:
-        slots = streaming.slots(shard)
-        for place, slot in shard.slots.items():
-            record, sample = shard.records[place], shard.first + place
-            for name, keys in streaming.streamed.components(record, settings).items():
-                paths = tuple(record.paths[key] for key in keys)
-                if files.archive(paths[0]) != archive or ledger.has(sample, name):
-                    continue
-                if paths not in made:
-                    left = sum(files.count(path) for path in paths)
-                    made[paths] = Group(name, str(len(made)), left)
-                    found |= {p.relative_to(raw).as_posix(): made[paths] for p in paths}
-                made[paths].targets.append(Target(record, sample, slots, slot))
-    return found
-
-
-def _pass(stored: StoredArchive, groups: Mapping[str, Group], readers: "_Readers") -> None:
+def _pass(stored: StoredArchive, groups: Groups, readers: "_Readers") -> None:
     """Let the members of an archive pass, until those of all groups have come."""
+    if not groups.left:
+        return
     total = sum(file.stat().st_size for file in stored.files)
-    left = len({group.folder for group in groups.values()})
     with byte_bar(f"read {stored.name}", total) as bar, naming_damage(stored.files[0]):
         for member in members(stored.archive, stored.files, bar.update):
-            group = _group_of(member.path, groups)
+            group = groups.take(member.path)
             if group is None:
                 continue
             readers.keep(group, member)
-            group.left -= 1
             if not group.left:
                 readers.read(group)
-                left -= 1
-                if not left:
-                    return
+            if not groups.left:
+                return
     raise DecurError(
         f"{stored.files[0]}: has not all files that it had when it was listed; run the download "
         "stage again"
     )
-
-
-def _group_of(path: PurePosixPath, groups: Mapping[str, Group]) -> Group | None:
-    place = str(path)
-    while place and place not in groups:
-        place = place.rpartition("/")[0]
-    return groups.get(place)
 
 
 class _Readers:

@@ -1,15 +1,13 @@
 """Make whole shards a folder, with the index, the list of faults and last the card."""
 
 import csv
-import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from decur.artifacts.files import remove, writing
@@ -17,6 +15,7 @@ from decur.artifacts.ownership import OwnFolder
 from decur.artifacts.paths import CARD
 from decur.artifacts.records import Card, card_digest
 from decur.errors import DecurError
+from decur.shards.index import IndexWriter
 from decur.shards.part import LEVELS, PARTS, STAGE, Fault, ShardPart, file_facts
 from decur.shards.sample import Spec
 
@@ -52,24 +51,29 @@ def prepare(root: Path, *, keep: bool) -> None:
     folder.stage(STAGE, keep=True)
 
 
-def assemble(root: Path, parts: Sequence[ShardPart], spec: Spec, card: Mapping[str, Any]) -> None:
+def assemble(root: Path, parts: Iterable[ShardPart], spec: Spec, card: Mapping[str, Any]) -> int:
     """Make the shards in the stage the content of a folder, with index, quarantine list and card.
+
+    Args:
+        root: the folder.
+        parts: what is known of each shard, in order; read several times, one at a time.
+        spec: what every sample is like.
+        card: what else the card is to say.
+
+    Returns:
+        How many samples were left out.
 
     Raises:
         DecurError: there is no sample at all, or the folder cannot be written.
     """
-    rows = [row for part in parts for row in part.rows]
-    faults = [fault for part in parts for fault in part.faults]
-    if not rows:
+    if not any(part.rows for part in parts):
         raise DecurError(f"{root}: no sample was found; check the raw folder's layout")
-    index = pd.DataFrame(rows)
-    contents = {file: facts for part in parts for file, facts in part.contents.items()}
     folder = own_folder(root)
     stage = folder.stage(STAGE, keep=True)
     with writing(root):
-        index.to_parquet(stage / INDEX, index=False)
-        (stage / QUARANTINE).write_text(_as_csv(faults), encoding="utf-8")
-        contents |= {file: file_facts(stage / file) for file in (INDEX, QUARANTINE)}
+        known = _known(stage, parts, spec)
+        (stage / QUARANTINE).write_text(_as_csv(known.faults), encoding="utf-8")
+        contents = known.contents | {f: file_facts(stage / f) for f in (INDEX, QUARANTINE)}
         whole = Card.model_validate(
             {
                 **card,
@@ -79,30 +83,57 @@ def assemble(root: Path, parts: Sequence[ShardPart], spec: Spec, card: Mapping[s
                         "name": m.name,
                         "bands": m.bands,
                         "scaling": m.typed_scaling,
-                        **_training_statistics([part.histograms[m.name] for part in parts]),
+                        **_training_statistics(known.histograms[m.name]),
                         "shape": spec.shapes[m.name],
                     }
                     for m in spec.modalities
                 ],
-                "counts": index["split"].value_counts().sort_index().to_dict(),
-                "quarantined": len(faults),
-                "files": {
-                    name: [part.files[name] for part in parts if part.rows] for name in spec.shapes
-                },
+                "counts": dict(sorted(known.counts.items())),
+                "quarantined": len(known.faults),
+                "files": known.files,
                 "contents": contents,
-                "checksum": samples_checksum(index),
+                "checksum": known.checksum,
                 "card_sha256": "",
             }
         ).dump()
         whole["card_sha256"] = card_digest(whole)
         (stage / CARD).write_text(json.dumps(whole, indent=1), encoding="utf-8")
     folder.put_in_place(stage, list(contents))
+    return len(known.faults)
 
 
-def _training_statistics(histograms: Sequence[NDArray[np.int64]]) -> dict[str, Any]:
+class _Known(NamedTuple):
+    """What is known of all shards together; `files` are by array, in order."""
+
+    counts: Mapping[str, int]
+    checksum: str
+    faults: list[Fault]
+    contents: dict[str, Any]
+    histograms: dict[str, NDArray[np.int64]]
+    files: dict[str, list[str]]
+
+
+def _known(stage: Path, parts: Iterable[ShardPart], spec: Spec) -> _Known:
+    """Write the index, and gather what else is known of the shards."""
+    faults: list[Fault] = []
+    contents: dict[str, Any] = {}
+    histograms = ShardPart.of(spec).histograms
+    files: dict[str, list[str]] = {name: [] for name in spec.shapes}
+    with IndexWriter(stage / INDEX, (part.rows for part in parts)) as index:
+        for part in parts:
+            index.write(part.rows)
+            faults += part.faults
+            contents |= part.contents
+            for name, counts in part.histograms.items():
+                histograms[name] += counts
+            for name in spec.shapes if part.rows else ():
+                files[name].append(part.files[name])
+    return _Known(index.counts, index.checksum, faults, contents, histograms, files)
+
+
+def _training_statistics(histograms: NDArray[np.int64]) -> dict[str, Any]:
     """Statistics of a modality over the training samples; nothing if there are none."""
-    total = np.sum(histograms, axis=0)
-    return statistics(total) if total.any() else {}
+    return statistics(histograms) if histograms.any() else {}
 
 
 def statistics(histograms: NDArray[np.int64]) -> dict[str, Any]:
@@ -130,11 +161,6 @@ def _percentile(histogram: NDArray[np.int64], percent: float) -> float:
     rank = percent / 100 * (int(below[-1]) - 1)
     low, high = np.searchsorted(below, [np.floor(rank), np.ceil(rank)], side="right")
     return float(low + (high - low) * (rank % 1))
-
-
-def samples_checksum(index: pd.DataFrame) -> str:
-    """What names the data of a folder: a digest of all samples' checksums, in order."""
-    return hashlib.sha256("".join(index["checksum"]).encode()).hexdigest()[:16]
 
 
 def _as_csv(faults: Sequence[Fault]) -> str:

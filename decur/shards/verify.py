@@ -14,7 +14,8 @@ from decur.artifacts.paths import CARD
 from decur.artifacts.records import Card, card_digest
 from decur.cluster.progress import progress_bar
 from decur.errors import DecurError
-from decur.shards.assemble import INDEX, samples_checksum
+from decur.shards.assemble import INDEX
+from decur.shards.index import samples_checksum
 from decur.shards.part import file_facts
 from decur.shards.read import PairedShards, read_card, read_index
 from decur.shards.sample import sample_checksum
@@ -79,7 +80,7 @@ def _index_faults(root: Path, card: Card) -> list[str]:
     faults = [f"{root / INDEX}: id '{name}' comes more than once" for name in twice]
     if index["split"].value_counts().to_dict() != card.counts:
         faults.append(f"{root / INDEX}: its splits are not those that {CARD} counts")
-    if samples_checksum(index) != card.checksum:
+    if samples_checksum(index["checksum"]) != card.checksum:
         faults.append(f"{root / INDEX}: its checksums are not those of {CARD}")
     return faults
 
