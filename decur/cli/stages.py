@@ -37,6 +37,11 @@ def add_verbs(verbs: Verbs) -> None:
         metavar="DIR",
         help="folder of archives that you have already",
     )
+    verb.add_argument(
+        "--unpack",
+        action="store_true",
+        help="unpack the archives, instead of listing what they hold",
+    )
 
     verb = verbs.add(
         "preprocess",
@@ -51,7 +56,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument(
         "--piece",
         metavar="K-of-N",
-        help="write this part of the shards alone; once all are there, run again without it",
+        help="do this part of the work alone; once all are done, run again without it",
     )
 
     verb = verbs.add(
@@ -185,6 +190,8 @@ def _download(args: argparse.Namespace) -> None:
         expand_environment(SAMPLES_VARIABLE)
     if args.archives is not None:
         settings = settings.model_copy(update={"archives": args.archives})
+    if args.unpack:
+        settings = settings.model_copy(update={"unpack": True})
     download(args.dataset, settings, args.out, workers=args.threads)
 
 

@@ -2,12 +2,13 @@
 
 import multiprocessing
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 
 from decur.errors import DecurError
 
@@ -17,6 +18,9 @@ PRELOADED = ["decur.preprocess.run", "decur.scenes.draw"]
 METHOD = "forkserver"
 """How worker processes start. A fork of this process would wait for ever for the threads that GDAL
 has started here (GDAL_NUM_THREADS), which a fork does not copy."""
+
+LONGEST_FOLDER = 70
+"""Bytes of the path of a folder that sockets can lie in: theirs may have 107."""
 
 SAFE_PATH = "PYTHONSAFEPATH"
 """With this variable, Python imports nothing from the folder in which it was started."""
@@ -38,6 +42,7 @@ def prepare_workers(count: int) -> None:
             "the call below `if __name__ == '__main__':`, or ask for one worker"
         )
     multiprocessing.get_context(METHOD).set_forkserver_preload(PRELOADED)
+    _choose_folder_of_sockets()
     before = os.environ.get(SAFE_PATH)
     os.environ[SAFE_PATH] = "1"  # the working directory may hold a folder named like a module
     try:
@@ -47,6 +52,17 @@ def prepare_workers(count: int) -> None:
             del os.environ[SAFE_PATH]
         else:
             os.environ[SAFE_PATH] = before
+
+
+def _choose_folder_of_sockets() -> None:
+    """Let the server's socket lie where its path is short enough, whatever `TMPDIR` says."""
+    chosen = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"  # the folder made in it is this user's alone
+    try:
+        util.get_temp_dir()  # which multiprocessing asks once
+    finally:
+        tempfile.tempdir = chosen
 
 
 @contextmanager

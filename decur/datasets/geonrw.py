@@ -105,24 +105,25 @@ def scan(root: Path, settings: DatasetSettings) -> Cut:
     files = raw_files(root)
     found = sorted(_tiles(root, files))
     held_out = {corner for city, corner in found if city in TEST_CITIES}
-    tiles = [(city, c) for city, c in found if city in TEST_CITIES or c not in held_out]
-    if not tiles:
+    chosen = [(city, c) for city, c in found if city in TEST_CITIES or c not in held_out]
+    if not chosen:
         raise DecurError(f"{root}: no <city>/<E>_<N>_rgb.jp2; extract the GeoNRW archive there")
+    kinds = ("seg", "dem") if "dem" in wanted else ("seg",)
 
-    def patches(tile: tuple[str, str]) -> list[Record]:
-        city, corner = tile
-        split = "test" if city in TEST_CITIES else "train"
+    def paths_of(city: str, corner: str) -> dict[str, Path]:
         rgb = root / city / f"{corner}_rgb.jp2"
-        paths = {"rgb": rgb, "seg": _partner(rgb, "seg")}
-        if "dem" in wanted:
-            paths["dem"] = _partner(rgb, "dem")
-        fault = _missing(f"{city}/{corner}", paths, files)
+        return {"rgb": rgb} | {kind: _partner(rgb, kind) for kind in kinds}
+
+    def patches(tile: tuple[str, str, str]) -> list[Record]:
+        city, corner, fault = tile
+        split, paths = "test" if city in TEST_CITIES else "train", paths_of(city, corner)
         return [
             Record(f"{city}_{corner}_{k}", split, paths, patch=k, place=city, fault=fault)
             for k in sorted(range(1, GRID**2 + 1), key=str)
         ]
 
-    leaks = GRID**2 * (len(found) - len(tiles))
+    tiles = [(*tile, _missing("/".join(tile), paths_of(*tile), files)) for tile in chosen]
+    leaks = GRID**2 * (len(found) - len(chosen))
     left_out = {"of training cities, where a test city has the tile too": leaks}
     return Cut(tiles, patches, GRID**2, left_out)
 

@@ -10,18 +10,26 @@ image is read twice. `decur.preprocess.completing` makes whole shards of all tha
 
 import dataclasses
 import json
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from decur.artifacts.files import UnreadableError, write_all, writing
+from decur.artifacts.files import (
+    UnreadableError,
+    remove,
+    remove_left_over,
+    temporary_of,
+    write_all,
+    writing,
+)
 from decur.cluster.progress import byte_bar
 from decur.cluster.workers import worker_pool
 from decur.datasets import Archive, Streamed
@@ -96,19 +104,34 @@ def stream(
     emptied = [shard.samples for shard in pending if slots[shard.number].create()]
     with (
         worker_pool(workers, name) if workers > 1 else nullcontext() as pool,
-        tempfile.TemporaryDirectory(prefix="decur-") as scratch,
+        _scratch() as scratch,
     ):
         for stored in archives:
             with (
                 Ledger(streaming.ledger(stored.name), streaming.origin) as ledger,
-                closing(Groups(Path(scratch, f"{stored.name}.sqlite"), pending, slots)) as groups,
-                _Readers(streaming, pool, workers, ledger, Path(scratch)) as readers,
+                closing(Groups(scratch / f"{stored.name}.sqlite", pending, slots)) as groups,
+                _Readers(streaming, pool, workers, ledger, scratch) as readers,
             ):
                 ledger.forget(emptied)
                 groups.fill(
                     streaming.reader, streaming.streamed, streaming.raw, stored.name, ledger
                 )
                 _pass(stored, groups, readers)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for temporary files (`TMPDIR`); those of killed processes are removed."""
+    own = Path(tempfile.gettempdir(), f"decur-{os.getuid()}")
+    folder = temporary_of(own)
+    with writing(folder):
+        remove_left_over(own)
+        remove(folder)  # of a killed process of the same number
+        folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        remove(folder)
 
 
 def _pass(stored: StoredArchive, groups: Groups, readers: "_Readers") -> None:

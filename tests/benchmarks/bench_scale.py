@@ -1,6 +1,6 @@
 """Memory, time, files and disk of each stage as a dataset grows, and the line to the paper's size.
 
-Datasets are made up, of small images, packed like the official archives, by `tests.support.official`;
+Datasets are made up, of small images, packed like official archives (`tests.support.official`);
 each stage is a process of its own, whose memory is the sum over its processes of what they do not
 share (PSS), looked up ten times a second.
 

@@ -28,14 +28,24 @@ FILES = {"ssl4eo-s12": 60, "bigearthnet": 16, "geonrw": 3, "sun-rgbd": 5}
 """Files of a location, a pair of patches, a tile, a frame."""
 
 
-def write_official(name: str, out: Path, files: int) -> Path:
+def write_official(
+    name: str, out: Path, files: int, template: Callable[[Path], object] | None = None
+) -> Path:
     """Write the archives of a dataset, with about so many files in them, into `out`.
+
+    Args:
+        name: the dataset.
+        out: the folder.
+        files: how many files.
+        template: writes the one sample, or tile, whose copies they are, into a raw folder, under
+            the names that `TEMPLATES` give it.
 
     Returns:
         The list of their checksums.
     """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
+        (template or TEMPLATES[name])(Path(folder))
         members = MEMBERS[name](Path(folder), max(1, files // FILES[name]))
         for archive in datasets.load(name).DATASET.archives:
             if archive.splits in ("", "official"):
@@ -90,7 +100,6 @@ def _copies(files: Iterable[tuple[str, bytes]], old: str, new: Iterable[str]) ->
 
 
 def _ssl4eo_s12(root: Path, count: int) -> dict[str, Callable[[], Members]]:
-    make_location(root, "LOCATION", ("0101", "0401", "0701", "1001"), "ABAB")
     files = _contents(root)
     names = [f"{number:07d}" for number in range(count)]
 
@@ -105,7 +114,6 @@ def _ssl4eo_s12(root: Path, count: int) -> dict[str, Callable[[], Members]]:
 
 
 def _bigearthnet(root: Path, count: int) -> dict[str, Callable[[], Members]]:
-    make_patch(root)
     files, place = _contents(root), "_".join(PASTURE.split("_")[-2:])
     places = [f"{number}_{number % 90}" for number in range(count)]
     patches = [PASTURE.replace(place, new) for new in places]
@@ -130,7 +138,6 @@ def _bigearthnet(root: Path, count: int) -> dict[str, Callable[[], Members]]:
 
 
 def _geonrw(root: Path, count: int) -> dict[str, Callable[[], Members]]:
-    write_tile(root, "CITY", "CORNER")
     files = _contents(root)
 
     def tiles() -> Members:
@@ -143,8 +150,6 @@ def _geonrw(root: Path, count: int) -> dict[str, Callable[[], Members]]:
 
 
 def _sun_rgbd(root: Path, count: int) -> dict[str, Callable[[], Members]]:
-    write_frame(root, "SUNRGBD/kv1/b3dodata/FRAME")
-    write_label(root, 0, np.ones((48, 64), np.uint8))
     files = _contents(root)
     frames = [f for f in files if f[0].startswith("SUNRGBD")]
     ((_, mask),) = (f for f in files if f[0].startswith("labels"))
@@ -163,6 +168,26 @@ def _sun_rgbd(root: Path, count: int) -> dict[str, Callable[[], Members]]:
         ),
     }
 
+
+def _frame(root: Path) -> None:
+    write_frame(root, "SUNRGBD/kv1/b3dodata/FRAME")
+    write_label(root, 0, np.ones((48, 64), np.uint8))
+
+
+def _location(root: Path) -> None:
+    make_location(root, "LOCATION", ("0101", "0401", "0701", "1001"), "ABAB")
+
+
+def _tile(root: Path) -> None:
+    write_tile(root, "CITY", "CORNER")
+
+
+TEMPLATES: dict[str, Callable[[Path], object]] = {
+    "ssl4eo-s12": _location,
+    "bigearthnet": make_patch,
+    "geonrw": _tile,
+    "sun-rgbd": _frame,
+}
 
 MEMBERS = {
     "ssl4eo-s12": _ssl4eo_s12,

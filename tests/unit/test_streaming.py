@@ -176,6 +176,16 @@ def test_bad_samples_are_left_out_for_the_same_reasons(tmp_path, name):
 
 
 @pytest.mark.slow
+def test_the_patches_of_many_tiles_are_the_same_for_any_number_of_workers(tmp_path):
+    for number in range(20):
+        write_tile(tmp_path / "tree", ("neuss", "aachen")[number % 2], f"{280 + number}_5650")
+    pack_tree("geonrw", tmp_path / "tree", tmp_path / "packed")
+    chosen = settings(tmp_path / "packed")
+    expected = shards("geonrw", chosen, tmp_path / "one")
+    assert shards("geonrw", chosen, tmp_path / "two", workers=2) == expected
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
 def test_the_shards_are_the_same_for_any_number_of_workers_and_pieces(tmp_path, workers):
     pack_tree("bigearthnet", patches(tmp_path / "tree"), tmp_path / "packed")
@@ -206,20 +216,28 @@ def kill_and_resume(tmp_path: Path, kills: int) -> None:
     pack_tree("ssl4eo-s12", tree, tmp_path / "packed")
     chosen = settings(tmp_path / "packed")
     expected = shards("ssl4eo-s12", chosen, tmp_path / "whole")
-    raw, out = tmp_path / "whole" / "raw" / "ssl4eo-s12", tmp_path / "out"
+    raw, out, scratch = (
+        tmp_path / "whole" / "raw" / "ssl4eo-s12",
+        tmp_path / "out",
+        tmp_path / "tmp",
+    )
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch)}
     start = time.monotonic()
     subprocess.run(preprocess_command(raw, tmp_path / "timed", chosen), check=True)
     took = time.monotonic() - start
     moments = np.random.default_rng().uniform(0.3, 1, kills) * took
     for moment in moments:
-        job = subprocess.Popen(preprocess_command(raw, out, chosen), start_new_session=True)
+        command = preprocess_command(raw, out, chosen)
+        job = subprocess.Popen(command, start_new_session=True, env=environment)
         try:
             job.wait(moment)
         except subprocess.TimeoutExpired:
             os.killpg(job.pid, signal.SIGKILL)
             job.wait()
-    subprocess.run(preprocess_command(raw, out, chosen), check=True)
+    subprocess.run(preprocess_command(raw, out, chosen), check=True, env=environment)
     assert contents(out, raw) == expected, moments.tolist()
+    assert not list(scratch.iterdir())
 
 
 @pytest.mark.slow
