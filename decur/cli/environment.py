@@ -15,7 +15,7 @@ def add_verbs(verbs: Verbs) -> None:
         "Check this machine and a configuration, and say what to do.",
         "decur doctor",
         "decur doctor --configfile config/paper.yaml",
-        "decur doctor --write-profile profiles/site",
+        "decur doctor --write-profile profiles/slurm-site",
     )
     verb.add_argument(
         "--configfile",
@@ -26,10 +26,10 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument(
         "--write-profile",
         nargs="?",
-        const="profiles/site",
+        const="profiles/slurm-site",
         type=user_path,
         metavar="FOLDER",
-        help="write a profile for this SLURM cluster instead (default: profiles/site)",
+        help="write a profile for this SLURM cluster instead (default: profiles/slurm-site)",
     )
 
     verbs.add(

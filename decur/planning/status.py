@@ -185,7 +185,7 @@ def _progress(item: Item, since: float | None) -> Progress:
             return Progress(item, "done", job=_read(item).job)
         except (DecurError, OSError) as error:
             return Progress(item, "failed", str(error))
-    line = "" if item.log is None else _last_line(item.log)
+    line = "" if item.log is None else last_line(item.log)
     if item.claim is not None and _is_at_work(item.claim):
         return Progress(item, "running", line)
     if item.log is None:
@@ -217,8 +217,8 @@ def _since(claim: Path) -> float | None:
         return None
 
 
-def _last_line(log: Path) -> str:
-    """The last line of a log that names an error, else its last line; "" if it has none."""
+def last_line(log: Path) -> str:
+    """Return the last line of a log that names an error, else its last line, "" without any."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL))
