@@ -227,12 +227,7 @@ def writable(root: Path) -> Finding:
 
 def disk(config: Config, root: Path) -> Finding:
     """Room for raw files and shards of the data sets that are not there yet."""
-    paths = Paths(config.results, config.scale)
-    missing = {n: s for n, s in config.datasets.items() if not Path(paths.card(n)).is_file()}
-    wanted = sum(
-        (_stored(name, settings, Path(paths.manifest(name))) for name, settings in missing.items()),
-        costs.Cost(),
-    )
+    wanted = still_stored(config)
     free = shutil.disk_usage(nearest_folder(root)).free / GB
     found = f"{free:,.1f} GB free, data sets need about {wanted.stored:,.1f} GB more"
     if wanted.unknown:
@@ -241,6 +236,16 @@ def disk(config: Config, root: Path) -> Finding:
         remedy = "set `results` to a larger disk; `decur plan` counts checkpoints, too"
         return Finding("disk", "error", found, remedy)
     return Finding("disk", "ok", found)
+
+
+def still_stored(config: Config) -> costs.Cost:
+    """Return what raw files and shards of the datasets that are not there yet will take."""
+    paths = Paths(config.results, config.scale)
+    missing = {n: s for n, s in config.datasets.items() if not Path(paths.card(n)).is_file()}
+    return sum(
+        (_stored(name, settings, Path(paths.manifest(name))) for name, settings in missing.items()),
+        costs.Cost(),
+    )
 
 
 def sources(config: Config) -> Iterator[Finding]:

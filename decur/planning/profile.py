@@ -97,7 +97,8 @@ def make_profile(site: Site, base: str) -> tuple[str, list[str]]:
             place = cpus if gpus is None else gpus.place
             tasks = gpus.each if gpus is not None and several else 1
             block |= {} if place == cpus else _names(place)
-        threads[rule] = max(1, min(threads[rule], place.cores // tasks))
+        if rule in threads:
+            threads[rule] = max(1, min(threads[rule], place.cores // tasks))
         if "launch" in block:
             block["launch"] = _launch(block["launch"], block["tasks"], threads[rule])
         notes += _limit(rule, block, place)
@@ -161,8 +162,8 @@ def _limit(rule: str, block: Block, place: Place) -> Iterator[str]:
 
 
 def _first_attempt(value: int | str) -> int:
-    """The value of `n` or of `n * attempt`."""
-    return value if isinstance(value, int) else int(value.split("*")[0])
+    """The value of `n`, or of an expression such as `n * attempt`, at the first attempt."""
+    return value if isinstance(value, int) else int(re.findall(r"\d+", value)[0])
 
 
 def _notes(site: Site, cpus: Place, gpus: Gpus | None, wanted: int) -> Iterator[str]:

@@ -30,7 +30,7 @@ def rooms(folder: Path) -> list[Room]:
     """Return the room in a folder that exists: of its disk, and of quotas as far as known."""
     found = os.statvfs(folder)
     files = found.f_favail if found.f_files else None  # some file systems do not count them
-    disk = Room("disk", found.f_bavail * found.f_frsize / GB, files)
+    disk = Room("file system", found.f_bavail * found.f_frsize / GB, files)
     return [disk, *parse_quota(_quota(folder))]
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 from decur.artifacts.files import nearest_folder
 from decur.artifacts.paths import Paths
 from decur.artifacts.preflight import Check
 from decur.config import Config, DatasetSettings
-from decur.planning.doctor import disk, writable
+from decur.planning.doctor import still_stored, writable
 from decur.planning.quota import Room, rooms
 
 FILES = 1000
@@ -29,26 +30,28 @@ LOGIN = (
 
 
 def storage(config: Config, root: Path) -> Iterator[Check]:
-    """Whether results can be written, and whether there is room for them."""
+    """Check that results can be written, and that there is room for them."""
+    found = writable(root)
+    yield Check.model_validate(asdict(found))
     paths = Paths(str(root.parent), root.name)
-    for finding in (writable(root), disk(config, root)):
-        yield Check(
-            subject=finding.subject,
-            state=finding.state,
-            found=finding.found,
-            remedy=finding.remedy,
-        )
     missing = [name for name in config.datasets if not Path(paths.card(name)).is_file()]
-    yield from (_room(room, (len(missing) + 1) * FILES) for room in rooms(nearest_folder(root)))
+    needed = Room("", still_stored(config).stored, (len(missing) + 1) * FILES)
+    yield from (_room(room, needed) for room in rooms(nearest_folder(root)))
 
 
-def _room(room: Room, files: int) -> Check:
-    """Whether a limit leaves room for so many files, and how much for their bytes."""
-    space = "" if room.gigabytes is None else f"{room.gigabytes:,.1f} GB free"
-    count = "" if room.files is None else f"room for {room.files:,} files"
-    found = ", ".join(filter(None, (space, count))) or "no limit known"
-    if room.files is not None and room.files < files:
-        remedy = f"about {files:,} files are needed: set `results` to another disk, or ask for more"
+def _room(room: Room, needed: Room) -> Check:
+    """Compare what one limit leaves with what is needed."""
+    parts, lacking = [], False
+    for there, wanted, unit in (
+        (room.gigabytes, needed.gigabytes, "GB"),
+        (room.files, needed.files, "files"),
+    ):
+        if there is not None and wanted is not None:
+            parts.append(f"{there:,.0f} {unit} free, {wanted:,.0f} needed")
+            lacking = lacking or there < wanted
+    found = "; ".join(parts)
+    if lacking:
+        remedy = "set `results` to another disk, or ask for more"
         return Check(subject=room.limit, state="error", found=found, remedy=remedy)
     return Check(subject=room.limit, state="ok", found=found)
 

@@ -209,10 +209,15 @@ def test_quotas_of_both_commands_are_read():
     assert [*parse_quota("Disk quotas for user ann (uid 1000): none\n")] == []
 
 
-def test_too_few_files_are_an_error(monkeypatch, paths):
-    monkeypatch.setattr(storage_checks, "rooms", lambda folder: [Room("quota of /x", 5.0, 10)])
+@pytest.mark.parametrize(
+    ("gigabytes", "files", "state"),
+    [(5.0, 10, "error"), (0.0, 10**6, "error"), (5.0, None, "ok"), (None, 10**6, "ok")],
+)
+def test_too_little_room_is_an_error(monkeypatch, paths, gigabytes, files, state):
+    room = Room("quota of /x", gigabytes, files)
+    monkeypatch.setattr(storage_checks, "rooms", lambda folder: [room])
     found = record(paths, "cpu")["quota of /x"]
-    assert found.state == "error" and "10 files" in found.found
+    assert found.state == state and bool(found.remedy) == (state == "error")
 
 
 def test_the_room_of_a_disk_is_that_of_its_file_system(tmp_path):

@@ -262,3 +262,12 @@ def test_without_slurm_it_is_one_line(monkeypatch, tmp_path, capsys):
 def test_the_base_is_found_from_anywhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert find_base().samefile(HOME / "profiles" / "slurm" / "config.yaml")
+
+
+def test_a_base_may_have_more_rules_than_those_with_threads():
+    tree = yaml.safe_load(BASE)
+    tree["set-resources"]["verify"] = {"mem_mb": "max(500000, 2000 * attempt)", "runtime": 60}
+    text, notes = make_profile(parse(sites.typed_20_11()), yaml.safe_dump(tree))
+    block = yaml.safe_load(text)["set-resources"]["verify"]
+    assert eval(block["mem_mb"], {"attempt": 1}) == 257000 and block["runtime"] == 60
+    assert "verify" in " ".join(notes)
