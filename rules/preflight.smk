@@ -24,14 +24,15 @@ for name, stage in CLASSES.items():
         log:
             PATHS.log("preflight", name),
         retries: 0
+        resources:
+            launch="",
         params:
             job=name,
-            launch=lambda w, resources: resources.get("launch", ""),
             results=subpath(input[0], parent=True),
         shell:
-            "{params.launch} decur preflight {params.job} {params.results:q} --out {output:q} --threads {threads}"
+            "{resources.launch} decur preflight {params.job:q} {params.results:q} --out {output:q} --threads {threads}"
             " 2> {log:q} >&2"
-            " || decur preflight {params.job} {params.results:q} --out {output:q} --lost {log:q}"
+            " || decur preflight {params.job:q} {params.results:q} --out {output:q} --lost {log:q}"
 
     # A job asks for all that the jobs of its stage ask for, in any profile, but for less time.
     asked = getattr(rules, f"preflight_{name}").rule.resources
@@ -44,10 +45,12 @@ rule preflight:
     input:
         config=ancient(PATHS.config()),
         records=[PATHS.preflight(name) for name in CLASSES],
+    log:
+        PATHS.log("preflight", "table"),
     retries: 0
     localrule: True
     params:
         results=subpath(input.config, parent=True),
     # Without its records, the next preflight makes all checks again.
     shell:
-        "decur preflight table {params.results:q} && rm {input.records:q}"
+        "decur preflight table {params.results:q} 2> {log:q} && rm {input.records:q}"
