@@ -178,6 +178,14 @@ class Paths:
         """The report of the whole workflow."""
         return f"{self.root}/report.html"
 
+    def preflight(self, job: str) -> str:
+        """Record of a preflight job, until the table of all of them is made."""
+        return f"{self.root}/preflight/{job}.json"
+
+    def preflight_table(self) -> str:
+        """The table of all preflight jobs."""
+        return f"{self.root}/preflight/table.txt"
+
     def log(self, stage: str, name: str) -> str:
         """Output of a job."""
         return f"{self.root}/logs/{stage}/{name}.log"

@@ -1,9 +1,9 @@
-"""Verbs around a cluster: what a target would cost, and a run sent without Snakemake."""
+"""Verbs around a cluster: costs of a target, preflight, and a run sent without Snakemake."""
 
 import argparse
 from pathlib import Path
 
-from decur.cli.parser import Verbs, positive, user_path_text
+from decur.cli.parser import Verbs, positive, user_path, user_path_text
 from decur.cluster.user_paths import expand_named
 from decur.errors import DecurError
 
@@ -29,6 +29,27 @@ def add_verbs(verbs: Verbs) -> None:
         "--configfile", nargs="+", type=user_path_text, metavar="FILE", help="as of snakemake"
     )
     verb.add_argument("--config", nargs="+", metavar="KEY=VALUE", help="as of snakemake")
+
+    verb = verbs.add(
+        "preflight",
+        _preflight,
+        "Check, in a job of one class, what such jobs need; `snakemake preflight` runs all.",
+        "decur preflight pretrain results/paper --out results/paper/preflight/pretrain.json",
+        "decur preflight table results/paper",
+    )
+    verb.add_argument(
+        "job",
+        choices=["download", "cpu", "pretrain", "transfer", "explain", "table"],
+        help="class of jobs, or the table of all",
+    )
+    verb.add_argument("results", type=user_path, metavar="DIR", help="folder of a scale's results")
+    verb.add_argument("--out", type=user_path, metavar="FILE", help="record of the checks")
+    verb.add_argument(
+        "--threads", type=positive, default=1, metavar="N", help="cores that a task should have"
+    )
+    verb.add_argument(
+        "--lost", type=user_path, metavar="LOG", help="record instead that the job of this log died"
+    )
 
     verb = verbs.add(
         "submit",
@@ -77,6 +98,19 @@ def _plan(args: argparse.Namespace) -> None:
             raise DecurError(f"--configfile: no such file {file}; correct its path")
     profile = None if args.profile is None else expand_named("--profile", args.profile)
     print(plan(args.targets, profile, args.configfile, args.config))
+
+
+def _preflight(args: argparse.Namespace) -> None:
+    from decur.planning import preflight
+
+    if args.job == "table":
+        print(preflight.table(args.results), end="")
+    elif args.out is None:
+        raise DecurError(f"preflight {args.job}: --out is missing: the record of the checks")
+    elif args.lost is not None:
+        preflight.lost(args.job, args.lost, args.out)
+    else:
+        preflight.preflight(args.job, args.results, args.out, args.threads)
 
 
 def _submit(args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from functools import partial
 
-from decur.cli.parser import Parser, Verbs, user_path_text
+from decur.cli.parser import Parser, Verbs, user_path, user_path_text
 from decur.errors import DecurError
 
 
@@ -15,12 +15,21 @@ def add_verbs(verbs: Verbs) -> None:
         "Check this machine and a configuration, and say what to do.",
         "decur doctor",
         "decur doctor --configfile config/paper.yaml",
+        "decur doctor --write-profile profiles/slurm-site",
     )
     verb.add_argument(
         "--configfile",
         type=user_path_text,
         metavar="FILE",
         help="YAML file of a scale, to check it too",
+    )
+    verb.add_argument(
+        "--write-profile",
+        nargs="?",
+        const="profiles/slurm-site",
+        type=user_path,
+        metavar="FOLDER",
+        help="write a profile for this SLURM cluster instead (default: profiles/slurm-site)",
     )
 
     verbs.add(
@@ -41,6 +50,11 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> None:
+    if args.write_profile is not None:
+        from decur.planning.profile import write_profile
+
+        print(write_profile(args.write_profile))
+        return
     from decur.planning.doctor import as_table, examine
 
     findings = examine(args.configfile)

@@ -1,4 +1,4 @@
-"""Verbs on results: tables, the report, provenance."""
+"""Verbs on results: tables, the report, status, provenance."""
 
 import argparse
 from collections.abc import Sequence
@@ -44,6 +44,25 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("results", type=user_path, metavar="DIR", help="folder of a scale's results")
 
     verb = verbs.add(
+        "status",
+        _status,
+        "Runs and evaluations that are done, running or failed, and the hours used.",
+        "decur status",
+        "decur status results/paper",
+    )
+    which = verb.add_mutually_exclusive_group()
+    which.add_argument(
+        "results",
+        nargs="?",
+        type=user_path,
+        metavar="DIR",
+        help="folder of a scale's results (default: every folder in results)",
+    )
+    which.add_argument(
+        "--configfile", type=user_path_text, metavar="FILE", help="YAML file of the scale instead"
+    )
+
+    verb = verbs.add(
         "provenance",
         _provenance,
         "Where a product is from, back to the archives.",
@@ -81,6 +100,18 @@ def _report(args: argparse.Namespace) -> None:
 
     write_report(*_scale(args.results, None))
     print(args.results / "report.html")
+
+
+def _status(args: argparse.Namespace) -> None:
+    from decur.artifacts.paths import Paths
+    from decur.config import load_config
+    from decur.planning.status import scales, status
+
+    roots = scales(Path("results")) if args.results is None else [args.results]
+    if args.configfile is not None:
+        config = load_config(args.configfile)
+        roots = [Path(Paths(config.results, config.scale).root)]
+    print(status(roots))
 
 
 def _provenance(args: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ HOUR = 3600
 GB = 1e9
 SIDE = 224  # pixels that GMAC and images/s are of
 SCENES_RATE = 50  # scenes drawn, or preprocessed, a second of one core; the mini run
-UNPACK_RATE = 0.1 * GB  # bytes of an archive checked and unpacked a second of one core; assumed
+UNPACK_RATE = 0.1 * GB  # bytes of an archive checked and decompressed a second of one core; assumed
 CHECK_RATE = 0.4 * GB  # bytes of shards checked a second of one core; assumed
 
 # 1,735 measured on an H100 in torch's default precision (tests/benchmarks/RESULTS.md), times 0.4:
@@ -92,7 +92,7 @@ def counts_on_disk(shards: Path) -> dict[str, int]:
 
 
 def download_cost(name: str, settings: DatasetSettings) -> Cost:
-    """Fetching, checking and unpacking the archives, which stay; or drawing scenes."""
+    """Fetching, checking and listing or unpacking the archives, which stay; or drawing scenes."""
     if settings.scenes is not None:
         scenes = settings.scenes.train + settings.scenes.test
         return SHORT + Cost(cpu=scenes / SCENES_RATE / HOUR)
@@ -103,7 +103,8 @@ def download_cost(name: str, settings: DatasetSettings) -> Cost:
         return Cost(unknown=frozenset({name}))
     fetched = 0.0 if settings.archives is not None else full.download
     cpu = full.download * GB / UNPACK_RATE / HOUR
-    return Cost(cpu=cpu, download=fetched, stored=fetched + full.unpacked)
+    unpacked = full.unpacked if settings.unpack else 0.0
+    return Cost(cpu=cpu, download=fetched, stored=fetched + unpacked)
 
 
 def preprocess_cost(name: str, settings: DatasetSettings, share: float) -> Cost:

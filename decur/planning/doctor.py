@@ -5,7 +5,6 @@ an error keeps runs from working, a warning some of them or under some condition
 """
 
 import importlib
-import io
 import os
 import platform
 import shutil
@@ -29,6 +28,7 @@ from decur.config import Config, DatasetSettings, load_config
 from decur.config.source_paths import SAMPLES_VARIABLE
 from decur.errors import DecurError
 from decur.planning import costs
+from decur.planning.columns import as_columns
 from decur.shards.read import read_card
 
 GB = 1e9
@@ -68,17 +68,8 @@ def examine(configfile: str | None = None) -> list[Finding]:
 
 def as_table(findings: list[Finding], width: int | None = None) -> str:
     """Lay the findings out in columns that fit the terminal, or `width` characters; no colours."""
-    from rich import console, table, text
-
-    width = width or shutil.get_terminal_size((120, 24)).columns
-    columns = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in ("", "state", "found", "what to do"):
-        columns.add_column(head, overflow="fold", no_wrap=head in ("", "state"))
-    for f in findings:
-        columns.add_row(*map(text.Text, (f.subject, f.state, f.found, f.remedy)))
-    output = io.StringIO()
-    console.Console(file=output, width=width, color_system=None).print(columns)
-    return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
+    rows = [(f.subject, f.state, f.found, f.remedy) for f in findings]
+    return as_columns(("", "state", "found", "what to do"), rows, width, whole=("", "state"))
 
 
 def python() -> Finding:
@@ -236,12 +227,7 @@ def writable(root: Path) -> Finding:
 
 def disk(config: Config, root: Path) -> Finding:
     """Room for raw files and shards of the data sets that are not there yet."""
-    paths = Paths(config.results, config.scale)
-    missing = {n: s for n, s in config.datasets.items() if not Path(paths.card(n)).is_file()}
-    wanted = sum(
-        (_stored(name, settings, Path(paths.manifest(name))) for name, settings in missing.items()),
-        costs.Cost(),
-    )
+    wanted = still_stored(config)
     free = shutil.disk_usage(nearest_folder(root)).free / GB
     found = f"{free:,.1f} GB free, data sets need about {wanted.stored:,.1f} GB more"
     if wanted.unknown:
@@ -250,6 +236,16 @@ def disk(config: Config, root: Path) -> Finding:
         remedy = "set `results` to a larger disk; `decur plan` counts checkpoints, too"
         return Finding("disk", "error", found, remedy)
     return Finding("disk", "ok", found)
+
+
+def still_stored(config: Config) -> costs.Cost:
+    """Return what raw files and shards of the datasets that are not there yet will take."""
+    paths = Paths(config.results, config.scale)
+    missing = {n: s for n, s in config.datasets.items() if not Path(paths.card(n)).is_file()}
+    return sum(
+        (_stored(name, settings, Path(paths.manifest(name))) for name, settings in missing.items()),
+        costs.Cost(),
+    )
 
 
 def sources(config: Config) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What was read of which samples, so that reading archives goes on where it was stopped.
+"""A list of the samples that were read, so that reading archives goes on where it was stopped.
 
 One SQLite file for each archive, which one job at a time writes. It holds the notes of a component
 (`decur.datasets.Component`), or why it is bad; the arrays are in the slots of the shards.

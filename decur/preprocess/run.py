@@ -126,7 +126,7 @@ def preprocess(
 def _card(
     name: str, dataset: Dataset, settings: DatasetSettings, manifest: Manifest
 ) -> dict[str, Any]:
-    """What the card says before the samples are known."""
+    """The part of the card that is known before the samples are."""
     return {
         "dataset": name,
         "title": dataset.title,
@@ -146,7 +146,7 @@ def _origin(card: Mapping[str, Any], settings: DatasetSettings) -> str:
 
 
 def _spec(reader: Reader, module: DatasetModule) -> Spec:
-    """What every sample is like that is read from archives."""
+    """The shapes of samples that are read from archives."""
     shapes = datasets.streamed(module).shapes(reader.settings)
     return Spec(tuple(modalities_of(reader)), shapes, module.DATASET.ignore)
 

@@ -4,8 +4,8 @@ Each archive is decompressed once, in order. As its members pass, those of a com
 scenes of a location) are written into a folder for temporary files; once the last has come, a
 worker process reads them, writes the arrays into the sample's slots, and removes them.
 
-What was read is noted in a ledger, so that after a kill an archive is decompressed again, but no
-image is read twice. `decur.preprocess.completing` makes whole shards of all that.
+A ledger says which samples were read: after a kill an archive is decompressed again, but no image
+is read twice. `decur.preprocess.completing` makes whole shards of all that.
 """
 
 import dataclasses
@@ -239,7 +239,7 @@ def read_group(streaming: Streaming, folder: Path, group: Group) -> list[Entry]:
 
 
 def _read(streaming: Streaming, folder: Path, name: str, target: Target) -> Entry:
-    """Read a component; what is said of its files names them as if they lay in the raw folder."""
+    """Read a component; errors name its files as if they lay in the raw folder."""
     raw = streaming.raw
     paths = {key: folder / p.relative_to(raw) for key, p in target.record.paths.items()}
     record = dataclasses.replace(target.record, paths=paths)

@@ -44,7 +44,7 @@ class IndexWriter:
 
     @property
     def checksum(self) -> str:
-        """What names the data of a folder: a digest of all samples' checksums, in order."""
+        """The name of the data in a folder: a digest of all samples' checksums, in order."""
         return self._digest.hexdigest()[:16]
 
 

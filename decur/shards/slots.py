@@ -1,6 +1,6 @@
 """A shard whose samples come in any order, array by array: each has a slot, its row in the files.
 
-What is written lies where the whole shard will lie. If all samples turn out to be good, the files
+Rows are written where the whole shard will lie. If all samples turn out to be good, the files
 are whole as they are; otherwise the rows of the good ones are copied, and replace them.
 """
 

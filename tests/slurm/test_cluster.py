@@ -24,8 +24,10 @@ import torch
 import yaml
 
 from decur.artifacts.paths import Run
+from decur.cli import main
 from decur.cluster.lock import holder
 from decur.config import parse_config, pretrain_settings
+from decur.planning.preflight import JOBS
 from tests.support import HOME, TINY
 from tests.support.faults import (
     CONFIG,
@@ -42,7 +44,7 @@ from tests.support.faults import (
     state,
     warn,
 )
-from tests.support.slurm import HERE, PROFILE, output, profile, run, wait_for
+from tests.support.slurm import HERE, PROFILE, other_site, output, profile, run, wait_for
 
 SEED_0 = "sar-optical/decur/default/seed-0"
 RUN = "results/tiny/pretrain/sar-optical/decur/default/seed-0"
@@ -367,3 +369,30 @@ def test_every_fault_ends_in_the_same_tables(cluster: Path, prepared: Path, tmp_
         same = zip(*(sorted(w.weights(seed).items()) for w in (ours, theirs)), strict=True)
         assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in same)
     assert ours.tables() == theirs.tables()
+
+
+# Last, since these clusters take the place of the one that the tests above share.
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("site", "partitions", "ranks"),
+    [
+        ("cpus", {"long-run"}, 1),
+        ("typed", {"batch", "gpu.q"}, 4),
+        ("types", {"cpu", "fast"}, 4),
+        ("untyped", {"all"}, 4),
+    ],
+)
+def test_a_profile_written_for_a_site_runs_a_job_of_each_class(
+    cluster: Path, tmp_path: Path, site: str, partitions: set[str], ranks: int
+) -> None:
+    with other_site(site, tmp_path / "slurm"):
+        written = tmp_path / "profile"
+        assert main(["doctor", "--write-profile", str(written)]) == 0
+        words = ("--profile", written, "--configfile", TINY, "--cores", 16)
+        words += ("--slurm-init-seconds-before-status-checks", 3, "--latency-wait", 10)
+        printed = run(tmp_path, *words, "--", "preflight")
+    assert {*re.findall(r"slurm_partition=([\w.-]+)", printed)} == partitions
+    table = (tmp_path / "results" / "tiny" / "preflight" / "table.txt").read_text()
+    assert {line.split()[0] for line in table.splitlines()[1:-2]} >= {*JOBS}
+    assert "no record" not in table
+    assert f"sum over {ranks} ranks is right" in " ".join(table.split())

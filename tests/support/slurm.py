@@ -3,7 +3,8 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,6 +51,16 @@ def run(folder: Path, *arguments: object, env: Mapping[str, str] | None = None) 
     if done.returncode:
         pytest.fail(text[-5000:])
     return text
+
+
+@contextmanager
+def other_site(name: str, folder: Path) -> Iterator[None]:
+    """Within the block, run a cluster of tests/slurm/sites in place of the one before."""
+    subprocess.run([HERE / "start", folder, HERE / "sites" / f"{name}.conf"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([HERE / "stop", folder], check=True)
 
 
 def wait_for(find: Callable[[], Found | None], seconds: float = 600) -> Found:
