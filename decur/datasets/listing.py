@@ -7,6 +7,7 @@ lock it, which some file systems of clusters cannot.
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ LISTING = "members.sqlite"
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS archives (name TEXT PRIMARY KEY, files INTEGER, bytes INTEGER);
-CREATE TABLE IF NOT EXISTS folders (path TEXT PRIMARY KEY, files TEXT, archive TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS folders (path TEXT PRIMARY KEY, files BLOB, archive TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, content BLOB) WITHOUT ROWID;
 """
 
@@ -114,17 +115,28 @@ class _Archive:
 
     def keep(self, path: PurePosixPath, content: bytes) -> None:
         """Keep the content of a file."""
-        self._base.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (str(path), content))
+        row = (str(path), zlib.compress(content, 1))
+        self._base.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", row)
 
     def flush(self) -> None:
         """Write what is known of the last folder."""
         if not self._names:
             return
         found = self._base.execute("SELECT files FROM folders WHERE path = ?", (self._folder,))
-        names = [name for (text,) in found for name in json.loads(text)] + self._names
-        row = (self._folder, json.dumps(sorted(names)), self._name)
+        names = [name for (packed,) in found for name in _unpack(packed)] + self._names
+        row = (self._folder, _pack(sorted(names)), self._name)
         self._base.execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?)", row)
         self._names = []
+
+
+def _pack(names: list[str]) -> bytes:
+    """Names of files, which are much alike, in a tenth of their bytes."""
+    return zlib.compress(json.dumps(names).encode(), 1)
+
+
+def _unpack(packed: bytes) -> list[str]:
+    names: list[str] = json.loads(zlib.decompress(packed))
+    return names
 
 
 class Listing:
@@ -150,14 +162,14 @@ class Listing:
         """Paths of all files in a folder and below."""
         for name in dict.fromkeys(self._files(folder)):
             yield folder / name
-        for path, text in self._below(folder):
-            for name in dict.fromkeys(json.loads(text)):
+        for path, packed in self._below(folder):
+            for name in dict.fromkeys(_unpack(packed)):
                 yield PurePosixPath(path, name)
 
     def count(self, path: PurePosixPath) -> int:
         """How many members are this file, or lie in this folder and below; each time they come."""
         own = self._files(path.parent).count(path.name) + len(self._files(path))
-        return own + sum(len(json.loads(text)) for _, text in self._below(path))
+        return own + sum(len(_unpack(packed)) for _, packed in self._below(path))
 
     def archive(self, path: PurePosixPath) -> str | None:
         """The name of the archive that a file, or the files in a folder and below, are from."""
@@ -170,13 +182,13 @@ class Listing:
     def content(self, path: PurePosixPath) -> bytes | None:
         """What was kept of a file."""
         rows = self._rows("SELECT content FROM contents WHERE path = ?", str(path))
-        return next((content for (content,) in rows), None)
+        return next((zlib.decompress(content) for (content,) in rows), None)
 
     def _files(self, folder: PurePosixPath) -> list[str]:
         rows = self._rows("SELECT files FROM folders WHERE path = ?", str(folder))
-        return next((json.loads(text) for (text,) in rows), [])
+        return next((_unpack(packed) for (packed,) in rows), [])
 
-    def _below(self, folder: PurePosixPath) -> Iterator[tuple[str, str]]:
+    def _below(self, folder: PurePosixPath) -> Iterator[tuple[str, bytes]]:
         """Folders below a folder with their files; "0" comes after "/"."""
         if folder == PurePosixPath():
             return self._rows("SELECT path, files FROM folders WHERE path <> '.' ORDER BY path")
