@@ -23,7 +23,10 @@ CREATE TABLE groups (number INTEGER PRIMARY KEY, component TEXT, members INTEGER
 CREATE TABLE paths (path TEXT PRIMARY KEY, number INTEGER) WITHOUT ROWID;
 CREATE TABLE samples (number INTEGER, sample INTEGER, slot INTEGER);
 """
-INDEX = "CREATE INDEX of_group ON samples (number)"
+INDEXES = """
+CREATE INDEX samples_of_group ON samples (number);
+CREATE INDEX paths_of_group ON paths (number);
+"""
 
 
 class Target(NamedTuple):
@@ -55,7 +58,7 @@ class Groups:
         self._firsts = [shard.first for shard in shards]
         self._base = connect(path, write=True)
         self._base.executescript(TABLES)
-        self._begun: dict[int, Group] = {}
+        self._begun: dict[str, Group] = {}
         self.left = 0
 
     def fill(
@@ -74,7 +77,7 @@ class Groups:
                             number = self._number(name, paths, raw, files)
                             row = (number, sample, slot)
                             self._base.execute("INSERT INTO samples VALUES (?, ?, ?)", row)
-            self._base.execute(INDEX)
+        self._base.executescript(INDEXES)
 
     def _number(self, name: str, paths: Sequence[Path], raw: Path, files: ArchivedFiles) -> int:
         """The number of a group, which is made if there is none of these paths."""
@@ -94,25 +97,35 @@ class Groups:
 
     def take(self, path: PurePosixPath) -> Group | None:
         """The group of one more member that has come, if there is one."""
+        group = self._begun_at(path) or self._begin(path)
+        if group is None:
+            return None
+        group.left -= 1
+        if not group.left:
+            self._begun = {p: other for p, other in self._begun.items() if other is not group}
+            self.left -= 1
+        return group
+
+    def _begun_at(self, path: PurePosixPath) -> Group | None:
+        place = str(path)
+        while place and place not in self._begun:
+            place = place.rpartition("/")[0]
+        return self._begun.get(place)
+
+    def _begin(self, path: PurePosixPath) -> Group | None:
         place, number = str(path), None
         while place and (number := self._find(place)) is None:
             place = place.rpartition("/")[0]
         if number is None:
             return None
-        group = self._begun.get(number) or self._begin(number)
-        group.left -= 1
-        if not group.left:
-            del self._begun[number]
-            self.left -= 1
-        return group
-
-    def _begin(self, number: int) -> Group:
         query = "SELECT component, members FROM groups WHERE number = ?"
         ((component, members),) = self._base.execute(query, (number,))
         query = "SELECT sample, slot FROM samples WHERE number = ? ORDER BY sample"
         targets = [self._target(*row) for row in self._base.execute(query, (number,))]
-        self._begun[number] = Group(component, str(number), members, targets)
-        return self._begun[number]
+        group = Group(component, str(number), members, targets)
+        rows = self._base.execute("SELECT path FROM paths WHERE number = ?", (number,))
+        self._begun |= {place: group for (place,) in rows}
+        return group
 
     def _target(self, sample: int, slot: int) -> Target:
         shard = self._shards[bisect_right(self._firsts, sample) - 1]

@@ -169,6 +169,7 @@ class _Readers:
         self._streaming, self._pool, self._ledger = streaming, pool, ledger
         self._scratch, self._most = scratch, 2 * workers
         self._waiting: dict[Future[list[Entry]], Group] = {}
+        self._folder = ""
         self._entries: list[Entry] = []
         self._written: set[Slots] = set()
         self._noted = time.monotonic()
@@ -188,10 +189,12 @@ class _Readers:
 
     def keep(self, group: Group, member: Member) -> None:
         """Write a member of a group beside those that came before."""
-        path = self._scratch / group.folder / member.path
+        folder = f"{self._scratch}/{group.folder}/{member.path.parent}"
         with writing(self._scratch):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("wb", buffering=0)
+            if folder != self._folder:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                self._folder = folder
+            file = Path(folder, member.path.name).open("wb", buffering=0)  # noqa: SIM115
         with file, member.open() as source:
             while chunk := source.read(CHUNK):
                 with writing(self._scratch):

@@ -67,7 +67,7 @@ TEMPLATES = {"ssl4eo-s12": _location, "bigearthnet": _pair, "geonrw": _tile}
 
 
 def compare(name: str, files: int, place: Path) -> dict[str, object]:
-    """Seconds of each stage of both ways, and their ratios."""
+    """Seconds of cores in each stage of both ways, and their ratios."""
     packed = place / "packed"
     write_official(name, packed, files, TEMPLATES[name])
     decur = [sys.executable, "-m", "decur"]
@@ -87,7 +87,7 @@ def compare(name: str, files: int, place: Path) -> dict[str, object]:
         }
         for stage, places in stages.items():
             used = measured([*decur, stage, *options, *places])
-            seconds[stage, unpack] = used.seconds
+            seconds[stage, unpack] = used.cpu
     obvious = seconds["download", True] + seconds["preprocess", True]
     ours = seconds["download", False] + seconds["preprocess", False]
     convert = seconds["preprocess", True]
