@@ -1,4 +1,5 @@
-# Pretraining of both backbones; checkpoints lie beside the output, undeclared, and survive failure.
+# Pretraining of both backbones; checkpoints lie beside the output, undeclared, and survive failure,
+# as does a hard link to finished weights, should Snakemake delete the output.
 # `launch` starts one process a GPU where a profile sets it (srun, torchrun ...), `options` go to
 # `decur pretrain`.
 

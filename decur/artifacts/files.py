@@ -85,6 +85,20 @@ def write_atomically(
         temporary.unlink(missing_ok=True)
 
 
+def link_atomically(source: Path, path: Path) -> None:
+    """Make `path` a hard link of a file in one step, in place of whatever file was there.
+
+    Raises:
+        OSError: the file system has no hard links, or none between these folders.
+    """
+
+    def link(temporary: Path) -> None:
+        temporary.unlink()
+        temporary.hardlink_to(source)
+
+    write_atomically(path, link)
+
+
 def temporary_of(path: Path) -> Path:
     """Name the temporary file in which this process writes `path`."""
     return path.with_name(f".{path.name}.{machine_digest()}-{os.getpid()}.decur")

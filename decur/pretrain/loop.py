@@ -1,6 +1,6 @@
 """The pretraining loop: resume, then {batch, augment, embed, loss, step, log, save}."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,7 @@ from decur.artifacts.provenance import provenance
 from decur.artifacts.records import Weights
 from decur.artifacts.timing import JobTimer
 from decur.cluster.signals import WARNING, StoppedError, stop_request
-from decur.config import PretrainSettings, count_views, deciding, dims_common
+from decur.config import PretrainSettings, count_views, dims_common
 from decur.config.methods import METHODS
 from decur.distributed import count_ranks, is_main, on_main, rank, world_size
 from decur.errors import DecurError
@@ -30,13 +30,13 @@ from decur.models.batch_norm import synchronise_batch_norm
 from decur.models.recompute import recompute_backbones
 from decur.models.two_branch import TwoBranch
 from decur.pretrain.cuda_graph import GraphedStep
+from decur.pretrain.finished import keep_finished, restore_finished, run_identity
 from decur.pretrain.monitor import signs
 from decur.pretrain.optim import build_optimizer, cosine_factor, set_lr
 from decur.pretrain.step_log import Progress
 from decur.shards import PairedShards
 from decur.training.checkpoint import (
     CHECKPOINTS,
-    identity_of,
     load_checkpoint,
     save_checkpoint,
 )
@@ -60,7 +60,7 @@ def train_run(
     """Pretrain one run, or go on with it from its last checkpoint, and write its weights.
 
     Returns the weights file, `out/weights.safetensors`. Resumed and uninterrupted runs are equal
-    bit for bit on a CPU.
+    bit for bit on a CPU. A finished run is not trained again: its weights are put in place.
 
     Raises:
         DecurError: unusable settings or data, a loss that is not finite, or a file that is not ours
@@ -75,8 +75,11 @@ def train_run(
     inputs |= start_from_imagenet(model, settings)
     model.to(device)
     origin = provenance(settings, inputs, PACKAGES)
-    if METHODS[settings.method].trained:
-        identity = run_identity(settings, inputs)
+    trained = METHODS[settings.method].trained
+    identity, checkpoints = run_identity(settings, inputs), out / CHECKPOINTS
+    if trained:
+        if on_main(lambda: restore_finished(weights, checkpoints, identity)):
+            return weights
         for _ in train_steps(model, settings, shards, out, identity, job):
             pass
     elif settings.imagenet is None:  # a file brings the statistics with its weights
@@ -92,12 +95,9 @@ def train_run(
         job=job.record(),
     )
     save_model(weights, model, record)
+    if trained:
+        keep_finished(weights, checkpoints, identity)
     return weights
-
-
-def run_identity(settings: PretrainSettings, inputs: Mapping[str, str]) -> str:
-    """The identity of a run's checkpoints, see `identity_of`."""
-    return identity_of(deciding(settings), inputs)
 
 
 def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[str, str]:

@@ -10,6 +10,7 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,10 @@ def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
             _set_aside(path, DAMAGED, f"is damaged ({error})")
         else:
             if own != identity:
-                _set_aside(path, _short(own), "is of other settings or data")
-    for path in _checkpoints(folder / _short(identity)):  # settings were changed, and changed back
+                _set_aside(path, short_name(own), "is of other settings or data")
+    for path in _checkpoints(
+        folder / short_name(identity)
+    ):  # settings were changed, and changed back
         if not (folder / path.name).exists():
             path.replace(folder / path.name)
     for path in reversed(_checkpoints(folder)):
@@ -79,6 +82,21 @@ def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
         except DamagedError as error:
             _set_aside(path, DAMAGED, f"is damaged ({error})")
     return None
+
+
+def remove_checkpoints(folder: Path, identity: str, keep: int = 0) -> None:
+    """Remove the checkpoints of one identity but for the newest `keep`; those of others stay."""
+    own = [path for path in _checkpoints(folder) if _is_of(path, identity)]
+    aside = folder / short_name(identity)
+    for path in [*_checkpoints(aside), *own[: len(own) - keep]]:
+        path.unlink()
+    with suppress(OSError):  # there is none, or something else is left in it
+        aside.rmdir()
+
+
+def short_name(identity: str) -> str:
+    """A folder's name for an identity, which is a digest; of any other text its harmless part."""
+    return re.sub(r"[^0-9A-Za-z]", "", identity)[:16] or "unnamed"
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -108,11 +126,6 @@ def _is_of(path: Path, identity: str) -> bool:
         return _identity(path) == identity
     except DamagedError:
         return False
-
-
-def _short(identity: str) -> str:
-    """A folder's name for an identity, which is a digest; of any other text its harmless part."""
-    return re.sub(r"[^0-9A-Za-z]", "", identity)[:16] or "unnamed"
 
 
 def _set_aside(path: Path, name: str, reason: str) -> None:

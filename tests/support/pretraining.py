@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from decur.config import PretrainSettings
+from decur.pretrain import loop
 from decur.shards import PairedShards
 from decur.training.views import augment_batch, read_batch
 from decur.weights import read_weights
+from tests.support.stopping import KilledError, kill
 
 
 def settings(**changes: Any) -> PretrainSettings:
@@ -32,6 +35,21 @@ def settings(**changes: Any) -> PretrainSettings:
             **changes,
         }
     )
+
+
+def train_until(step: int, settings: PretrainSettings, shards_root: Path, out: Path) -> None:
+    """Pretrain on one process, which is lost when it comes to a step."""
+
+    def read_until_lost(
+        shards: PairedShards, rows: Any, settings: PretrainSettings, at: int, *rest: int
+    ) -> Any:
+        if at == step:
+            kill()
+        return read_batch(shards, rows, settings, at, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(loop, "read_batch", read_until_lost)
+        loop.train_run(settings, shards_root, out)
 
 
 def tensors(out: Path) -> dict[str, torch.Tensor]:

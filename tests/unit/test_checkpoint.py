@@ -4,8 +4,6 @@ import errno
 import io
 import os
 import re
-import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decur import distributed
 from decur.artifacts import files
 from decur.artifacts.files import read_patiently
 from decur.errors import DecurError
 from decur.pretrain.loop import train_run
 from decur.training.checkpoint import CHECKPOINTS, KEEP, load_checkpoint, save_checkpoint
 from tests.support import pretraining
+from tests.support.ranks import joined, on_two_ranks
 
 IDENTITIES = ("a" * 64, "b" * 64, "c" * 64)
 JOBS = st.lists(
@@ -87,7 +85,8 @@ def test_a_run_beside_checkpoints_of_other_settings_gets_past_its_time_limit(
     shards_root, tmp_path, monkeypatch
 ):
     chosen, other = (pretraining.settings(seed=seed) for seed in (1, 2))
-    train_run(other.model_copy(update={"epochs": 4}), shards_root, tmp_path / "run")
+    longer = other.model_copy(update={"epochs": 4})
+    pretraining.train_until(11, longer, shards_root, tmp_path / "run")
     train_run(chosen, shards_root, tmp_path / "whole")
     limit = 3
     steps = []
@@ -160,9 +159,6 @@ def test_errors_of_the_file_system_are_named_with_a_remedy(tmp_path, number, rem
 
 def with_an_old_listing(rank: int, port: int, shards_root: str, out: str, fault: str) -> None:
     """Two ranks resume; the second one's file system shows it nothing, or fails."""
-    torch.set_num_threads(1)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ.update(address, RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
     if rank == 1:
         glob = Path.glob
 
@@ -174,7 +170,7 @@ def with_an_old_listing(rank: int, port: int, shards_root: str, out: str, fault:
             return glob(self, pattern)
 
         Path.glob = other  # type: ignore[method-assign,assignment]
-    with distributed.process_group():
+    with joined(rank, port):
         chosen = pretraining.settings(optimizer="adamw", lr=0.001, epochs=3)
         train_run(chosen, Path(shards_root), Path(out))
 
@@ -183,22 +179,10 @@ def with_an_old_listing(rank: int, port: int, shards_root: str, out: str, fault:
 @pytest.mark.parametrize("fault", ["old listing", "error"])
 def test_ranks_resume_together_whatever_their_file_systems_show(shards_root, tmp_path, fault):
     chosen = pretraining.settings(optimizer="adamw", lr=0.001, epochs=3)
-    train_run(chosen, shards_root, tmp_path)
-    before = pretraining.log(tmp_path)
-    for path in (tmp_path / CHECKPOINTS).glob("*.pt"):  # of 9 steps, those at 8 and 9 are there
-        if path.name.endswith("9.pt"):
-            path.unlink()
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    arguments = (port, str(shards_root), str(tmp_path), fault)
-    context = torch.multiprocessing.spawn(with_an_old_listing, arguments, nprocs=2, join=False)
-    give_up = time.monotonic() + 120
-    while not context.join(timeout=1):
-        if time.monotonic() > give_up:
-            for process in context.processes:
-                process.kill()
-            pytest.fail("the ranks hang")
+    train_run(chosen, shards_root, tmp_path / "whole")
+    before = pretraining.log(tmp_path / "whole")
+    pretraining.train_until(8, chosen, shards_root, tmp_path)  # of 9 steps, with a checkpoint there
+    on_two_ranks(with_an_old_listing, str(shards_root), str(tmp_path), fault)
     after = pretraining.log(tmp_path)
     assert [line["step"] for line in after] == list(range(9))
     assert after[:8] == before[:8]  # not taken again
@@ -210,12 +194,10 @@ def test_ranks_resume_together_whatever_their_file_systems_show(shards_root, tmp
 )
 def test_a_torn_line_of_the_log_does_not_block_resuming(shards_root, tmp_path, torn):
     train_run(pretraining.settings(), shards_root, tmp_path / "whole")
-    train_run(pretraining.settings(), shards_root, tmp_path / "run")
+    pretraining.train_until(5, pretraining.settings(), shards_root, tmp_path / "run")
     log = tmp_path / "run" / "log.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:4]) + torn.encode(errors="surrogatepass"))
-    for path in (tmp_path / "run" / CHECKPOINTS).glob("*6.pt"):
-        path.unlink()
     train_run(pretraining.settings(), shards_root, tmp_path / "run")
     whole, run = pretraining.log(tmp_path / "whole"), pretraining.log(tmp_path / "run")
     assert run == [line for line in whole if line["step"] in {line["step"] for line in run}]

@@ -14,7 +14,7 @@ from decur.shards import PairedShards
 from decur.training.methods import build_model
 from decur.weights import branch_weights, read_weights
 from decur.weights.imagenet import load_imagenet
-from tests.support.pretraining import settings
+from tests.support.pretraining import settings, train_until
 
 
 def random_like(state):
@@ -222,14 +222,17 @@ def test_pretraining_starts_from_the_file_and_continues_only_with_the_same(
     path = tmp_path / "tiny.pth"
     given = random_like(build_backbone("tiny", 3).state_dict())
     torch.save(given, path)
+    name = "stage2.0.weight"
     short = {"lr": 1e-9, "lr_1d": 1e-9, "optimizer": "adamw", "epochs": 1}
     chosen = settings(imagenet=str(path), **short)
-    written = read_weights(train_run(chosen, shards_root, tmp_path / "out"))[0]
-    for branch in (0, 1):
-        found = written[f"backbones.{branch}.stage2.0.weight"]
-        torch.testing.assert_close(found, given["stage2.0.weight"], rtol=0, atol=1e-6)
-    torch.save({name: t + 1 for name, t in given.items()}, path)
-    train_run(chosen, shards_root, tmp_path / "out")
+    train_until(2, chosen, shards_root, tmp_path / "stopped")
+    for added in (0, 1):
+        torch.save({key: tensor + added for key, tensor in given.items()}, path)
+        written = read_weights(train_run(chosen, shards_root, tmp_path / "out"))[0]
+        for branch in (0, 1):
+            found, expected = written[f"backbones.{branch}.{name}"], given[name] + added
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    train_run(chosen, shards_root, tmp_path / "stopped")
     assert "not continued" in capsys.readouterr().out
 
 

@@ -16,7 +16,7 @@ from decur.pretrain.step_profile import profile_steps
 from decur.shards import PairedShards
 from decur.training.methods import build_model, compute_loss
 from decur.weights import branch_weights, load_backbone, read_weights
-from tests.support.pretraining import draw_views, log, settings, tensors
+from tests.support.pretraining import draw_views, log, settings, tensors, train_until
 
 
 def test_the_log_watches_alignment_and_collapse(shards_root, tmp_path):
@@ -216,12 +216,12 @@ def test_wandb_follows_the_tensorboard_where_a_project_is_named(shards_root, tmp
     train_run(settings(), shards_root, tmp_path / "without")
     assert calls == []
     monkeypatch.setenv("WANDB_PROJECT", "decur")
-    for _ in range(2):
-        train_run(settings(), shards_root, tmp_path / "run")
+    train_until(3, settings(), shards_root, tmp_path / "run")
+    train_run(settings(), shards_root, tmp_path / "run")
     first, end, again, _ = calls
     assert first["sync_tensorboard"]
     assert end == "finish"
     assert first == again  # one run, however often it is resumed
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(DecurError, match="wandb is not installed"):
-        train_run(settings(), shards_root, tmp_path / "run")
+        train_run(settings(), shards_root, tmp_path / "another")

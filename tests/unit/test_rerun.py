@@ -41,7 +41,7 @@ from decur.planning.rerun import (
     pretrain_identity,
 )
 from decur.preprocess.run import preprocess
-from decur.pretrain.loop import run_identity
+from decur.pretrain.finished import run_identity
 from tests.support.settings_edits import (
     EXECUTION,
     PATHS,

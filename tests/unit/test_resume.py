@@ -11,32 +11,17 @@ from decur.errors import DecurError
 from decur.pretrain import loop as pretrain_module
 from decur.pretrain.loop import train_run, training_step
 from decur.training.checkpoint import load_checkpoint, save_checkpoint
-from decur.training.views import read_batch
 from decur.weights import read_weights
-from tests.support.pretraining import log, settings, tensors
-
-
-class StoppedError(Exception):
-    pass
+from tests.support.pretraining import log, settings, tensors, train_until
 
 
 @pytest.mark.parametrize("optimizer", ["lars", "adamw"])
 @pytest.mark.parametrize("stop", [1, 2, 5])
-def test_resumed_equals_uninterrupted_bit_for_bit(
-    shards_root, tmp_path, monkeypatch, optimizer, stop
-):
+def test_resumed_equals_uninterrupted_bit_for_bit(shards_root, tmp_path, optimizer, stop):
     """A run killed at any step, its last checkpoint of some steps before, ends the same."""
     chosen = settings(optimizer=optimizer)
     train_run(chosen, shards_root, tmp_path / "whole")
-
-    def read_until_stopped(shards, rows, settings, step, *rest):
-        if step == stop:
-            raise StoppedError
-        return read_batch(shards, rows, settings, step, *rest)
-
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(pretrain_module, "read_batch", read_until_stopped)
-        train_run(chosen, shards_root, tmp_path / "resumed")
+    train_until(stop, chosen, shards_root, tmp_path / "resumed")
     train_run(chosen, shards_root, tmp_path / "resumed")
 
     whole, resumed = tensors(tmp_path / "whole"), tensors(tmp_path / "resumed")
@@ -62,15 +47,7 @@ def test_a_run_that_goes_on_in_another_way_ends_the_same(
 ):
     plain, otherwise = (settings(optimizer=optimizer, **more) for more in ({}, OTHERWISE))
     whole = train_run(plain, shards_root, tmp_path / "whole")
-
-    def read_until_stopped(shards, rows, settings, step, *rest):
-        if step == 3:
-            raise StoppedError
-        return read_batch(shards, rows, settings, step, *rest)
-
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(pretrain_module, "read_batch", read_until_stopped)
-        train_run(plain, shards_root, tmp_path / "resumed")
+    train_until(3, plain, shards_root, tmp_path / "resumed")
     made = []
     build = pretrain_module.build_optimizer
     monkeypatch.setattr(
@@ -89,7 +66,7 @@ def test_a_run_that_goes_on_in_another_way_ends_the_same(
 
 
 def test_a_checkpoint_of_other_settings_is_not_continued(shards_root, tmp_path, capsys):
-    train_run(settings(), shards_root, tmp_path / "run")
+    train_until(5, settings(), shards_root, tmp_path / "run")
     train_run(settings(seed=2), shards_root, tmp_path / "run")
     assert "not continued" in capsys.readouterr().out
     train_run(settings(seed=2), shards_root, tmp_path / "fresh")
@@ -98,7 +75,7 @@ def test_a_checkpoint_of_other_settings_is_not_continued(shards_root, tmp_path, 
 
 
 def test_a_resumed_run_adds_to_its_time(shards_root, tmp_path):
-    train_run(settings(), shards_root, tmp_path)
+    train_until(5, settings(), shards_root, tmp_path)
     for path in (tmp_path / "checkpoints").iterdir():
         state = torch.load(path, weights_only=True)
         state["times"] = {"started": "2026-01-31T00:00:00+00:00", "seconds": 1000.0}
