@@ -103,19 +103,20 @@ class _Archive:
         self._names: list[str] = []
         self.files = self.bytes = 0
 
-    def add(self, path: PurePosixPath, size: int) -> None:
+    def add(self, path: str, size: int) -> None:
         """Add a file, by its path below the raw folder; it counts again if it comes again."""
-        folder = str(path.parent)
+        folder, _, name = path.rpartition("/")
+        folder = folder or "."
         if folder != self._folder:
             self.flush()
             self._folder = folder
-        self._names.append(path.name)
+        self._names.append(name)
         self.files += 1
         self.bytes += size
 
-    def keep(self, path: PurePosixPath, content: bytes) -> None:
+    def keep(self, path: str, content: bytes) -> None:
         """Keep the content of a file."""
-        row = (str(path), zlib.compress(content, 1))
+        row = (path, zlib.compress(content, 1))
         self._base.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", row)
 
     def flush(self) -> None:

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
 from decur.datasets import Archive
@@ -58,10 +58,11 @@ DAMAGE = (
 class Member(NamedTuple):
     """A regular file in an archive: its path below the raw folder, its bytes, and how to read it.
 
-    `open` must be called, if at all, before the next member is asked for.
+    The path is text: to make a Path of each of millions takes longer than to read a header. `open`
+    must be called, if at all, before the next member is asked for.
     """
 
-    path: PurePosixPath
+    path: str
     size: int
     open: Callable[[], IO[bytes]]
 
@@ -82,7 +83,7 @@ def members(
     total = sum(file.stat().st_size for file in files)
     room = _Room(files[0], max(SMALL, MOST_TIMES * total))
     if archive.kind == "file":
-        path = PurePosixPath(archive.into, files[0].name)
+        path = "/".join(filter(None, (archive.into, files[0].name)))
         yield Member(path, total, lambda: files[0].open("rb"))
         return
     read = {"tar": _tar_members, "zip": _zip_members}[archive.kind]
@@ -214,15 +215,15 @@ class _Passed(list[zipfile.ZipInfo]):
         self._pass_on(member)
 
 
-def _inside(file: Path, name: str, archive: Archive) -> PurePosixPath | None:
+def _inside(file: Path, name: str, archive: Archive) -> str | None:
     """Where a member goes below the raw folder; None for the folders that are stripped."""
-    path = PurePosixPath(name)
-    if path.is_absolute():
+    if name.startswith("/"):
         raise _refused(file, name, "has an absolute path")
-    if ".." in path.parts or "\\" in name:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts or "\\" in name:
         raise _refused(file, name, "leads out of its folder")
-    kept = path.parts[archive.strip :]
-    return PurePosixPath(archive.into, *kept) if kept else None
+    kept = parts[archive.strip :]
+    return "/".join((archive.into, *kept) if archive.into else kept) if kept else None
 
 
 def _refused(file: Path, name: str, reason: str) -> DecurError:

@@ -116,7 +116,7 @@ def _list(archive: Archive, files: Sequence[Path], listing: ListingWriter) -> No
     ):
         for member in members(archive, files, bar.update):
             adding.add(member.path, member.size)
-            if archive.scanned and member.path.name.endswith(archive.scanned):
+            if archive.scanned and member.path.endswith(archive.scanned):
                 with member.open() as content:
                     adding.keep(member.path, content.read(MOST_SCANNED))
 

@@ -7,7 +7,7 @@ tile that is cut into patches. Its members are found by their paths.
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from decur.datasets import Record, Streamed
@@ -95,7 +95,7 @@ class Groups:
         query = "SELECT number FROM paths WHERE path = ?"
         return next((number for (number,) in self._base.execute(query, (path,))), None)
 
-    def take(self, path: PurePosixPath) -> Group | None:
+    def take(self, path: str) -> Group | None:
         """The group of one more member that has come, if there is one."""
         group = self._begun_at(path) or self._begin(path)
         if group is None:
@@ -106,14 +106,14 @@ class Groups:
             self.left -= 1
         return group
 
-    def _begun_at(self, path: PurePosixPath) -> Group | None:
-        place = str(path)
+    def _begun_at(self, path: str) -> Group | None:
+        place = path
         while place and place not in self._begun:
             place = place.rpartition("/")[0]
         return self._begun.get(place)
 
-    def _begin(self, path: PurePosixPath) -> Group | None:
-        place, number = str(path), None
+    def _begin(self, path: str) -> Group | None:
+        place, number = path, None
         while place and (number := self._find(place)) is None:
             place = place.rpartition("/")[0]
         if number is None:

@@ -189,13 +189,14 @@ class _Readers:
 
     def keep(self, group: Group, member: Member) -> None:
         """Write a member of a group beside those that came before."""
-        folder = f"{self._scratch}/{group.folder}/{member.path.parent}"
+        path = f"{self._scratch}/{group.folder}/{member.path}"
+        folder = path.rpartition("/")[0]
         with writing(self._scratch):
             if folder != self._folder:
                 Path(folder).mkdir(parents=True, exist_ok=True)
                 self._folder = folder
-            file = Path(folder, member.path.name).open("wb", buffering=0)  # noqa: SIM115
-        with file, member.open() as source:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb", buffering=0) as file, member.open() as source:
             while chunk := source.read(CHUNK):
                 with writing(self._scratch):
                     write_all(file, chunk)
