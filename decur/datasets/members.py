@@ -143,7 +143,7 @@ def _tar_members(files: Sequence[Path], tell: Callable[[int], object]) -> Iterat
 def _check_kind(file: Path, member: tarfile.TarInfo) -> None:
     """Refuse whatever tarfile would not unpack as data, and all links.
 
-    Of files and folders only the name matters, which `_inside` checks in a tenth of the time.
+    Only the name of a file or folder matters; `_inside` checks that in a tenth of the time.
     """
     if member.isreg() or member.isdir():
         return

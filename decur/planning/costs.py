@@ -46,7 +46,6 @@ TRANSFER_IMAGES = 700.0
 CPU_GMAC = 4.2  # a second of one core: 256 images of 32 pixels through `tiny` in 61 ms
 FORWARD = 1 / 3  # of what forward and backward cost
 START = 15  # seconds until a job has imported what it needs, or collated a table
-CHECKPOINTS = 2  # kept of a run
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,8 @@ def _seasons(name: str, settings: DatasetSettings) -> int:
 
 
 def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads: int) -> Cost:
-    """Training both backbones, and what weights and checkpoints take on disk."""
-    stored = Cost(stored=_parameters(settings) * 4 * _copies(settings) / GB)
+    """Training both backbones, and what the weights take on disk; checkpoints go at the end."""
+    stored = Cost(stored=_parameters(settings) * 4 / GB)
     if not METHODS[settings.method].trained:
         return SHORT + stored
     samples = sum(counts.get(split, 0) for split in settings.splits)
@@ -256,13 +255,6 @@ def _parameters(settings: PretrainSettings) -> float:
     projector = width * hidden + max(layers - 2, 0) * hidden**2 + hidden * out if layers else 0
     projectors = 1 if settings.projector == "shared" else 2
     return sum(arch.parameters for arch in archs) * 1e6 + projectors * projector
-
-
-def _copies(settings: PretrainSettings) -> int:
-    """The weights, and the checkpoints with the optimiser's one or two numbers a parameter."""
-    if not METHODS[settings.method].trained:
-        return 1
-    return 1 + CHECKPOINTS * (2 if settings.optimizer == "lars" else 3)
 
 
 def _evaluation(name: str) -> str:

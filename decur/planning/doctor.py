@@ -233,7 +233,7 @@ def disk(config: Config, root: Path) -> Finding:
     if wanted.unknown:
         found += f" (of {', '.join(sorted(wanted.unknown))} nobody knows yet)"
     if wanted.stored > free:
-        remedy = "set `results` to a larger disk; `decur plan` counts checkpoints, too"
+        remedy = "set `results` to a larger disk; `decur plan` counts weights, too"
         return Finding("disk", "error", found, remedy)
     return Finding("disk", "ok", found)
 

@@ -24,8 +24,8 @@ the paper's hours on four A100, 231 images/s on SSL4EO-S12 (our step took 2,745 
 benchmark, so it may be far less); transfer at 700 images/s of a ResNet-50, scaled from a step on
 an H100. CPU-hours of GPU jobs are the cores reserved beside each GPU; of other jobs the time of
 one core, as benchmarks had it, or as the job itself took when it last ran. How long downloads wait
-for the network is not in them. Disk: archives stay, and beside the weights of each
-run two checkpoints."""
+for the network is not in them. Disk: archives stay; a run that trains also has
+two checkpoints, of twice its weights each, or three times with AdamW."""
 
 
 def plan(

@@ -206,7 +206,7 @@ def test_the_paper_scale_does_not_fit_on_a_small_disk(monkeypatch, tmp_path):
     finding = doctor.disk(config, tmp_path)
     assert finding.state == "error"
     wanted = float(finding.found.split("about ")[1].split(" GB")[0].replace(",", ""))
-    assert wanted == pytest.approx(2762 + 1242, rel=0.01)  # of the README's table
+    assert wanted == pytest.approx(1201 + 1242, rel=0.01)  # of the README's table
     fake_disk(monkeypatch, 10**13)
     assert doctor.disk(config, tmp_path).state == "ok"
 
