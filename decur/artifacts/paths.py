@@ -246,3 +246,8 @@ def _regex(template: str) -> re.Pattern[str]:
     fixed = [*map(re.escape, parts[::2])]
     inside = fixed[0] + "".join(w + f for w, f in zip(wildcards, fixed[1:], strict=True))
     return re.compile(f"(?P<root>.*)/{inside}")
+
+
+def archive_folders(raw: Path, given: str | None) -> list[Path]:
+    """Where the archives of a raw folder may lie: those fetched for it, and the user's own."""
+    return [raw.with_name(f"{raw.name}.archives"), *([Path(given)] if given else [])]

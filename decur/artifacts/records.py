@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from decur.artifacts.files import file_checksum
 from decur.artifacts.ownership import write_with_record
-from decur.artifacts.paths import ArtifactKind, Cell, Place
+from decur.artifacts.paths import ArtifactKind, Cell, Place, archive_folders
 from decur.artifacts.provenance import (
     Origin,
     RecordPart,
@@ -135,18 +135,14 @@ class Manifest(Record):
 
     def inputs(self, place: Place) -> list[Input]:
         """The archives, beside the raw folder or in the folder that the settings give."""
-        folders = self.archive_folders(place.record.parent)
+        given = self.provenance.settings.get("archives")
+        folders = archive_folders(place.record.parent, given)
         found = []
         for archive in self.archives:
             path, *others = (folder / archive.name for folder in folders)
             facts = (f"{archive.bytes} bytes", *archive.urls)
             found.append(Input(path, archive.checksum, False, tuple(others), archive.bytes, facts))
         return found
-
-    def archive_folders(self, raw: Path) -> list[Path]:
-        """Where the archives of the raw folder `raw` may lie."""
-        given = self.provenance.settings.get("archives")
-        return [raw.with_name(f"{raw.name}.archives"), *([Path(given)] if given else [])]
 
     def summary(self) -> Iterator[str]:
         """See `Record.summary`."""

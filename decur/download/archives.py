@@ -15,6 +15,7 @@ from pathlib import Path
 
 from decur.artifacts.files import nearest_folder, writing
 from decur.artifacts.ownership import HIDDEN, OwnFolder
+from decur.artifacts.paths import archive_folders
 from decur.artifacts.sources import Contents
 from decur.cluster.progress import byte_bar
 from decur.config import DatasetSettings
@@ -54,7 +55,7 @@ def store_archives(
     if given is not None and not given.is_dir():
         raise DecurError(f"{key}.archives (--from): the folder {given} does not exist")
     parts = [part for archive in archives for part in archive.parts]
-    folder = out.with_name(f"{out.name}.archives")
+    folder, *_ = archive_folders(out, None)
     sizes = {part.name: _size(part, folder, given) for part in parts}
     _check_space(out, _bytes_below(folder), sizes, given, unpack=settings.unpack)
     try:

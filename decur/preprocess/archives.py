@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from decur.artifacts.ownership import is_recorded, remove_entry
+from decur.artifacts.paths import archive_folders
 from decur.artifacts.records import Manifest
 from decur.config import DatasetSettings
 from decur.datasets import Dataset
@@ -18,7 +19,7 @@ def find_archives(
     Raises:
         DecurError: one is not there any more, or has another size.
     """
-    folders = manifest.archive_folders(raw)
+    folders = archive_folders(raw, manifest.provenance.settings.get("archives"))
     sizes = {archive.name: archive.bytes for archive in manifest.archives}
     return [
         StoredArchive(archive, tuple(_find(part.name, sizes, folders) for part in archive.parts))
@@ -42,7 +43,8 @@ def remove_fetched(manifest: Manifest, raw: Path) -> int:
 
     Those that somebody else put there, or that have changed since, are left.
     """
-    fetched = [manifest.archive_folders(raw)[0] / archive.name for archive in manifest.archives]
+    folder, *_ = archive_folders(raw, None)
+    fetched = [folder / archive.name for archive in manifest.archives]
     ours = [path for path in fetched if path.is_file() and is_recorded(path)]
     for path in ours:
         remove_entry(path)
