@@ -172,7 +172,6 @@ def test_predictions_of_other_shards_or_of_no_finished_transfer_are_no_results(p
     ("recipe", "panel", "message"),
     [
         ({"predictions": "none"}, {}, "set transfer.geonrw.predictions"),
-        ({"task": "classification"}, {}, "segmentation"),
         ({}, {"protocols": ["probe"]}, "only segmentations"),
         ({}, {"protocols": ["knn"]}, "only segmentations"),
         ({}, {"missing": "dem/mean"}, "all modalities"),
