@@ -23,8 +23,8 @@ CHECKSUMS = "sha256sums.txt"
 
 SCENES = {
     # SSL4EO-S12 has one split. 1 % of the labels of BigEarthNet and GeoNRW are two samples.
-    "ssl4eo-s12": {"train": 63, "test": 1, "seed": 0},
-    "bigearthnet": {"train": 200, "test": 40, "seed": 1},
+    "ssl4eo-s12": {"train": 31, "test": 1, "seed": 0},
+    "bigearthnet": {"train": 200, "test": 20, "seed": 1},
     "geonrw": {"train": 208, "test": 32, "seed": 2},
     "sun-rgbd": {"train": 32, "test": 16, "seed": 3},
     "nyuv2": {"train": 32, "test": 16, "seed": 4},

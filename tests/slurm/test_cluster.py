@@ -27,6 +27,7 @@ from decur.cluster.lock import holder
 from decur.config import parse_config, pretrain_settings
 from decur.planning.preflight import JOBS
 from decur.scenes.stand_ins import write_stand_ins
+from decur.tables.usage import stage_usage
 from tests.support import HOME, TINY
 from tests.support.faults import (
     CONFIG,
@@ -356,6 +357,7 @@ def test_the_rehearsal_has_no_job_that_fails(cluster: Path, tmp_path: Path) -> N
     root = tmp_path / ROOT
     assert (root / "report.html").is_file()
     assert not any("Incomplete" in table.read_text() for table in root.glob("tables/*.md"))
+    print(*stage_usage(root), sep="\n")
 
 
 # Last, since these clusters take the place of the one that the tests above share.
