@@ -1,4 +1,4 @@
-"""Verbs around a cluster: costs of a target, preflight, and a run sent without Snakemake."""
+"""Verbs around a cluster: costs of a target, preflight, rehearsal, a run without Snakemake."""
 
 import argparse
 from pathlib import Path
@@ -49,6 +49,20 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument(
         "--lost", type=user_path, metavar="LOG", help="record instead that the job of this log died"
+    )
+
+    verb = verbs.add(
+        "stand-ins",
+        _stand_ins,
+        "Write small stand-ins for the official archives, which config/rehearsal.yaml reads.",
+        "decur stand-ins",
+    )
+    verb.add_argument(
+        "--out",
+        type=user_path,
+        default=Path("stand-ins"),
+        metavar="DIR",
+        help="output path (default: stand-ins)",
     )
 
     verb = verbs.add(
@@ -111,6 +125,13 @@ def _preflight(args: argparse.Namespace) -> None:
         preflight.lost(args.job, args.lost, args.out)
     else:
         preflight.preflight(args.job, args.results, args.out, args.threads)
+
+
+def _stand_ins(args: argparse.Namespace) -> None:
+    from decur.scenes.stand_ins import write_stand_ins
+
+    for checksums in write_stand_ins(args.out):
+        print(checksums.parent)
 
 
 def _submit(args: argparse.Namespace) -> None:

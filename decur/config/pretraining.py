@@ -80,6 +80,12 @@ class Pretrain(Strict):
         exclude_if=lambda width: width is None,  # the settings of runs without it stay the same
         description="width of the projector's hidden layers; null: `dim`, as in the paper",
     )
+    dim_divisor: Count = Field(
+        1,
+        exclude_if=lambda divisor: divisor == 1,  # as above
+        description="divide `dim`, `dim_common` and `projector_hidden` by this, also those of "
+        "variants: narrow projectors under the names of wide ones, for a rehearsal",
+    )
     projector: Literal["separate", "shared"] = "separate"
     head_dim: Annotated[int, Field(ge=0)] = Field(
         0,
@@ -128,6 +134,20 @@ class Pretrain(Strict):
     def share_common(self) -> float:
         """Share of the embedding's dimensions that are common."""
         return self.dim_common / self.dim
+
+    def divided(self) -> Self:
+        """The same with widths divided by `dim_divisor`, which is then 1; none is less than 1."""
+        if self.dim_divisor == 1:
+            return self
+        dim = max(1, self.dim // self.dim_divisor)
+        hidden = self.projector_hidden
+        changes = {
+            "dim": dim,
+            "dim_common": common_of(self.share_common, dim),
+            "projector_hidden": hidden and max(1, hidden // self.dim_divisor),
+            "dim_divisor": 1,
+        }
+        return self.model_copy(update=changes)
 
     @model_validator(mode="after")
     def _common_fits(self) -> Self:

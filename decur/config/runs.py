@@ -87,7 +87,8 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
     shared projector, settings of the baselines and, with LARS, what its lost gradient comes to, see
     `Method.lost_gradient`), `data-<dataset>`, `from-imagenet` (the
     backbones start from ImageNet weights), `large` (`arch_large`, if any).
-    ImageNet files that the run does not start from are left out of the result.
+    ImageNet files that the run does not start from are left out of the result, and widths are
+    divided by `dim_divisor`, which is then 1.
 
     Raises:
         DecurError: a part that is none of these, or no file of the ImageNet weights to start from.
@@ -125,7 +126,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
     if starts_from_imagenet(settings.method, variant):
         changes["imagenet"] = _needed_imagenet_file(settings, variant)
     changes["dim_common"] = common_of(share, changes.get("dim", settings.dim))
-    return settings.model_copy(update=changes)
+    return settings.model_copy(update=changes).divided()
 
 
 def canonical_variant(config: Config, scenario: Scenario, variant: str) -> str:

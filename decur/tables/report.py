@@ -150,7 +150,7 @@ def recipes_page(config: Config) -> Page:
         ["Scenario", "Pretrained on", "Backbones", "Epochs", "Batch", "Optimiser", "Embedding"]
     ]
     for name, scenario in config.scenarios.items():
-        recipe = scenario.pretrain
+        recipe = scenario.pretrain.divided()
         source = config.datasets[recipe.dataset].source
         lines.append(
             [

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from decur.config import DatasetSettings
+from decur.scenes.stand_ins import CHECKSUMS
 from tests.benchmarks.bench_scale import measured
-from tests.support.archives import CHECKSUMS
 from tests.support.bigearthnet import PASTURE
 from tests.support.official import write_official
 from tests.support.rasters import write_bare_tiff

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import psutil
 
 from decur.config import DatasetSettings
-from tests.support.archives import CHECKSUMS
+from decur.scenes.stand_ins import CHECKSUMS
 from tests.support.official import FILES, write_official
 
 

@@ -3,7 +3,6 @@
 One file, since its tests share the cluster and a file's tests run in one process.
 """
 
-import json
 import os
 import re
 import shlex
@@ -16,7 +15,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -28,6 +26,8 @@ from decur.cli import main
 from decur.cluster.lock import holder
 from decur.config import parse_config, pretrain_settings
 from decur.planning.preflight import JOBS
+from decur.scenes.stand_ins import write_stand_ins
+from decur.tables.usage import stage_usage
 from tests.support import HOME, TINY
 from tests.support.faults import (
     CONFIG,
@@ -38,24 +38,21 @@ from tests.support.faults import (
     cut_power,
     hasten,
     let_go,
+    loss_terms,
     node,
     ranks,
     small,
+    started_ranks,
     state,
     warn,
 )
-from tests.support.slurm import HERE, PROFILE, other_site, output, profile, run, wait_for
+from tests.support.rehearsal import CONFIGS, ROOT
+from tests.support.slurm import PROFILE, other_site, output, profile, run, wait_for
 
 SEED_0 = "sar-optical/decur/default/seed-0"
 RUN = "results/tiny/pretrain/sar-optical/decur/default/seed-0"
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-
-
-def loss_terms(log: Path) -> list[dict[str, float]]:
-    """The loss terms of every step."""
-    terms = ("loss", "intra1", "intra2", "common", "unique")
-    return [{t: line[t] for t in terms} for line in map(json.loads, log.read_text().splitlines())]
 
 
 def two_nodes_train_what_one_process_does(folder: Path) -> None:
@@ -245,26 +242,6 @@ def the_profile_starts_a_rank_for_every_gpu(folder: Path) -> None:
     assert len(set(visible.split(","))) == 4
 
 
-def started_ranks(folder: Path, *, tasks: int, launch: str) -> list[dict[str, Any]]:
-    """What the ranks of a pretraining choose on one node, where CUDA is pretended.
-
-    They end once all have joined the process group.
-    """
-    pretended = folder / "pretended"
-    pretended.mkdir()
-    shutil.copy(HERE / "pretended_cuda.py", pretended / "sitecustomize.py")
-    resources = {"nodes": 1, "gpu": tasks, "gpu_model": "a100", "tasks": tasks, "tasks_per_gpu": 1}
-    node = profile(folder / "profile", **resources, mpi="srun", launch=launch)
-    words = ("--profile", node, "--configfile", small(folder), "--retries", 0)
-    words += ("--set-threads", "pretrain=1")
-    path = os.pathsep.join([str(pretended), os.environ.get("PYTHONPATH", str(HOME))])
-    run(folder / "run", *words, "--", "pretrain_all", env=os.environ | {"PYTHONPATH": path})
-    found = [json.loads((pretended / f"rank-{rank}.json").read_text()) for rank in range(tasks)]
-    assert len([*pretended.glob("rank-*.json")]) == tasks
-    assert [rank["local_rank"] for rank in found] == [*range(tasks)]
-    return found
-
-
 STORIES = (
     two_nodes_train_what_one_process_does,
     a_lost_rank_ends_all_within_a_minute_and_the_run_goes_on,
@@ -369,6 +346,18 @@ def test_every_fault_ends_in_the_same_tables(cluster: Path, prepared: Path, tmp_
         same = zip(*(sorted(w.weights(seed).items()) for w in (ours, theirs)), strict=True)
         assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in same)
     assert ours.tables() == theirs.tables()
+
+
+@pytest.mark.long
+def test_the_rehearsal_has_no_job_that_fails(cluster: Path, tmp_path: Path) -> None:
+    """The paper's whole workflow, from stand-in archives to the report."""
+    write_stand_ins(tmp_path / "stand-ins")
+    words = ("--profile", profile(tmp_path / "profile"), "--retries", 0, "--keep-going")
+    run(tmp_path, *words, "--configfile", *CONFIGS, minutes=90)
+    root = tmp_path / ROOT
+    assert (root / "report.html").is_file()
+    assert not any("Incomplete" in table.read_text() for table in root.glob("tables/*.md"))
+    print(*stage_usage(root), sep="\n")
 
 
 # Last, since these clusters take the place of the one that the tests above share.

@@ -7,12 +7,9 @@ sample frames, as training frames, and its archive of labels is empty.
 
 import bz2
 import gzip
-import hashlib
 import io
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -22,8 +19,8 @@ from PIL import Image
 
 from decur import datasets
 from decur.datasets import Archive
+from decur.scenes.stand_ins import tar, write_checksums, write_parts, zipped
 
-CHECKSUMS = "sha256sums.txt"
 Keep = Callable[[str], bool]
 
 
@@ -69,32 +66,6 @@ def _write_all(name: str, raw: Path, paths: list[str], samples: Path, out: Path)
             write_parts(archive, PACKERS[name](archive, raw, paths, samples), out)
 
 
-def write_checksums(folder: Path) -> Path:
-    """The list that `sha256sum *` would write."""
-    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
-    (folder / CHECKSUMS).write_text("".join(lines))
-    return folder / CHECKSUMS
-
-
-def tar(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """A gzipped tar of files, with the folders above them."""
-    buffer = io.BytesIO()
-    folders: set[str] = set()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as file:
-        for name, body in files:
-            for folder in reversed(Path(name).parents[:-1]):
-                if str(folder) not in folders:
-                    folders.add(str(folder))
-                    info = tarfile.TarInfo(str(folder))
-                    info.type = tarfile.DIRTYPE
-                    file.addfile(info)
-            info = tarfile.TarInfo(name)
-            info.size = len(body)
-            file.addfile(info, io.BytesIO(body))
-    return buffer.getvalue()
-
-
 def _followed(raw: Path, paths: list[str]) -> list[str]:
     """Paths of all files, also behind links to folders."""
     found = set(paths)
@@ -103,14 +74,6 @@ def _followed(raw: Path, paths: list[str]) -> list[str]:
         inner = (path.relative_to(target) for path in target.rglob("*") if path.is_file())
         found |= {str(link.relative_to(raw) / path) for path in inner}
     return sorted(found)
-
-
-def write_parts(archive: Archive, body: bytes, out: Path) -> None:
-    """Cut the bytes of an archive into its parts."""
-    count = len(archive.parts)
-    cuts = [len(body) * i // count for i in range(count + 1)]
-    for i, part in enumerate(archive.parts):
-        (out / part.name).write_bytes(body[cuts[i] : cuts[i + 1]])
 
 
 def _below(raw: Path, paths: list[str], top: str) -> list[tuple[str, bytes]]:
@@ -139,11 +102,7 @@ def _geonrw(archive: Archive, raw: Path, paths: list[str], samples: Path) -> byt
 
 def _sun_rgbd(archive: Archive, raw: Path, paths: list[str], samples: Path) -> bytes:
     if archive.kind == "zip":
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
-            for name, body in _below(raw, paths, "SUNRGBD/"):
-                file.writestr(name, body)
-        return buffer.getvalue()
+        return zipped(_below(raw, paths, "SUNRGBD/"))
     if archive.kind == "tar":
         labels = (path for path in paths if path.startswith("labels/"))
         return tar((Path(path).name, (raw / path).read_bytes()) for path in labels)

@@ -1,13 +1,16 @@
 """Runs on the throw-away SLURM, and the faults that befall them."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -15,7 +18,8 @@ import yaml
 
 from decur.cluster.lock import Owner, holder
 from decur.weights import read_weights
-from tests.support.slurm import HERE, output, snakemake, wait_for
+from tests.support import HOME
+from tests.support.slurm import HERE, output, profile, run, snakemake, wait_for
 
 CONFIG = HERE / "faults.yaml"
 INTERVAL = 10
@@ -30,6 +34,32 @@ def small(folder: Path, **changes: object) -> Path:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
     return path
+
+
+def loss_terms(log: Path) -> list[dict[str, float]]:
+    """The loss terms of every step."""
+    terms = ("loss", "intra1", "intra2", "common", "unique")
+    return [{t: line[t] for t in terms} for line in map(json.loads, log.read_text().splitlines())]
+
+
+def started_ranks(folder: Path, *, tasks: int, launch: str) -> list[dict[str, Any]]:
+    """What the ranks of a pretraining choose on one node, where CUDA is pretended.
+
+    They end once all have joined the process group.
+    """
+    pretended = folder / "pretended"
+    pretended.mkdir()
+    shutil.copy(HERE / "pretended_cuda.py", pretended / "sitecustomize.py")
+    resources = {"nodes": 1, "gpu": tasks, "gpu_model": "a100", "tasks": tasks, "tasks_per_gpu": 1}
+    node = profile(folder / "profile", **resources, mpi="srun", launch=launch)
+    words = ("--profile", node, "--configfile", small(folder), "--retries", 0)
+    words += ("--set-threads", "pretrain=1")
+    path = os.pathsep.join([str(pretended), os.environ.get("PYTHONPATH", str(HOME))])
+    run(folder / "run", *words, "--", "pretrain_all", env=os.environ | {"PYTHONPATH": path})
+    found = [json.loads((pretended / f"rank-{rank}.json").read_text()) for rank in range(tasks)]
+    assert len([*pretended.glob("rank-*.json")]) == tasks
+    assert [rank["local_rank"] for rank in found] == [*range(tasks)]
+    return found
 
 
 class Workflow:

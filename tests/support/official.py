@@ -16,7 +16,7 @@ import numpy as np
 
 from decur import datasets
 from decur.datasets import Archive
-from tests.support.archives import write_checksums
+from decur.scenes.stand_ins import write_checksums
 from tests.support.bigearthnet import PASTURE, make_patch
 from tests.support.geonrw import write_tile
 from tests.support.ssl4eo import make_location

@@ -41,11 +41,19 @@ def snakemake(folder: Path, *arguments: object) -> list[str]:
     return [*map(str, [*base, "--directory", folder, *arguments])]
 
 
-def run(folder: Path, *arguments: object, env: Mapping[str, str] | None = None) -> str:
-    """Run the workflow to its end; returns what it printed."""
+def run(
+    folder: Path, *arguments: object, env: Mapping[str, str] | None = None, minutes: int = 25
+) -> str:
+    """Run the workflow to its end, for so many minutes at most; returns what it printed."""
     words = snakemake(folder, *arguments)
     done = subprocess.run(
-        words, capture_output=True, text=True, cwd=folder, env=env, timeout=1500, check=False
+        words,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=env,
+        timeout=60 * minutes,
+        check=False,
     )
     text = done.stdout + done.stderr
     if done.returncode:

@@ -193,6 +193,22 @@ def test_a_variant_that_is_the_default_is_no_run_of_its_own(tree):
     assert canonical_variant(config, "rgb-dem", "dim-128_common-50") == "common-50"
 
 
+def test_divided_widths_keep_the_names_of_variants(tree):
+    """The demo's 128 dimensions, 96 of them common, divided by 16."""
+    tree["scenarios"]["rgb-dem"]["pretrain"]["dim_divisor"] = 16
+    config = parse_config(tree)
+    for variant, dims, common, hidden in (
+        ("default", 8, 6, None),
+        ("dim-512_common-50", 32, 16, None),
+        ("dim-512_hidden-64", 32, 24, 4),
+        ("dim-8_hidden-8", 1, 1, 1),
+    ):
+        assert canonical_variant(config, "rgb-dem", variant) == variant
+        found = pretrain_settings(config, Run("rgb-dem", "decur", variant))
+        assert (found.dim, found.dim_common, found.projector_hidden) == (dims, common, hidden)
+        assert "dim_divisor" not in found.model_dump()
+
+
 RGB_DEPTH = {"arch": "mit_b2", "imagenet": "b2.pth"}
 LARGE = {"arch_large": "mit_b5", "imagenet_large": "b5.pth"}
 

@@ -22,7 +22,8 @@ from decur.download.archives import read_checksums
 from decur.download.run import download
 from decur.errors import DecurError
 from decur.preprocess.run import preprocess
-from tests.support.archives import CHECKSUMS, PACKERS, pack, tar, write_checksums
+from decur.scenes.stand_ins import CHECKSUMS, tar, write_checksums
+from tests.support.archives import PACKERS, pack
 from tests.support.http_server import Server
 
 NAME = "nrw_dataset.tar.gz"

@@ -30,9 +30,9 @@ from decur.errors import DecurError
 from decur.explain.run import explain
 from decur.preprocess.run import preprocess
 from decur.pretrain.loop import train_run
+from decur.scenes.stand_ins import tar
 from decur.tables.run import write_experiment
 from decur.transfer.run import transfer
-from tests.support.archives import tar
 from tests.support.geonrw import write_tile
 from tests.support.samples import flip_bit
 

@@ -19,7 +19,8 @@ from decur.download.run import download
 from decur.errors import DecurError
 from decur.imagery import rasters
 from decur.preprocess.run import preprocess
-from tests.support.archives import CHECKSUMS, PACKERS, pack, pack_tree, write_checksums, write_parts
+from decur.scenes.stand_ins import CHECKSUMS, write_checksums, write_parts
+from tests.support.archives import PACKERS, pack, pack_tree
 from tests.support.bigearthnet import HIDING, make_patch
 from tests.support.bigearthnet import write_lists as write_patches
 from tests.support.geonrw import write_tile
