@@ -34,8 +34,10 @@ def with_limits(name: str, settings: DatasetSettings, root: Path) -> DatasetSett
     own = settings.folders
     if own is None or all(m.scale == "stored" for m in own.modalities.values()):
         return settings
-    records = [r for r in Folders(name, own).scan(root, settings) if not r.fault]
-    training = [r for r in records if r.split == "train"]
+    found = [r for r in Folders(name, own).scan(root, settings) if r.split == "train"]
+    training = [record for record in found if not record.fault]
+    if found and not training:
+        raise DecurError(found[0].fault)
     if not training and all(m.scale != "percentiles" for m in own.modalities.values()):
         return settings
     if not training:
@@ -54,8 +56,8 @@ def with_limits(name: str, settings: DatasetSettings, root: Path) -> DatasetSett
             modalities[modality] = folder.model_copy(update={"scale": limits})
         else:
             _check(f"datasets.{name}.folders.modalities.{modality}.scale", pixels, folder.limits)
-    found = own.model_copy(update={"modalities": modalities})
-    return settings.model_copy(update={"folders": found})
+    measured = own.model_copy(update={"modalities": modalities})
+    return settings.model_copy(update={"folders": measured})
 
 
 def _sampled(root: Path, paths: Sequence[Path], folder: FolderSettings) -> NDArray[np.float64]:

@@ -207,7 +207,7 @@ def _images(root: Path, colour: Path) -> dict[str, Path]:
 
 
 def _number(path: Path) -> int:
-    if not path.stem.isdigit():
+    if not path.stem.isdecimal():
         raise DecurError(
             f"{path}: name is not a frame number such as 0001.png; rename or remove it"
         )

@@ -122,7 +122,7 @@ def _void_ids(path: Path) -> frozenset[str]:
     if not path.is_file():
         return frozenset()
     ids = path.read_text(encoding="utf-8").split()
-    if not all(number.isdigit() for number in ids):
+    if not all(number.isdecimal() for number in ids):
         raise DecurError(f"{path}: is not a list of numbers; fetch it again")
     return frozenset(number.zfill(7) for number in ids)
 

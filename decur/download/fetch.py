@@ -107,7 +107,7 @@ def size_on_server(part: RemoteFile) -> int | None:
             )
         except requests.RequestException:
             continue
-        if answer.ok and answer.headers.get("Content-Length", "").isdigit():
+        if answer.ok and answer.headers.get("Content-Length", "").isdecimal():
             return int(answer.headers["Content-Length"])
     return None
 

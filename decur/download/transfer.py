@@ -169,7 +169,7 @@ def _position(answer: requests.Response, have: int) -> tuple[int, int | None]:
         if "text/html" in answer.headers.get("Content-Type", ""):
             raise RefusedError("gives a web page, not the file")
         length = answer.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdigit() else None
+        return 0, int(length) if length.isdecimal() else None
     span = answer.headers.get("Content-Range", "")
     if status == 206 and have:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", span)

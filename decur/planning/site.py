@@ -175,7 +175,7 @@ def gpus(gres: str) -> dict[str, int]:
         name, *rest = [part for part in entry.strip().split(":") if part != "no_consume"]
         if name != "gpu":
             continue
-        count = int(rest.pop()) if rest and rest[-1].isdigit() else 1
+        count = int(rest.pop()) if rest and rest[-1].isdecimal() else 1
         kind = rest[0] if rest else ""
         found[kind] = found.get(kind, 0) + count
     return {kind: count for kind, count in found.items() if count}
@@ -214,7 +214,7 @@ def _config(text: str) -> dict[str, str]:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def _names(text: str) -> frozenset[str] | None:

@@ -354,3 +354,12 @@ def test_without_training_images_no_limit_is_measured(place):
     tree["folders"]["modalities"]["heat"]["scale"] = "percentiles"
     told = refused(DatasetSettings.model_validate(tree))
     assert "measured on training images, and there are none" in told
+
+
+def test_where_all_masks_are_faulty_their_fault_is_told_before_any_limit_is_measured(place):
+    for i in range(COUNT):
+        Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(f"mask/p{i}.png")
+    tree = settings().model_dump()
+    tree["folders"]["modalities"]["heat"]["scale"] = "percentiles"
+    told = refused(DatasetSettings.model_validate(tree))
+    assert "mask" in told and "training images" not in told
