@@ -40,7 +40,7 @@ from decur.imagery.rasters import (
     Place,
     check_not_blank,
     check_same_place,
-    check_square,
+    check_sides,
     named,
     places,
     read_band,
@@ -190,7 +190,7 @@ def _join(record: Record, components: Mapping[str, Component], settings: Dataset
     check_same_place(Place(*place) for c in components.values() for place in c.notes["places"])
     side = components["rgb"].notes["shape"][0]
     for name, component in components.items():
-        check_square(record.paths[name], tuple(component.notes["shape"]), side)
+        check_sides(record.paths[name], tuple(component.notes["shape"]), side)
     arrays = {name: a for c in components.values() for name, a in c.arrays.items()}
     where = components["seg"].notes["georeference"]
     return Sample(

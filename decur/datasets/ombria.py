@@ -83,7 +83,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
         images["mask"] = _read_bands(record.paths["mask"], 1)
         mask = _water(record.paths["mask"], images["mask"][0])
     for name, image in images.items():
-        check_square(record.paths[name], image.shape, side)
+        check_square(record.paths[name], image, side)
         if name != "mask":
             check_not_blank(record.paths[name], image)
     return Sample(

@@ -70,7 +70,7 @@ def read_sar(
     order = [paths[band] for band in SAR_BANDS]
     vv, vh = read_bands(order, "backscatter")
     for path, band in zip(order, (vv, vh), strict=True):
-        check_square(path, band.shape, len(vv))
+        check_square(path, band, len(vv))
         check_not_blank(path, band)
     with named(order[0].parent):
         scaled = sar_db_to_uint8(np.stack([vv, vh]), mean, std)
@@ -102,7 +102,7 @@ def read_optical(
     for channel, (band, metres) in enumerate(METRES.items()):
         if band not in paths:
             continue
-        check_square(paths[band], images[band].shape, side * METRES["B2"] // metres)
+        check_square(paths[band], images[band], side * METRES["B2"] // metres)
         with named(paths[band]):
             stack[channel] = reflectance_to_uint8(resize(images[band], pixels, kernel))
     return stack

@@ -136,7 +136,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     arrays = {}
     for name in names:
         path, image = record.paths[FOLDERS[name]], raw[FOLDERS[name]]
-        check_square(path, image.shape, labels.shape[-1])
+        check_square(path, image, labels.shape[-1])
         if name != "dem":
             check_not_blank(path, image)
         with named(path):

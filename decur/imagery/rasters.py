@@ -154,7 +154,12 @@ def named(path: Path) -> Iterator[None]:
         raise DecurError(f"{path}: {error}") from error
 
 
-def check_square(path: Path, shape: tuple[int, ...], side: int) -> None:
+def check_square(path: Path, image: Array, side: int) -> None:
+    """Raise a DecurError unless the last two axes of an image are `side` x `side` pixels."""
+    check_sides(path, image.shape, side)
+
+
+def check_sides(path: Path, shape: tuple[int, ...], side: int) -> None:
     """Raise a DecurError unless an image of this shape (..., H, W) is `side` x `side` pixels."""
     height, width = shape[-2:]
     if (height, width) != (side, side):

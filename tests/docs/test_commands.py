@@ -49,6 +49,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tree = small_demo() | {"scale": scale}
         (folder / f"config/{scale}.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     (folder / ".venv").symlink_to(sys.prefix)
+    # As `decur doctor --write-profile` would write it, had this machine a cluster.
+    shutil.copytree(folder / "profiles/slurm", folder / "profiles/slurm-site")
     nets = [their_net("resnet18", chans).state_dict() for chans in (2, 13)]
     save_checkpoint(folder / "rn50_ssl4eo-s12_joint_decur_ep100.pth", joint(nets, 512))
     return folder
