@@ -58,6 +58,7 @@ def test_pretraining_steps_on_noise_for_every_scenario(paths):
         assert step.state == "ok" and "images/s" in step.found
 
 
+@pytest.mark.slow
 def test_ranks_sum_and_share_a_batch_if_it_can_be_shared(tmp_path):
     tree = yaml.safe_load(TINY.read_text())
     tree["scenarios"]["rgb-dem"]["pretrain"] |= {"accumulate_chunks": 16}
@@ -73,6 +74,7 @@ def test_ranks_sum_and_share_a_batch_if_it_can_be_shared(tmp_path):
     assert refused.state == "error" and "16 chunks" in refused.found and refused.remedy
 
 
+@pytest.mark.slow
 def test_an_imagenet_file_that_does_not_fit_is_a_row(tmp_path):
     weights = tmp_path / "imagenet.pth"
     weights.write_bytes(b"no weights")

@@ -52,6 +52,7 @@ def slow_script(folder: Path) -> list[str]:
     return [sys.executable, str(script)]
 
 
+@pytest.mark.slow
 def test_the_shards_are_the_same_for_any_number_of_workers(raw, tmp_path):
     one, three = run(raw, tmp_path / "a" / "x"), run(raw, tmp_path / "b" / "x", workers=3)
     assert files_of(one) == files_of(three)

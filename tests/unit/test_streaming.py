@@ -138,6 +138,7 @@ def test_shards_of_real_frames_are_those_of_unpacked_files(real_frames, tmp_path
     assert len(expected) > 2 and found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RAW)
 def test_members_may_come_in_any_order_and_twice(tmp_path, name):
     tree = RAW[name](tmp_path / "tree")
@@ -160,6 +161,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RAW)
 def test_bad_samples_are_left_out_for_the_same_reasons(tmp_path, name):
     tree = RAW[name](tmp_path / "tree")

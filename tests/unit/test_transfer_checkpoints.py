@@ -74,6 +74,7 @@ def job(shards_root, tmp_path, pairs):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_transfer_killed_anywhere_again_and_again_ends_the_same(job, monkeypatch, case):
     """At steps and evaluations, up to two steps after the last checkpoint."""
