@@ -153,7 +153,7 @@ class Records(list[Record]):
         self.left_out = {reason: count for reason, count in left_out.items() if count}
 
 
-class Cut(Sequence[Record]):
+class CutRecords(Sequence[Record]):
     """The samples of images that are cut into `each` of them, made when they are asked for.
 
     `pieces(image)` are those of one image, sorted by id; the images are sorted, too.

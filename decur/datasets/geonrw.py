@@ -19,7 +19,7 @@ from decur.config import DatasetSettings
 from decur.datasets import (
     Archive,
     Component,
-    Cut,
+    CutRecords,
     Dataset,
     Record,
     RemoteFile,
@@ -91,7 +91,7 @@ DATASET = Dataset(
 )
 
 
-def scan(root: Path, settings: DatasetSettings) -> Cut:
+def scan(root: Path, settings: DatasetSettings) -> CutRecords:
     """List the patches below `root`, sorted by id; the official split is by city.
 
     Municipalities overlap at their borders, so that a tile may lie in several folders. One that a
@@ -125,7 +125,7 @@ def scan(root: Path, settings: DatasetSettings) -> Cut:
     tiles = [(*tile, _missing("/".join(tile), paths_of(*tile), files)) for tile in chosen]
     leaks = GRID**2 * (len(found) - len(chosen))
     left_out = {"of training cities, where a test city has the tile too": leaks}
-    return Cut(tiles, patches, GRID**2, left_out)
+    return CutRecords(tiles, patches, GRID**2, left_out)
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:

@@ -99,7 +99,7 @@ def listed_contents(staged: Path, stored: Sequence[Stored]) -> Contents:
 
 
 def _seen_from(root: Path, folder: str, file: Path) -> Path:
-    """What a link to a file in a folder of the raw folder `root` says.
+    """The target of a link in a folder of the raw folder `root` to a file.
 
     Relative, where the file lies beside the raw folder, so that both can be moved together.
     """
@@ -221,7 +221,7 @@ def _by_hand(name: str, dataset: Dataset, archives: Sequence[Archive]) -> str:
 
 
 def _identity(archives: Sequence[Archive], stored: Sequence[Stored], unpack: bool) -> str:
-    """Name what is made of archives: other archives, or other places, give another name."""
+    """Name a stage by its archives, where their members go, and whether they are unpacked."""
     places = [(archive.kind, archive.into, archive.strip) for archive in archives]
     text = repr((places, [file.checksum for file in stored], unpack))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -8,12 +8,12 @@ from decur.artifacts.records import Manifest
 from decur.config import DatasetSettings
 from decur.datasets import Dataset
 from decur.errors import DecurError
-from decur.preprocess.streaming import StoredArchive
+from decur.preprocess.streaming import ArchiveFiles
 
 
 def find_archives(
     dataset: Dataset, settings: DatasetSettings, raw: Path, manifest: Manifest
-) -> list[StoredArchive]:
+) -> list[ArchiveFiles]:
     """The archives of the raw folder `raw` whose members were listed, in the dataset's order.
 
     Raises:
@@ -22,7 +22,7 @@ def find_archives(
     folders = archive_folders(raw, manifest.provenance.settings.get("archives"))
     sizes = {archive.name: archive.bytes for archive in manifest.archives}
     return [
-        StoredArchive(archive, tuple(_find(part.name, sizes, folders) for part in archive.parts))
+        ArchiveFiles(archive, tuple(_find(part.name, sizes, folders) for part in archive.parts))
         for archive in dataset.archives
         if archive.kind != "file" and archive.splits in ("", settings.splits)
     ]

@@ -8,32 +8,40 @@ from numpy.typing import NDArray
 
 from decur.datasets import Component, Record
 from decur.errors import DecurError
-from decur.preprocess.ledger import Entries, Entry, component_of
+from decur.preprocess.ledger import Entries, Entry, LostError, component_of
 from decur.preprocess.plan import PlannedShard
 from decur.preprocess.reading import source_of
-from decur.preprocess.streaming import StoredArchive, Streaming
+from decur.preprocess.streaming import ArchiveFiles, Streaming
 from decur.shards.array_file import ArrayReader
 from decur.shards.part import Fault, ShardPart, drop_part, is_noted, load_part, save_part
 
 
-def complete(streaming: Streaming, archives: Sequence[StoredArchive], shard: PlannedShard) -> None:
+def complete(streaming: Streaming, archives: Sequence[ArchiveFiles], shard: PlannedShard) -> None:
     """Complete a shard whose slots are filled, unless it is whole already.
 
     Raises:
-        DecurError: a sample is bad and not to be left out, or the shard was changed since it was
-            whole.
+        DecurError: a sample is bad and not to be left out, or the files of the shard have changed
+            since they were written; then they are removed, to be made anew.
     """
-    out, spec = streaming.out, streaming.spec
-    part = load_part(out, shard.number, shard.identity)
-    if part is not None and (streaming.reader.skips or not part.faults):
+    part = load_part(streaming.out, shard.number, shard.identity)
+    if part is not None:
+        if part.faults and not streaming.reader.skips:  # they were to be left out before
+            raise DecurError(part.faults[0].reason)
         return
-    if is_noted(out, shard.number, shard.identity):
-        drop_part(out, shard.number, spec.shapes)
+    try:
+        if is_noted(streaming.out, shard.number, shard.identity):
+            raise LostError
+        _complete(streaming, archives, shard)
+    except LostError:
+        drop_part(streaming.out, shard.number, streaming.spec.shapes)
         raise DecurError(
-            f"{out}: shard {shard.number} has changed since it was written, and was removed; run "
-            "again to make it anew"
-        )
-    part, good, slot_of = ShardPart.of(spec), [], shard.slots()
+            f"{streaming.out}: shard {shard.number} has changed since it was written, and was "
+            "removed; run again to make it anew"
+        ) from None
+
+
+def _complete(streaming: Streaming, archives: Sequence[ArchiveFiles], shard: PlannedShard) -> None:
+    part, good, slot_of = ShardPart.of(streaming.spec), [], shard.slots()
     slots = streaming.slots(shard)
     readers = slots.readers() if slot_of else {}
     with closing(Entries(streaming.ledger(archive.name) for archive in archives)) as entries:
@@ -54,9 +62,10 @@ def complete(streaming: Streaming, archives: Sequence[StoredArchive], shard: Pla
             for name, array in sample.all_arrays().items():
                 if name not in read:
                     slots.write(name, slot, array)
-            part.add(sample, spec)
+            part.add(sample, streaming.spec)
             good.append(slot)
-    save_part(out, shard.number, shard.identity, part, slots.finish(part, good))
+    copies = slots.finish(part, good)
+    save_part(streaming.out, shard.number, shard.identity, part, copies)
 
 
 def _components(
@@ -69,6 +78,7 @@ def _components(
 
     Raises:
         DecurError: one of them is bad, or was not read.
+        LostError: the arrays are not those that were read.
     """
     names = [*streaming.streamed.components(record, streaming.reader.settings)]
     for name in names:

@@ -5,6 +5,7 @@ One SQLite file for each archive, which one job at a time writes. It holds the n
 """
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -26,7 +27,8 @@ CREATE TABLE IF NOT EXISTS components
 class Entry(NamedTuple):
     """A component of the sample of this number: notes, or a fault and no notes.
 
-    The notes are JSON of `arrays`, the names of those in slots, and `notes` as in `Component`.
+    The notes are JSON of `arrays`, the CRC-32 of each array in slots by name, and `notes` as in
+    `Component`.
     """
 
     sample: int
@@ -106,7 +108,27 @@ class Entries:
             base.close()
 
 
+class LostError(Exception):
+    """A slot does not hold what was written into it, for example after a power cut."""
+
+
+def entry_of(sample: int, name: str, component: Component) -> Entry:
+    """The entry of a good component, whose arrays are in slots."""
+    sums = {array: _sum(values) for array, values in component.arrays.items()}
+    return Entry(sample, name, json.dumps({"arrays": sums, "notes": component.notes}), "")
+
+
 def component_of(entry: Entry, arrays: Mapping[str, NDArray[np.uint8]]) -> Component:
-    """The component of a good entry, given the arrays of its sample by name."""
+    """The component of a good entry, given the arrays in the slot of its sample by name.
+
+    Raises:
+        LostError: they are not those that were written.
+    """
     tree = json.loads(entry.notes)
+    if any(_sum(arrays[name]) != sum_ for name, sum_ in tree["arrays"].items()):
+        raise LostError
     return Component({name: arrays[name] for name in tree["arrays"]}, tree["notes"])
+
+
+def _sum(array: NDArray[np.uint8]) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).data)

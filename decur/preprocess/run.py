@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from decur import datasets
 from decur.artifacts.paths import MANIFEST
@@ -39,6 +39,8 @@ from decur.shards.sample import Spec
 from decur.shards.verify import verify
 
 PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow", "pandas", "pyarrow")
+
+T = TypeVar("T")
 
 Make = Callable[[PlannedShard], None]
 """Makes a shard whole."""
@@ -97,11 +99,15 @@ def preprocess(
     prepare(out, keep=True)
     folder.clear()  # which makes room for the new shards
     if archived:
-        own: Sequence[PlannedShard] = shards if piece is None else ()
-        make = _read_archives(reader, module, manifest, raw, out, spec, shards, workers, piece)
+        origin = hashlib.sha256("".join(shard.identity for shard in shards).encode()).hexdigest()
+        streaming = Streaming(reader, datasets.streamed(module), raw, out, spec, origin)
+        archives = find_archives(module.DATASET, settings, raw, manifest)
+        # A piece takes whole archives: a gzipped one can only be read from its start.
+        stream(streaming, _share(archives, piece), shards, workers)
+        own: Sequence[PlannedShard] = shards if piece is None else []
+        make: Make = partial(complete, streaming, archives)
     else:
-        own = shards if piece is None else shards[piece.number - 1 :: piece.of]
-        make = partial(convert, reader, out, spec)
+        own, make = _share(shards, piece), partial(convert, reader, out, spec)
     _make_all(make, own, workers, name)
     if piece is not None:
         print(f"{name}, piece {piece}: done in {out}", flush=True)
@@ -151,27 +157,9 @@ def _spec(reader: Reader, module: DatasetModule) -> Spec:
     return Spec(tuple(modalities_of(reader)), shapes, module.DATASET.ignore)
 
 
-def _read_archives(
-    reader: Reader,
-    module: DatasetModule,
-    manifest: Manifest,
-    raw: Path,
-    out: Path,
-    spec: Spec,
-    shards: Sequence[PlannedShard],
-    workers: int,
-    piece: Piece | None,
-) -> Make:
-    """Read all archives, or those of a piece, and return what completes a shard.
-
-    A piece takes whole archives: a gzipped one can only be read from its start.
-    """
-    origin = hashlib.sha256("".join(shard.identity for shard in shards).encode()).hexdigest()
-    streaming = Streaming(reader, datasets.streamed(module), raw, out, spec, origin)
-    archives = find_archives(module.DATASET, reader.settings, raw, manifest)
-    own = archives if piece is None else archives[piece.number - 1 :: piece.of]
-    stream(streaming, own, shards, workers)
-    return partial(complete, streaming, archives)
+def _share(items: Sequence[T], piece: Piece | None) -> Sequence[T]:
+    """The items that a piece takes, or all."""
+    return items if piece is None else items[piece.number - 1 :: piece.of]
 
 
 def _make_all(make: Make, shards: Sequence[PlannedShard], workers: int, name: str) -> None:

@@ -19,8 +19,6 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from decur.artifacts.files import (
     UnreadableError,
@@ -36,7 +34,7 @@ from decur.datasets import Archive, Streamed
 from decur.datasets.members import CHUNK, Member, members, naming_damage
 from decur.errors import DecurError
 from decur.preprocess.groups import Group, Groups, Target
-from decur.preprocess.ledger import Entry, Ledger
+from decur.preprocess.ledger import Entry, Ledger, entry_of
 from decur.preprocess.plan import PlannedShard
 from decur.preprocess.reading import Reader
 from decur.shards.part import PARTS, is_noted
@@ -48,7 +46,7 @@ NOTED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class StoredArchive:
+class ArchiveFiles:
     """An archive and its files, in order."""
 
     archive: Archive
@@ -86,7 +84,7 @@ class Streaming:
 
 def stream(
     streaming: Streaming,
-    archives: Sequence[StoredArchive],
+    archives: Sequence[ArchiveFiles],
     shards: Sequence[PlannedShard],
     workers: int,
 ) -> None:
@@ -110,13 +108,14 @@ def stream(
             with (
                 Ledger(streaming.ledger(stored.name), streaming.origin) as ledger,
                 closing(Groups(scratch / f"{stored.name}.sqlite", pending, slots)) as groups,
-                _Readers(streaming, pool, workers, ledger, scratch) as readers,
             ):
                 ledger.forget(emptied)
                 groups.fill(
                     streaming.reader, streaming.streamed, streaming.raw, stored.name, ledger
                 )
+                readers = _Readers(streaming, pool, workers, ledger, scratch)
                 _pass(stored, groups, readers)
+                readers.finish()
 
 
 @contextmanager
@@ -134,7 +133,7 @@ def _scratch() -> Iterator[Path]:
         remove(folder)
 
 
-def _pass(stored: StoredArchive, groups: Groups, readers: "_Readers") -> None:
+def _pass(stored: ArchiveFiles, groups: Groups, readers: "_Readers") -> None:
     """Let the members of an archive pass, until those of all groups have come."""
     if not groups.left:
         return
@@ -168,24 +167,10 @@ class _Readers:
     ) -> None:
         self._streaming, self._pool, self._ledger = streaming, pool, ledger
         self._scratch, self._most = scratch, 2 * workers
-        self._waiting: dict[Future[list[Entry]], Group] = {}
+        self._waiting: set[Future[list[Entry]]] = set()
         self._folder = ""
         self._entries: list[Entry] = []
-        self._written: set[Slots] = set()
         self._noted = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self._take(wait(self._waiting).done)
-            self._note()
 
     def keep(self, group: Group, member: Member) -> None:
         """Write a member of a group beside those that came before."""
@@ -205,29 +190,27 @@ class _Readers:
         """Have a whole group read; waits while enough others do."""
         folder = self._scratch / group.folder
         if self._pool is None:
-            self._done(group, read_group(self._streaming, folder, group))
+            self._entries += read_group(self._streaming, folder, group)
         else:
-            future = self._pool.submit(read_group, self._streaming, folder, group)
-            self._waiting[future] = group
+            self._waiting.add(self._pool.submit(read_group, self._streaming, folder, group))
             if len(self._waiting) >= self._most:
                 self._take(wait(self._waiting, return_when=FIRST_COMPLETED).done)
         if time.monotonic() - self._noted > NOTED_SECONDS:
             self._note()
 
-    def _take(self, futures: Iterable[Future[list[Entry]]]) -> None:
-        for future in futures:
-            self._done(self._waiting.pop(future), future.result())
+    def finish(self) -> None:
+        """Wait for all groups that are being read, and note them."""
+        self._take(wait(self._waiting).done)
+        self._note()
 
-    def _done(self, group: Group, entries: list[Entry]) -> None:
-        self._entries += entries
-        self._written.update(target.slots for target in group.targets)
+    def _take(self, futures: Iterable[Future[list[Entry]]]) -> None:
+        for future in [*futures]:
+            self._waiting.remove(future)
+            self._entries += future.result()
 
     def _note(self) -> None:
-        """Note what was read, once it would outlast a power cut."""
-        for slots in self._written:
-            slots.flush()
         self._ledger.add(self._entries)
-        self._entries, self._written, self._noted = [], set(), time.monotonic()
+        self._entries, self._noted = [], time.monotonic()
 
 
 def read_group(streaming: Streaming, folder: Path, group: Group) -> list[Entry]:
@@ -256,6 +239,6 @@ def _read(streaming: Streaming, folder: Path, name: str, target: Target) -> Entr
         return Entry(target.sample, name, "", reason)
     for array, values in component.arrays.items():
         target.slots.write(array, target.slot, values)
-    notes = json.dumps({"arrays": [*component.arrays], "notes": component.notes})
+    entry = entry_of(target.sample, name, component)
     inner, outer = (json.dumps(str(path))[1:-1] for path in (folder, raw))
-    return Entry(target.sample, name, notes.replace(inner, outer), "")
+    return entry._replace(notes=entry.notes.replace(inner, outer))

@@ -32,7 +32,7 @@ from decur.models.two_branch import TwoBranch
 from decur.pretrain.cuda_graph import GraphedStep
 from decur.pretrain.finished import keep_finished, restore_finished, run_identity
 from decur.pretrain.monitor import signs
-from decur.pretrain.optim import build_optimizer, cosine_factor, set_lr
+from decur.pretrain.optim import cosine_factor, optimizer_of, set_lr
 from decur.pretrain.step_log import Progress
 from decur.shards import PairedShards
 from decur.training.checkpoint import (
@@ -190,18 +190,6 @@ def _chunks(views: list[list[Tensor]], count: int) -> Iterator[list[list[Tensor]
         yield [[chunks[i] for chunks in branch] for branch in chunked]
 
 
-def _optimizer(model: TwoBranch, settings: PretrainSettings) -> torch.optim.Optimizer:
-    return build_optimizer(
-        model,
-        name=settings.optimizer,
-        lr=settings.lr,
-        lr_1d=settings.lr_1d,
-        weight_decay=settings.weight_decay,
-        compiled=settings.compile != "none",
-        capturable=settings.cuda_graph,
-    )
-
-
 def _resume(
     folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, job: JobTimer
 ) -> int:
@@ -243,7 +231,7 @@ def train_steps(
         StoppedError: a request to stop; what was done is saved.
     """
     rows = training_rows(shards, settings)
-    optimizer = _optimizer(model, settings)
+    optimizer = optimizer_of(model, settings)
     checkpoints = out / CHECKPOINTS
     start = _resume(checkpoints, identity, model, optimizer, job)
     per_epoch = len(rows) // settings.batch_size

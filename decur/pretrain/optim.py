@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from decur.config import PretrainSettings
 from decur.errors import DecurError
 
 
@@ -148,3 +149,16 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """
     for group in optimizer.param_groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def optimizer_of(model: nn.Module, settings: PretrainSettings) -> torch.optim.Optimizer:
+    """The optimiser that the settings of a run ask for."""
+    return build_optimizer(
+        model,
+        name=settings.optimizer,
+        lr=settings.lr,
+        lr_1d=settings.lr_1d,
+        weight_decay=settings.weight_decay,
+        compiled=settings.compile != "none",
+        capturable=settings.cuda_graph,
+    )

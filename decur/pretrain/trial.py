@@ -20,7 +20,7 @@ from decur.config import PretrainSettings, count_views
 from decur.distributed import device_name, rank, world_size
 from decur.errors import DecurError
 from decur.pretrain.loop import prepare, start_from_imagenet, training_step
-from decur.pretrain.optim import build_optimizer
+from decur.pretrain.optim import optimizer_of
 from decur.shards import Modality, PairedShards, Sample, ShardWriter
 from decur.training.methods import build_model
 from decur.training.views import augment_batch, read_batch
@@ -118,14 +118,7 @@ def try_steps(settings: PretrainSettings, bands: Mapping[str, int], device: str)
         shards = _noise(Path(folder) / "shards", bands, settings.crop)
         model = build_model(settings, shards).to(device).train()
         network = prepare(model, settings)
-        optimizer = build_optimizer(
-            model,
-            name=settings.optimizer,
-            lr=settings.lr,
-            lr_1d=settings.lr_1d,
-            weight_decay=settings.weight_decay,
-            compiled=settings.compile != "none",
-        )
+        optimizer = optimizer_of(model, settings)
         rows = np.resize(shards.rows("train"), batch)
         count = count_views(settings)
         begun = _now(device)

@@ -15,7 +15,7 @@ from decur.artifacts.ownership import OwnFolder
 from decur.artifacts.paths import CARD
 from decur.artifacts.records import Card, card_digest
 from decur.errors import DecurError
-from decur.shards.index import IndexWriter
+from decur.shards.index import IndexWriter, samples_checksum
 from decur.shards.part import LEVELS, PARTS, STAGE, Fault, ShardPart, file_facts
 from decur.shards.sample import Spec
 
@@ -128,7 +128,8 @@ def _known(stage: Path, parts: Iterable[ShardPart], spec: Spec) -> _Known:
                 histograms[name] += counts
             for name in spec.shapes if part.rows else ():
                 files[name].append(part.files[name])
-    return _Known(index.counts, index.checksum, faults, contents, histograms, files)
+    checksum = samples_checksum(row["checksum"] for part in parts for row in part.rows)
+    return _Known(index.counts, checksum, faults, contents, histograms, files)
 
 
 def _training_statistics(histograms: NDArray[np.int64]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 
 
 class IndexWriter:
-    """Write rows in groups; `counts` by split and `checksum` are of all rows so far.
+    """Write rows in groups; `counts` by split are of all rows so far.
 
     Args:
         path: the file.
@@ -25,7 +25,6 @@ class IndexWriter:
             [_table(rows).schema for rows in groups if rows], promote_options="permissive"
         )
         self._file = pq.ParquetWriter(path, self._schema)
-        self._digest = hashlib.sha256()
         self.counts: Counter[str] = Counter()
 
     def __enter__(self) -> "IndexWriter":
@@ -40,16 +39,10 @@ class IndexWriter:
             columns = {name: [row.get(name) for row in rows] for name in self._schema.names}
             self._file.write_table(pa.table(columns, schema=self._schema))
             self.counts.update(row["split"] for row in rows)
-            self._digest.update("".join(row["checksum"] for row in rows).encode())
-
-    @property
-    def checksum(self) -> str:
-        """The name of the data in a folder: a digest of all samples' checksums, in order."""
-        return self._digest.hexdigest()[:16]
 
 
 def samples_checksum(checksums: Iterable[str]) -> str:
-    """The `checksum` of an index, of the checksums of its samples in order."""
+    """The name of the data in a folder: a digest of all samples' checksums, in order."""
     digest = hashlib.sha256()
     for checksum in checksums:
         digest.update(checksum.encode())

@@ -76,16 +76,6 @@ class Slots:
             finally:
                 os.close(descriptor)
 
-    def flush(self) -> None:
-        """See to it that a power cut takes nothing of what was written."""
-        with writing(self._root):
-            for name in self._spec.shapes:
-                descriptor = os.open(self._path(name), os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-
     def readers(self) -> dict[str, ArrayReader]:
         """The files to read from, by array."""
         return {name: ArrayReader(self._path(name)) for name in self._spec.shapes}

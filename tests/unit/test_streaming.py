@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from decur.errors import DecurError
 from decur.imagery import rasters
 from decur.preprocess.run import preprocess
 from decur.scenes.stand_ins import CHECKSUMS, write_checksums, write_parts
+from decur.shards.part import array_header
 from tests.support.archives import PACKERS, pack, pack_tree
 from tests.support.bigearthnet import HIDING, make_patch
 from tests.support.bigearthnet import write_lists as write_patches
@@ -253,44 +255,64 @@ def test_killed_at_ten_random_moments_a_rerun_makes_the_same_shards(tmp_path):
     kill_and_resume(tmp_path, 10)
 
 
+def stop(*args: object) -> None:
+    raise KeyboardInterrupt
+
+
+class Stopped(NamedTuple):
+    """Preprocessing that was stopped: its settings and folders, and the shards of a whole one."""
+
+    chosen: DatasetSettings
+    raw: Path
+    out: Path
+    expected: dict[str, bytes]
+
+    def go_on(self, **more: object) -> dict[str, bytes]:
+        chosen = self.chosen.model_copy(update=more)
+        preprocess("ssl4eo-s12", chosen, self.raw, self.out)
+        return contents(self.out, self.raw)
+
+
+def stopped_at(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stopped:
+    pack_tree("ssl4eo-s12", locations(tmp_path / "tree"), tmp_path / "packed")
+    chosen = settings(tmp_path / "packed", bad_samples="skip")
+    expected = shards("ssl4eo-s12", chosen, tmp_path)
+    found = Stopped(chosen, tmp_path / "raw" / "ssl4eo-s12", tmp_path / "out", expected)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"decur.preprocess.{step}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            found.go_on()
+    return found
+
+
 def test_what_was_read_before_a_stop_is_not_read_again(tmp_path, monkeypatch):
-    pack_tree("ssl4eo-s12", locations(tmp_path / "tree"), tmp_path / "packed")
-    chosen = settings(tmp_path / "packed", bad_samples="skip")
-    expected = shards("ssl4eo-s12", chosen, tmp_path)
-    out = tmp_path / "out"
-    raw = tmp_path / "raw" / "ssl4eo-s12"
-
-    def stop(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("decur.preprocess.completing.save_part", stop)
-        with pytest.raises(KeyboardInterrupt):
-            preprocess("ssl4eo-s12", chosen, raw, out)
+    job = stopped_at("completing.save_part", tmp_path, monkeypatch)
     monkeypatch.setattr("decur.preprocess.streaming.read_group", stop)
-    preprocess("ssl4eo-s12", chosen, raw, out)
-    assert contents(out, raw) == expected
+    assert job.go_on() == job.expected
 
 
-def test_slots_that_were_lost_are_filled_again(tmp_path, monkeypatch):
-    pack_tree("ssl4eo-s12", locations(tmp_path / "tree"), tmp_path / "packed")
-    chosen = settings(tmp_path / "packed", bad_samples="skip")
-    expected = shards("ssl4eo-s12", chosen, tmp_path)
-    raw, out = tmp_path / "raw" / "ssl4eo-s12", tmp_path / "out"
+@pytest.mark.parametrize("step", ["completing.save_part", "run.assemble"])
+@pytest.mark.parametrize("how", ["lost", "emptied"])
+def test_slots_that_were_lost_are_filled_again(tmp_path, monkeypatch, step, how):
+    """A file was removed, or is of zeros again, as after a power cut."""
+    job = stopped_at(step, tmp_path, monkeypatch)
+    file = job.out / ".decur" / "parts" / "optical-00002.npy"
+    size = file.stat().st_size
+    file.unlink()
+    if how == "emptied":
+        header = array_header(np.load(tmp_path / "shards/ssl4eo-s12/optical-00002.npy").shape)
+        file.write_bytes(header + b"\0" * (size - len(header)))
+    if (step, how) != ("completing.save_part", "lost"):  # which is seen before anything is read
+        with pytest.raises(DecurError, match="run again"):
+            job.go_on()
+    assert job.go_on() == job.expected
 
-    def stop(*args: object) -> None:
-        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("decur.preprocess.run.assemble", stop)
-        with pytest.raises(KeyboardInterrupt):
-            preprocess("ssl4eo-s12", chosen, raw, out)
-    stage = out / ".decur" / "parts"
-    (stage / "optical-00002.npy").unlink()
-    with pytest.raises(DecurError, match="run again"):
-        preprocess("ssl4eo-s12", chosen, raw, out)
-    preprocess("ssl4eo-s12", chosen, raw, out)
-    assert contents(out, raw) == expected
+def test_bad_samples_that_were_to_be_left_out_are_named_when_they_are_not(tmp_path, monkeypatch):
+    job = stopped_at("run.assemble", tmp_path, monkeypatch)
+    with pytest.raises(DecurError, match=r"void_ids\.csv"):
+        job.go_on(bad_samples="stop")
+    assert job.go_on() == job.expected
 
 
 def test_archives_that_are_gone_are_named(tmp_path):
