@@ -49,9 +49,9 @@ def test_a_run_that_goes_on_in_another_way_ends_the_same(
     whole = train_run(plain, shards_root, tmp_path / "whole")
     train_until(3, plain, shards_root, tmp_path / "resumed")
     made = []
-    build = pretrain_module.build_optimizer
+    build = pretrain_module.optimizer_of
     monkeypatch.setattr(
-        pretrain_module, "build_optimizer", lambda *a, **k: made.append(build(*a, **k)) or made[-1]
+        pretrain_module, "optimizer_of", lambda *a, **k: made.append(build(*a, **k)) or made[-1]
     )
     resumed = train_run(otherwise, shards_root, tmp_path / "resumed")
     assert "resuming at step" in capsys.readouterr().out
