@@ -30,6 +30,7 @@ from decur.datasets.raw_files import link, raw_files, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR_BANDS, read_optical, read_sar, sar_modality
 from decur.errors import DecurError
 from decur.imagery.rasters import Place, check_same_place, places
+from decur.imagery.source import read_bytes
 from decur.shards import Sample
 
 FOLDERS = {"sar": "BigEarthNet-S1-v1.0", "optical": "BigEarthNet-v1.0"}
@@ -303,7 +304,7 @@ def _label_vector(patch: Path) -> NDArray[np.uint8]:
 
 
 def _read_json(
-    patch: Path, key: str, kind: type[Value], read: Callable[[Path], bytes] = Path.read_bytes
+    patch: Path, key: str, kind: type[Value], read: Callable[[Path], bytes] = read_bytes
 ) -> Value:
     path = patch / f"{patch.name}{METADATA}"
     try:

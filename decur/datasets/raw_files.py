@@ -13,6 +13,7 @@ from decur.datasets import Dataset
 from decur.datasets.listing import LISTING, Listing
 from decur.errors import DecurError
 from decur.imagery.pixels import GDAL, opened
+from decur.imagery.source import names_in
 from decur.shards import Georeference
 
 
@@ -144,9 +145,12 @@ def list_names(folder: Path) -> list[str]:
     Raises:
         DecurError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise DecurError(f"{folder}: no such folder; expected raw files in the official layout")
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    try:
+        found = names_in(folder)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        expected = "expected raw files in the official layout"
+        raise DecurError(f"{folder}: no such folder; {expected}") from error
+    return sorted(name for name in found if not name.startswith("."))
 
 
 def below(root: Path, name: str, listed: Path) -> Path:

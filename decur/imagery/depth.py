@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.errors import DecurError
+from decur.imagery.source import read_bytes
 
 # The colour camera of NYUv2, to which its depth is aligned (calibration in the NYUv2 toolbox).
 NYU_INTRINSICS = np.array(
@@ -46,7 +47,7 @@ def read_intrinsics(path: str | Path) -> NDArray[np.float64]:
             positive.
     """
     try:
-        numbers = [float(word) for word in Path(path).read_text(encoding="utf-8").split()]
+        numbers = [float(word) for word in read_bytes(Path(path)).decode().split()]
     except OSError as error:
         raise DecurError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from decur.artifacts.files import check_readable
 from decur.errors import DecurError
 from decur.imagery.pixels import check_no_side_file
+from decur.imagery.source import open_file
 
 MOST_PIXELS = 10**8
 """No image of any dataset is near; a damaged or hostile header may promise more than fits."""
@@ -42,7 +43,7 @@ def read_image(path: Path, mode: str | None = None, *, labels: bool = False) -> 
             what this reader does not apply: to be turned, transparent, a palette, a scale, a mask.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             check_pixels(path, *image.size)
             if (turned := image.getexif().get(ORIENTATION, 1)) > 1:
                 raise DecurError(
@@ -102,8 +103,11 @@ def _opacity(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _unreadable(path: Path, error: Exception) -> DecurError:
-    if not path.exists():
+    if isinstance(error, FileNotFoundError):
         return DecurError(f"{path}: not found; fetch the dataset again")
     check_readable(path)
-    reason = " ".join(f"{error or type(error).__name__}".split())
+    if isinstance(error, UnidentifiedImageError):  # whose own text names a file object
+        reason = "no JPEG, PNG or JPEG 2000"
+    else:
+        reason = " ".join(f"{error or type(error).__name__}".split())
     return DecurError(f"{path}: truncated or damaged ({reason}); fetch the file again")

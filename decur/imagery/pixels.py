@@ -20,6 +20,7 @@ from rasterio.windows import Window
 
 from decur.artifacts.files import check_readable
 from decur.errors import DecurError
+from decur.imagery.source import is_file, open_file
 
 Array = NDArray[Any]
 
@@ -53,7 +54,7 @@ def opened(path: Path) -> Iterator[Any]:
     """
     for suffix in SIDE_FILES:
         side = path.with_name(path.name + suffix)
-        if side.is_file() and _head(side) not in TIFF:
+        if is_file(side) and _head(side) not in TIFF:
             raise DecurError(f"{side}: is no TIFF, as GDAL writes it beside a raster; remove it")
     driver = DRIVERS.get(path.suffix.lower(), "GTiff")
     try:
@@ -64,7 +65,7 @@ def opened(path: Path) -> Iterator[Any]:
     except (RasterioError, CPLE_BaseError, MemoryError, UnicodeDecodeError) as error:
         check_readable(path)
         # rasterio's own message only points to GDAL's, which is its cause.
-        reason = str(error.__cause__ or error) if path.is_file() else "no such file"
+        reason = str(error.__cause__ or error) if is_file(path) else "no such file"
         reason = " ".join(reason.split())
         raise DecurError(f"{path}: cannot be read ({reason}); fetch the file again") from error
 
@@ -173,7 +174,7 @@ def check_no_side_file(path: Path) -> None:
     Statistics, which a GIS leaves there, are no matter.
     """
     names = (path.name + suffix for suffix in (".aux.xml", ".msk"))
-    if not any(path.with_name(name).is_file() for name in names):
+    if not any(is_file(path.with_name(name)) for name in names):
         return
     with rasterio.Env(**GDAL), opened(path) as file:
         flags = {flag for of_band in file.mask_flag_enums for flag in of_band}
@@ -190,7 +191,7 @@ def invalid_as_nan(values: Array, valid: NDArray[np.bool_]) -> Array:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(4)
 
 

@@ -6,7 +6,7 @@ tile that is cut into patches. Its members are found by their paths.
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,12 +40,17 @@ class Target(NamedTuple):
 
 @dataclass
 class Group:
-    """A component, the folder for its members, how many are still to come, and what it is for."""
+    """A component, its number, how many members are still to come, what for, and those that came.
+
+    `members` are the paths and bytes of those that came; their contents lie in one file, one after
+    the other.
+    """
 
     component: str
-    folder: str
+    number: int
     left: int
     targets: Sequence[Target]
+    members: list[tuple[str, int]] = field(default_factory=list)
 
 
 class Groups:
@@ -122,7 +127,7 @@ class Groups:
         ((component, members),) = self._base.execute(query, (number,))
         query = "SELECT sample, slot FROM samples WHERE number = ? ORDER BY sample"
         targets = [self._target(*row) for row in self._base.execute(query, (number,))]
-        group = Group(component, str(number), members, targets)
+        group = Group(component, number, members, targets)
         rows = self._base.execute("SELECT path FROM paths WHERE number = ?", (number,))
         self._begun |= {place: group for (place,) in rows}
         return group

@@ -5,13 +5,13 @@ One SQLite file for each archive, which one job at a time writes. It holds the n
 """
 
 import json
-import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from decur.datasets import Component
@@ -131,4 +131,4 @@ def component_of(entry: Entry, arrays: Mapping[str, NDArray[np.uint8]]) -> Compo
 
 
 def _sum(array: NDArray[np.uint8]) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).data)
+    return isal_zlib.crc32(np.ascontiguousarray(array).reshape(-1).data)

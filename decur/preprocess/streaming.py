@@ -1,8 +1,8 @@
 """Samples straight from archives into the slots of shards.
 
 Each archive is decompressed once, in order. As its members pass, those of a component (such as all
-scenes of a location) are written into a folder for temporary files; once the last has come, a
-worker process reads them, writes the arrays into the sample's slots, and removes them.
+scenes of a location) are put aside; once the last has come, a worker process decodes them in memory
+and writes the arrays into the sample's slots.
 
 A ledger says which samples were read: after a kill an archive is decompressed again, but no image
 is read twice. `decur.preprocess.completing` makes whole shards of all that.
@@ -10,39 +10,31 @@ is read twice. `decur.preprocess.completing` makes whole shards of all that.
 
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from decur.artifacts.files import (
-    UnreadableError,
-    remove,
-    remove_left_over,
-    temporary_of,
-    write_all,
-    writing,
-)
+from decur.artifacts.files import UnreadableError, remove
 from decur.cluster.progress import byte_bar
 from decur.cluster.workers import worker_pool
 from decur.datasets import Archive, Streamed
-from decur.datasets.members import CHUNK, Member, members, naming_damage
+from decur.datasets.members import DamagedError, members, naming_damage
 from decur.errors import DecurError
+from decur.imagery.source import in_memory
 from decur.preprocess.groups import Group, Groups, Target
 from decur.preprocess.ledger import Entry, Ledger, entry_of
 from decur.preprocess.plan import PlannedShard
 from decur.preprocess.reading import Reader
+from decur.preprocess.scratch import Waiting, contents, scratch
 from decur.shards.part import PARTS, is_noted
 from decur.shards.sample import Spec
 from decur.shards.slots import Slots
 
-NOTED_SECONDS = 30.0
-"""How long what was read may wait to be noted."""
+NOTED_SECONDS, NOTED_ENTRIES = 30.0, 1000
+"""How long what was read may wait to be noted, and how much of it."""
 
 
 @dataclass(frozen=True)
@@ -102,56 +94,52 @@ def stream(
     emptied = [shard.samples for shard in pending if slots[shard.number].create()]
     with (
         worker_pool(workers, name) if workers > 1 else nullcontext() as pool,
-        _scratch() as scratch,
+        scratch() as folder,
     ):
         for stored in archives:
             with (
                 Ledger(streaming.ledger(stored.name), streaming.origin) as ledger,
-                closing(Groups(scratch / f"{stored.name}.sqlite", pending, slots)) as groups,
+                closing(Groups(folder / f"{stored.name}.sqlite", pending, slots)) as groups,
+                closing(Waiting(folder)) as waiting,
             ):
                 ledger.forget(emptied)
                 groups.fill(
                     streaming.reader, streaming.streamed, streaming.raw, stored.name, ledger
                 )
-                readers = _Readers(streaming, pool, workers, ledger, scratch)
-                _pass(stored, groups, readers)
+                readers = _Readers(streaming, pool, workers, ledger)
+                try:
+                    _pass(stored, groups, waiting, readers)
+                except DamagedError:  # the sum at the end is wrong, so any member may be
+                    ledger.forget(shard.samples for shard in pending)
+                    raise
                 readers.finish()
 
 
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder for temporary files (`TMPDIR`); those of killed processes are removed."""
-    own = Path(tempfile.gettempdir(), f"decur-{os.getuid()}")
-    folder = temporary_of(own)
-    with writing(folder):
-        remove_left_over(own)
-        remove(folder)  # of a killed process of the same number
-        folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        remove(folder)
+def _pass(stored: ArchiveFiles, groups: Groups, waiting: Waiting, readers: "_Readers") -> None:
+    """Let the members of an archive pass, unless all its groups were read before.
 
-
-def _pass(stored: ArchiveFiles, groups: Groups, readers: "_Readers") -> None:
-    """Let the members of an archive pass, until those of all groups have come."""
+    It is read to its end, where the sum of its bytes is.
+    """
     if not groups.left:
         return
-    total = sum(file.stat().st_size for file in stored.files)
-    with byte_bar(f"read {stored.name}", total) as bar, naming_damage(stored.files[0]):
-        for member in members(stored.archive, stored.files, bar.update):
-            group = groups.take(member.path)
-            if group is None:
-                continue
-            readers.keep(group, member)
-            if not group.left:
-                readers.read(group)
-            if not groups.left:
-                return
-    raise DecurError(
-        f"{stored.files[0]}: has not all files that it had when it was listed; run the download "
-        "stage again"
-    )
+    file, total = stored.files[0], sum(file.stat().st_size for file in stored.files)
+    with byte_bar(f"read {stored.name}", total) as bar:
+        passing = members(stored.archive, stored.files, bar.update)
+        while True:
+            with naming_damage(file):  # not of what readers raise: a lost worker is no damage
+                member = next(passing, None)
+                if member is None:
+                    break
+                group = groups.take(member.path)
+                if group is not None:
+                    waiting.add(group, member)
+            if group is not None and not group.left:
+                readers.read(group, waiting.whole(group))
+    if groups.left:
+        raise DecurError(
+            f"{file}: has not all files that it had when it was listed; run the download stage "
+            "again"
+        )
 
 
 class _Readers:
@@ -163,39 +151,23 @@ class _Readers:
         pool: Executor | None,
         workers: int,
         ledger: Ledger,
-        scratch: Path,
     ) -> None:
         self._streaming, self._pool, self._ledger = streaming, pool, ledger
-        self._scratch, self._most = scratch, 2 * workers
+        self._most = 2 * workers
         self._waiting: set[Future[list[Entry]]] = set()
-        self._folder = ""
         self._entries: list[Entry] = []
         self._noted = time.monotonic()
 
-    def keep(self, group: Group, member: Member) -> None:
-        """Write a member of a group beside those that came before."""
-        path = f"{self._scratch}/{group.folder}/{member.path}"
-        folder = path.rpartition("/")[0]
-        with writing(self._scratch):
-            if folder != self._folder:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                self._folder = folder
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb", buffering=0) as file, member.open() as source:
-            while chunk := source.read(CHUNK):
-                with writing(self._scratch):
-                    write_all(file, chunk)
-
-    def read(self, group: Group) -> None:
-        """Have a whole group read; waits while enough others do."""
-        folder = self._scratch / group.folder
+    def read(self, group: Group, file: Path) -> None:
+        """Have a whole group read, whose members are in `file`; waits while enough others do."""
         if self._pool is None:
-            self._entries += read_group(self._streaming, folder, group)
+            self._entries += read_group(self._streaming, file, group)
         else:
-            self._waiting.add(self._pool.submit(read_group, self._streaming, folder, group))
+            self._waiting.add(self._pool.submit(read_group, self._streaming, file, group))
             if len(self._waiting) >= self._most:
                 self._take(wait(self._waiting, return_when=FIRST_COMPLETED).done)
-        if time.monotonic() - self._noted > NOTED_SECONDS:
+        waited = time.monotonic() - self._noted
+        if waited > NOTED_SECONDS or len(self._entries) > NOTED_ENTRIES:
             self._note()
 
     def finish(self) -> None:
@@ -213,16 +185,17 @@ class _Readers:
         self._entries, self._noted = [], time.monotonic()
 
 
-def read_group(streaming: Streaming, folder: Path, group: Group) -> list[Entry]:
-    """Read the members of a group in a folder, and remove it; the arrays go into slots.
+def read_group(streaming: Streaming, file: Path, group: Group) -> list[Entry]:
+    """Read the members of a group, whose file is removed; the arrays go into slots.
 
     Raises:
         DecurError: a sample is bad and not to be left out, or the disk is full.
     """
     try:
-        return [_read(streaming, folder, group.component, target) for target in group.targets]
+        with in_memory(contents(file, group)) as folder:
+            return [_read(streaming, folder, group.component, target) for target in group.targets]
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(file)
 
 
 def _read(streaming: Streaming, folder: Path, name: str, target: Target) -> Entry:
