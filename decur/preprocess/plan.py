@@ -7,7 +7,7 @@ from typing import Any
 
 from decur.datasets import Record
 from decur.shards.sample import Spec
-from decur.shards.writer import SHARD_BYTES
+from decur.shards.writer import SHARD_BYTES, SHARD_SAMPLES
 
 FEWEST_SHARDS = 16
 """A small dataset is cut into so many, to have work for every worker."""
@@ -60,7 +60,8 @@ def plan_shards(records: Sequence[Record], spec: Spec, origin: str) -> list[Plan
         spec: what each is like.
         origin: all that they come from.
     """
-    size = max(1, min(SHARD_BYTES // spec.sample_bytes, -(-len(records) // FEWEST_SHARDS)))
+    most = min(SHARD_BYTES // spec.sample_bytes, SHARD_SAMPLES)
+    size = max(1, min(most, -(-len(records) // FEWEST_SHARDS)))
     cut = [(first, Slice(records, first, first + size)) for first in range(0, len(records), size)]
     return [
         PlannedShard(number, first, part, _digest(f"{origin} {spec}", part))

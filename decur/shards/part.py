@@ -7,8 +7,8 @@ is whole, so what a killed job leaves is either whole or never read.
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from decur.artifacts.files import (
 from decur.artifacts.ownership import HIDDEN
 from decur.shards.sample import TRAIN, Sample, Spec, sample_checksum
 
-FORMAT = 2
+FORMAT = 3
 """Of what is known of a shard: those of other formats are made anew."""
 
 STAGE = "parts"
@@ -247,13 +247,22 @@ def save_part(
 
     `copies` replace files of the shard, see `copy_of`; they do so later if this is interrupted.
     """
-    tree = {"identity": identity, **asdict(part)}
-    tree["histograms"] = {name: counts.tolist() for name, counts in part.histograms.items()}
-    text = json.dumps(tree)
+    about = {
+        "identity": identity,
+        "rows": len(part.rows),
+        "faults": part.faults,
+        "files": part.files,
+        "contents": part.contents,
+        "histograms": {name: counts.tolist() for name, counts in part.histograms.items()},
+    }
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as file:
+            for tree in (about, *part.rows):
+                file.write(f"{json.dumps(tree)}\n")
+
     with writing(root):
-        write_atomically(
-            _marker(root, number), lambda temporary: temporary.write_text(text, encoding="utf-8")
-        )
+        write_atomically(_marker(root, number), write)
         for path in copies:
             copy_of(path).replace(path)
 
@@ -261,8 +270,7 @@ def save_part(
 def is_noted(root: Path, number: int, identity: str) -> bool:
     """Whether a shard of this identity was noted as whole; its files may have changed since."""
     try:
-        tree = json.loads(_marker(root, number).read_text(encoding="utf-8"))
-        return bool(tree["identity"] == identity)
+        return bool(_about(root, number)["identity"] == identity)
     except (OSError, ValueError, KeyError):
         return False
 
@@ -277,19 +285,19 @@ def drop_part(root: Path, number: int, names: Iterable[str]) -> None:
 def load_part(root: Path, number: int, identity: str) -> ShardPart | None:
     """A whole shard of the same identity whose files are as they were written, or None."""
     try:
-        tree: Mapping[str, Any] = json.loads(_marker(root, number).read_text(encoding="utf-8"))
-        if tree["identity"] != identity:
+        about = _about(root, number)
+        if about["identity"] != identity:
             return None
-        for file, facts in tree["contents"].items():
+        for file, facts in about["contents"].items():
             path = root / PARTS / file
             copy = copy_of(path)
             if copy.is_file() and file_facts(copy) == facts:
                 copy.replace(path)
             elif file_facts(path) != facts:
                 return None
+        return _part(root, number)
     except (OSError, ValueError, KeyError):
         return None
-    return _part(tree)
 
 
 class SavedParts:
@@ -303,16 +311,27 @@ class SavedParts:
 
     def __iter__(self) -> Iterator[ShardPart]:
         for number in range(self._count):
-            yield _part(json.loads(_marker(self._root, number).read_text(encoding="utf-8")))
+            yield _part(self._root, number)
 
 
-def _part(tree: Mapping[str, Any]) -> ShardPart:
+def _about(root: Path, number: int) -> dict[str, Any]:
+    """Read the first line of a shard's file: all that is known of it but its rows."""
+    with _marker(root, number).open(encoding="utf-8") as file:
+        return dict(json.loads(file.readline()))
+
+
+def _part(root: Path, number: int) -> ShardPart:
+    """Read the file of a shard; raises a ValueError if it is not whole."""
+    with _marker(root, number).open(encoding="utf-8") as file:
+        about, *rows = map(json.loads, file)
+    if len(rows) != about["rows"]:
+        raise ValueError(f"{len(rows)} rows, expected {about['rows']}")
     return ShardPart(
-        rows=tree["rows"],
-        faults=[Fault(*fault) for fault in tree["faults"]],
-        files=tree["files"],
-        contents=tree["contents"],
-        histograms={name: np.array(counts) for name, counts in tree["histograms"].items()},
+        rows=rows,
+        faults=[Fault(*fault) for fault in about["faults"]],
+        files=about["files"],
+        contents=about["contents"],
+        histograms={name: np.array(counts) for name, counts in about["histograms"].items()},
     )
 
 
@@ -322,4 +341,4 @@ def copy_of(path: Path) -> Path:
 
 
 def _marker(root: Path, number: int) -> Path:
-    return root / PARTS / f"{number:05d}.json"
+    return root / PARTS / f"{number:05d}.jsonl"

@@ -10,8 +10,9 @@ from decur.shards.assemble import assemble, own_folder, prepare
 from decur.shards.part import STAGE, Shard, ShardPart
 from decur.shards.sample import Modality, Sample, Spec
 
-SHARD_BYTES = 4 * 2**30
-"""Size of a shard over all modalities. A reader holds a file open for each, so the full SSL4EO-S12
+SHARD_BYTES, SHARD_SAMPLES = 4 * 2**30, 4096
+"""Size of a shard over all modalities, and its samples, about each of which a writer keeps two
+kilobytes in memory. A reader holds a file open for each shard and array, so the full SSL4EO-S12
 (1 TB) must not come in thousands."""
 
 
@@ -66,7 +67,8 @@ class ShardWriter:
             self._shard = Shard(self.root, len(self._parts), self._spec)
         self._shard.add(sample)
         self._ids.add(sample.id)
-        if len(self._shard.part.rows) * self._spec.sample_bytes >= SHARD_BYTES:
+        rows = len(self._shard.part.rows)
+        if rows * self._spec.sample_bytes >= SHARD_BYTES or rows >= SHARD_SAMPLES:
             self._close()
 
     def _close(self) -> None:

@@ -60,6 +60,7 @@ def test_the_shards_are_the_same_for_any_number_of_workers(raw, tmp_path):
     assert len(PairedShards(one).card.files["rgb"]) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 20])
 def test_pieces_written_at_once_end_in_the_shards_of_one_job(raw, tmp_path, count):
     one, out = run(raw, tmp_path / "a" / "x"), tmp_path / "b" / "x"
@@ -131,6 +132,7 @@ def run_until_a_rename(raw: Path, out: Path, last: int) -> None:
     run(raw, out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [*range(1, 16, 3), 64, 65, 66, 67])
 def test_killed_before_any_of_its_renames_and_run_again_the_shards_are_identical(tmp_path, last):
     raw, out = make_raw(tmp_path / "raw", 1), tmp_path / "out"
@@ -252,7 +254,7 @@ def test_a_full_disk_names_the_folder_and_leaves_nothing_that_looks_whole(
     with pytest.raises(DecurError, match="run the preprocess stage"):
         PairedShards(out)
     parts = out / ".decur" / "parts"
-    assert len(list(parts.glob("*.json"))) == len(list(parts.glob("rgb-*.npy"))) == 4
+    assert len(list(parts.glob("*.jsonl"))) == len(list(parts.glob("rgb-*.npy"))) == 4
     assert files_of(run(raw, out)) == files_of(run(raw, tmp_path / "whole"))
 
 
