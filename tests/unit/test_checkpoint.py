@@ -189,6 +189,7 @@ def test_ranks_resume_together_whatever_their_file_systems_show(shards_root, tmp
     assert after[8]["loss"] == pytest.approx(before[8]["loss"], rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "torn", ['{"step": 4, "lo', '{"step": 4, "inner": {"a": 1}', "\0" * 30, "{}", "[1]", "é\ud800"]
 )

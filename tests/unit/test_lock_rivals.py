@@ -51,6 +51,7 @@ def prepare(folder, stale):
             held_by(folder / str(number) / "owner.json", ended)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("links", ["link", "no-link"])
 @pytest.mark.parametrize("stale", [False, True], ids=["free", "stale"])
 def test_of_many_at_once_one_claims(owner_file, tmp_path, stale, links):
@@ -94,6 +95,7 @@ def namespace():
     return command
 
 
+@pytest.mark.slow
 def test_of_many_in_several_namespaces_one_claims(owner_file, tmp_path, namespace):
     """A stale claim of one namespace may be taken over there alone."""
     prepare(tmp_path, stale=False)

@@ -80,6 +80,7 @@ def test_backbones_load_back_and_mismatches_are_named(shards_root, tmp_path):
         read_weights(tmp_path / "cut.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["default", "official"])
 @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if m.trained])
 def test_every_method_pretrains_both_backbones(shards_root, tmp_path, method, preset):

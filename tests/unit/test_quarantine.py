@@ -49,6 +49,7 @@ def test_bad_samples_are_left_out_and_listed(raw, tmp_path, capsys):
     assert verify(out) == []
 
 
+@pytest.mark.slow
 def test_with_stop_nothing_that_was_skipped_before_is_kept(raw, tmp_path):
     damage(raw)
     out = tmp_path / "out"

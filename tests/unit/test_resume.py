@@ -41,6 +41,7 @@ OTHERWISE = {
 """Every kind of setting that decides how a run goes, and not where to."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["lars", "adamw"])
 def test_a_run_that_goes_on_in_another_way_ends_the_same(
     shards_root, tmp_path, monkeypatch, capsys, optimizer

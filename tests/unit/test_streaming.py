@@ -291,6 +291,7 @@ def test_what_was_read_before_a_stop_is_not_read_again(tmp_path, monkeypatch):
     assert job.go_on() == job.expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["completing.save_part", "run.assemble"])
 @pytest.mark.parametrize("how", ["lost", "emptied"])
 def test_slots_that_were_lost_are_filled_again(tmp_path, monkeypatch, step, how):

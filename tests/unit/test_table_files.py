@@ -124,6 +124,7 @@ def test_curves_and_probes_are_drawn_and_tables_are_not(paths):
     assert drawn == {"shares", "projector", "probes"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shares", "projector", "probes"])
 def test_a_figure_shows_its_results_and_is_legible_without_any(paths, name):
     wanted = EXPERIMENTS[name]

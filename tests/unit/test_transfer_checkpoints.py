@@ -196,6 +196,7 @@ def test_two_processes_do_not_evaluate_one_cell(job, tmp_path):
     assert claim.is_file()
 
 
+@pytest.mark.slow
 def test_all_cells_of_a_run_in_one_job_go_on_within_a_cell(
     shards_root, tmp_path, pairs, monkeypatch, capsys
 ):

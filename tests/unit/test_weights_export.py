@@ -79,6 +79,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "arch", "modality"), CASES)
 def test_features_are_the_same_in_a_plain_model_of_the_library(
     tmp_path, monkeypatch, format, arch, modality

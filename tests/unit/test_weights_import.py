@@ -34,6 +34,7 @@ from tests.support.released_files import (
 JOINT = "rn50_ssl4eo-s12_joint_decur_ep100.pth"  # whose checksum nobody knows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["module.", ""])
 @pytest.mark.parametrize("whole", [True, False], ids=["with the optimiser", "weights alone"])
 def test_a_joint_file_is_read_with_or_without_its_wrappers(tmp_path, prefix, whole):
@@ -72,6 +73,7 @@ def test_one_backbone_alone_is_read_under_its_branch(tmp_path):
         torch.testing.assert_close(ours(x), net(x), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [None, "token", "mean"])
 def test_a_vision_transformers_features_are_the_class_token_or_on_request_the_mean(tmp_path, pool):
     net = their_net("vit_s16", 2)

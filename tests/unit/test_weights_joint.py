@@ -147,6 +147,7 @@ def as_their_script_reads(path: Path, *renamed: tuple[str, str]) -> Tensors:
     return tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scenario", "chans"), [("sar-optical", (2, 13)), ("rgb-dem", (3, 3)), ("rgb-depth", (3, 3))]
 )
