@@ -2,9 +2,12 @@
 
 Datasets are made up, of small images, packed like official archives (`tests.support.official`);
 each stage is a process of its own, whose memory is the sum over its processes of what they do not
-share (PSS), looked up ten times a second.
+share (PSS), looked up ten times a second. Points are appended to a file, and `--fit` prints what
+they, and those of `bench_scale_readers`, come to at the paper's size.
 
     python -m tests.benchmarks.bench_scale --datasets ssl4eo-s12 --files 1000 10000 100000
+    python -m tests.benchmarks.bench_scale --files 1000000 --only-list
+    python -m tests.benchmarks.bench_scale --fit
 """
 
 import argparse
@@ -22,6 +25,7 @@ import psutil
 
 from decur.config import DatasetSettings
 from decur.scenes.stand_ins import CHECKSUMS
+from tests.benchmarks.scale_fit import POINTS, Point, add_points, paper_table, read_points
 from tests.support.official import FILES, write_official
 
 
@@ -86,8 +90,8 @@ def disk(folder: Path) -> int:
     return sum(p.lstat().st_blocks * 512 for p in folder.rglob("*") if not p.is_symlink())
 
 
-def climb(name: str, files: int, pixels: int, place: Path) -> dict[str, object]:
-    """What each stage of a dataset of so many files takes."""
+def climb(name: str, files: int, pixels: int, place: Path, *, only_list: bool) -> list[Point]:
+    """Measure each stage of a dataset of so many files, or only the listing of its archives."""
     packed = place / "packed"
     write_official(name, packed, files)
     settings = DatasetSettings(
@@ -96,22 +100,25 @@ def climb(name: str, files: int, pixels: int, place: Path) -> dict[str, object]:
     raw, out = place / "results" / "raw" / name, place / "results" / "shards" / name
     decur = [sys.executable, "-m", "decur"]
     options = ["--settings", settings, "--threads", "2"]
-    used = {
-        "download": measured([*decur, "download", name, *options, "--out", str(raw)]),
-        "preprocess": measured(
-            [*decur, "preprocess", name, *options, "--raw", str(raw), "--out", str(out)]
-        ),
-        "verify": measured([*decur, "verify", str(out), "--threads", "2"]),
-    }
-    archives, shards = disk(packed), disk(out)
-    return {
-        "dataset": name,
-        "files": files,
-        "samples": json.loads((out / "card.json").read_text())["counts"],
-        **{stage: tuple(round(value, 1) for value in found) for stage, found in used.items()},
-        "inodes": inodes(place / "results"),
-        "disk": round((archives + disk(place / "results")) / (archives + shards), 3),
-    }
+    listed = measured([*decur, "download", name, *options, "--out", str(raw)])
+    found = json.loads((raw / "manifest.json").read_text())["files"]
+    points = [Point("download", name, found, listed.peak_mb, listed.cpu)]
+    if only_list:
+        return points
+    read = measured([*decur, "preprocess", name, *options, "--raw", str(raw), "--out", str(out)])
+    checked = measured([*decur, "verify", str(out), "--threads", "2"])
+    samples = sum(json.loads((out / "card.json").read_text())["counts"].values())
+    archives, shards, results = disk(packed), disk(out), place / "results"
+    print(
+        f"{name}: {files} files, {samples} samples: {inodes(results)} files and folders, disk / "
+        f"(archives + shards) {(archives + disk(results)) / (archives + shards):.3f}",
+        flush=True,
+    )
+    return [
+        *points,
+        Point("preprocess", name, samples, read.peak_mb, read.cpu),
+        Point("verify", name, samples, checked.peak_mb, checked.cpu),
+    ]
 
 
 def main() -> None:
@@ -119,11 +126,19 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=[*FILES], choices=[*FILES])
     parser.add_argument("--files", nargs="+", type=int, default=[1000, 10_000, 100_000])
     parser.add_argument("--pixels", type=int, default=16)
+    parser.add_argument("--only-list", action="store_true", help="measure the download stage alone")
+    parser.add_argument("--points", type=Path, default=POINTS, help="file of all points")
+    parser.add_argument("--fit", action="store_true", help="measure nothing, print the table")
     args = parser.parse_args()
+    if args.fit:
+        print(paper_table(read_points(args.points)))
+        return
     for name in args.datasets:
         for files in args.files:
             with tempfile.TemporaryDirectory() as folder:
-                print(climb(name, files, args.pixels, Path(folder)), flush=True)
+                place = Path(folder)
+                points = climb(name, files, args.pixels, place, only_list=args.only_list)
+                add_points(args.points, points)
 
 
 if __name__ == "__main__":
