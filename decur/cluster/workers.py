@@ -1,5 +1,6 @@
 """Processes that share the work of a stage: how they are started, and how they end."""
 
+import gc
 import multiprocessing
 import os
 import tempfile
@@ -77,7 +78,7 @@ def worker_pool(count: int, name: str) -> Iterator[ProcessPoolExecutor]:
     """
     prepare_workers(count)
     context = multiprocessing.get_context(METHOD)
-    with ProcessPoolExecutor(count, context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(count, context, initializer=_begin) as pool:
         try:
             yield pool
         except BrokenProcessPool:
@@ -89,8 +90,9 @@ def worker_pool(count: int, name: str) -> Iterator[ProcessPoolExecutor]:
             pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when the main process is killed and cannot tell it to."""
+def _begin() -> None:
+    """Prepare a worker: it ends when the main process is killed and cannot tell it to."""
+    gc.freeze()  # a collection would write to, and so copy, all that is shared with the server
 
     def wait() -> None:
         parent = multiprocessing.parent_process()

@@ -3,14 +3,17 @@
 `decur.config.datasets.DATASETS` names a module per dataset, which has
 
 * `DATASET`, a `Dataset`: title, licence, bands, classes, archives;
-* `scan(root, settings) -> list[Record]`: the samples found below a raw folder, sorted by id; an
-  incomplete one has a fault. Where the dataset's rules leave samples out, these are `Records`;
+* `scan(root, settings)`: a `Record` of each sample found below a raw folder, sorted by id; an
+  incomplete one has a fault. `Records` pack those of a large dataset, and say what its rules leave
+  out;
 * `read(record, settings) -> Sample`: the arrays of one sample;
 * where it has archives that are read without unpacking them, a `Streamed` named `STREAMED`;
 * `arrange_samples(samples, root)`: link the sample frames in the layout of the official archives.
 """
 
 import importlib
+import pickle
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -87,6 +90,10 @@ class Dataset:
         return colours
 
 
+PACKET = 32
+"""How many samples are packed together, which look alike; to get one, all are unpacked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A sample before reading: its id, its split and the files it is made from.
@@ -145,52 +152,47 @@ class Streamed:
         return self.join(record, {n: self.read(record, n, settings) for n in names}, settings)
 
 
-class Records(list[Record]):
-    """The samples of a dataset; `left_out` counts by reason those that its rules leave out."""
+class Records(Sequence[Record]):
+    """The samples of a dataset, packed: about a hundred bytes each, however many files it is of.
 
-    def __init__(self, records: Iterable[Record], left_out: Mapping[str, int]) -> None:
-        super().__init__(records)
-        self.left_out = {reason: count for reason, count in left_out.items() if count}
-
-
-class CutRecords(Sequence[Record]):
-    """The samples of images that are cut into `each` of them, made when they are asked for.
-
-    `pieces(image)` are those of one image, sorted by id; the images are sorted, too.
+    `left_out` counts by reason the samples that the dataset's rules leave out.
     """
 
     def __init__(
-        self,
-        images: Sequence[Any],
-        pieces: Callable[[Any], list[Record]],
-        each: int,
-        left_out: Mapping[str, int],
+        self, records: Iterable[Record], left_out: Mapping[str, int] | None = None
     ) -> None:
-        self._images, self._each = images, each
-        self._pieces = lru_cache(maxsize=2)(pieces)
-        self.left_out = {reason: count for reason, count in left_out.items() if count}
+        self.left_out = {reason: count for reason, count in (left_out or {}).items() if count}
+        self._packets: list[bytes] = []
+        self._count, rest = 0, iter(records)
+        while packet := list(islice(rest, PACKET)):
+            self._packets.append(zlib.compress(pickle.dumps(packet), 1))
+            self._count += len(packet)
+        self._packet = lru_cache(maxsize=2)(self._unpack)
+
+    def _unpack(self, number: int) -> list[Record]:
+        packet: list[Record] = pickle.loads(zlib.decompress(self._packets[number]))
+        return packet
 
     def __len__(self) -> int:
-        return self._each * len(self._images)
+        return self._count
 
     def __iter__(self) -> Iterator[Record]:
-        for image in self._images:
-            yield from self._pieces(image)
+        for number in range(len(self._packets)):
+            yield from self._packet(number)
 
     @overload
     def __getitem__(self, place: int) -> Record: ...
     @overload
     def __getitem__(self, place: slice) -> list[Record]: ...
     def __getitem__(self, place: int | slice) -> Record | list[Record]:
-        if isinstance(place, int):
-            image, piece = divmod(range(len(self))[place], self._each)
-            return self._pieces(self._images[image])[piece]
-        first, stop, step = place.indices(len(self))
-        if step != 1:
-            return [self[number] for number in range(first, stop, step)]
-        images = self._images[first // self._each : -(-stop // self._each)]
-        found = (record for image in images for record in self._pieces(image))
-        return list(islice(found, first % self._each, first % self._each + max(0, stop - first)))
+        places = range(self._count)[place]
+        if isinstance(places, range):
+            return [self._at(number) for number in places]
+        return self._at(places)
+
+    def _at(self, place: int) -> Record:
+        packet, rest = divmod(place, PACKET)
+        return self._packet(packet)[rest]
 
 
 class DatasetModule(Protocol):

@@ -10,6 +10,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -170,7 +171,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
     split_of, repeated = _splits(root / "splits", settings.splits)
     other = UNLISTED if split_of else "train"
     excluded = set() if settings.snow_and_clouds == "keep" else _excluded(root / "splits")
-    records, seen, hidden = [], set(), 0
+    pairs, seen, hidden = [], set(), 0  # pairs: the optical patch, that of SAR, the fault
     for patch in sar_patches:
         sar, fault = root / FOLDERS["sar"] / patch, ""
         try:
@@ -183,27 +184,25 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
         seen.add(partner)
         if not fault and partner not in optical:
             fault = f"{sar}: its partner {partner} is not in {FOLDERS['optical']}"
-        tile = re.search(r"_(\d\d[A-Z]{3})_", patch)  # of the Sentinel-2 grid, 110 km wide
-        records.append(
-            Record(
-                id=partner,
-                split=split_of.get(partner, other),
-                paths={"sar": sar, "optical": root / FOLDERS["optical"] / partner},
-                place=tile[1] if tile else "",
-                fault=fault,
-            )
-        )
+        pairs.append((partner, patch, fault))
     for patch in optical - seen - excluded:
         path = root / FOLDERS["optical"] / patch
-        fault = f"{path}: no patch in {FOLDERS['sar']} has it as its partner"
-        records.append(Record(patch, split_of.get(patch, other), {"optical": path}, fault=fault))
-    records.sort(key=lambda record: record.id)
+        pairs.append((patch, "", f"{path}: no patch in {FOLDERS['sar']} has it as its partner"))
+    pairs.sort(key=lambda pair: pair[0])
+
+    def record(partner: str, patch: str, fault: str) -> Record:
+        paths = {"sar": root / FOLDERS["sar"] / patch} if patch else {}
+        paths |= {"optical": root / FOLDERS["optical"] / partner}
+        tile = re.search(r"_(\d\d[A-Z]{3})_", patch)  # of the Sentinel-2 grid, 110 km wide
+        split = split_of.get(partner, other)
+        return Record(partner, split, paths, place=tile[1] if tile else "", fault=fault)
+
     left_out = {
         HIDDEN: hidden,
         "in a second split, which lists them too": len(repeated & seen),
         "listed in a split, but not there": len(split_of.keys() - seen - excluded),
     }
-    return Records(records, left_out)
+    return Records(starmap(record, pairs), left_out)
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:

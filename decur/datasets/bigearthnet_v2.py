@@ -90,28 +90,26 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
     """
     metadata = root / METADATA
     files = raw_files(root)
-    records, table = [], _metadata(metadata)
+    table = _metadata(metadata)
     hidden = _hidden(metadata, table) if settings.snow_and_clouds == "skip" else set()
-    for row in table.itertuples():
-        if row.patch_id in hidden:
-            continue
+
+    def record(row: Any) -> Record:
         paths = {
             "sar": below(root / "BigEarthNet-S1", _in_tile(row.s1_name, 3), metadata),
             "optical": below(root / "BigEarthNet-S2", _in_tile(row.patch_id, 2), metadata),
         }
         missing = [path for path in paths.values() if not files.is_folder(path)]
-        records.append(
-            Record(
-                row.patch_id,
-                SPLITS[row.split],
-                {**paths, "metadata": metadata},
-                place=row.country,
-                labels=tuple(row.labels),
-                fault=f"{missing[0]}: not found, but {METADATA} names it" if missing else "",
-            )
+        return Record(
+            row.patch_id,
+            SPLITS[row.split],
+            {**paths, "metadata": metadata},
+            place=row.country,
+            labels=tuple(row.labels),
+            fault=f"{missing[0]}: not found, but {METADATA} names it" if missing else "",
         )
-    records.sort(key=lambda record: record.id)
-    return Records(records, {HIDDEN: len(hidden)})
+
+    wanted = table[~table["patch_id"].isin(hidden)].sort_values("patch_id", kind="stable")
+    return Records(map(record, wanted.itertuples()), {HIDDEN: len(hidden)})
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:

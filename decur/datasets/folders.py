@@ -7,6 +7,7 @@ sample, or with `cut` as many as squares of `pixels` fit into it.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from decur.artifacts.files import UnreadableError
 from decur.artifacts.records import Card
 from decur.artifacts.scaling import Scaling
 from decur.config import Align, DatasetSettings, FolderSettings, FoldersSettings
-from decur.datasets import Dataset, Record
+from decur.datasets import Dataset, Record, Records
 from decur.datasets.folder_labels import class_indices, mask_faults
 from decur.datasets.folder_lists import classes_of, hashed_split, read_column, read_splits
 from decur.datasets.raw_files import link, stored_modalities
@@ -61,7 +62,7 @@ class Folders:
             ignore=None if own.masks is None else own.stored_ignore,
         )
 
-    def scan(self, root: Path, settings: DatasetSettings) -> Sequence[Record]:
+    def scan(self, root: Path, settings: DatasetSettings) -> Records:
         """Images by name; one without a partner, a split or a valid label has a fault.
 
         A mask or a line of a CSV without an image has a fault, too.
@@ -83,8 +84,8 @@ class Folders:
             if given and not given.keys() & set(names):
                 raise DecurError(f"{root / what}: names none of the images, such as '{names[0]}'")
         mask_fault = mask_faults(masks, own)
-        records = []
-        for name in names:
+
+        def record(name: str) -> Record:
             paths = {m: found[name] for m, found in images.items() if name in found}
             chosen = classes_of(labels.get(name))
             split = hashed_split(name, own.split) if splits is None else splits.get(name, "")
@@ -96,9 +97,13 @@ class Folders:
             )
             if name in masks:
                 paths[MASK] = masks[name]
-            record = Record(name, split, paths, place=name, labels=chosen, fault=fault)
-            records += _cut(record, settings.side, own.align) if own.cut else [record]
-        return records + _without_image(root, names, listed)
+            return Record(name, split, paths, place=name, labels=chosen, fault=fault)
+
+        def parts(whole: Record) -> list[Record]:
+            return _cut(whole, settings.side, own.align) if own.cut else [whole]
+
+        found = chain.from_iterable(parts(record(name)) for name in names)
+        return Records(chain(found, _without_image(root, names, listed)))
 
     def read(self, record: Record, settings: DatasetSettings) -> Sample:
         """One image of each modality, or one square of it, with its labels.

@@ -19,9 +19,9 @@ from decur.config import DatasetSettings
 from decur.datasets import (
     Archive,
     Component,
-    CutRecords,
     Dataset,
     Record,
+    Records,
     RemoteFile,
     Streamed,
 )
@@ -91,7 +91,7 @@ DATASET = Dataset(
 )
 
 
-def scan(root: Path, settings: DatasetSettings) -> CutRecords:
+def scan(root: Path, settings: DatasetSettings) -> Records:
     """List the patches below `root`, sorted by id; the official split is by city.
 
     Municipalities overlap at their borders, so that a tile may lie in several folders. One that a
@@ -114,18 +114,15 @@ def scan(root: Path, settings: DatasetSettings) -> CutRecords:
         rgb = root / city / f"{corner}_rgb.jp2"
         return {"rgb": rgb} | {kind: _partner(rgb, kind) for kind in kinds}
 
-    def patches(tile: tuple[str, str, str]) -> list[Record]:
-        city, corner, fault = tile
+    def patches(city: str, corner: str) -> Iterator[Record]:
         split, paths = "test" if city in TEST_CITIES else "train", paths_of(city, corner)
-        return [
-            Record(f"{city}_{corner}_{k}", split, paths, patch=k, place=city, fault=fault)
-            for k in sorted(range(1, GRID**2 + 1), key=str)
-        ]
+        fault = _missing(f"{city}/{corner}", paths, files)
+        for k in sorted(range(1, GRID**2 + 1), key=str):
+            yield Record(f"{city}_{corner}_{k}", split, paths, patch=k, place=city, fault=fault)
 
-    tiles = [(*tile, _missing("/".join(tile), paths_of(*tile), files)) for tile in chosen]
     leaks = GRID**2 * (len(found) - len(chosen))
     left_out = {"of training cities, where a test city has the tile too": leaks}
-    return CutRecords(tiles, patches, GRID**2, left_out)
+    return Records((patch for tile in chosen for patch in patches(*tile)), left_out)
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:

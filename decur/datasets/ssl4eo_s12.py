@@ -6,14 +6,14 @@ of the same season but not of the same day.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Component, Dataset, Record, RemoteFile, Streamed
+from decur.datasets import Archive, Component, Dataset, Record, Records, RemoteFile, Streamed
 from decur.datasets.raw_files import link, list_names, raw_files, stored_modalities
 from decur.datasets.sentinel import METRES, OPTICAL, SAR_BANDS, read_optical, read_sar, sar_modality
 from decur.errors import DecurError
@@ -97,7 +97,7 @@ GRID_OF = {"sar": "VV.tif", "optical": "B2.tif"}
 SHIFT = 0.05  # of a location's width; the sensors' grids are found up to 0.017 apart
 
 
-def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
+def scan(root: Path, settings: DatasetSettings) -> Records:
     """Locations; one that only one sensor saw, or that is in the list of void ones, has a fault.
 
     Raises:
@@ -106,15 +106,16 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
     void = _void_ids(root / VOID)
     files = raw_files(root)
     seen = {name: set(files.names(root / folder)) for name, folder in FOLDERS.items()}
-    records = []
-    for location in sorted(set.union(*seen.values())):
+
+    def record(location: str) -> Record:
         paths = {name: root / folder / location for name, folder in FOLDERS.items()}
         missing = [path for name, path in paths.items() if location not in seen[name]]
         fault = f"{missing[0]}: not found, but the other sensor saw the place" if missing else ""
         if location in void:
             fault = f"{paths['optical']}: its authors list the location as void in {VOID}"
-        records.append(Record(location, "train", paths, place=location, fault=fault))
-    return records
+        return Record(location, "train", paths, place=location, fault=fault)
+
+    return Records(map(record, sorted(set.union(*seen.values()))))
 
 
 def _void_ids(path: Path) -> frozenset[str]:

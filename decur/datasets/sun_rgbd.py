@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from decur.config import DatasetSettings
-from decur.datasets import Archive, Component, Dataset, Record, RemoteFile, Streamed
+from decur.datasets import Archive, Component, Dataset, Record, Records, RemoteFile, Streamed
 from decur.datasets.raw_files import RawFiles, below, link, list_names, raw_files
 from decur.datasets.rgbd import (
     CLASSES,
@@ -63,7 +63,7 @@ DATASET = Dataset(
 )
 
 
-def scan(root: Path, settings: DatasetSettings) -> list[Record]:
+def scan(root: Path, settings: DatasetSettings) -> Records:
     """List the frames below `root` in the order of the official lists, or by path without them.
 
     A frame that is not complete or listed before has a fault.
@@ -75,14 +75,17 @@ def scan(root: Path, settings: DatasetSettings) -> list[Record]:
     frames = _listed(root) or [("train", path) for path in _images(root, files)]
     if not frames:
         raise DecurError(f"{root}: no frame in SUNRGBD/; extract SUNRGBD.zip there")
-    records = [_record(root, files, i, *frame) for i, frame in enumerate(frames, start=1)]
     seen: dict[Path, str] = {}
-    for i, record in enumerate(records):
-        first = seen.setdefault(record.paths["image"], record.id)
-        if first != record.id:  # perhaps in the other split, too
-            fault = f"{record.paths['image']}: listed as {first} and {record.id}"
-            records[i] = dataclasses.replace(record, fault=fault)
-    return records
+
+    def record(number: int, split: str, image: Path) -> Record:
+        found = _record(root, files, number, split, image)
+        first = seen.setdefault(image, found.id)
+        if first != found.id:  # perhaps in the other split, too
+            fault = f"{image}: listed as {first} and {found.id}"
+            return dataclasses.replace(found, fault=fault)
+        return found
+
+    return Records(record(number, *frame) for number, frame in enumerate(frames, start=1))
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
 
 import numpy as np
 
-from decur.datasets import Record
+from decur.datasets import Record, Records
 from decur.errors import DecurError
 from decur.preprocess.reading import source_of
 from decur.shards.part import Fault, ShardPart
@@ -28,13 +29,14 @@ def unique(records: Sequence[Record]) -> Sequence[Record]:
         first = kept.setdefault(record.id, place)
         if records[first].split == TRAIN != record.split:
             kept[record.id] = place
-    unique = []
-    for place, record in enumerate(records):
-        if place != kept[record.id]:
-            fault = f"{source_of(record)}: duplicate sample id '{record.id}'"
-            record = dataclasses.replace(record, fault=fault)
-        unique.append(record)
-    return unique
+
+    def checked(place: int, record: Record) -> Record:
+        if place == kept[record.id]:
+            return record
+        fault = f"{source_of(record)}: duplicate sample id '{record.id}'"
+        return dataclasses.replace(record, fault=fault)
+
+    return Records(starmap(checked, enumerate(records)))
 
 
 def _repeats(records: Sequence[Record]) -> bool:

@@ -65,19 +65,28 @@ def measured(command: Sequence[str]) -> Used:
 
 
 def _look(pid: int, cpu: dict[int, float]) -> float:
-    """MB that a process and its children hold; how long each has worked goes into `cpu`."""
-    total = 0.0
-    try:
-        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return total
-    for process in processes:
+    """MB that a process and its children hold; how long each has worked goes into `cpu`.
+
+    None if a process began or ended meanwhile: what it shares with others was counted wrongly.
+    """
+    before, total = _running(pid), 0.0
+    for process in before:
         try:
             total += process.memory_full_info().pss / 1e6
             cpu[process.pid] = sum(process.cpu_times()[:2])
         except psutil.Error:
             continue
-    return total
+    return total if _running(pid) == before else 0.0
+
+
+def _running(pid: int) -> list[psutil.Process]:
+    """A process and its children, without those that have ended."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return [some for some in family if some.status() != psutil.STATUS_ZOMBIE]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def inodes(folder: Path) -> int:

@@ -88,7 +88,7 @@ def test_lists_packed_by_gzip_are_read_too(tmp_path):
     (tmp_path / "splits" / "patches_with_seasonal_snow.csv.bz2").unlink()
     body = gzip.compress(f"{PASTURE}\r\n".encode())
     (tmp_path / "splits" / "patches_with_seasonal_snow.csv.gz").write_bytes(body)
-    assert bigearthnet.scan(tmp_path, SETTINGS) == []
+    assert not bigearthnet.scan(tmp_path, SETTINGS)
 
 
 def test_secos_lists_split_otherwise_and_must_be_there(tmp_path):
