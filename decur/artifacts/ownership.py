@@ -27,7 +27,7 @@ from decur.artifacts.files import (
 )
 from decur.errors import DecurError
 
-HIDDEN, MADE, OLD = ".decur", "made", "old"
+HIDDEN, MADE, OLD, REPLACED = ".decur", "made", "old", "replaced"
 
 READ_BYTES = 16 * 2**20
 """Of larger files the fingerprint is the size alone."""
@@ -236,19 +236,35 @@ class OwnFolder:
     def stage(self, name: str = "new", *, keep: bool = False) -> Path:
         """Give a hidden folder in which to prepare the new content.
 
-        It is empty unless what a killed run left there is to be kept. The folder itself is made
-        where it is not there, also at the end of a link.
+        It is empty unless what a killed run left there is to be kept, also if it was killed while
+        that was put in place. The folder itself is made where it is not there, also at the end of a
+        link.
         """
         self.check()
         hidden = Path(os.path.realpath(self.path)) / HIDDEN
+        staged = self.path / HIDDEN / name
         with writing(self.path):
             hidden.mkdir(parents=True, exist_ok=True)
+            if keep and staged.is_dir():
+                self._take_back(staged)
             for entry in hidden.iterdir():
                 if entry.name != MADE and not (keep and entry.name == name):
                     remove(entry)
-            staged = self.path / HIDDEN / name
             staged.mkdir(exist_ok=True)
         return staged
+
+    def _take_back(self, staged: Path) -> None:
+        """Move back to a stage what an interrupted `put_in_place` had moved from it."""
+        if os.path.lexists(self.path / self.record) or not self._replaced.is_dir():
+            return
+        for name in made(self.path):
+            if os.path.lexists(self.path / name):
+                (self.path / name).rename(staged / name)
+
+    @property
+    def _replaced(self) -> Path:
+        """The old content, once all of it is out of the way."""
+        return self.path / HIDDEN / REPLACED
 
     def put_in_place(self, staged: Path, names: Sequence[str]) -> None:
         """Make entries of a stage, and the record in it, the content of the folder.
@@ -267,13 +283,15 @@ class OwnFolder:
             for name in [self.record, *made(self.path)]:
                 if os.path.lexists(self.path / name):
                     (self.path / name).rename(old / name)
+            remove(self._replaced)
+            old.rename(self._replaced)
             for name in names:
                 (staged / name).rename(self.path / name)
                 _record(self.path / name, [prints[name]])
             for name in made(self.path) - set(names):
                 _record_file(self.path / name).unlink()
             (staged / self.record).rename(self.path / self.record)
-            remove(old)
+            remove(self._replaced)
             remove(staged)
 
     def discard(self, name: str = "new") -> None:

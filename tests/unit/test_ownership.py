@@ -103,6 +103,38 @@ def test_killed_at_any_moment_a_folder_is_ours_and_the_next_run_is_whole(
     assert found == FOLDERS[1]
 
 
+@pytest.mark.parametrize("again", [0, 1, 2, 3])
+@pytest.mark.parametrize("moment", range(1, 45))
+def test_killed_while_it_is_put_in_place_a_stage_that_is_kept_is_whole(
+    tmp_path, monkeypatch, moment, again
+):
+    """Also if the run after that is killed while it takes the stage back."""
+    folder = tmp_path / "out"
+    fill(folder, FOLDERS[0])
+    own = OwnFolder(folder, "record.json")
+    staged = own.stage("new", keep=True)
+    for name, data in FOLDERS[1].items():
+        (staged / name).write_bytes(data)
+    (staged / "record.json").write_text(json.dumps(ORIGIN | {"new": True}))
+    for at, step in (
+        (moment, lambda: own.put_in_place(staged, sorted(FOLDERS[1]))),
+        (again, lambda: own.stage("new", keep=True)),
+    ):
+        with monkeypatch.context() as patch:
+            kill_at(patch, at or 1000)
+            with suppress(Killed):
+                step()
+    if (folder / "record.json").exists() and "new" in json.loads(
+        (folder / "record.json").read_text()
+    ):
+        assert snapshot(folder).keys() == {*FOLDERS[1], "record.json"}
+        return
+    kept = own.stage("new", keep=True)
+    found = {path.name: path.read_bytes() for path in kept.iterdir()}
+    assert {name: found.get(name) for name in FOLDERS[1]} == FOLDERS[1]
+    assert found.keys() <= {*FOLDERS[1], "record.json"}
+
+
 @pytest.mark.parametrize("moment", range(1, 16))
 def test_killed_at_any_moment_files_of_a_record_are_ours(tmp_path, monkeypatch, moment):
     record, paths = tmp_path / "t.json", [tmp_path / "t.csv", tmp_path / "t.md"]

@@ -236,7 +236,7 @@ def kill_and_resume(tmp_path: Path, kills: int) -> None:
         command = preprocess_command(raw, out, chosen)
         job = subprocess.Popen(command, start_new_session=True, env=environment)
         try:
-            job.wait(moment)
+            assert job.wait(moment) == 0  # what a kill left is no reason to fail
         except subprocess.TimeoutExpired:
             os.killpg(job.pid, signal.SIGKILL)
             job.wait()
@@ -273,20 +273,41 @@ class Stopped(NamedTuple):
         return contents(self.out, self.raw)
 
 
-def stopped_at(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stopped:
+def stopped_at(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instead: Callable[..., None] = stop
+) -> Stopped:
     pack_tree("ssl4eo-s12", locations(tmp_path / "tree"), tmp_path / "packed")
     chosen = settings(tmp_path / "packed", bad_samples="skip")
     expected = shards("ssl4eo-s12", chosen, tmp_path)
     found = Stopped(chosen, tmp_path / "raw" / "ssl4eo-s12", tmp_path / "out", expected)
     with monkeypatch.context() as patch:
-        patch.setattr(f"decur.preprocess.{step}", stop)
+        patch.setattr(step, instead)
         with pytest.raises(KeyboardInterrupt):
             found.go_on()
     return found
 
 
 def test_what_was_read_before_a_stop_is_not_read_again(tmp_path, monkeypatch):
-    job = stopped_at("completing.save_part", tmp_path, monkeypatch)
+    job = stopped_at("decur.preprocess.completing.save_part", tmp_path, monkeypatch)
+    monkeypatch.setattr("decur.preprocess.streaming.read_group", stop)
+    assert job.go_on() == job.expected
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 9, 18])
+def test_shards_that_were_put_in_place_before_a_stop_are_not_read_again(
+    tmp_path, monkeypatch, renamed
+):
+    rename, left = Path.rename, renamed
+
+    def rename_so_many(path: Path, target: Path) -> None:
+        nonlocal left
+        if "parts" in path.parts:  # from the hidden folder to its place
+            if not left:
+                stop()
+            left -= 1
+        rename(path, target)
+
+    job = stopped_at("pathlib.Path.rename", tmp_path, monkeypatch, rename_so_many)
     monkeypatch.setattr("decur.preprocess.streaming.read_group", stop)
     assert job.go_on() == job.expected
 
@@ -296,7 +317,7 @@ def test_what_was_read_before_a_stop_is_not_read_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize("how", ["lost", "emptied"])
 def test_slots_that_were_lost_are_filled_again(tmp_path, monkeypatch, step, how):
     """A file was removed, or is of zeros again, as after a power cut."""
-    job = stopped_at(step, tmp_path, monkeypatch)
+    job = stopped_at(f"decur.preprocess.{step}", tmp_path, monkeypatch)
     file = job.out / ".decur" / "parts" / "optical-00002.npy"
     size = file.stat().st_size
     file.unlink()
