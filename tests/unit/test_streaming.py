@@ -331,7 +331,7 @@ def test_slots_that_were_lost_are_filled_again(tmp_path, monkeypatch, step, how)
 
 
 def test_bad_samples_that_were_to_be_left_out_are_named_when_they_are_not(tmp_path, monkeypatch):
-    job = stopped_at("run.assemble", tmp_path, monkeypatch)
+    job = stopped_at("decur.preprocess.run.assemble", tmp_path, monkeypatch)
     with pytest.raises(DecurError, match=r"void_ids\.csv"):
         job.go_on(bad_samples="stop")
     assert job.go_on() == job.expected
