@@ -221,12 +221,8 @@ def kill_and_resume(tmp_path: Path, kills: int) -> None:
     pack_tree("ssl4eo-s12", tree, tmp_path / "packed")
     chosen = settings(tmp_path / "packed")
     expected = shards("ssl4eo-s12", chosen, tmp_path / "whole")
-    raw, out, scratch = (
-        tmp_path / "whole" / "raw" / "ssl4eo-s12",
-        tmp_path / "out",
-        tmp_path / "tmp",
-    )
-    scratch.mkdir()
+    raw, out = tmp_path / "whole" / "raw" / "ssl4eo-s12", tmp_path / "out"
+    (scratch := tmp_path / "tmp").mkdir()
     environment = os.environ | {"TMPDIR": str(scratch)}
     start = time.monotonic()
     subprocess.run(preprocess_command(raw, tmp_path / "timed", chosen), check=True)
@@ -301,11 +297,8 @@ def test_shards_that_were_put_in_place_before_a_stop_are_not_read_again(
 
     def rename_so_many(path: Path, target: Path) -> None:
         nonlocal left
-        if "parts" in path.parts:  # from the hidden folder to its place
-            if not left:
-                stop()
-            left -= 1
-        rename(path, target)
+        left -= "parts" in path.parts  # from the hidden folder to its place
+        stop() if left < 0 else rename(path, target)
 
     job = stopped_at("pathlib.Path.rename", tmp_path, monkeypatch, rename_so_many)
     monkeypatch.setattr("decur.preprocess.streaming.read_group", stop)
