@@ -129,8 +129,8 @@ def test_every_cell_must_hold(tmp_path, paths):
     frame = collate(claims, settings, paths)
     assert frame["protocol"].tolist()[:2] == ["linear", "fine-tune"]
     assert (frame["low"][0] > 0) and (frame["low"][1] < 0 < frame["high"][1])
-    assert verdict_of(claims, settings, paths) == "not enough seeds"
-    assert "| not enough seeds | 1, 1, 0 |" in as_markdown(claims_page(frame, claims, settings))
+    assert verdict_of(claims, settings, paths) == "undecided"
+    assert "| undecided | 1.000 | 1, 1, 0 |" in as_markdown(claims_page(frame, claims, settings))
 
 
 def test_what_the_scale_leaves_out_is_not_measured_and_not_asked_for(tmp_path, paths):
@@ -202,8 +202,8 @@ def test_the_page_says_verdicts_intervals_and_what_nothing_measures(tmp_path, pa
     made = outputs("claims", claims, paths)
     assert set(made) == {"csv", "md", "tex", "json"}
     text = Path(made["md"]).read_text()
-    assert "| 1 | DeCUR is better. | ours | not enough seeds | 1, 1, 0 |" in text
-    assert "| 2 | Nothing measures this. | §7 | not measured | – |" in text
+    assert "| 1 | DeCUR is better. | ours | not enough seeds | – | 1, 1, 0 |" in text
+    assert "| 2 | Nothing measures this. | §7 | not measured | – | – |" in text
     assert (
         "| table: DeCUR − Barlow Twins<br>S1+S2, 1 % labels, linear, mAP (micro) | +1.8 |" in text
     )
@@ -286,7 +286,9 @@ def test_the_claims_ask_for_nothing_that_other_experiments_do_not(scale):
 def test_mini_has_three_seeds_for_the_shape_of_figure_3a_and_of_table_4():
     settings = load_config(HOME / "config/mini.yaml")
     experiments = chosen_experiments(load_experiments(HOME / "config/experiments.yaml"), settings)
-    compared = pairs(experiments["claims"], settings)
+    compared = pairs(experiments["claims"], settings) | pairs(
+        experiments["factor-claims"], settings
+    )
     for name in ("loss-terms", "common-share", "misaligned", "unique-factor"):
         assert compared[name]
         assert all(len(p.lower.entry.runs) == len(p.higher.entry.runs) == 3 for p in compared[name])
