@@ -22,18 +22,19 @@ if TYPE_CHECKING:  # the workflow asks for `sources` often, and these are slow t
     from decur.tables.statistics import Difference
 
 COLUMNS = (
-    "claim section text verdict experiment higher lower panel labels protocol metric difference "
+    "claim section text verdict p experiment higher lower panel labels protocol metric difference "
     "low high bootstrap_low bootstrap_high ahead n wanted paper flag"
 )
 NOTES = (
     "A claim is read as: in each of its cells the first row has more than the second. Difference: "
     "mean over the seeds that both have, paired by seed, in percentage points, of alignment losses "
-    "and of the overlap of saliency in hundredths; the interval is Student's. **holds**: every "
-    "interval lies above zero; "
-    "**where measured**: but the scale lacks some of the rows. **does not hold**: one lies below "
-    "zero, also when widened for the number of cells (Bonferroni). **not enough seeds**: fewer "
-    "than three in a cell, or the intervals leave it open. **not measured**: nothing in the scale "
-    "measures it, or no run has finished.",
+    "and of the overlap of saliency in hundredths; the interval is Student's, of this cell alone. "
+    "Verdicts are corrected for the number of claims that are judged on this page (Holm's method, "
+    "5 %), and p is the corrected p-value. **holds**: in every cell; "
+    "**where measured**: but the scale lacks some of the rows. **does not hold**: some cell says "
+    "the opposite, corrected for the number of cells too (Bonferroni). **undecided**: the runs "
+    "leave it open. **not enough seeds**: fewer than three in a cell. **not measured**: nothing in "
+    "the scale measures it, or no run has finished.",
     "Intervals: how many of a claim's lie above zero, on both sides of it, and below. Ahead: on "
     "how many seeds the first row has more. Paper: the paper's own difference.",
 )
@@ -123,28 +124,35 @@ def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
 def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
     """Compare each pair of cells, a line each; a claim without any in the scale has one line.
 
-    Columns: claim, section, text, verdict, experiment, higher, lower (its rows), panel, labels,
-    protocol, metric, difference (mean over the seeds that both rows have), low, high (Student's
-    interval of it), bootstrap_low, bootstrap_high, ahead (seeds on which the first row has more),
-    n (seeds found), wanted (seeds asked for), paper (the paper's difference), flag (why that is
-    suspect).
+    Columns: claim, section, text, verdict, p (corrected for the number of claims), experiment,
+    higher, lower (its rows), panel, labels, protocol, metric, difference (mean over the seeds that
+    both rows have), low, high (Student's interval of it), bootstrap_low, bootstrap_high, ahead
+    (seeds on which the first row has more), n (seeds found), wanted (seeds asked for), paper (the
+    paper's difference), flag (why that is suspect).
 
     Raises:
         DecurError: a result file is damaged.
     """
     from pandas import DataFrame
 
-    from decur.tables.statistics import paired_difference, verdict
+    from decur.tables.statistics import paired_difference, verdicts
 
+    paired = {
+        name: [(pair, *_paired(pair, paths)) for pair in compared]
+        for name, compared in pairs(experiment, config).items()
+    }
+    differences = [
+        [[a - b for a, b in zip(*both, strict=True)] for _, *both in of_claim]
+        for of_claim in paired.values()
+    ]
     lines: list[dict[str, Any]] = []
-    for name, compared in pairs(experiment, config).items():
-        claim, paired = experiment.claims[name], [(p, *_paired(p, paths)) for p in compared]
-        judged = verdict([[a - b for a, b in zip(*both, strict=True)] for _, *both in paired])
-        if judged == "holds" and not _is_complete(claim, compared):
-            judged = "holds where measured"
-        head = {"claim": name, "section": claim.section or "", "text": claim.text}
-        head["verdict"] = judged
-        lines += [head | _line(p, paired_difference(a, b)) for p, a, b in paired] or [head]
+    for (name, of_claim), judged in zip(paired.items(), verdicts(differences), strict=True):
+        claim, said = experiment.claims[name], judged.said
+        if said == "holds" and not _is_complete(claim, [pair for pair, *_ in of_claim]):
+            said = "holds where measured"
+        head: dict[str, Any] = {"claim": name, "section": claim.section or "", "text": claim.text}
+        head |= {"verdict": said, "p": judged.p}
+        lines += [head | _line(p, paired_difference(a, b)) for p, a, b in of_claim] or [head]
     return DataFrame(lines, columns=COLUMNS.split())
 
 
@@ -210,14 +218,16 @@ def _line(pair: Pair, ours: "Difference") -> dict[str, Any]:
 
 def claims_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
     """Turn the collated frame into a page: the verdicts, then each claim's intervals."""
-    verdicts = [["", "Claim", "Paper", "Verdict", "Intervals"]]
+    verdicts = [["", "Claim", "Paper", "Verdict", "p", "Intervals"]]
     intervals: list[PagePart] = []
     lines: list[Any] = list(frame.itertuples())
     for number, (_, of_claim) in enumerate(groupby(lines, key=lambda line: line.claim), 1):
         first, *others = of_claim
         cells = [cell for cell in (first, *others) if cell.n >= 0]  # NaN: nothing to compare
         section = f"§{first.section}" if first.section else "ours"
-        verdicts.append([str(number), first.text, section, first.verdict, _tally(cells)])
+        verdicts.append(
+            [str(number), first.text, section, first.verdict, _p(first.p), _tally(cells)]
+        )
         if cells:
             intervals += [Heading(f"Claim {number}"), grid([HEADS, *map(_interval_line, cells)])]
     body = [grid(verdicts), *NOTES, *intervals]
@@ -227,6 +237,13 @@ def claims_page(frame: "DataFrame", experiment: Experiment, config: Config) -> P
     if done < wanted:
         body.append(f"**Incomplete: {done} of {wanted} pairs of results are in.**")
     return experiment_page(experiment, config, body)
+
+
+def _p(value: float) -> str:
+    """A p-value to the first digit that says something, or a dash."""
+    if math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _tally(cells: Sequence[Any]) -> str:

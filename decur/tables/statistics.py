@@ -107,23 +107,81 @@ def _drawn_means(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], None
     return drawn.mean(axis=1), None
 
 
-def verdict(differences: Sequence[Sequence[float]], confidence: float = CONFIDENCE) -> str:
-    """Judge a claim about several cells by the paired differences (seeds,) in each.
+class Evidence(NamedTuple):
+    """How well paired differences agree with a claim about several cells, and with its contrary.
 
-    `holds`: in every cell the interval lies above zero. All must, so there is nothing to correct
-    for their number. `does not hold`: in some cell it lies below zero, at a confidence raised for
-    the number of cells (Bonferroni), since one false alarm of many would do. `not enough seeds`: a
-    cell has fewer than `ENOUGH_SEEDS`, or the intervals leave it open. `not measured`: no cell has
-    any.
+    Both are two-sided p-values: `holds` that not every cell is above zero, `fails` that no cell is
+    below.
     """
-    counts = [len(of_cell) for of_cell in differences]
-    if not any(counts):
-        return "not measured"
-    if min(counts) < ENOUGH_SEEDS:
-        return "not enough seeds"
-    if all(student_interval(of_cell, confidence).low > 0 for of_cell in differences):
-        return "holds"
-    raised = 1 - (1 - confidence) / len(counts)
-    if any(student_interval(of_cell, raised).high < 0 for of_cell in differences):
-        return "does not hold"
-    return "not enough seeds"
+
+    holds: float
+    fails: float
+
+
+def evidence(differences: Sequence[ArrayLike]) -> Evidence:
+    """The evidence of paired differences (seeds,) in each of some cells.
+
+    A claim holds if it does in every cell, so the largest p-value counts. One cell that contradicts
+    is enough against it, so the smallest counts there, times the number of cells (Bonferroni).
+    """
+    tested = [(np.asarray(of_cell, float).mean(), p_value(of_cell)) for of_cell in differences]
+    above = [p if mean > 0 else 1.0 for mean, p in tested]
+    below = [p if mean < 0 else 1.0 for mean, p in tested]
+    return Evidence(max(above), min(1.0, len(below) * min(below)))
+
+
+def p_value(values: ArrayLike) -> float:
+    """The two-sided p-value of Student's test that (n,) values have the mean zero, n > 1."""
+    sample = np.asarray(values, float)
+    mean, error = sample.mean(), stats.sem(sample)
+    if error == 0:
+        return float(mean == 0)
+    return float(2 * stats.t.sf(abs(mean) / error, len(sample) - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number by Holm's method, in the given order."""
+    count, corrected, highest = len(p_values), [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(np.argsort(p_values)):
+        highest = max(highest, min(1.0, (count - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected
+
+
+class Verdict(NamedTuple):
+    """What is said of a claim, and the p-value, corrected for the number of claims, behind it.
+
+    `holds`, `does not hold`, `undecided`; `not enough seeds`: a cell has fewer than `ENOUGH_SEEDS`;
+    `not measured`: no cell has any. The last two have no p-value (NaN).
+    """
+
+    said: str
+    p: float = math.nan
+
+
+def verdicts(
+    claims: Sequence[Sequence[Sequence[float]]], confidence: float = CONFIDENCE
+) -> list[Verdict]:
+    """Judge claims by the paired differences (seeds,) in each of their cells, all together.
+
+    Each claim is tested in the direction that its evidence favours. The claims with enough seeds
+    are corrected for their number by Holm's method, so that with 95 % confidence none of those that
+    are said to hold, or not to hold, is judged wrongly.
+    """
+    judged = [number for number, cells in enumerate(claims) if _least(cells) >= ENOUGH_SEEDS]
+    found = {number: evidence(claims[number]) for number in judged}
+    corrected = dict(zip(judged, holm([min(found[number]) for number in judged]), strict=True))
+    verdicts = []
+    for number, cells in enumerate(claims):
+        if number in found:
+            said = "holds" if found[number].holds <= found[number].fails else "does not hold"
+            p = corrected[number]
+            verdicts.append(Verdict(said if p < 1 - confidence else "undecided", p))
+        else:
+            measured = any(len(of_cell) for of_cell in cells)
+            verdicts.append(Verdict("not enough seeds" if measured else "not measured"))
+    return verdicts
+
+
+def _least(cells: Sequence[Sequence[float]]) -> int:
+    return min((len(of_cell) for of_cell in cells), default=0)

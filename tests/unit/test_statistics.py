@@ -8,9 +8,11 @@ from scipy import stats
 from decur.tables.statistics import (
     EXACT,
     bootstrap_interval,
+    holm,
+    p_value,
     paired_difference,
     student_interval,
-    verdict,
+    verdicts,
 )
 
 THREE = [1.0, 2.5, 3.1]
@@ -75,21 +77,61 @@ def test_a_difference_is_paired_and_counts_who_is_ahead():
     ("differences", "said"),
     [
         ([[2.0, 2.1, 2.2], [1.0, 1.1, 1.2]], "holds"),
-        ([[2.0, 2.1, 2.2], [-1.0, 0.5, 3.0]], "not enough seeds"),
+        ([[2.0, 2.1, 2.2], [-1.0, 0.5, 3.0]], "undecided"),
         ([[2.0, 2.1, 2.2], [-2.0, -2.1, -2.2]], "does not hold"),
         ([[2.0, 2.1], [1.0, 1.1, 1.2]], "not enough seeds"),
         ([[2.0, 2.1, 2.2], []], "not enough seeds"),
-        ([[0.0, 0.0, 0.0]], "not enough seeds"),
+        ([[0.0, 0.0, 0.0]], "undecided"),
+        ([[1.0, 1.0, 1.0]], "holds"),
         ([[], []], "not measured"),
         ([], "not measured"),
     ],
 )
-def test_a_claim_holds_if_every_interval_is_above_zero(differences, said):
-    assert verdict(differences) == said
+def test_a_claim_holds_if_it_does_in_every_cell(differences, said):
+    assert verdicts([differences])[0].said == said
 
 
 def test_one_low_cell_of_many_must_be_lower_to_refute_a_claim():
     low, open_cell = [-1.0, -1.4, -0.8], [1.0, -1.0, 0.5]
     assert student_interval(low).high < 0
-    assert verdict([low]) == "does not hold"
-    assert verdict([low, *[open_cell] * 9]) == "not enough seeds"
+    assert verdicts([[low]])[0].said == "does not hold"
+    assert verdicts([[low, *[open_cell] * 9]])[0].said == "undecided"
+
+
+def test_one_claim_of_many_must_be_clearer_to_hold():
+    clear, open_cell = [1.0, 1.4, 0.8], [1.0, -1.0, 0.5]
+    assert student_interval(clear).low > 0
+    assert verdicts([[clear]])[0].said == "holds"
+    many = verdicts([[clear], *[[open_cell]] * 9])
+    assert many[0] == ("undecided", pytest.approx(10 * p_value(clear)))
+    # Claims that cannot be judged do not count.
+    assert verdicts([[clear], [], [[]], [[1.0, 2.0]]])[0] == verdicts([[clear]])[0]
+
+
+def test_the_p_value_agrees_with_the_interval_and_with_scipy():
+    values = np.random.default_rng(1).normal(0.4, 1, 8)
+    p = p_value(values)
+    assert p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    low, _ = student_interval(values, 1 - p)
+    assert low == pytest.approx(0, abs=1e-9)
+
+
+def test_holms_correction_is_that_of_its_definition():
+    assert holm([]) == []
+    # Reject the i-th smallest as long as all before are rejected and p <= alpha / (m - i + 1).
+    p = np.random.default_rng(0).uniform(0, 0.05, 12) ** 1.5
+    corrected = holm(list(p))
+    for alpha in np.linspace(0.001, 1, 333):
+        rejected = set()
+        for rank, place in enumerate(np.argsort(p)):
+            if p[place] > alpha / (len(p) - rank):
+                break
+            rejected.add(int(place))
+        assert {place for place, value in enumerate(corrected) if value <= alpha} == rejected
+
+
+def test_claims_without_any_truth_are_rarely_judged():
+    """Where nothing differs, at most one page in twenty has any verdict."""
+    drawn = np.random.default_rng(2).normal(size=(1000, 6, 2, 4))
+    wrong = sum(any(v.said != "undecided" for v in verdicts(page.tolist())) for page in drawn)
+    assert wrong <= 70  # 50 expected at most, 7 is one standard deviation
