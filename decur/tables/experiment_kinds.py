@@ -19,12 +19,13 @@ def _metrics(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
 
 
 def _table(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    from decur.tables import figures
+    from decur.tables import figures, planes
 
     frame = collate(experiment, config, paths)
-    draw = figures.curves if experiment.kind == "curve" else figures.bars
     page = results_page(frame, experiment, config)
-    return Result(frame, page, partial(draw, frame, experiment))
+    if experiment.kind == "curve":
+        return Result(frame, page, partial(figures.curves, frame, experiment))
+    return Result(frame, page, partial(planes.draw, experiment, config, paths))
 
 
 def _gallery_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:

@@ -1,4 +1,4 @@
-"""The experiments' figures as PNG and SVG: curves and bars, and what every figure has.
+"""The experiments' figures as PNG and SVG: curves, and what every figure has.
 
 Each method has its colour, marker and hatch, distinct in grey too; equal numbers give equal bytes.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from decur.config.experiments import METRIC_NAMES, Experiment, Row, column_parts
+from decur.config.experiments import ALL, Experiment, Row, column_parts
 from decur.config.protocols import PROTOCOLS
 from decur.tables.paper import best_share
 
@@ -38,10 +38,12 @@ STYLES = {
     "barlow-twins": Style("#0072b2", "s", "//"),
     "barlow-twins-single": Style("#004c78", "P", "||"),
     "decur": Style("#d55e00", "o", ""),
+    "decur all common": Style("#e69f00", "h", "//"),
     "decur common": Style("#d55e00", "o", ""),
     "decur unique": Style("#f7c873", "o", "\\\\\\"),
 }
-"""Styles by method, and of DeCUR's common and unique dimensions where only they are shown."""
+"""Styles by method, of DeCUR without decoupling, and of its common and unique dimensions where only
+they are shown."""
 
 OTHER = Style("#000000", "d", "**")
 
@@ -54,7 +56,7 @@ FORMATS = {"figure": "png", "vector": "svg"}
 Images = dict[str, bytes]
 """A figure by kind of output."""
 
-WIDTHS = {"curve": 3.0, "bars": 3.2, "histogram": 2.4}
+WIDTHS = {"curve": 3.0, "plane": 2.3, "histogram": 2.4}
 HEIGHT = 2.3
 """Inches of a subplot; two or three side by side fill the text width of a paper."""
 
@@ -80,7 +82,9 @@ RC = {
 
 
 def style(row: Row) -> Style:
-    """The style of a row: of its method, or of the dimensions that its probes get."""
+    """The style of a row: of its method, or of the dimensions that it has or its probes get."""
+    if f"common-{ALL}" in row.variant.split("_"):
+        return STYLES["decur all common"]
     part = PROTOCOLS[row.protocol].part if row.protocol else None
     if part is not None:
         return STYLES[f"decur {part}"]
@@ -92,15 +96,22 @@ def style_of(method: str) -> Style:
     return STYLES.get(method, OTHER)
 
 
-def subplots(count: int, width: float, draw: Callable[[list["Axes"]], None]) -> Images:
-    """Draw `count` subplots in a row, filled by `draw`, with one legend below."""
+def subplots(
+    count: int, width: float, draw: Callable[[list["Axes"]], None], columns: int | None = None
+) -> Images:
+    """Draw `count` subplots, `columns` in a row, filled by `draw`, with one legend below."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
     with matplotlib.style.context(["default", RC]):  # whatever the user's matplotlibrc says
-        size = (width * max(count, 1), HEIGHT)
+        across = max(1, min(count, columns or count))
+        down = max(1, -(-count // across))
+        size = (width * across, HEIGHT * down)
         figure = Figure(figsize=size, layout="constrained")
-        axes = list(figure.subplots(1, max(count, 1), squeeze=False)[0])
+        axes = list(figure.subplots(down, across, squeeze=False).flat)
+        for unused in axes[max(count, 1) :]:
+            unused.remove()
+        axes = axes[: max(count, 1)]
         draw(axes[:count])
         for empty in (a for a in axes if not a.has_data()):
             empty.text(0.5, 0.5, "no results yet", transform=empty.transAxes, ha="center")
@@ -219,38 +230,3 @@ def _curve(a: "Axes", points: pd.DataFrame) -> None:
     if none.any():
         a.plot(x[none], mean[none], markerfacecolor="white", zorder=3, **line)
         a.axhline(mean[none][0], color=colour, linestyle=":", linewidth=0.9, label="no projector")
-
-
-def bars(frame: pd.DataFrame, experiment: Experiment) -> Images:
-    """Draw a table of probes: a subplot per metric, a group of bars per panel, a bar per row."""
-    named = frame.assign(metric=[METRIC_NAMES.get(metric, metric) for metric in frame["metric"]])
-    metrics = list(named.groupby("metric", sort=False))
-    measured = set(frame[frame["n"] > 0]["row"])
-    rows = [row for row in experiment.rows if row.label in measured]
-
-    def draw(axes: list["Axes"]) -> None:
-        for a, (metric, cells) in zip(axes, metrics, strict=True):
-            panels = list(dict.fromkeys(cells["panel"]))
-            a.set(title=metric, ylabel="probe accuracy [%]", ylim=(0, 100))
-            a.set_xticks(range(len(panels)), [panel.replace(" ", "\n") for panel in panels])
-            for number, row in enumerate(rows):
-                ours = cells[cells["row"] == row.label].set_index("panel").reindex(panels)
-                _bar_series(a, ours, row, number, len(rows))
-
-    return subplots(len(metrics), WIDTHS["bars"], draw)
-
-
-def _bar_series(a: "Axes", ours: pd.DataFrame, row: Row, number: int, count: int) -> None:
-    colour, _, hatch = style(row)
-    a.bar(
-        np.arange(len(ours)) + (number - (count - 1) / 2) * 0.8 / count,
-        ours["ours_mean"],
-        width=0.8 / count,
-        yerr=ours["ours_std"],
-        color=colour,
-        hatch=hatch,
-        label=row.label,
-        edgecolor="black",
-        linewidth=0.5,
-        error_kw={"elinewidth": 0.8, "capsize": 1.5},
-    )

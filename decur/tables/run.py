@@ -26,14 +26,18 @@ PACKAGES = ("numpy", "pandas", "scipy", "matplotlib")
 
 
 def has_figure(experiment: Experiment) -> bool:
-    """Whether an experiment is drawn: all but claims, and tables that are not of probes.
+    """Whether an experiment is drawn: all but claims, and tables that are not of pairs of probes.
 
     Results of explainers without a page of their own are not drawn either.
     """
     if experiment.explainer is not None:
         return experiment.explainer.page is not None
-    probes = [not PROTOCOLS[p].labelled for panel in experiment.panels for p in panel.protocols]
-    return experiment.kind not in ("table", "claims") or (bool(probes) and all(probes))
+    if experiment.kind != "table":
+        return experiment.kind != "claims"
+    return all(
+        len(panel.metrics) == 2 and [PROTOCOLS[p].labelled for p in panel.protocols] == [False]
+        for panel in experiment.panels
+    )
 
 
 def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:

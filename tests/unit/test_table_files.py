@@ -1,7 +1,6 @@
 """The files of an experiment: equal results give equal bytes, and nobody else's are replaced."""
 
 import json
-import math
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from decur.artifacts.paths import Cell, Paths, Run
 from decur.config.experiments import entries
 from decur.config.methods import METHODS
 from decur.errors import DecurError
-from decur.tables.figures import OTHER, STYLES, bars, style_of
+from decur.tables.figures import OTHER, STYLES, style_of
 from decur.tables.results import collate, results_page
 from decur.tables.run import outputs, read_page, write_experiment
 from tests.support.tables import (
@@ -143,16 +142,8 @@ def test_the_letters_of_a_vector_figure_are_letters_and_no_time_is_in_it(paths):
     put_all(paths, wanted, config())
     write_experiment("probes", wanted, config(), paths)
     text = Path(paths.figure("probes", "svg")).read_text()
-    assert ">Barlow Twins</text>" in text and ">probe accuracy [%]</text>" in text
+    assert ">Barlow Twins</text>" in text and ">common factor [%]</text>" in text
     assert "<dc:date>" not in text
-
-
-def test_a_single_seed_has_no_error_bar_rather_than_one_of_zero(paths):
-    wanted = EXPERIMENTS["probes"]
-    put_all(paths, wanted, config())
-    frame = collate(wanted, config(), paths)
-    single, zero = (bars(frame.assign(ours_std=std), wanted) for std in (math.nan, 0.0))
-    assert single["figure"] != zero["figure"]
 
 
 def test_every_method_has_a_style_of_its_own():
