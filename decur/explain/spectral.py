@@ -23,7 +23,7 @@ BATCH = 8
 
 
 def attributions(model: nn.Module, x: Tensor, target: int, steps: int) -> Tensor:
-    """Integrated gradients from a black image (Sundararajan et al., 2017), of the shape of `x`.
+    """Integrated gradients from zeros (Sundararajan et al., 2017), of the shape of `x`.
 
     Args:
         model: `(N, C, H, W)` -> `(N, targets)`.
@@ -41,12 +41,13 @@ def attributions(model: nn.Module, x: Tensor, target: int, steps: int) -> Tensor
 def explain(subject: Subject, recipe: Spectral) -> Explanation:
     """A line a modality, part and band: modality, part, band, attribution.
 
-    The attribution is the mean absolute one of a pixel. Of synthetic scenes also, for each factor
+    The attribution is the mean absolute one of a pixel. It starts from zeros: black, or where a
+    preset standardises the bands, their mean colour. Of synthetic scenes also, for each factor
     that the modality shows, `change_<factor>`, by how much it changes the band, in grey levels, and
     `lift_<factor>`, how much more it does where the band counts (`scene_factors.lift`).
 
     The facts tell the error of completeness: by how much the attributions of an image miss the
-    difference of the output between it and a black one, over that difference, each summed over
+    difference of the output between it and zeros, over that difference, each summed over
     all images and parts.
     """
     rows = subject.samples(recipe.samples)

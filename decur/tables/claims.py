@@ -240,7 +240,7 @@ def claims_page(frame: "DataFrame", experiment: Experiment, config: Config) -> P
 
 
 def _p(value: float) -> str:
-    """A p-value to the first digit that says something, or a dash."""
+    """A p-value of three decimals, or a dash."""
     if math.isnan(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from decur.config.experiments import Entry, scenario_name
 
-PAPER_METRICS = {"map_micro": "mAP-micro", "miou": "mIoU", "accuracy": "overall acc"}
+PAPER_METRICS = {
+    "map_micro": "mAP-micro",
+    "map_micro_per_batch": "mAP-micro",
+    "miou": "mIoU",
+    "miou_per_batch": "mIoU",
+    "accuracy": "overall acc",
+}
+"""The paper's names of metrics; those of the mean over batches are the same."""
+
 PAPER_PROTOCOLS = {"linear": "linear", "fine-tune": "finetune"}
 
 
@@ -38,7 +46,7 @@ def paper_cell(entry: Entry) -> tuple[float, str]:
         entry.row.paper or "",
         f"{entry.cell.labels:g}%",
         PAPER_PROTOCOLS.get(entry.protocol, ""),
-        PAPER_METRICS.get(entry.metric, ""),
+        PAPER_METRICS.get(entry.paper_metric or entry.metric, ""),
     )
     value, flag = _cells().get(key, (math.nan, ""))
     return value, flag if flag.startswith("SUSPECT") else ""

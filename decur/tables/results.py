@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # slow to load
     from pandas import DataFrame
 
 COLUMNS = (
-    "row x panel labels protocol metric ours_mean ours_std n wanted paper difference flag note"
+    "row x panel labels protocol metric ours_mean ours_std n wanted paper_metric by_paper_metric "
+    "paper difference flag note"
 )
 
 WIDTH = 4
@@ -29,8 +30,10 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
     """Collect what has been measured so far, one line per cell, in percent.
 
     Columns: row, x, panel, labels, protocol, metric, ours_mean, ours_std (sample standard
-    deviation), n (seeds found), wanted (seeds asked for), paper, difference (ours - paper), flag
-    (why the paper's number is suspect), and note (what the labels or samples behind ours lack).
+    deviation), n (seeds found), wanted (seeds asked for), paper_metric (the metric of the paper,
+    where it is another one), by_paper_metric (our mean in it), paper, difference (ours - paper, in
+    the same metric), flag (why the paper's number is suspect), and note (what the labels or samples
+    behind ours lack).
 
     Raises:
         DecurError: a metrics file is damaged or lacks the metric.
@@ -40,7 +43,9 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
     lines = []
     for entry in entries(experiment, config):
         values = list(scores(entry, paths).values())
-        mean = statistics.fmean(values) if values else math.nan
+        mean = like = _mean(values)
+        if entry.paper_metric:
+            like = _mean(list(scores(entry, paths, entry.paper_metric).values()))
         paper, flag = paper_cell(entry)
         lines.append(
             {
@@ -54,8 +59,10 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
                 "ours_std": statistics.stdev(values) if len(values) > 1 else math.nan,
                 "n": len(values),
                 "wanted": len(entry.runs),
+                "paper_metric": entry.paper_metric or "",
+                "by_paper_metric": like if entry.paper_metric else math.nan,
                 "paper": paper,
-                "difference": mean - paper,
+                "difference": like - paper,
                 "flag": flag,
                 "note": note(entry, paths),
             }
@@ -63,11 +70,15 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
     return DataFrame(lines, columns=COLUMNS.split())
 
 
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
 def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
     """Turn the collated frame into a page of tables and their notes.
 
-    A cell holds ours and below it the paper's number with our difference; the best of ours in a
-    column is bold.
+    A cell holds ours, and below it the paper's number with our difference in the paper's metric;
+    the best of ours in a column is bold.
     """
     lines: list[Any] = list(frame.itertuples())
     cells = {(c.row, (c.panel, c.labels, c.protocol, c.metric)): c for c in lines}
@@ -104,7 +115,10 @@ def _result_table(
 
 
 def _cell(cell: Any, best: str, texts: list[str]) -> TableCell:
-    """`**81.2** ± 0.4`, below it the paper's number and our difference, with marks of footnotes."""
+    """`**81.2** ± 0.4`, below it ours in the paper's metric, then the paper's and the difference.
+
+    Marks of footnotes are at the numbers that they are about.
+    """
     ours = f"{cell.ours_mean:.1f}" if cell.n else "–"
     if ours == best:
         ours = f"**{ours}**"
@@ -114,11 +128,14 @@ def _cell(cell: Any, best: str, texts: list[str]) -> TableCell:
         ours += f" (n = {cell.n})"
     if cell.note:
         ours += _mark(texts.index(cell.note))
+    lines = [ours]
+    if not math.isnan(cell.by_paper_metric):
+        lines.append(f"per batch {cell.by_paper_metric:.1f}")
     if math.isnan(cell.paper):
-        return (ours,)
+        return tuple(lines)
     mark = _mark(texts.index(cell.flag)) if cell.flag else ""
     difference = f" ({cell.difference:+.1f})".replace("-", "−") if cell.n else ""
-    return ours, f"paper {cell.paper:.1f}{mark}{difference}"
+    return (*lines, f"paper {cell.paper:.1f}{mark}{difference}")
 
 
 def _mark(number: int) -> str:
@@ -135,8 +152,13 @@ def _notes(frame: "DataFrame", experiment: Experiment, texts: list[str]) -> list
     seeds, done, wanted = frame["wanted"].max(), frame["n"].sum(), frame["wanted"].sum()
     spread = f"mean ± sample standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
     text = f"Percent, {spread}; the best of ours in bold."
+    if frame["by_paper_metric"].notna().any():
+        text += (
+            " Per batch: ours as the paper's metric, the mean over batches of 64; it is what the "
+            "paper's number is compared with."
+        )
     if frame["paper"].notna().any():
-        text += " Second line: the paper's number, and in brackets ours minus the paper's."
+        text += " Paper: its number, and in brackets ours minus the paper's."
     if (frame["n"] == 0).any():
         text += " –: no result of ours."
     notes = [text]

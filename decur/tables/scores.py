@@ -16,14 +16,16 @@ KEYS = ("metrics", "missing", "evaluated", "untrained_classes")
 MOST_NAMES = 6
 
 
-def scores(entry: Entry, paths: Paths) -> dict[int, float]:
-    """The entry's metric in percent by seed, of the runs that have been made.
+def scores(entry: Entry, paths: Paths, metric: str | None = None) -> dict[int, float]:
+    """The entry's metric, or another one, in percent by seed, of the runs that have been made.
 
     Raises:
         DecurError: a metrics file is damaged or lacks the metric.
     """
     by_seed = {
-        run.seed: _score(Path(paths.metrics(str(run), str(entry.cell))), entry)
+        run.seed: _score(
+            Path(paths.metrics(str(run), str(entry.cell))), entry, metric or entry.metric
+        )
         for run in entry.runs
     }
     return {seed: score for seed, score in by_seed.items() if score is not None}
@@ -67,7 +69,7 @@ def _named(names: Sequence[str], classes: int) -> str:
     return f"{len(names)} of {classes} classes ({', '.join([*shown, *rest])})"
 
 
-def _score(path: Path, entry: Entry) -> float | None:
+def _score(path: Path, entry: Entry, metric: str) -> float | None:
     """A metric of a `metrics.json`; None where the run has not been made yet."""
     if not path.is_file():
         return None
@@ -77,16 +79,16 @@ def _score(path: Path, entry: Entry) -> float | None:
         for key in ["missing", *absent.split("/")] if absent else ["metrics"]:
             metrics = metrics[key]
         known = list(metrics)
-        score = float(metrics.get(entry.metric, math.nan))
+        score = float(metrics.get(metric, math.nan))
     except (AttributeError, ValueError, KeyError, TypeError):
         known, score = [], math.nan
-    if known and entry.metric not in known:
+    if known and metric not in known:
         raise DecurError(
-            f"{path}: has no metric '{entry.metric}' but {', '.join(known)}; correct `metrics` of "
+            f"{path}: has no metric '{metric}' but {', '.join(known)}; correct `metrics` of "
             f"the panel '{entry.panel.label}'"
         )
     if not math.isfinite(score):
-        raise DecurError(f"{path}: holds no number for '{entry.metric}'; delete it and run again")
+        raise DecurError(f"{path}: holds no number for '{metric}'; delete it and run again")
     return score
 
 

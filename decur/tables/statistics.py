@@ -149,7 +149,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 class Verdict(NamedTuple):
-    """What is said of a claim, and the p-value, corrected for the number of claims, behind it.
+    """The judgement of a claim, and its p-value, corrected for the number of claims.
 
     `holds`, `does not hold`, `undecided`; `not enough seeds`: a cell has fewer than `ENOUGH_SEEDS`;
     `not measured`: no cell has any. The last two have no p-value (NaN).
@@ -165,8 +165,8 @@ def verdicts(
     """Judge claims by the paired differences (seeds,) in each of their cells, all together.
 
     Each claim is tested in the direction that its evidence favours. The claims with enough seeds
-    are corrected for their number by Holm's method, so that with 95 % confidence none of those that
-    are said to hold, or not to hold, is judged wrongly.
+    are corrected for their number by Holm's method: with 95 % confidence no verdict that a claim
+    holds, or does not hold, is wrong.
     """
     judged = [number for number, cells in enumerate(claims) if _least(cells) >= ENOUGH_SEEDS]
     found = {number: evidence(claims[number]) for number in judged}

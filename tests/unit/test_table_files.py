@@ -113,7 +113,7 @@ def test_the_csv_has_four_decimals_and_every_cell(paths):
     lines = Path(paths.table("table", "csv")).read_text().splitlines()
     assert len(lines) == 1 + len(entries(experiment(), config()))
     line = next(line for line in lines if line.startswith("DeCUR,,S1+S2,1.0000,linear"))
-    assert line.endswith(",map_micro,80.5000,0.7071,2,3,79.4000,1.1000,,")
+    assert line.endswith(",map_micro,80.5000,0.7071,2,3,,,79.4000,1.1000,,")
 
 
 def test_curves_and_probes_are_drawn_and_tables_are_not(paths):

@@ -55,6 +55,27 @@ def test_a_cell_holds_mean_and_sample_deviation_of_the_seeds_beside_the_paper(pa
     assert cell["difference"] == pytest.approx(81.5 - 79.4)
 
 
+def test_the_papers_number_is_compared_with_ours_in_its_own_metric(paths):
+    wanted = experiment(panels=[BIGEARTHNET | {"paper_metric": "map_micro_per_batch"}])
+    cell = str(Cell("bigearthnet", "sar+optical", "linear", 1))
+    for seed, (whole, by_batch) in enumerate(((80.0, 82.0), (81.0, 84.0))):
+        run = str(Run("sar-optical", "decur", seed=seed))
+        put(paths, run, cell, map_micro=whole, map_micro_per_batch=by_batch)
+    frame = collate(wanted, config(), paths)
+    found = cell_of(frame, "DeCUR", "linear")
+    assert (found["ours_mean"], found["by_paper_metric"], found["paper"]) == (80.5, 83.0, 79.4)
+    assert found["difference"] == pytest.approx(83.0 - 79.4)
+    text = markdown(frame, wanted)
+    assert "80.5 ± 0.7 (n = 2)<br>per batch 83.0<br>paper 79.4 (+3.6)" in text
+    assert "Per batch: ours as the paper's metric" in text
+    unlike = experiment(panels=[BIGEARTHNET | {"paper_metric": "miou_per_batch"}])
+    with pytest.raises(DecurError, match="no metric 'miou_per_batch'"):
+        collate(unlike, config(), paths)
+    # A panel without numbers of the paper has no need of its metric.
+    alone = experiment(panels=[BIGEARTHNET | {"paper": None, "paper_metric": "miou_per_batch"}])
+    assert "per batch" not in markdown(collate(alone, config(), paths), alone)
+
+
 def test_every_paper_number_asked_for_is_the_one_in_the_csv(paths):
     table = pd.read_csv(paper_numbers())
     table = table[table["table"] == "Table 1 left"].set_index(

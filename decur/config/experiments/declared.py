@@ -78,6 +78,8 @@ class Row(Strict):
 class Panel(Strict):
     """A group of columns: one dataset and choice of modalities, by labels, protocol and metric.
 
+    `paper` is the table whose numbers stand beside ours, `paper_metric` the metric that these are
+    in, where it is not ours: it stands there too, and the paper's number is compared with it.
     `missing` is which of the modalities is absent in evaluation, and what replaces it: `sar/mean`.
     """
 
@@ -89,6 +91,7 @@ class Panel(Strict):
     metrics: Annotated[tuple[str, ...], Field(min_length=1)]
     labels: Annotated[tuple[Percent, ...], Field(min_length=1)] = (100,)
     paper: str | None = None
+    paper_metric: str | None = None
     missing: str | None = Field(None, pattern="^[a-z0-9-]+/(zeros|mean)$")
 
     @model_validator(mode="after")
@@ -96,7 +99,9 @@ class Panel(Strict):
         present = self.modalities.split("+")
         if self.missing and (len(present) < 2 or self.missing.split("/")[0] not in present):
             raise ValueError(f"missing: '{self.missing}' is not of one of several {present}")
-        for metric in self.metrics:
+        if self.paper_metric and len(self.metrics) != 1:
+            raise ValueError("paper_metric: stands beside one metric alone")
+        for metric in filter(None, (*self.metrics, self.paper_metric)):
             check_known(metric, METRIC_NAMES, "metric")
         return self
 

@@ -43,6 +43,11 @@ class Entry:
     metric: str
     runs: tuple[Run, ...]
 
+    @property
+    def paper_metric(self) -> str | None:
+        """The metric of the paper's number, where it is another one than ours."""
+        return self.panel.paper_metric if self.panel.paper else None
+
 
 def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> dict[str, Experiment]:
     """The experiments that the config asks for, in its order, and then those that it declares.
