@@ -24,6 +24,10 @@ class FullSize:
     rate: float
 
 
+UNLISTED = "unlisted"
+"""The split of samples that no official list names."""
+
+
 @dataclass(frozen=True)
 class KnownDataset:
     """A dataset that has a module of its own.
@@ -51,6 +55,12 @@ class KnownDataset:
     images_per_second: float = field(default=SSL4EO_IMAGES, kw_only=True)
 
     @property
+    def unused(self) -> tuple[str, ...]:
+        """The splits that are neither trained on nor reported."""
+        used = ("train", self.evaluation, UNLISTED)
+        return tuple(name for name in self.splits if name not in used)
+
+    @property
     def stored(self) -> tuple[str, ...]:
         """The modalities that are stored by default."""
         return tuple(self.modalities)[:2]
@@ -70,7 +80,7 @@ DATASETS = {
     "bigearthnet": KnownDataset(
         "decur.datasets.bigearthnet",
         {"sar": 2, "optical": 13},
-        ("train", "val", "test", "unlisted"),
+        ("train", "val", "test", UNLISTED),
         "val",
         full=FullSize(120, 165, {"train": 311_667, "val": 103_944, "test": 103_728}, 74),
     ),

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decur.config import DatasetSettings
+from decur.config.datasets import UNLISTED
 from decur.datasets import (
     Archive,
     Component,
@@ -42,7 +43,6 @@ PRECEDENCE = ("val", "test", "train")
 LISTS = {"official": "{}.csv", "seco": "bigearthnet-{}.txt"}
 """Names of the split lists; SeCo's hold snow and clouds too, which the other two lists take out."""
 
-UNLISTED = "unlisted"
 EXCLUDED = ("patches_with_seasonal_snow.csv", "patches_with_cloud_and_shadow.csv")
 HIDDEN = "under snow, clouds or shadow"
 SAR_MEAN = (-12.59, -19.22)  # VV, VH in dB (released code)

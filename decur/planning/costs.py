@@ -169,8 +169,9 @@ def transfer_cost(
             found += Cost(unknown=frozenset({cell.dataset}))
             continue
         tested = by_split.get(_evaluation(cell.dataset), 0)
+        others = sum(by_split.get(name, 0) for name in _unused(cell.dataset))
         labelled = by_split.get("train", 0) * cell.labels / 100
-        images = _cell_images(settings.recipes.get(cell.dataset), cell, labelled, tested)
+        images = _cell_images(settings.recipes.get(cell.dataset), cell, labelled, tested, others)
         images *= PROTOCOLS[cell.protocol].work
         found += _trained(images * _gmac(settings.pretrain), arch, TRANSFER_IMAGES, threads)
     return found
@@ -193,8 +194,13 @@ def explain_cost(
     return SHORT + Cost(cpu=work.seconds / HOUR) + trained
 
 
-def _cell_images(transfer: Transfer | None, cell: Cell, labelled: float, tested: int) -> float:
-    """Images of 224 pixels, trained on, that a cell costs as much as."""
+def _cell_images(
+    transfer: Transfer | None, cell: Cell, labelled: float, tested: int, others: int
+) -> float:
+    """Images of 224 pixels, trained on, that a cell costs as much as.
+
+    `labelled` are trained on, `tested` evaluated, `others` evaluated once, after training.
+    """
     modalities, protocol = len(cell.modalities.split("+")), PROTOCOLS[cell.protocol]
     if transfer is None or protocol.trains is None:
         area = 1.0 if transfer is None else _area(transfer.crop)
@@ -208,7 +214,7 @@ def _cell_images(transfer: Transfer | None, cell: Cell, labelled: float, tested:
         if not shown.augment:  # encoded once
             training, evaluations = labelled * FORWARD, 1
     passes = evaluations + (modalities > 1)  # another with each modality absent
-    testing = tested * passes * _windows(shown) * FORWARD
+    testing = (tested * passes + others) * _windows(shown) * FORWARD
     return modalities * (training + testing) * _area(shown.crop)
 
 
@@ -255,6 +261,10 @@ def _parameters(settings: PretrainSettings) -> float:
     projector = width * hidden + max(layers - 2, 0) * hidden**2 + hidden * out if layers else 0
     projectors = 1 if settings.projector == "shared" else 2
     return sum(arch.parameters for arch in archs) * 1e6 + projectors * projector
+
+
+def _unused(name: str) -> tuple[str, ...]:
+    return DATASETS[name].unused if name in DATASETS else ()
 
 
 def _evaluation(name: str) -> str:

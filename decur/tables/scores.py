@@ -8,11 +8,11 @@ from typing import Any
 
 from decur.artifacts.files import read_once
 from decur.artifacts.paths import Paths
-from decur.config.experiments import Entry
+from decur.config.experiments import Entry, Panel
 from decur.errors import DecurError
 from decur.tables.markup import unmarked
 
-KEYS = ("metrics", "missing", "evaluated", "untrained_classes")
+KEYS = ("metrics", "missing", "splits", "evaluated", "untrained_classes")
 MOST_NAMES = 6
 
 
@@ -70,13 +70,14 @@ def _named(names: Sequence[str], classes: int) -> str:
 
 
 def _score(path: Path, entry: Entry, metric: str) -> float | None:
-    """A metric of a `metrics.json`; None where the run has not been made yet."""
+    """A metric of a `metrics.json`; None where it has not been measured yet."""
     if not path.is_file():
         return None
     try:
         metrics = _measured(path)
-        absent = entry.panel.missing
-        for key in ["missing", *absent.split("/")] if absent else ["metrics"]:
+        if entry.panel.split and entry.panel.split not in metrics.get("splits", {}):
+            return None  # by an earlier version, or the dataset lacks it
+        for key in _keys(entry.panel):
             metrics = metrics[key]
         known = list(metrics)
         score = float(metrics.get(metric, math.nan))
@@ -90,6 +91,13 @@ def _score(path: Path, entry: Entry, metric: str) -> float | None:
     if not math.isfinite(score):
         raise DecurError(f"{path}: holds no number for '{metric}'; delete it and run again")
     return score
+
+
+def _keys(panel: Panel) -> list[str]:
+    """Where the metrics of a panel are in the record of a cell."""
+    if panel.split:
+        return ["splits", panel.split]
+    return ["missing", *panel.missing.split("/")] if panel.missing else ["metrics"]
 
 
 @read_once

@@ -30,8 +30,9 @@ def train_head(
 
     Added are `untrained_classes` and `evaluated`, see `labels_found`. Metrics are those of the last
     epoch. Where the recipe asks for it, `curve` and `best` hold earlier ones, and `sweep` those of
-    the learning rates tried. For a multimodal model, `missing` holds the metrics with each modality
-    absent in turn. `journal` keeps what is done of it.
+    the learning rates tried. `splits` holds the metrics of the dataset's unused splits, and for a
+    multimodal model `missing` those with each modality absent in turn. `journal` keeps what is done
+    of it.
 
     Raises:
         DecurError: the labels do not fit, or cannot be trained on.
@@ -72,6 +73,11 @@ def train_head(
     }
     if recipe.evaluate_every:
         record |= curve(found, headline)
+    if task.other_rows:
+        record["splits"] = {
+            name: evaluate(model, data, rows, task.features).metrics
+            for name, rows in task.other_rows.items()
+        }
     if len(data.presets) > 1:
         absent = evaluate_missing(model, data, task.test_rows, task.rows, task.features)
         record["missing"] = {m: {n: s.metrics for n, s in by.items()} for m, by in absent.items()}

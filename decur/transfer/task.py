@@ -1,7 +1,7 @@
 """The model and the labelled data of a cell, for protocols that need labels."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from decur import datasets
 from decur.artifacts.paths import Cell
+from decur.config.datasets import DATASETS
 from decur.config.protocols import PROTOCOLS
 from decur.errors import DecurError
 from decur.models.backbone import Backbone
@@ -27,7 +28,8 @@ class Task:
     """A fresh model, its labelled data, and which rows it may train on and is evaluated on.
 
     `features` are those of its backbones, if they are frozen in evaluation mode; `keep` takes the
-    trained model's predictions of the evaluation rows.
+    trained model's predictions of the evaluation rows; `other_rows` are those of the dataset's
+    other labelled splits, by name.
     """
 
     model: TransferModel
@@ -38,6 +40,7 @@ class Task:
     seed: int
     features: FrozenFeatures | None = None
     keep: Predictions | None = None
+    other_rows: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def labelled(self) -> tuple[str, ...]:
@@ -67,7 +70,16 @@ def build_task(inputs: CellInputs) -> Task:
         test_rows=shards.rows(dataset.evaluation, labelled=True),
         seed=seed,
         keep=Predictions(shards, dataset, inputs.transfer.predictions),
+        other_rows=_other_rows(cell.dataset, shards),
     )
+
+
+def _other_rows(dataset: str, shards: PairedShards) -> dict[str, NDArray[np.int64]]:
+    """The labelled rows of a known dataset's unused splits that have any."""
+    index = shards.index
+    unused = DATASETS[dataset].unused if dataset in DATASETS else ()
+    labelled = index["split"][index["labelled"].to_numpy(dtype=bool)]
+    return {name: shards.rows(name, labelled=True) for name in unused if (labelled == name).any()}
 
 
 def _backbones(inputs: CellInputs, names: Iterable[str]) -> list[Backbone]:

@@ -76,6 +76,20 @@ def test_the_papers_number_is_compared_with_ours_in_its_own_metric(paths):
     assert "per batch" not in markdown(collate(alone, config(), paths), alone)
 
 
+def test_a_panel_may_show_another_split(paths):
+    wanted = experiment(panels=[BIGEARTHNET | {"split": "test", "paper": None}])
+    cell = str(Cell("bigearthnet", "sar+optical", "linear", 1))
+    new, old = (str(Run("sar-optical", "decur", seed=seed)) for seed in (0, 1))
+    file = put(paths, new, cell, map_micro=80.0)
+    tree = json.loads(file.read_text()) | {"splits": {"test": {"map_micro": 70.0}}}
+    file.write_text(json.dumps(tree))
+    put(paths, old, cell, map_micro=90.0)  # by a version that did not measure it
+    found = cell_of(collate(wanted, config(), paths), "DeCUR", "linear")
+    assert (found["ours_mean"], found["n"]) == (70.0, 1)
+    with pytest.raises(ValidationError, match="split"):
+        experiment(panels=[BIGEARTHNET | {"split": "test", "missing": "sar/mean"}])
+
+
 def test_every_paper_number_asked_for_is_the_one_in_the_csv(paths):
     table = pd.read_csv(paper_numbers())
     table = table[table["table"] == "Table 1 left"].set_index(

@@ -7,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from decur.artifacts.paths import Cell
+from decur.config.datasets import DATASETS, KnownDataset
 from decur.errors import DecurError
 from decur.models.heads import LateFusion
 from decur.pretrain.loop import train_run
@@ -66,6 +67,20 @@ def test_frozen_images_are_encoded_once_for_all_heads_rates_and_fractions(
     assert sum(seen) - constants == 2 * (48 + 24)
     sweep = json.loads((tmp_path / str(cells[0]) / "metrics.json").read_text())["sweep"]
     assert [tried["lr"] for tried in sweep] == [0.1, 0.5]
+
+
+@pytest.mark.parametrize("protocol", ["linear", "fine-tune"])
+def test_a_split_that_is_not_reported_is_measured_like_the_one_that_is(
+    shards_root, tmp_path, pairs, monkeypatch, protocol
+):
+    """Here they are the same, so their metrics are."""
+    known = KnownDataset("none", {}, ("train", "val", "test"), "val")
+    monkeypatch.setitem(DATASETS, "pairs", known)
+    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
+    cell = Cell("pairs", "sar+optical", protocol, 100)
+    transfer(transfer_settings(recipe()), [cell], weights, shards_root.parent, tmp_path)
+    found = json.loads((tmp_path / str(cell) / "metrics.json").read_text())
+    assert found["splits"] == {"test": found["metrics"]}
 
 
 def test_a_sweep_takes_the_rate_that_does_best_on_held_out_labels(shards_root, tmp_path, pairs):

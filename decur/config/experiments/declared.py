@@ -80,6 +80,7 @@ class Panel(Strict):
 
     `paper` is the table whose numbers stand beside ours, `paper_metric` the metric that these are
     in, where it is not ours: it stands there too, and the paper's number is compared with it.
+    `split` is one of the dataset's unused splits, to be shown in place of that which is reported.
     `missing` is which of the modalities is absent in evaluation, and what replaces it: `sar/mean`.
     """
 
@@ -92,6 +93,7 @@ class Panel(Strict):
     labels: Annotated[tuple[Percent, ...], Field(min_length=1)] = (100,)
     paper: str | None = None
     paper_metric: str | None = None
+    split: str | None = None
     missing: str | None = Field(None, pattern="^[a-z0-9-]+/(zeros|mean)$")
 
     @model_validator(mode="after")
@@ -99,6 +101,8 @@ class Panel(Strict):
         present = self.modalities.split("+")
         if self.missing and (len(present) < 2 or self.missing.split("/")[0] not in present):
             raise ValueError(f"missing: '{self.missing}' is not of one of several {present}")
+        if self.split and self.missing:
+            raise ValueError("split: only the split that is reported is evaluated with one missing")
         if self.paper_metric and len(self.metrics) != 1:
             raise ValueError("paper_metric: stands beside one metric alone")
         for metric in filter(None, (*self.metrics, self.paper_metric)):
