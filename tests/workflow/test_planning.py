@@ -18,6 +18,8 @@ STAGES = ("download", "preprocess", "pretrain", "transfer", "explain")
     [
         (),
         ("--configfile", HOME / "config" / "mini.yaml"),
+        ("--configfile", *(HOME / "config" / name for name in ("mini.yaml", "factors.yaml"))),
+        ("--configfile", *(HOME / "config" / name for name in ("paper.yaml", "confirm.yaml"))),
         ("--configfile", HOME / "config" / "samples.yaml"),
         ("--configfile", HOME / "config" / "trials.yaml"),
         (
@@ -26,7 +28,7 @@ STAGES = ("download", "preprocess", "pretrain", "transfer", "explain")
         ),
         ("--profile", HOME / "profiles" / "slurm"),
     ],
-    ids=["demo", "mini", "samples", "trials", "trials-share", "paper"],
+    ids=["demo", "mini", "factors", "confirm", "samples", "trials", "trials-share", "paper"],
 )
 def test_every_scale_dry_runs_from_an_empty_folder_and_writes_nothing(tmp_path, arguments):
     jobs = planned(tmp_path, *arguments)
