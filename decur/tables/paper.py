@@ -39,16 +39,20 @@ def _cells() -> dict[tuple[str, ...], tuple[float, str]]:
     return {tuple(row[k] for k in key): (float(row["value"]), row["flag"]) for row in rows}
 
 
-def paper_cell(entry: Entry) -> tuple[float, str]:
-    """Look up the paper's number (NaN: none), and the flag if it is suspect."""
-    key = (
+def paper_key(entry: Entry) -> tuple[str, ...]:
+    """Where the paper's number of a cell is: table, method, labels, protocol and metric."""
+    return (
         entry.panel.paper or "",
         entry.row.paper or "",
         f"{entry.cell.labels:g}%",
         PAPER_PROTOCOLS.get(entry.protocol, ""),
         PAPER_METRICS.get(entry.paper_metric or entry.metric, ""),
     )
-    value, flag = _cells().get(key, (math.nan, ""))
+
+
+def paper_cell(entry: Entry) -> tuple[float, str]:
+    """Look up the paper's number (NaN: none), and the flag if it is suspect."""
+    value, flag = _cells().get(paper_key(entry), (math.nan, ""))
     return value, flag if flag.startswith("SUSPECT") else ""
 
 
