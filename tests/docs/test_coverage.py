@@ -23,7 +23,7 @@ from decur.tables.paper import paper_key, paper_numbers
 from tests.support import HOME
 
 PAGE = HOME / "docs" / "coverage.md"
-HEAD = """# What of the paper is reproduced, and by what
+HEAD = """# Coverage: the paper's tables and figures, and our runs
 
 Every table and figure of the paper ([arXiv 2309.05300](https://arxiv.org/abs/2309.05300), second
 version), and for every number of its tables the run whose result stands beside it in
