@@ -12,7 +12,7 @@ from decur.artifacts.provenance import Origin, fingerprint, provenance
 from decur.artifacts.records import TableRecord
 from decur.artifacts.transferred import check_transferred
 from decur.config import Config
-from decur.config.experiments import Experiment, transfer_runs
+from decur.config.experiments import Experiment, Panel, transfer_runs
 from decur.config.protocols import PROTOCOLS
 from decur.tables.experiment_kinds import KINDS
 from decur.tables.latex import as_latex
@@ -34,10 +34,13 @@ def has_figure(experiment: Experiment) -> bool:
         return experiment.explainer.page is not None
     if experiment.kind != "table":
         return experiment.kind != "claims"
-    return all(
-        len(panel.metrics) == 2 and [PROTOCOLS[p].labelled for p in panel.protocols] == [False]
-        for panel in experiment.panels
-    )
+    return all(_spans_plane(panel) for panel in experiment.panels)
+
+
+def _spans_plane(panel: Panel) -> bool:
+    """Whether a panel has one pair of accuracies of a probe, see `decur.tables.planes`."""
+    is_pair = len(panel.metrics) == 2 and len(panel.labels) == 1
+    return is_pair and [PROTOCOLS[p].labelled for p in panel.protocols] == [False]
 
 
 def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:

@@ -85,8 +85,8 @@ def _score(path: Path, entry: Entry, metric: str) -> float | None:
         known, score = [], math.nan
     if known and metric not in known:
         raise DecurError(
-            f"{path}: has no metric '{metric}' but {', '.join(known)}; correct `metrics` of "
-            f"the panel '{entry.panel.label}'"
+            f"{path}: has no metric '{metric}' but {', '.join(known)}; correct `metrics` or "
+            f"`paper_metric` of the panel '{entry.panel.label}'"
         )
     if not math.isfinite(score):
         raise DecurError(f"{path}: holds no number for '{metric}'; delete it and run again")

@@ -123,6 +123,16 @@ def test_curves_and_probes_are_drawn_and_tables_are_not(paths):
     assert drawn == {"shares", "projector", "probes"}
 
 
+@pytest.mark.parametrize(
+    "changes", [{"metrics": ["common"]}, {"labels": [1, 100]}, {"protocols": ["probe", "knn"]}]
+)
+def test_probes_that_are_no_pair_of_accuracies_are_a_table_alone(paths, changes):
+    (panel, *_) = EXPERIMENTS["probes"].model_dump()["panels"]
+    wanted = experiment(**PROBES | {"panels": [panel | changes]})
+    write_experiment("other", wanted, config(), paths)
+    assert {"csv", "md", "tex", "json"} == outputs("other", wanted, paths).keys()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["shares", "projector", "probes"])
 def test_a_figure_shows_its_results_and_is_legible_without_any(paths, name):
