@@ -24,7 +24,8 @@ def pretend() -> None:
         found = {"index": int(index), "visible": visible}
         found["local_rank"] = int(os.environ["LOCAL_RANK"])
         path = Path(__file__).with_name(f"rank-{os.environ['RANK']}.json")
-        path.write_text(json.dumps(found))
+        with path.open("x") as file:  # A second job here would mix its ranks with these.
+            json.dump(found, file)
 
     def init_process_group(backend: str, **options: object) -> None:
         assert backend == "nccl"
