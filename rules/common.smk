@@ -17,6 +17,7 @@ from decur.config import (
     pretrain_settings,
     transfer_settings,
 )
+from decur.config.architectures import MEAN_POOLED
 from decur.config.experiments import (
     check_cells,
     chosen_experiments,
@@ -26,6 +27,7 @@ from decur.config.experiments import (
     pretrain_runs,
     transfer_runs,
 )
+from decur.config.released import BY_NAME
 from decur.config.yaml_file import read_yaml
 from decur.errors import DecurError
 from decur.planning.rerun import (
@@ -71,6 +73,7 @@ except DecurError as error:
     raise WorkflowError(str(error))
 
 PATHS = Paths(CONFIG.results, CONFIG.scale)
+RELEASED = {run for run, settings in SETTINGS.items() if settings.released}
 
 # One Snakemake at a time works on the results of a scale, wherever it was started.
 CLAIM = Path(PATHS.claim())
@@ -87,7 +90,7 @@ def notices():
     if unused := [m for m in CONFIG.methods if m not in {run.method for run in RUNS}]:
         yield (
             f"methods: {', '.join(unused)}: not pretrained, as no experiment has a row of it"
-            " in a scenario of this config, or the file of ImageNet weights is not given"
+            " in a scenario of this config, or the file of weights that they start from is not given"
         )
 
 

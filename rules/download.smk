@@ -23,6 +23,25 @@ rule download:
         " --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
 
 
+rule download_weights:
+    output:
+        PATHS.released("{file}"),
+    log:
+        PATHS.log("download", "{file}"),
+    benchmark:
+        PATHS.benchmark("download", "{file}")
+    wildcard_constraints:
+        file=one_of(BY_NAME),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        folder=subpath(output[0], parent=True),
+    shell:
+        "decur weights fetch {wildcards.file} --out {params.folder:q} 2> {log:q} >&2"
+
+
 rule download_all:
     """Raw files of every dataset."""
     input:

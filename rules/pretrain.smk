@@ -13,6 +13,8 @@ rule pretrain:
         PATHS.log("pretrain", "{run}"),
     benchmark:
         PATHS.benchmark("pretrain", "{run}")
+    wildcard_constraints:
+        run=one_of(SETTINGS.keys() - RELEASED),
     threads: 1
     resources:
         mem_mb=2500,
@@ -27,6 +29,31 @@ rule pretrain:
     shell:
         "{resources.launch} decur pretrain {resources.options} --settings {params.settings:q}"
         " --shards {params.shards:q} --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
+
+
+# The authors' own weights, for the method `released`: no data is needed.
+rule pretrain_released:
+    input:
+        lambda w: SETTINGS[w.run].released,
+    output:
+        PATHS.weights("{run}"),
+    log:
+        PATHS.log("pretrain", "{run}"),
+    benchmark:
+        PATHS.benchmark("pretrain", "{run}")
+    wildcard_constraints:
+        run=one_of(RELEASED),
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        identity=lambda w: pretrain_identity(SETTINGS[w.run]),
+        pool=lambda w: "--pool mean" if SETTINGS[w.run].arch in MEAN_POOLED else "",
+        folder=subpath(output[0], parent=True),
+    shell:
+        "decur weights import {input:q} {params.pool} --out {params.folder:q}"
+        " 2> {log:q} >&2"
 
 
 rule pretrain_all:

@@ -149,6 +149,10 @@ class Paths:
         """Final weights of both backbones and projectors; their record is in the file's header."""
         return self._of("weights", run=run)
 
+    def released(self, file: str) -> str:
+        """A file of weights that the authors released, as it was downloaded."""
+        return f"{self.root}/released/{file}"
+
     def transfer(self, run: str) -> str:
         """Folder of all transfer evaluations of one pretraining run."""
         return f"{self.root}/transfer/{run}"

@@ -253,11 +253,12 @@ class Weights(Record):
 
     def inputs(self, place: Place) -> list[Input]:
         """Shards; the file of ImageNet weights; of imported weights the released file."""
-        imagenet = self.provenance.settings.get("imagenet")
+        files = map(self.provenance.settings.get, ("imagenet", "released"))
+        given = {Path(file).name: Path(file) for file in files if file is not None}
         found = []
         for name, checksum in self.provenance.inputs.items():
-            if imagenet is not None and name == Path(imagenet).name:
-                found.append(Input(Path(imagenet), checksum, is_artifact=False))
+            if name in given:
+                found.append(Input(given[name], checksum, is_artifact=False))
             elif self.released is not None:  # which lay anywhere
                 found.append(Input(place.record.with_name(name), checksum, is_artifact=False))
             else:

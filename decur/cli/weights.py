@@ -48,6 +48,15 @@ def add_verbs(verbs: Verbs) -> None:
         " or the mean of its patches",
     )
 
+    verb = group.add(
+        "fetch",
+        _fetch,
+        "Download a file of weights that the paper's authors released, and check it.",
+        "decur weights fetch rn50_geonrw_joint_decur_ep100.pth --out released",
+    )
+    verb.add_argument("name", help="as the authors named it")
+    verb.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for it")
+
     verb = verbs.add(
         "embed",
         _embed,
@@ -118,6 +127,12 @@ def _export(args: argparse.Namespace) -> None:
         args.run, args.out, format=args.format, modality=args.modality, licence=args.licence
     )
     print(*files, sep="\n")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from decur.download.released import fetch_released
+
+    print(fetch_released(args.name, args.out))
 
 
 def _import(args: argparse.Namespace) -> None:

@@ -27,9 +27,8 @@ from decur.config.runs import (
     dims_common,
     explain_settings,
     explain_settings_type,
-    imagenet_file,
     pretrain_settings,
-    starts_from_imagenet,
+    starting_weights,
     transfer_settings,
 )
 from decur.config.scale import Config, load_config, parse_config
@@ -66,10 +65,9 @@ __all__ = [
     "explain_settings",
     "explain_settings_type",
     "first_problem",
-    "imagenet_file",
     "load_config",
     "parse_config",
     "pretrain_settings",
-    "starts_from_imagenet",
+    "starting_weights",
     "transfer_settings",
 ]

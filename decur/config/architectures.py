@@ -97,6 +97,9 @@ ARCHITECTURES = {
     "mit_b5": MIT(11.72, 81.4, 512, {"arch": "mit_b5"}),
 }
 
+MEAN_POOLED = frozenset(arch.mean_pooled for arch in ARCHITECTURES.values() if arch.mean_pooled)
+"""Architectures whose features are the mean of the patches, of those that leave a choice."""
+
 
 def find_architecture(name: str) -> Architecture:
     """The architecture of a name.

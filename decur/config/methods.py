@@ -32,6 +32,7 @@ class Method:
     * `contrastive`: the projector is a small one (`CONTRASTIVE_DIMS`), whatever the settings say;
     * `single`: each modality is trained alone, so the projector is never shared;
     * `imagenet`: the backbones start from ImageNet weights;
+    * `released`: the backbones are those of a file that the authors released;
     * `lost_gradient`: the released code makes the gradient too small by the number of its
       processes. Each process sums the cross-correlation over all of them, but only its own part
       carries a gradient, and the mean over the processes is taken. A step of LARS is as large as
@@ -51,6 +52,7 @@ class Method:
     contrastive: bool = False
     single: bool = False
     imagenet: bool = False
+    released: bool = False
     lost_gradient: bool = False
     log_scale: float | None = None
 
@@ -74,6 +76,7 @@ METHODS = {
     "random": Method(),
     "supervised": Method(),
     "imagenet": Method(imagenet=True),
+    "released": Method(released=True),
 }
 
 

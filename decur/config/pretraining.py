@@ -57,6 +57,11 @@ class Pretrain(Strict):
         description="file of ImageNet weights of `arch`, as published (.pth or .safetensors), for "
         "the method `imagenet` and the variant `from-imagenet`",
     )
+    released: Execution[UserPath | None] = Field(
+        None,
+        description="file of both backbones that the authors released, for the method `released`: "
+        "its path, or the name that they gave it, under which it is downloaded",
+    )
     arch_large: ArchName | None = Field(
         None,
         description="backbone of the variant `large` (Table 3 takes a larger Mix Transformer for "

@@ -21,6 +21,8 @@ class Protocol:
             fraction of labels. Without labels, a protocol predicts the known factors of scenes.
         predicts: whether it keeps predictions, which a gallery shows.
         part: the part of the embedding that it reads; None for the features of the backbones.
+        official: whether it is as in the released code, where that differs from the paper: batch
+            norms of frozen backbones go on learning, whatever the recipe's `frozen_mode`.
         work: how often the work of the backbones alone it takes.
     """
 
@@ -31,6 +33,7 @@ class Protocol:
     labelled: bool = True
     predicts: bool = False
     part: Literal["common", "unique"] | None = None
+    official: bool = False
     work: float = 1
 
 
@@ -38,6 +41,9 @@ HEADS, PROBES = "decur.transfer.protocols.heads", "decur.transfer.protocols.prob
 
 PROTOCOLS = {
     "linear": Protocol(module=HEADS, recipe="linear", trains="head", predicts=True),
+    "linear-official": Protocol(
+        module=HEADS, recipe="linear", trains="head", predicts=True, official=True
+    ),
     "fine-tune": Protocol(module=HEADS, recipe="fine_tune", trains="all", predicts=True),
     "cmx": Protocol(
         module=HEADS,

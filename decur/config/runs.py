@@ -1,11 +1,12 @@
 """What a job of one run reads: its stage's own settings, with its variant resolved."""
 
 import re
-from typing import Annotated, Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from decur.artifacts.paths import Cell, Run
+from decur.artifacts.paths import Cell, Paths, Run
 from decur.config.architectures import ARCHITECTURES
 from decur.config.augmentations import PresetName
 from decur.config.evaluation import Transfer
@@ -13,6 +14,7 @@ from decur.config.explainers import EXPLAINERS
 from decur.config.methods import METHODS, OFFICIAL_RANKS, MethodName
 from decur.config.pretraining import FROM_IMAGENET, Augment, Pretrain, Scenario, common_of
 from decur.config.protocols import PROTOCOLS
+from decur.config.released import BY_NAME
 from decur.config.scale import Config
 from decur.config.strict import Strict, did_you_mean, first_problem
 from decur.errors import DecurError
@@ -29,7 +31,8 @@ VARIANT_PARTS = (
 class PretrainSettings(Pretrain):
     """Everything a pretraining job reads; `modalities` maps a modality to its augmentation.
 
-    `imagenet` is the file that this very run starts from, null where it starts at random.
+    `imagenet` is the file that this very run starts from, null where it starts at random;
+    `released` the file that holds its backbones.
     """
 
     scenario: Scenario
@@ -93,7 +96,8 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
     Raises:
         DecurError: a part that is none of these, or no file of the ImageNet weights to start from.
     """
-    changes: dict[str, Any] = {"imagenet": None, "arch_large": None, "imagenet_large": None}
+    changes: dict[str, Any] = {"imagenet": None, "released": None, "arch_large": None}
+    changes |= {"imagenet_large": None}
     share = settings.share_common
     for part in [] if variant == "default" else variant.split("_"):
         key, _, value = part.partition("-")
@@ -123,8 +127,9 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
             raise DecurError(
                 f"variant '{variant}': cannot read '{part}'; known are {VARIANT_PARTS}"
             )
-    if starts_from_imagenet(settings.method, variant):
-        changes["imagenet"] = _needed_imagenet_file(settings, variant)
+    start = starting_weights(settings, settings.method, variant)
+    if start is not None:
+        changes[start.kind] = _needed_file(start, settings, variant)
     changes["dim_common"] = common_of(share, changes.get("dim", settings.dim))
     return settings.model_copy(update=changes).divided()
 
@@ -144,26 +149,43 @@ def canonical_variant(config: Config, scenario: Scenario, variant: str) -> str:
     return "_".join(changing) or "default"
 
 
-def starts_from_imagenet(method: str, variant: str) -> bool:
-    """Whether a run's backbones start from a file of ImageNet weights."""
-    return METHODS[method].imagenet or FROM_IMAGENET in variant.split("_")
+@dataclass(frozen=True)
+class StartingWeights:
+    """The file of weights that a run starts from; `key` of the scenario's `pretrain` gives it."""
+
+    key: Literal["imagenet", "imagenet_large", "released"]
+    file: str | None
+
+    @property
+    def kind(self) -> str:
+        """The key in the run's own settings, which have no large backbone beside theirs."""
+        return self.key.removesuffix("_large")
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is given by the name under which the authors published it."""
+        return self.key == "released" and self.file in BY_NAME
 
 
-def imagenet_file(pretrain: Pretrain, variant: str) -> str | None:
-    """The file of ImageNet weights of the variant's backbone; None where the config has none."""
-    large = pretrain.arch_large is not None and "large" in variant.split("_")
-    return pretrain.imagenet_large if large else pretrain.imagenet
+def starting_weights(pretrain: Pretrain, method: str, variant: str) -> StartingWeights | None:
+    """The file of weights that a run starts from, or is; None where it starts at random."""
+    parts = variant.split("_")
+    if METHODS[method].released:
+        return StartingWeights("released", pretrain.released)
+    if not METHODS[method].imagenet and FROM_IMAGENET not in parts:
+        return None
+    if pretrain.arch_large is not None and "large" in parts:
+        return StartingWeights("imagenet_large", pretrain.imagenet_large)
+    return StartingWeights("imagenet", pretrain.imagenet)
 
 
-def _needed_imagenet_file(settings: PretrainSettings, variant: str) -> str:
-    file = imagenet_file(settings, variant)
-    if file is None:
+def _needed_file(start: StartingWeights, settings: PretrainSettings, variant: str) -> str:
+    if start.file is None:
         raise DecurError(
             f"scenarios.{settings.scenario}.pretrain: method '{settings.method}', variant "
-            f"'{variant}' starts from ImageNet weights, and there is no file of them; give "
-            "`imagenet` (for `arch_large`: `imagenet_large`)"
+            f"'{variant}' starts from a file of weights, and there is none; give `{start.key}`"
         )
-    return file
+    return start.file
 
 
 def _is_count(text: str) -> bool:
@@ -194,7 +216,11 @@ def pretrain_settings(config: Config, run: Run) -> PretrainSettings:
         )
     except ValidationError as error:
         raise DecurError(first_problem(error, f"run '{run}'")) from None
-    return apply_variant(base, run.variant)
+    settings = apply_variant(base, run.variant)
+    if settings.released in BY_NAME:
+        file = Paths(config.results, config.scale).released(settings.released)
+        return settings.model_copy(update={"released": file})
+    return settings
 
 
 def transfer_settings(config: Config, run: Run, cells: list[Cell]) -> TransferSettings:

@@ -31,6 +31,7 @@ from decur.config.datasets import DATASETS, SSL4EO_IMAGES
 from decur.config.explainers import RunSize
 from decur.config.methods import CONTRASTIVE_DIMS, METHODS
 from decur.config.protocols import PROTOCOLS
+from decur.config.released import BY_NAME
 from decur.errors import DecurError
 
 HOUR = 3600
@@ -45,6 +46,7 @@ CHECK_RATE = 0.4 * GB  # bytes of shards checked a second of one core; assumed
 TRANSFER_IMAGES = 700.0
 CPU_GMAC = 4.2  # a second of one core: 256 images of 32 pixels through `tiny` in 61 ms
 FORWARD = 1 / 3  # of what forward and backward cost
+RELEASED_BYTES = 1.6 * GB  # where its page does not say; that of SSL4EO-S12 has as many
 START = 15  # seconds until a job has imported what it needs, or collated a table
 
 
@@ -88,6 +90,12 @@ def counts_on_disk(shards: Path) -> dict[str, int]:
         return Card.read(shards / CARD).counts
     except (OSError, DecurError):
         return {}
+
+
+def fetch_cost(file: str) -> Cost:
+    """Downloading a file of weights that the authors released, by its name."""
+    size = (BY_NAME[file].size or RELEASED_BYTES) / GB
+    return SHORT + Cost(download=size, stored=size)
 
 
 def download_cost(name: str, settings: DatasetSettings) -> Cost:

@@ -123,8 +123,9 @@ class _Estimates:
     @cached_property
     def _to_be_made(self) -> set[str]:
         """The datasets whose shards are yet to be made."""
-        stages = ("download", "preprocess")
-        return {job.wildcards["dataset"] for job in self.pending.jobs if stage_of(job) in stages}
+        stages, jobs = ("download", "preprocess"), self.pending.jobs
+        datasets = [job.wildcards.get("dataset") for job in jobs if stage_of(job) in stages]
+        return {*filter(None, datasets)}
 
     @cached_property
     def _in_pieces(self) -> set[str]:
@@ -132,6 +133,8 @@ class _Estimates:
         return {job.wildcards["dataset"] for job in jobs if "piece" in job.wildcards}
 
     def _download(self, job: Job) -> Cost:
+        if "file" in job.wildcards:
+            return costs.fetch_cost(job.wildcards["file"])
         name = job.wildcards["dataset"]
         return costs.download_cost(name, self.pending.config.datasets[name])
 

@@ -17,6 +17,7 @@ from decur.artifacts.paths import Paths
 from decur.artifacts.records import Card, Manifest, Record, Source
 from decur.artifacts.sources import content
 from decur.config import DatasetSettings, PretrainSettings, deciding
+from decur.config.released import BY_NAME
 from decur.config.source_paths import given_paths
 from decur.errors import DecurError
 
@@ -64,11 +65,16 @@ def pretrain_identity(settings: PretrainSettings) -> str:
     """What makes a run's weights others, beside the shards.
 
     Raises:
-        DecurError: the file of ImageNet weights is not there.
+        DecurError: the file of weights that it starts from is not there.
     """
-    if settings.imagenet is None:
-        return identity(settings)
-    return identity(settings, imagenet=file_checksum(Path(settings.imagenet)))
+    files = {"imagenet": settings.imagenet, "released": settings.released}
+    sums = {key: _checksum(Path(file)) for key, file in files.items() if file is not None}
+    return identity(settings, **sums)
+
+
+def _checksum(weights: Path) -> str:
+    """That of the file; of one yet to be downloaded its name, as what it holds does not change."""
+    return weights.name if weights.name in BY_NAME else file_checksum(weights)
 
 
 def _is_same(path: str, made: Source) -> bool:

@@ -66,6 +66,11 @@ def train_run(
         DecurError: unusable settings or data, a loss that is not finite, or a file that is not ours
             where the weights or the log go.
     """
+    if METHODS[settings.method].released:
+        raise DecurError(
+            f"method '{settings.method}' pretrains nothing; decur weights import "
+            f"{settings.released} --out {out}"
+        )
     job = JobTimer(device, world_size())
     weights = out / WEIGHTS
     on_main(lambda: check_ours(weights, is_weights))

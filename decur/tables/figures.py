@@ -85,7 +85,7 @@ def style(row: Row) -> Style:
     """The style of a row: of its method, or of the dimensions that it has or its probes get."""
     if f"common-{ALL}" in row.variant.split("_"):
         return STYLES["decur all common"]
-    part = PROTOCOLS[row.protocol].part if row.protocol else None
+    part = PROTOCOLS[row.protocol].part if isinstance(row.protocol, str) else None
     if part is not None:
         return STYLES[f"decur {part}"]
     return style_of(row.method or "random")

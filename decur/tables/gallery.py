@@ -117,8 +117,8 @@ def _block(columns: Sequence[Entry], config: Config, paths: Paths) -> Block:
 
 def _method(entry: Entry) -> str:
     """A row's label, with its protocol where that is not the panel's."""
-    own = entry.row.protocol
-    return entry.row.label if own in (None, entry.protocol) else f"{entry.row.label} ({own})"
+    own = entry.cell.protocol
+    return entry.row.label if own == entry.protocol else f"{entry.row.label} ({own})"
 
 
 def _line(

@@ -172,6 +172,10 @@ def _notes(frame: "DataFrame", experiment: Experiment, texts: list[str]) -> list
     ]
     if fixed:
         notes.append(f"Whatever the column says, {', '.join(fixed)}.")
+    for row in experiment.rows:
+        for column, own in row.protocol.items() if isinstance(row.protocol, dict) else ():
+            if column in protocols and row.label in set(frame["row"]):
+                notes.append(f"{row.label}: {own} in the columns of {column}.")
     return notes + [f"{_mark(i)} {_footnote(text)}" for i, text in enumerate(texts)]
 
 

@@ -15,13 +15,13 @@ from decur.artifacts.ownership import write_with_record
 from decur.artifacts.paths import WEIGHTS
 from decur.artifacts.records import Weights
 from decur.config.architectures import ARCHITECTURES, find_architecture
+from decur.config.released import RELEASED_FORMAT
 from decur.errors import DecurError
 from decur.weights import card
 from decur.weights.files import branch_weights, modalities_of, read_weights, recorded_arch
 from decur.weights.joint import joint_tensors
 from decur.weights.naming import Tensors, first_convolution, to_cmx, to_published
 from decur.weights.net_input import linear, recorded
-from decur.weights.released import RELEASED_FORMAT
 
 Content = dict[str, bytes]
 """Files by name."""

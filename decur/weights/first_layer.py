@@ -7,8 +7,8 @@ channels.
 import torch
 from torch import Tensor
 
+from decur.config.released import Scenario
 from decur.weights.naming import Tensors, first_convolution
-from decur.weights.released import Scenario
 
 
 def in_our_bands(theirs: Tensors, modality: str, scenario: Scenario) -> tuple[Tensors, str | None]:

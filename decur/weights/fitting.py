@@ -25,10 +25,15 @@ def in_bands_of(
         modalities: of which backbones.
 
     Raises:
-        DecurError: other bands, or another scaling to 8 bits.
+        DecurError: other modalities or bands, or another scaling to 8 bits.
     """
     orders = {}
     for name in modalities:
+        if record.bands and name not in record.bands:
+            raise DecurError(
+                f"{weights}: holds backbones of {', '.join(record.bands)}, and none of {name}; "
+                "give weights of the scenario's modalities"
+            )
         stored = shards.bands(name)
         wanted = record.bands.get(name, stored)
         try:

@@ -20,7 +20,18 @@ from decur.artifacts.paths import WEIGHTS
 from decur.artifacts.provenance import provenance
 from decur.artifacts.records import ReleasedFile, Weights
 from decur.artifacts.scaling import Scaling
-from decur.config.architectures import ARCHITECTURES, with_format
+from decur.config.architectures import ARCHITECTURES, MEAN_POOLED, with_format
+from decur.config.released import (
+    BY_NAME,
+    LICENCE,
+    OPTICAL_MEAN,
+    OPTICAL_STD,
+    RELEASED,
+    RELEASED_FORMAT,
+    RELEASED_PAIRS,
+    Released,
+    of_checksum,
+)
 from decur.errors import DecurError
 from decur.imagery.bands import spread
 from decur.imagery.plausible import REFLECTANCE_UNITS
@@ -38,17 +49,6 @@ from decur.weights.naming import (
     released_parts,
 )
 from decur.weights.net_input import describe, description
-from decur.weights.released import (
-    BY_NAME,
-    LICENCE,
-    OPTICAL_MEAN,
-    OPTICAL_STD,
-    RELEASED,
-    RELEASED_FORMAT,
-    RELEASED_PAIRS,
-    Released,
-    of_checksum,
-)
 
 CROP = 224
 Pool = Literal["token", "mean"]
@@ -154,8 +154,7 @@ def _importable() -> list[str]:
     The tensors of both are the same, see `pooling`.
     """
     released = with_format(RELEASED_FORMAT)
-    pooled = {ARCHITECTURES[arch].mean_pooled for arch in released}
-    return [arch for arch in released if arch not in pooled]
+    return [arch for arch in released if arch not in MEAN_POOLED]
 
 
 def pooling(arch: str, pool: Pool | None) -> str:
@@ -259,6 +258,7 @@ def _record(
         "arch": entry.arch,
         "modalities": dict(scenario.presets),
         "crop": CROP,
+        "released": str(path),
     }
     if parts.projectors:
         weights = [t for t in parts.projectors[0].values() if t.ndim == 2]

@@ -5,11 +5,11 @@ from pathlib import Path
 from decur import datasets
 from decur.artifacts.records import Weights
 from decur.config.architectures import with_format
+from decur.config.released import RELEASED_FORMAT, RELEASED_PAIRS, Scenario
 from decur.errors import DecurError
 from decur.weights.files import branch_weights, branches_of, recorded_arch
 from decur.weights.first_layer import in_their_bands
 from decur.weights.naming import ReleasedParts, Tensors, below, to_published, to_released
-from decur.weights.released import RELEASED_FORMAT, RELEASED_PAIRS, Scenario
 
 
 def joint_tensors(path: Path, tensors: Tensors, record: Weights) -> Tensors:

@@ -15,12 +15,12 @@ from decur import datasets
 from decur.artifacts.provenance import provenance
 from decur.artifacts.records import Weights
 from decur.cli import main
+from decur.config.released import RELEASED_PAIRS
 from decur.errors import DecurError
 from decur.models.two_branch import TwoBranch
 from decur.weights import export, import_weights, load_backbone, read_weights
 from decur.weights.files import save_weights
 from decur.weights.first_layer import in_our_bands, in_their_bands
-from decur.weights.released import RELEASED_PAIRS
 from tests.support.pretraining import settings
 from tests.support.released_files import disturbed
 

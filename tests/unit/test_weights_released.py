@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from decur.cli import main
+from decur.config import released
+from decur.config.released import BY_NAME, RELEASED, RELEASED_PAIRS
 from decur.errors import DecurError
 from decur.models import build_backbone
-from decur.weights import import_weights, read_weights, released
+from decur.weights import import_weights, read_weights
 from decur.weights.importing import architecture, fits
 from decur.weights.naming import released_parts, to_published
-from decur.weights.released import BY_NAME, RELEASED, RELEASED_PAIRS
 from tests.support.released_files import disturbed, joint, rda_joint, saved, their_net
 
 

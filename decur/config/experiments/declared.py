@@ -60,7 +60,7 @@ class Row(Strict):
     """A line of a table, or a point of a curve (`x`); without a method only the paper's value.
 
     `scenario`, `modalities` and `protocol` override the panel's, `panels` and `scales` limit where
-    the row appears.
+    the row appears. A mapping under `protocol` overrides those protocols of the panel that it has.
     """
 
     label: str
@@ -68,11 +68,17 @@ class Row(Strict):
     variant: str = "default"
     scenario: Scenario | None = None
     modalities: str | None = None
-    protocol: ProtocolName | None = None
+    protocol: ProtocolName | dict[ProtocolName, ProtocolName] | None = None
     x: float | None = None
     paper: str | None = None
     panels: tuple[str, ...] | None = None
     scales: tuple[str, ...] | None = None
+
+    def protocol_for(self, column: str) -> str:
+        """The protocol that measures the row in a column of a panel's protocol."""
+        if isinstance(self.protocol, dict):
+            return self.protocol.get(column, column)
+        return self.protocol or column
 
 
 class Panel(Strict):

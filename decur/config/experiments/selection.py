@@ -16,12 +16,12 @@ from decur.config.experiments.declared import (
 )
 from decur.config.pretraining import Scenario
 from decur.config.protocols import PROTOCOLS
+from decur.config.released import BY_NAME
 from decur.config.runs import (
     canonical_variant,
     check_recipe,
-    imagenet_file,
     pretrain_settings,
-    starts_from_imagenet,
+    starting_weights,
 )
 from decur.config.scale import Config
 from decur.config.strict import did_you_mean
@@ -156,7 +156,7 @@ def entries(experiment: Experiment, config: Config) -> list[Entry]:
         runs = _runs(row, row.scenario or panel.scenario, config)[: experiment.seeds]
         modalities = row.modalities or panel.modalities
         for labels, protocol, metric in product(panel.labels, panel.protocols, panel.metrics):
-            cell = Cell(panel.dataset, modalities, row.protocol or protocol, labels)
+            cell = Cell(panel.dataset, modalities, row.protocol_for(protocol), labels)
             found.append(Entry(row, panel, cell, protocol, metric, runs))
     return found
 
@@ -164,8 +164,8 @@ def entries(experiment: Experiment, config: Config) -> list[Entry]:
 def _runs(row: Row, scenario: Scenario, config: Config) -> tuple[Run, ...]:
     if row.method not in config.methods or scenario not in config.scenarios:
         return ()
-    file = imagenet_file(config.scenarios[scenario].pretrain, row.variant)
-    if starts_from_imagenet(row.method, row.variant) and file is None:
+    start = starting_weights(config.scenarios[scenario].pretrain, row.method, row.variant)
+    if start is not None and start.file is None:
         return ()
     try:
         variant = canonical_variant(config, scenario, row.variant)
@@ -212,12 +212,21 @@ def pretrain_runs(experiments: Sequence[Experiment], config: Config) -> list[Run
             config.check_dataset(f"run '{run}'", settings.dataset, settings.modalities)
         except ValueError as error:
             raise DecurError(str(error)) from None
-        if settings.imagenet is not None and not Path(settings.imagenet).is_file():
-            raise DecurError(
-                f"scenarios.{run.scenario}.pretrain.imagenet: {settings.imagenet} is not there, "
-                f"and the run '{run}' starts from it; correct the path"
-            )
+        _check_start(run, config)
     return sorted(runs)
+
+
+def _check_start(run: Run, config: Config) -> None:
+    """Check that the file of weights that a run starts from, if any, is there or can be had."""
+    start = starting_weights(config.scenarios[run.scenario].pretrain, run.method, run.variant)
+    if start is None or start.file is None or start.is_published or Path(start.file).is_file():
+        return
+    remedy = "correct the path"
+    published = BY_NAME if start.key == "released" else ()
+    raise DecurError(
+        f"scenarios.{run.scenario}.pretrain.{start.key}: {start.file} is not there, and the run "
+        f"'{run}' starts from it{did_you_mean(start.file, published, remedy)}"
+    )
 
 
 def explain_runs(experiments: Iterable[Experiment], config: Config) -> list[tuple[Run, str]]:

@@ -12,9 +12,9 @@ def evaluate(inputs: CellInputs) -> CellResult:
     """Train the protocol's head on the labelled samples, and evaluate it."""
     task = build_task(inputs)
     _, recipe = inputs.transfer.protocol(inputs.cell.protocol)
-    frozen = None
-    if PROTOCOLS[inputs.cell.protocol].trains == "head":
-        frozen = inputs.transfer.frozen_mode
+    protocol, frozen = PROTOCOLS[inputs.cell.protocol], None
+    if protocol.trains == "head":
+        frozen = "official" if protocol.official else inputs.transfer.frozen_mode
         if frozen == "eval":
             task = replace(task, features=inputs.whole_image_features)
     return CellResult(train_head(task, recipe, frozen, inputs.journal), task.labelled, task.keep)

@@ -52,7 +52,7 @@ RELEASED_PAIRS = {
 class Released:
     """One file. `modality` is None of a joint one; `sha256` may be its first digits, or unknown.
 
-    `size` in bytes where its page says it exactly.
+    `size` in bytes; None where the page of the file has a rounded one.
     """
 
     name: str
@@ -82,7 +82,7 @@ OPTICAL_MEAN = (
     *(1605.575, 1390.782, 1314.873, 1363.524, 1549.444, 2091.749, 2371.717, 2299.905, 2560.295),
     *(830.066, 22.104, 2177.072, 1524.065),
 )
-"""Of each Sentinel-2 band, reflectance times 10,000, as the later version's code has them."""
+"""Means of the Sentinel-2 bands, reflectance times 10,000, from the later version's code."""
 OPTICAL_STD = (
     *(786.787, 850.348, 875.065, 1138.850, 1122.178, 1161.592, 1274.392, 1248.429, 1345.527),
     *(577.316, 51.154, 1336.099, 1136.538),
