@@ -20,6 +20,7 @@ class Protocol:
         labelled: whether it needs labels of the dataset, and so a recipe for the dataset and a
             fraction of labels. Without labels, a protocol predicts the known factors of scenes.
         predicts: whether it keeps predictions, which a gallery shows.
+        distance: how nearest neighbours are found, and with it how they vote.
         part: the part of the embedding that it reads; None for the features of the backbones.
         official: whether it is as in the released code, where that differs from the paper: batch
             norms of frozen backbones go on learning, whatever the recipe's `frozen_mode`.
@@ -32,12 +33,14 @@ class Protocol:
     head: Literal["task", "cmx"] = "task"
     labelled: bool = True
     predicts: bool = False
+    distance: Literal["cosine", "euclidean"] = "cosine"
     part: Literal["common", "unique"] | None = None
     official: bool = False
     work: float = 1
 
 
 HEADS, PROBES = "decur.transfer.protocols.heads", "decur.transfer.protocols.probes"
+NEIGHBOURS = "decur.transfer.protocols.neighbours"
 
 PROTOCOLS = {
     "linear": Protocol(module=HEADS, recipe="linear", trains="head", predicts=True),
@@ -53,7 +56,9 @@ PROTOCOLS = {
         predicts=True,
         work=1.5,  # assumed: fusion and decoder over its two backbones
     ),
-    "knn": Protocol(module="decur.transfer.protocols.neighbours"),
+    "knn": Protocol(module=NEIGHBOURS),
+    "knn-5": Protocol(module=NEIGHBOURS, distance="euclidean"),
+    "logistic": Protocol(module="decur.transfer.protocols.logistic"),
     "probe": Protocol(module=PROBES, labelled=False),
     "probe-common": Protocol(module=PROBES, labelled=False, part="common"),
     "probe-unique": Protocol(module=PROBES, labelled=False, part="unique"),

@@ -1,1 +1,1 @@
-"""Scores of predictions, and nearest neighbours."""
+"""Scores of predictions, nearest neighbours, and logistic regression."""

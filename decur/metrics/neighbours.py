@@ -5,9 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from decur.metrics.scores import top_accuracy
+
 TEMPERATURE = 0.07
 CHUNK = 256
 """Test samples compared with all training samples at once."""
+TRAIN_CHUNK = 16384
+"""Training samples converted to float64 at once."""
 
 
 def neighbour_votes(
@@ -33,6 +37,47 @@ def neighbour_votes(
     return torch.cat(votes)
 
 
+def neighbour_means(
+    train: Tensor, train_targets: Tensor, test: Tensor, *, neighbours: int = 5
+) -> Tensor:
+    """Mean target of the nearest training samples by Euclidean distance: float32 (m, classes).
+
+    All neighbours weigh the same, and features are compared as they are, as in torchgeo-bench
+    (`knn.py`). Distances are computed in float64, since features may differ by little beside their
+    length, and compared in float32; among equal ones the earlier training sample is nearer.
+
+    Args:
+        train: features (n, d), of any floating type.
+        train_targets: (n, classes), of 0 and 1.
+        test: features (m, d).
+        neighbours: how many count; all of the training samples if there are fewer.
+    """
+    targets, count = train_targets.float(), min(neighbours, len(train))
+    means = []
+    for part in test.split(CHUNK):
+        distances = torch.cat(
+            [_squared_distances(part, some) for some in train.split(TRAIN_CHUNK)], dim=1
+        )
+        means.append(targets[_smallest(distances, count)].mean(dim=1))
+    return torch.cat(means)
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances of the rows of `a` (m, d) and `b` (n, d): float32 (m, n)."""
+    a, b = a.double(), b.double()
+    lengths = (a * a).sum(dim=1)[:, None] + (b * b).sum(dim=1)
+    return torch.addmm(lengths, a, b.T, alpha=-2).clamp(min=0).float()
+
+
+def _smallest(values: Tensor, count: int) -> Tensor:
+    """Columns of the smallest values of each row (m, count), the first ones among equal values."""
+    found = values.topk(count, dim=1, largest=False)
+    tied = (values <= found.values[:, -1:]).sum(dim=1) > count  # topk takes any of them
+    columns = found.indices
+    columns[tied] = values[tied].sort(dim=1, stable=True).indices[:, :count]
+    return columns
+
+
 def knn_accuracy(
     train: Tensor,
     train_classes: Tensor,
@@ -48,13 +93,17 @@ def knn_accuracy(
     votes = neighbour_votes(
         train, nn.functional.one_hot(train_classes), test, neighbours=neighbours
     )
-    return 100 * float((votes.argmax(1) == test_classes).double().mean())
+    return top_accuracy(votes, test_classes)
 
 
-def pooled(parts: Sequence[Sequence[Tensor]]) -> Tensor:
-    """One vector a sample `(n, d)`: last features of every modality, pooled, of unit length each.
+def pooled(parts: Sequence[Sequence[Tensor]], *, unit: bool = True) -> Tensor:
+    """One vector per sample, float32 `(n, d)`: the pooled last features of every modality.
 
-    `parts[modality]` is as `TransferModel.encode` gives it, maps or vectors.
+    `parts[modality]` is as `TransferModel.encode` gives it, maps or vectors. With `unit` each
+    modality's vector has unit length, so that modalities weigh the same.
     """
     last = [part[-1] if part[-1].ndim == 2 else part[-1].mean(dim=(2, 3)) for part in parts]
-    return torch.cat([nn.functional.normalize(x.float(), dim=1) for x in last], dim=1)
+    vectors = [x.float() for x in last]
+    if unit:
+        vectors = [nn.functional.normalize(x, dim=1) for x in vectors]
+    return torch.cat(vectors, dim=1)

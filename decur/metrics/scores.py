@@ -121,6 +121,14 @@ def average_precision(scores: Tensor, targets: Tensor) -> dict[str, float]:
     }
 
 
+def top_accuracy(scores: Tensor, classes: Tensor) -> float:
+    """Percent of the samples whose class has the highest score, the first such among equal ones.
+
+    `scores` float `(N, classes)`, `classes` int64 `(N,)`, from 0.
+    """
+    return 100 * float((scores.argmax(dim=1) == classes).double().mean())
+
+
 def confusion_matrix(logits: Tensor, masks: Tensor, ignore: int | None) -> Tensor:
     """Counts `(classes, classes)` of truth by prediction; pixels of truth `ignore` are left out.
 

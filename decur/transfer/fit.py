@@ -16,11 +16,8 @@ from decur.transfer.cell import MetricsRecord
 from decur.transfer.evaluate import evaluate
 from decur.transfer.missing import evaluate_missing
 from decur.transfer.state import Frozen
-from decur.transfer.task import Task, labels_found
+from decur.transfer.task import HELD_OUT, Task, hold_out, labels_found
 from decur.transfer.train import train
-
-HELD_OUT = 10
-"""One of so many labelled samples measures the learning rates of a sweep."""
 
 
 def train_head(
@@ -100,8 +97,7 @@ def sweep(
             f"lr_sweep: {len(task.rows)} labelled samples are too few to hold a tenth out; give "
             "more labels, or an `lr` without a sweep"
         )
-    order = np.random.default_rng(task.seed).permutation(task.rows)
-    held, rest = np.split(order, [len(order) // HELD_OUT])
+    rest, held = hold_out(task)
     found: list[dict[str, float]] = journal.done.setdefault("sweep", [])
     for lr in recipe.lr_sweep[len(found) :]:
         model = copy.deepcopy(task.model)
@@ -109,14 +105,14 @@ def sweep(
         train(
             model,
             task.data,
-            np.sort(rest),
+            rest,
             tried,
             frozen=frozen,
             seed=task.seed,
             features=task.features,
             journal=journal,
         )
-        scores = evaluate(model, task.data, np.sort(held), task.features)
+        scores = evaluate(model, task.data, held, task.features)
         journal.finish("sweep", {"lr": lr, headline: scores.metrics[headline]})
     return found
 

@@ -22,6 +22,9 @@ from decur.transfer.features import FrozenFeatures
 from decur.transfer.predictions import Predictions
 from decur.weights import branch_weights, load_backbone
 
+HELD_OUT = 10
+"""One of so many labelled samples is held out to choose a setting of the protocol."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -97,6 +100,16 @@ def _backbones(inputs: CellInputs, names: Iterable[str]) -> list[Backbone]:
 def _labelled_rows(cell: Cell, shards: PairedShards, seed: int) -> NDArray[np.int64]:
     rows = shards.rows("train", labelled=True)
     return rows[label_subset(shards.index["id"].iloc[rows].tolist(), cell.labels, seed)]
+
+
+def hold_out(task: Task) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split the labelled rows by the seed: those to train on, and a tenth, both ascending.
+
+    The evaluation samples take no part in what is chosen on that tenth.
+    """
+    order = np.random.default_rng(task.seed).permutation(task.rows)
+    held, rest = np.split(order, [len(order) // HELD_OUT])
+    return np.sort(rest), np.sort(held)
 
 
 def labels_found(task: Task) -> MetricsRecord:

@@ -10,6 +10,8 @@ ROOT = Path("results/rehearsal")
 INDOOR, SHARED = "rgb-depth/decur/default/seed-0", "sar-optical/decur/common-100/seed-0"
 CELLS = (
     "sar-optical/random/default/seed-0/bigearthnet/sar+optical/knn/labels-100",
+    "sar-optical/random/default/seed-0/bigearthnet/sar/knn-5/labels-100",
+    "rgb-dem/random/default/seed-0/geonrw/rgb+dem/logistic/labels-100",
     "sar-optical/supervised/default/seed-0/bigearthnet/sar+optical/fine-tune/labels-1",
     "sar-optical/barlow-twins-single/default/seed-0/bigearthnet/sar/linear/labels-1",
     "rgb-dem/barlow-twins/default/seed-0/geonrw/rgb+dem/linear/labels-1",

@@ -5,7 +5,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from decur.config import KnnSettings
 from decur.errors import DecurError
-from decur.metrics.neighbours import knn_accuracy
+from decur.metrics import neighbours
+from decur.metrics.neighbours import knn_accuracy, neighbour_means, pooled
 from decur.pretrain.loop import train_run
 from decur.shards import Modality, PairedShards, Sample, ShardWriter
 from decur.training.knn import classes_of, knn_of_backbones
@@ -29,6 +30,71 @@ def test_the_vote_equals_scikit_learns():
 def test_more_neighbours_than_samples_are_all_of_them():
     x, classes = torch.eye(3), torch.arange(3)
     assert knn_accuracy(x, classes, x, classes, neighbours=20) == 100
+
+
+def plain_means(train, targets, test, count):
+    """The mean target of the nearest training samples, one test sample at a time, in float64."""
+    train, targets, test = (x.double().numpy() for x in (train, targets, test))
+    means = []
+    for sample in test:
+        distances = ((train - sample) ** 2).sum(axis=1)
+        nearest = np.argsort(distances, kind="stable")[:count]
+        means.append(targets[nearest].mean(axis=0))
+    return torch.from_numpy(np.array(means)).float()
+
+
+def multi_labels(count, seed=3):
+    return torch.randint(0, 2, (count, 6), generator=torch.Generator().manual_seed(seed)).float()
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(neighbours, "CHUNK", 16)
+    monkeypatch.setattr(neighbours, "TRAIN_CHUNK", 30)
+
+
+@pytest.mark.parametrize("offset", [0, 300])
+def test_means_equal_a_plain_search_even_far_from_the_origin(small_chunks, offset):
+    """A randomly initialised network gives features that differ by little beside their length."""
+    x = torch.randn(140, 24, generator=torch.Generator().manual_seed(1)) + offset
+    train, test, targets = x[:100], x[100:], multi_labels(100)
+    found = neighbour_means(train, targets, test)
+    torch.testing.assert_close(found, plain_means(train, targets, test, 5))
+    assert found.dtype == torch.float32 and found.shape == (40, 6)
+
+
+def test_among_equally_near_samples_the_earlier_ones_count(small_chunks):
+    """Positions on a coarse grid, many of them several times."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randint(0, 3, (140, 3), generator=generator).float()
+    train, test, targets = x[:100], x[100:], multi_labels(100)
+    torch.testing.assert_close(
+        neighbour_means(train, targets, test), plain_means(train, targets, test, 5)
+    )
+    same = neighbour_means(torch.ones(100, 3), targets, torch.ones(2, 3))
+    torch.testing.assert_close(same, targets[:5].mean(dim=0).expand(2, 6))
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_no_more_samples_count_than_there_are(count):
+    x, targets = torch.randn(count, 4, generator=torch.Generator().manual_seed(4)), multi_labels(9)
+    found = neighbour_means(x, targets[:count], torch.zeros(2, 4))
+    torch.testing.assert_close(found, targets[:count].mean(dim=0).expand(2, 6))
+
+
+def test_equal_votes_are_for_the_first_class():
+    """One neighbour each of classes 2 and 1, none of class 0."""
+    train, classes = torch.tensor([[0.0], [0.2]]), torch.tensor([2, 1])
+    votes = neighbour_means(train, torch.nn.functional.one_hot(classes, 3), torch.zeros(1, 1))
+    assert votes.tolist() == [[0, 0.5, 0.5]] and votes.argmax() == 1
+
+
+def test_pooled_vectors_keep_their_length_only_if_asked_to():
+    maps, vectors = torch.full((2, 3, 4, 4), 2.0), torch.tensor([[3.0, 4.0], [6.0, 8.0]])
+    raw = pooled([[maps], [vectors]], unit=False)
+    assert raw.tolist() == [[2, 2, 2, 3, 4], [2, 2, 2, 6, 8]]
+    unit = pooled([[maps], [vectors]])
+    assert unit.norm(dim=1).tolist() == pytest.approx([2**0.5] * 2)
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,7 @@ def test_a_small_net_takes_cores_and_no_gpu():
         ({"protocol": "linear"}, (10 * 9000 + 3000) / 3),
         ({"protocol": "linear", "augment": False}, (9000 + 3000) / 3),
         ({"protocol": "knn"}, (9000 + 3000) / 3),
+        ({"protocol": "logistic"}, (9000 + 3000) / 3),
         # Evaluated once more with each modality absent.
         ({"protocol": "fine-tune", "modalities": "sar+optical"}, 2 * (10 * 9000 + 2 * 3000 / 3)),
         ({"protocol": "fine-tune", "crop": 112}, (10 * 9000 + 3000 / 3) / 4),

@@ -110,23 +110,6 @@ def test_a_sweep_needs_ten_labels(shards_root, tmp_path, pairs):
         transfer(settings, [cell], weights, shards_root.parent, tmp_path)
 
 
-@pytest.mark.parametrize("task", ["classification", "segmentation"])
-def test_nearest_neighbours_need_no_training(shards_root, tmp_path, pairs, task):
-    """And are the same whether features are kept in memory or not."""
-    weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
-    cell = Cell("pairs", "sar+optical", "knn", 50)
-    found = []
-    for augment in (True, False):
-        settings = transfer_settings(recipe(task, augment=augment))
-        transfer(settings, [cell], weights, shards_root.parent, tmp_path)
-        found.append(json.loads((tmp_path / str(cell) / "metrics.json").read_text()))
-    names = {"classification": {"map_micro", "map_macro"}, "segmentation": {"dominant_class"}}
-    assert found[0]["metrics"].keys() == names[task]
-    assert found[0]["metrics"] == pytest.approx(found[1]["metrics"])
-    assert found[0]["counts"] == {"train": 24}
-    assert len((tmp_path / str(cell) / "labels.txt").read_text().splitlines()) == 24
-
-
 def test_windows_read_a_frozen_fcn_as_they_read_any(shards_root, tmp_path, pairs):
     weights = train_run(pretrain_settings(epochs=1), shards_root, tmp_path / "run")
     cell = Cell("pairs", "sar+optical", "linear")
@@ -238,14 +221,14 @@ def test_bad_evaluation_samples_that_were_left_out_are_counted(
         )
 
     monkeypatch.setattr(PairedShards, "__init__", with_faults)
-    cells = [Cell("pairs", "sar", protocol) for protocol in ("linear", "knn", "probe")]
+    cells = [Cell("pairs", "sar", protocol) for protocol in ("linear", "knn", "logistic", "probe")]
     transfer(transfer_settings(recipe()), cells, weights, shards_root.parent, tmp_path)
     for cell in cells:
         found = json.loads((tmp_path / str(cell) / "metrics.json").read_text())["evaluated"]
         assert (found["samples"], found["left_out"]) == (24, 2)
 
 
-@pytest.mark.parametrize("protocol", ["linear", "knn"])
+@pytest.mark.parametrize("protocol", ["linear", "knn-5", "logistic"])
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 @pytest.mark.parametrize("shown", ["one class alone, 'b'", "no class"])
 def test_nothing_is_measured_on_evaluation_labels_of_a_single_class(

@@ -1,65 +1,55 @@
 """Nearest neighbours of the frozen features, with nothing trained."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from decur.errors import DecurError
-from decur.metrics.neighbours import knn_accuracy, neighbour_votes, pooled
-from decur.metrics.scores import average_precision
-from decur.training.knn import MASK, classes_of
-from decur.transfer.cell import CellInputs, CellResult, MetricsRecord
-from decur.transfer.data import batches
-from decur.transfer.task import Task, build_task, labels_found
+from decur.config.protocols import PROTOCOLS
+from decur.metrics.neighbours import neighbour_means, neighbour_votes
+from decur.transfer.cell import CellInputs, CellResult
+from decur.transfer.pooled import evaluation_labels, image_labels, image_scores, pooled_features
+from decur.transfer.task import build_task, labels_found
+
+
+class Search(NamedTuple):
+    """How neighbours are found and vote, and whether each modality's features get unit length."""
+
+    votes: Callable[[Tensor, Tensor, Tensor], Tensor]
+    unit: bool
+
+
+SEARCHES = {
+    "cosine": Search(neighbour_votes, unit=True),
+    "euclidean": Search(neighbour_means, unit=False),
+}
+"""By the distance that a protocol's entry names."""
 
 
 def evaluate(inputs: CellInputs) -> CellResult:
-    """Compare evaluation samples with the labelled ones."""
-    task = replace(build_task(inputs), features=inputs.whole_image_features)
-    return CellResult(nearest_neighbours(task), task.labelled, task.keep)
+    """Let the labelled samples nearest to each evaluation sample vote.
 
-
-@torch.no_grad()
-def nearest_neighbours(task: Task) -> MetricsRecord:
-    """Votes of the labelled samples nearest to each evaluation sample, nothing trained.
-
-    Mean average precision of multi-labels; of masks, how often the class of most pixels is right.
-    Beside the metrics stands what the labels show (`labels_found`).
+    With Euclidean distance all is as in torchgeo-bench (`knn.py`, `main.py`): 5 neighbours, pooled
+    features as the backbone gives them, and a score per class that is the mean of their labels.
+    There one network reads all bands; here the features of several modalities are concatenated.
+    Metrics are those of `image_scores`; beside them stands what the labels show (`labels_found`).
 
     Raises:
-        DecurError: labels that are not of the dataset's classes, or evaluation samples of a single
-            class.
+        DecurError: labels that are not of the dataset's classes, evaluation samples of a single
+            class, or features that are not finite.
     """
-    data, record = task.data, labels_found(task)
-    train, test = (pooled_features(task, rows) for rows in (task.rows, task.test_rows))
-    if data.settings.task == "classification":
-        targets = [data.targets(rows) for rows in (task.rows, task.test_rows)]
-        metrics = average_precision(neighbour_votes(train, targets[0], test), targets[1])
-    else:
-        classes = [
-            classes_of(data.shards, MASK, rows).to(data.device)
-            for rows in (task.rows, task.test_rows)
-        ]
-        if len(classes[1].unique()) < 2:
-            raise DecurError(
-                f"{data.shards.root}: one class has most pixels of every evaluation sample, and "
-                "how often it is found says nothing; leave out the protocol 'knn'"
-            )
-        metrics = {"dominant_class": knn_accuracy(train, classes[0], test, classes[1])}
-    return {"metrics": metrics, "counts": {"train": len(task.rows)}} | record
-
-
-def pooled_features(task: Task, rows: NDArray[np.int64]) -> Tensor:
-    """One vector a sample `(n, d)`."""
-    model, data, features = task.model.eval(), task.data, task.features
-    if features is not None:
-        features.add(model, data, rows)
-        return torch.cat([pooled(features.read(data, batch)) for batch in batches(rows)])
-    vectors = []
-    for _, read in data.read_ahead(rows, labels=False):
-        parts = [model.encode(i, x) for i, x in enumerate(data.views(read))]
-        vectors.append(pooled(parts))
-    return torch.cat(vectors)
+    task = replace(build_task(inputs), features=inputs.whole_image_features)
+    name = inputs.cell.protocol
+    record, truth = labels_found(task), evaluation_labels(task, name)
+    votes, unit = SEARCHES[PROTOCOLS[name].distance]
+    train, test = (pooled_features(task, rows, unit=unit) for rows in (task.rows, task.test_rows))
+    labels = image_labels(task, task.rows)
+    if labels.ndim == 1:
+        labels = one_hot(labels, len(task.facts.classes))
+    record |= {
+        "metrics": image_scores(votes(train, labels, test), truth),
+        "counts": {"train": len(task.rows)},
+    }
+    return CellResult(record, task.labelled, task.keep)
