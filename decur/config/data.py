@@ -202,7 +202,8 @@ class DatasetSettings(Strict):
     folders: FoldersSettings | None = Field(
         None,
         exclude_if=lambda folders: folders is None,  # the settings of others stay the same
-        description="images of one's own, for `source: folders`; the dataset's name is free",
+        description="images of one's own, for `source: folders`, or for `source: samples` if they "
+        "are below the folder of the sample frames; the dataset's name is free",
     )
     folder: Execution[UserPath | None] = Field(
         None, description="folder of the sample frames, or of the unpacked official archives"
@@ -259,8 +260,12 @@ class DatasetSettings(Strict):
     def _scenes_have_counts(self) -> Self:
         if (self.source == "scenes") != (self.scenes is not None):
             raise ValueError("give 'scenes' (train, test, seed) if and only if source is 'scenes'")
-        if (self.source == "folders") != (self.folders is not None):
-            raise ValueError("give 'folders' if and only if source is 'folders'")
+        if self.source == "folders" and self.folders is None:
+            raise ValueError("source is 'folders'; give 'folders'")
+        if self.source not in ("folders", "samples") and self.folders is not None:
+            raise ValueError(
+                f"give 'folders' only if source is 'folders' or 'samples', not '{self.source}'"
+            )
         return self
 
     @property
