@@ -105,6 +105,12 @@ class FoldersSettings(Strict):
         "with ';' between them",
     )
     classes: tuple[str, ...] = Field((), description="in the order of the masks' values")
+    labels_from_masks: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        exclude_if=lambda share: share is None,  # the settings of others stay the same
+        description="classify images instead of segmenting them: an image's labels are the classes "
+        "that fill at least this share of its mask, and no masks are stored",
+    )
     mask_values: tuple[int, ...] | None = Field(
         None,
         exclude_if=lambda values: values is None,  # the settings of others stay the same
@@ -171,8 +177,9 @@ class FoldersSettings(Strict):
 
     def _check_mask_values(self) -> None:
         if self.masks is None:
-            if self.mask_values is not None:
-                raise ValueError("mask_values: there are no 'masks'")
+            for key in ("mask_values", "labels_from_masks"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key}: there are no 'masks'")
             return
         if len(self.classes) > IGNORED:
             raise ValueError(f"classes: {len(self.classes)}, at most {IGNORED} can be stored")
@@ -183,6 +190,11 @@ class FoldersSettings(Strict):
             raise ValueError(f"mask_values: {list(values)} has a value twice")
         if self.ignore in values and self.ignore != IGNORED:
             raise ValueError(f"ignore: {self.ignore} is one of the values of the classes")
+
+    @property
+    def stores_masks(self) -> bool:
+        """Whether the samples have label masks, not labels of whole images."""
+        return self.masks is not None and self.labels_from_masks is None
 
     @property
     def class_values(self) -> tuple[int, ...]:
