@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from decur.config import DatasetSettings, parse_config
+from decur.config import DatasetSettings, load_config, parse_config
 from decur.config.source_paths import given_paths
 from decur.download.run import download
 from decur.errors import DecurError
 from decur.planning import doctor
 from decur.preprocess.run import preprocess
 from decur.shards import PairedShards
+from tests.support import HOME
 
+TRIALS = HOME / "config" / "trials-pairs.yaml"
 FIELD: dict[str, Any] = {
     "source": "samples",
     "pixels": 16,
@@ -131,3 +133,16 @@ def test_the_doctor_looks_below_the_folder_of_the_samples(frames, monkeypatch):
     (found,) = doctor.sources(config)
     assert found.subject == "datasets.field.folders.modalities.nir.folder"
     assert found.found == f"{frames}/field/nir: not there"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(load_config(TRIALS).datasets))
+def test_the_real_frames_are_read(real_frames, tmp_path, monkeypatch, name):
+    chosen = load_config(TRIALS).datasets[name]
+    assert chosen.folders is not None
+    if not (real_frames / chosen.folders.modalities.popitem()[1].folder).is_dir():
+        pytest.skip(f"{name}: no frames of it")
+    monkeypatch.chdir(tmp_path)
+    shards = made(name, chosen.model_copy(update={"folder": str(real_frames)}))
+    assert set(shards.index["split"]) == {"train", "test"}
+    assert (shards.index.groupby("place")["split"].nunique() == 1).all()
