@@ -105,6 +105,12 @@ class FoldersSettings(Strict):
         "with ';' between them",
     )
     classes: tuple[str, ...] = Field((), description="in the order of the masks' values")
+    labels_from_masks: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        exclude_if=lambda share: share is None,  # the settings of others stay the same
+        description="classify images instead of segmenting them: an image's labels are the classes "
+        "that fill at least this share of its mask, and no masks are stored",
+    )
     mask_values: tuple[int, ...] | None = Field(
         None,
         exclude_if=lambda values: values is None,  # the settings of others stay the same
@@ -171,8 +177,9 @@ class FoldersSettings(Strict):
 
     def _check_mask_values(self) -> None:
         if self.masks is None:
-            if self.mask_values is not None:
-                raise ValueError("mask_values: there are no 'masks'")
+            for key in ("mask_values", "labels_from_masks"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key}: there are no 'masks'")
             return
         if len(self.classes) > IGNORED:
             raise ValueError(f"classes: {len(self.classes)}, at most {IGNORED} can be stored")
@@ -183,6 +190,11 @@ class FoldersSettings(Strict):
             raise ValueError(f"mask_values: {list(values)} has a value twice")
         if self.ignore in values and self.ignore != IGNORED:
             raise ValueError(f"ignore: {self.ignore} is one of the values of the classes")
+
+    @property
+    def stores_masks(self) -> bool:
+        """Whether the samples have label masks, not labels of whole images."""
+        return self.masks is not None and self.labels_from_masks is None
 
     @property
     def class_values(self) -> tuple[int, ...]:
@@ -202,7 +214,8 @@ class DatasetSettings(Strict):
     folders: FoldersSettings | None = Field(
         None,
         exclude_if=lambda folders: folders is None,  # the settings of others stay the same
-        description="images of one's own, for `source: folders`; the dataset's name is free",
+        description="images of one's own, for `source: folders`, or for `source: samples` if they "
+        "are below the folder of the sample frames; the dataset's name is free",
     )
     folder: Execution[UserPath | None] = Field(
         None, description="folder of the sample frames, or of the unpacked official archives"
@@ -259,8 +272,12 @@ class DatasetSettings(Strict):
     def _scenes_have_counts(self) -> Self:
         if (self.source == "scenes") != (self.scenes is not None):
             raise ValueError("give 'scenes' (train, test, seed) if and only if source is 'scenes'")
-        if (self.source == "folders") != (self.folders is not None):
-            raise ValueError("give 'folders' if and only if source is 'folders'")
+        if self.source == "folders" and self.folders is None:
+            raise ValueError("source is 'folders'; give 'folders'")
+        if self.source not in ("folders", "samples") and self.folders is not None:
+            raise ValueError(
+                f"give 'folders' only if source is 'folders' or 'samples', not '{self.source}'"
+            )
         return self
 
     @property

@@ -121,7 +121,7 @@ def _check_dataset(key: str, name: str, settings: DatasetSettings) -> None:
 def _check_task(key: str, name: str, settings: DatasetSettings, task: str) -> None:
     """Check that a dataset has labels for a task: masks for segmentation, else none."""
     own = settings.folders
-    masks = DATASETS[name].masks if own is None else own.masks is not None
+    masks = DATASETS[name].masks if own is None else own.stores_masks
     if own is not None and own.masks is None and own.labels is None:
         raise ValueError(f"{key}: {name} has no labels; give its folders `masks` or `labels`")
     possible = "segmentation" if masks else "classification"

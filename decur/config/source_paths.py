@@ -9,14 +9,32 @@ SAMPLES_VARIABLE = "DECUR_SAMPLES"
 """Environment variable with the folder of the sample frames."""
 
 
+def samples_folder(settings: DatasetSettings) -> str | None:
+    """The folder of the sample frames: that of the settings, or of the environment."""
+    return settings.folder or os.environ.get(SAMPLES_VARIABLE)
+
+
+def own_paths(settings: DatasetSettings) -> dict[str, Path]:
+    """The folders and files of a user's own dataset by key, such as `folders.masks`.
+
+    If the source is `samples`, they are relative to the folder of the sample frames.
+    """
+    if settings.folders is None:
+        return {}
+    root = (samples_folder(settings) or "") if settings.source == "samples" else ""
+    named = settings.folders.paths()
+    return {f"folders.{key}": Path(root, path) for key, path in named.items() if path}
+
+
 def given_paths(settings: DatasetSettings) -> dict[str, str]:
     """The path of each source that the settings name, by its key: absolute, without links.
 
-    Archives are not among them: their official checksums decide what they hold.
+    Archives are not among them: their official checksums decide what they hold. Nor is the folder
+    of the sample frames if the dataset names its own folders below it.
     """
-    found = {"folder": settings.folder, "checksums": settings.checksums}
-    if settings.source == "samples" and settings.folder is None:
-        found["folder"] = os.environ.get(SAMPLES_VARIABLE)
-    if settings.folders is not None:
-        found |= {f"folders.{key}": path for key, path in settings.folders.paths().items()}
+    found: dict[str, str | Path | None] = {"checksums": settings.checksums, **own_paths(settings)}
+    if settings.source != "samples":
+        found["folder"] = settings.folder
+    elif settings.folders is None:
+        found["folder"] = samples_folder(settings)
     return {key: str(Path(path).resolve()) for key, path in found.items() if path}

@@ -1,7 +1,7 @@
 """Labels of own images: what a mask's values mean, and whether the labels show every class."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from decur.artifacts.files import UnreadableError
 from decur.config import FoldersSettings
 from decur.errors import DecurError
+from decur.imagery.bands import resize
 from decur.imagery.pixels import GDAL, opened
 
 Colour = tuple[int, ...]
@@ -37,6 +38,30 @@ def class_indices(mask: NDArray[Any], own: FoldersSettings, path: Path) -> NDArr
             )
     stored = np.array([meaning[value] for value in values], np.uint8)
     return stored[places].reshape(mask.shape)
+
+
+def stored_labels(
+    names: Sequence[str],
+    mask: NDArray[np.uint8] | None,
+    own: FoldersSettings,
+    pixels: int | tuple[int, int],
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
+    """The labels of a whole image, as 0 and 1, and its mask, as a sample stores them.
+
+    Labels are None if `names` is empty, or if they are from a mask without a labelled pixel.
+
+    Args:
+        names: classes that a list gives to the image.
+        mask: class indices of the whole image.
+        own: whether the mask is stored, or which labels follow from it.
+        pixels: side, or height and width, of the stored mask.
+    """
+    if mask is None:
+        return (np.isin(own.classes, names).astype(np.uint8) if names else None), None
+    if own.labels_from_masks is None:
+        return None, resize(mask, pixels, "nearest")
+    shares = np.bincount(mask.ravel(), minlength=256)[: len(own.classes)] / mask.size
+    return ((shares >= own.labels_from_masks).astype(np.uint8) if shares.any() else None), None
 
 
 def mask_faults(masks: Mapping[str, Path], own: FoldersSettings) -> dict[str, str]:
@@ -121,6 +146,8 @@ def _remedy(own: FoldersSettings, total: Counter[int], label: str) -> str:
     rest = f"take '{label}' out of `classes`"
     if own.masks is None:
         return f"{rest}, or correct the CSV of `labels`"
+    if own.labels_from_masks is not None:
+        return f"{rest}, or lower `labels_from_masks`"
     values = own.class_values
     found = [f"{values[i]} ('{own.classes[i]}')" for i in range(len(values)) if total[i]]
     if total[own.stored_ignore]:

@@ -22,7 +22,7 @@ from decur.artifacts.records import Card
 from decur.artifacts.scaling import Scaling
 from decur.config import Align, DatasetSettings, FolderSettings, FoldersSettings
 from decur.datasets import Dataset, Record, Records
-from decur.datasets.folder_labels import class_indices, mask_faults
+from decur.datasets.folder_labels import class_indices, mask_faults, stored_labels
 from decur.datasets.folder_lists import classes_of, hashed_split, read_column, read_splits
 from decur.datasets.raw_files import link, stored_modalities
 from decur.datasets.rgbd import spread_colours
@@ -59,7 +59,7 @@ class Folders:
             homepage=own.homepage,
             classes=own.classes,
             colours=spread_colours(len(own.classes)),
-            ignore=None if own.masks is None else own.stored_ignore,
+            ignore=own.stored_ignore if own.stores_masks else None,
         )
 
     def scan(self, root: Path, settings: DatasetSettings) -> Records:
@@ -123,20 +123,20 @@ class Folders:
 
         scaled = {}
         for m in wanted:
-            values, valid = read_image(m.name, m.bands)
-            scaled[m.name] = _scaled(invalid_as_nan(values, valid), m, paths[m.name])
+            image, valid = read_image(m.name, m.bands)
+            scaled[m.name] = _scaled(invalid_as_nan(image, valid), m, paths[m.name])
         mask = None
         if own.masks is not None:
             mask = np.full((window.height, window.width), own.stored_ignore, np.uint8)
             if MASK in paths:
-                (labels,), (valid,) = read_image(MASK, align="nearest")
-                mask[valid] = class_indices(labels[valid], own, paths[MASK])
-            mask = resize(mask, settings.pixels, "nearest")
+                (values,), (valid,) = read_image(MASK, align="nearest")
+                mask[valid] = class_indices(values[valid], own, paths[MASK])
+        labels, mask = stored_labels(record.labels, mask, own, settings.pixels)
         return Sample(
             id=record.id,
             split=record.split,
             arrays={name: resize(x, settings.pixels)[None] for name, x in scaled.items()},
-            labels=_label_vector(record.labels, own.classes),
+            labels=labels,
             mask=mask,
             place=record.place,
             source=str(first),
@@ -271,10 +271,6 @@ def _label_fault(root: Path, name: str, labels: Sequence[str], classes: Sequence
             known = ", ".join(classes)
             return f"{root / LABELS}: label '{label}' of '{name}' is none of the classes {known}"
     return ""
-
-
-def _label_vector(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.uint8] | None:
-    return np.isin(classes, labels).astype(np.uint8) if labels else None
 
 
 def _grids(paths: Mapping[str, Path], first: Path, align: Align) -> tuple[dict[str, Grid], Area]:

@@ -4,7 +4,6 @@ archives, which are listed or unpacked.
 A raw folder is complete once it holds `manifest.json`, which comes last.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from decur.artifacts.records import Manifest, Source, StoredArchive
 from decur.artifacts.sources import content, contents
 from decur.artifacts.timing import JobTimer
 from decur.config import DatasetSettings
-from decur.config.source_paths import SAMPLES_VARIABLE, given_paths
+from decur.config.source_paths import SAMPLES_VARIABLE, given_paths, samples_folder
 from decur.download.archives import listed_contents, store_archives
 from decur.download.verify import Stored
 from decur.errors import DecurError
@@ -52,7 +51,7 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
         elif folder is None:
             datasets.load(name, settings).arrange_samples(Path.cwd(), staged)
         elif settings.source == "samples":
-            datasets.load(name).arrange_samples(folder, staged)
+            datasets.load(name, settings).arrange_samples(folder, staged)
         else:
             for entry in folder.iterdir():
                 if entry.name != HIDDEN:  # of an earlier raw folder
@@ -131,7 +130,7 @@ def _is_linked(settings: DatasetSettings, key: str) -> bool:
 
 
 def _samples_folder(name: str, settings: DatasetSettings) -> Path:
-    given = settings.folder or os.environ.get(SAMPLES_VARIABLE)
+    given = samples_folder(settings)
     if not given:
         raise DecurError(
             f"datasets.{name}.folder: set it, or the variable {SAMPLES_VARIABLE}, to the folder of "

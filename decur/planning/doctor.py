@@ -25,7 +25,7 @@ from decur.cluster.slurm import ask
 from decur.cluster.user import STAND_IN
 from decur.cluster.user_paths import expand_environment
 from decur.config import Config, DatasetSettings, load_config
-from decur.config.source_paths import SAMPLES_VARIABLE
+from decur.config.source_paths import SAMPLES_VARIABLE, own_paths, samples_folder
 from decur.errors import DecurError
 from decur.planning import costs
 from decur.planning.columns import as_columns
@@ -262,9 +262,9 @@ def sources(config: Config) -> Iterator[Finding]:
             named[f"datasets.{name}.folder (${SAMPLES_VARIABLE})"] = os.environ.get(
                 SAMPLES_VARIABLE, "(not set)"
             )
-        if settings.folders is not None:
-            own = settings.folders.paths()
-            named |= {f"datasets.{name}.folders.{key}": path for key, path in own.items()}
+        if settings.source != "samples" or samples_folder(settings):
+            own = own_paths(settings)
+            named |= {f"datasets.{name}.{key}": str(path) for key, path in own.items()}
     for name, scenario in config.scenarios.items():
         for key in ("imagenet", "imagenet_large"):
             named[f"scenarios.{name}.pretrain.{key}"] = getattr(scenario.pretrain, key)

@@ -1,7 +1,8 @@
 """Means, deviations and intervals of the trials on real frames, from the results of their runs.
 
-The intervals are Student's, of 95 %: of each mean over the seeds, and of DeCUR minus Barlow Twins
-paired by seed. With three seeds they are wide.
+The intervals are Student's, of 95 %: of each mean over the seeds, and of DeCUR minus cross-modal
+Barlow Twins, and minus its controls where there are any, paired by seed. With three seeds they are
+wide.
 
     snakemake --configfile config/trials.yaml
     python tests/benchmarks/trial_intervals.py
@@ -18,12 +19,20 @@ from decur.tables.scores import scores
 from decur.tables.statistics import student_interval
 
 EXPERIMENTS = "config/experiments.yaml"
+OURS = "DeCUR"
+OTHERS = ("Barlow Twins", "Barlow Twins single-modal", "DeCUR w/o decoupling")
+"""Rows that DeCUR is compared with, where a table has them."""
 
 
 def described(values: Sequence[float]) -> str:
     """Mean, deviation, and the interval of the mean."""
     mean, (low, high) = statistics.fmean(values), student_interval(values)
     return f"{mean:.1f} ± {statistics.stdev(values):.1f} [{low:.1f}, {high:.1f}]"
+
+
+def differences(ours: Sequence[float], others: Sequence[float]) -> list[float]:
+    """One minus the other, seed by seed."""
+    return [a - b for a, b in zip(ours, others, strict=True)]
 
 
 def main() -> None:
@@ -42,13 +51,14 @@ def main() -> None:
             measured = list(scores(entry, paths).values())
             found.setdefault(cell, {})[entry.row.label] = measured
         rows = list(next(iter(found.values())))
-        print(f"\n{name}\n\n| modalities | labels | protocol | {' | '.join(rows)} | difference |")
-        print(f"|---|---|---|{'---|' * (len(rows) + 1)}")
+        others = [row for row in OTHERS if row in rows]
+        columns = [*rows, *(f"{OURS} minus {row}" for row in others)]
+        print(f"\n{name}\n\n| modalities | labels | protocol | {' | '.join(columns)} |")
+        print(f"|---|---|---|{'---|' * len(columns)}")
         for (panel, labels, protocol, _), by_row in found.items():
-            pairs = zip(by_row["DeCUR"], by_row["Barlow Twins"], strict=True)
             texts = [described(by_row[row]) for row in rows]
-            difference = described([ours - theirs for ours, theirs in pairs])
-            print(f"| {panel} | {labels} | {protocol} | {' | '.join(texts)} | {difference} |")
+            texts += [described(differences(by_row[OURS], by_row[row])) for row in others]
+            print(f"| {panel} | {labels} | {protocol} | {' | '.join(texts)} |")
 
 
 if __name__ == "__main__":

@@ -363,3 +363,19 @@ def test_where_all_masks_are_faulty_their_fault_is_told_before_any_limit_is_meas
     tree["folders"]["modalities"]["heat"]["scale"] = "percentiles"
     told = refused(DatasetSettings.model_validate(tree))
     assert "mask" in told and "training images" not in told
+
+
+def test_labels_of_whole_images_follow_from_masks(place):
+    write_masks((1, 2))
+    Path("mask/p1.tif").unlink()
+    corner = np.zeros((1, SIDE, SIDE), np.uint8)
+    write_bare_tiff(Path("mask/p2.tif"), corner)  # nothing is labelled
+    corner[0, :4, :4] = 2  # 16 of 256 pixels
+    write_bare_tiff(Path("mask/p3.tif"), corner)
+    for share, shown in ((1 / 16, [0, 1]), (1 / 15, [0, 0])):
+        own = {"mask_values": [1, 2], "ignore": 0, "labels_from_masks": share}
+        shards = made(settings(**own))
+        by_id = dict(zip(shards.index["id"], shards.index["labels"], strict=True))
+        assert by_id["p0"].tolist() == [1, 1] and by_id["p3"].tolist() == shown
+        assert set(by_id) - set(shards.index["id"][shards.index["labelled"]]) == {"p1", "p2"}
+        assert shards.card.ignore is None and "mask" not in shards.arrays(0)

@@ -22,13 +22,24 @@ STAGES = ("download", "preprocess", "pretrain", "transfer", "explain")
         ("--configfile", *(HOME / "config" / name for name in ("paper.yaml", "confirm.yaml"))),
         ("--configfile", HOME / "config" / "samples.yaml"),
         ("--configfile", HOME / "config" / "trials.yaml"),
+        ("--configfile", HOME / "config" / "trials-pairs.yaml"),
         (
             "--configfile",
             *(HOME / "config" / name for name in ("trials.yaml", "trials-share.yaml")),
         ),
         ("--profile", HOME / "profiles" / "slurm"),
     ],
-    ids=["demo", "mini", "factors", "confirm", "samples", "trials", "trials-share", "paper"],
+    ids=[
+        "demo",
+        "mini",
+        "factors",
+        "confirm",
+        "samples",
+        "trials",
+        "trials-pairs",
+        "trials-share",
+        "paper",
+    ],
 )
 def test_every_scale_dry_runs_from_an_empty_folder_and_writes_nothing(tmp_path, arguments):
     jobs = planned(tmp_path, *arguments)
