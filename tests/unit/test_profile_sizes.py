@@ -47,6 +47,7 @@ def test_all_rules_are_found():
     assert {*sent_rules()} == {
         *("download", "preprocess_piece", "preprocess", "verify"),
         *("pretrain", "transfer", "explain"),
+        *("download_weights", "pretrain_released"),
     }
 
 
