@@ -22,7 +22,7 @@ rule pretrain:
         launch="",
         options="",
     params:
-        identity=lambda w: pretrain_identity(SETTINGS[w.run]),
+        identity=lambda w: pretrain_identity(SETTINGS[w.run], PATHS),
         settings=lambda w, output: SETTINGS[w.run].model_dump_json(),
         shards=subpath(input[0], parent=True),
         folder=subpath(output[0], parent=True),
@@ -48,7 +48,7 @@ rule pretrain_released:
         mem_mb=8000,
         runtime=60,
     params:
-        identity=lambda w: pretrain_identity(SETTINGS[w.run]),
+        identity=lambda w: pretrain_identity(SETTINGS[w.run], PATHS),
         pool=lambda w: "--pool mean" if SETTINGS[w.run].arch in MEAN_POOLED else "",
         folder=subpath(output[0], parent=True),
     shell:

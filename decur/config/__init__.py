@@ -28,7 +28,6 @@ from decur.config.runs import (
     explain_settings,
     explain_settings_type,
     pretrain_settings,
-    starting_weights,
     transfer_settings,
 )
 from decur.config.scale import Config, load_config, parse_config
@@ -68,6 +67,5 @@ __all__ = [
     "load_config",
     "parse_config",
     "pretrain_settings",
-    "starting_weights",
     "transfer_settings",
 ]

@@ -214,8 +214,8 @@ class DatasetSettings(Strict):
     folders: FoldersSettings | None = Field(
         None,
         exclude_if=lambda folders: folders is None,  # the settings of others stay the same
-        description="images of one's own, for `source: folders`, or for `source: samples` if they "
-        "are below the folder of the sample frames; the dataset's name is free",
+        description="your own images, for `source: folders`, or for `source: samples` if they are "
+        "below the folder of the sample frames; the dataset's name is free",
     )
     folder: Execution[UserPath | None] = Field(
         None, description="folder of the sample frames, or of the unpacked official archives"

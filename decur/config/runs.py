@@ -90,14 +90,14 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
     shared projector, settings of the baselines and, with LARS, what its lost gradient comes to, see
     `Method.lost_gradient`), `data-<dataset>`, `from-imagenet` (the
     backbones start from ImageNet weights), `large` (`arch_large`, if any).
-    ImageNet files that the run does not start from are left out of the result, and widths are
+    Files of weights that the run does not start from are left out of the result, and widths are
     divided by `dim_divisor`, which is then 1.
 
     Raises:
-        DecurError: a part that is none of these, or no file of the ImageNet weights to start from.
+        DecurError: a part that is none of these, or no file of the weights to start from.
     """
-    changes: dict[str, Any] = {"imagenet": None, "released": None, "arch_large": None}
-    changes |= {"imagenet_large": None}
+    files = ("imagenet", "imagenet_large", "released")
+    changes: dict[str, Any] = {**dict.fromkeys(files), "arch_large": None}
     share = settings.share_common
     for part in [] if variant == "default" else variant.split("_"):
         key, _, value = part.partition("-")

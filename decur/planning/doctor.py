@@ -25,6 +25,7 @@ from decur.cluster.slurm import ask
 from decur.cluster.user import STAND_IN
 from decur.cluster.user_paths import expand_environment
 from decur.config import Config, DatasetSettings, load_config
+from decur.config.released import BY_NAME
 from decur.config.source_paths import SAMPLES_VARIABLE, own_paths, samples_folder
 from decur.errors import DecurError
 from decur.planning import costs
@@ -266,8 +267,10 @@ def sources(config: Config) -> Iterator[Finding]:
             own = own_paths(settings)
             named |= {f"datasets.{name}.{key}": str(path) for key, path in own.items()}
     for name, scenario in config.scenarios.items():
-        for key in ("imagenet", "imagenet_large"):
-            named[f"scenarios.{name}.pretrain.{key}"] = getattr(scenario.pretrain, key)
+        for key in ("imagenet", "imagenet_large", "released"):
+            path = getattr(scenario.pretrain, key)
+            if path not in BY_NAME:  # which is downloaded
+                named[f"scenarios.{name}.pretrain.{key}"] = path
     for key, path in named.items():
         if path is not None and not Path(path).exists():
             yield Finding(key, "error", f"{path}: not there", "correct the path")

@@ -17,7 +17,6 @@ from decur.artifacts.paths import Paths
 from decur.artifacts.records import Card, Manifest, Record, Source
 from decur.artifacts.sources import content
 from decur.config import DatasetSettings, PretrainSettings, deciding
-from decur.config.released import BY_NAME
 from decur.config.source_paths import given_paths
 from decur.errors import DecurError
 
@@ -61,20 +60,22 @@ def in_pieces_as_made(name: str, settings: DatasetSettings, paths: Paths) -> Dat
     return settings if made is None else settings.model_copy(update={"pieces": made.pieces})
 
 
-def pretrain_identity(settings: PretrainSettings) -> str:
+def pretrain_identity(settings: PretrainSettings, paths: Paths) -> str:
     """What makes a run's weights others, beside the shards.
 
     Raises:
         DecurError: the file of weights that it starts from is not there.
     """
     files = {"imagenet": settings.imagenet, "released": settings.released}
-    sums = {key: _checksum(Path(file)) for key, file in files.items() if file is not None}
-    return identity(settings, **sums)
-
-
-def _checksum(weights: Path) -> str:
-    """That of the file; of one yet to be downloaded its name, as what it holds does not change."""
-    return weights.name if weights.name in BY_NAME else file_checksum(weights)
+    known = {
+        # The name of a downloaded file decides its content, and is known before it is there.
+        key: Path(file).name
+        if file == paths.released(Path(file).name)
+        else file_checksum(Path(file))
+        for key, file in files.items()
+        if file is not None
+    }
+    return identity(settings, **known)
 
 
 def _is_same(path: str, made: Source) -> bool:

@@ -38,6 +38,7 @@ PATHS = {
     "FoldersSettings.split": "split.csv",
     "Pretrain.imagenet": "net.pth",
     "Pretrain.imagenet_large": "net.pth",
+    "Pretrain.released": "net.pth",
 }
 """Every setting that is a path, whose content alone counts, and what lies there."""
 

@@ -122,7 +122,7 @@ def identities(config: Config) -> dict[tuple[str, ...], str]:
     chosen_ones = chosen_experiments(EXPERIMENTS, config)
     for run in pretrain_runs([*chosen_ones.values()], config):
         own = pretrain_settings(config, run)
-        found["pretrain", run.scenario, str(run)] = pretrain_identity(own)
+        found["pretrain", run.scenario, str(run)] = pretrain_identity(own, paths)
         found["checkpoint", run.scenario, str(run)] = run_identity(own, {"data": "1"})
     for run, cells in transfer_runs(chosen_ones.values(), config).items():
         wanted = transfer_settings(config, run, cells)
