@@ -15,6 +15,7 @@ CELLS = (
     "sar-optical/supervised/default/seed-0/bigearthnet/sar+optical/fine-tune/labels-1",
     "sar-optical/barlow-twins-single/default/seed-0/bigearthnet/sar/linear/labels-1",
     "rgb-dem/barlow-twins/default/seed-0/geonrw/rgb+dem/linear/labels-1",
+    "rgb-dem/decur/official/seed-0/geonrw/rgb+dem/linear-official/labels-1",
 )
 RUNS = (
     "sar-optical/vicreg/default/seed-0",
