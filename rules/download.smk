@@ -39,7 +39,7 @@ rule download_weights:
     params:
         folder=subpath(output[0], parent=True),
     shell:
-        "decur weights fetch {wildcards.file} --out {params.folder:q} 2> {log:q} >&2"
+        "decur weights fetch {wildcards.file:q} --out {params.folder:q} 2> {log:q} >&2"
 
 
 rule download_all:

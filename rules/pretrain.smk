@@ -49,10 +49,10 @@ rule pretrain_released:
         runtime=60,
     params:
         identity=lambda w: pretrain_identity(SETTINGS[w.run], PATHS),
-        pool=lambda w: "--pool mean" if SETTINGS[w.run].arch in MEAN_POOLED else "",
+        pool=lambda w: ["--pool", "mean"] if SETTINGS[w.run].arch in MEAN_POOLED else [],
         folder=subpath(output[0], parent=True),
     shell:
-        "decur weights import {input:q} {params.pool} --out {params.folder:q}"
+        "decur weights import {input:q} {params.pool:q} --out {params.folder:q}"
         " 2> {log:q} >&2"
 
 

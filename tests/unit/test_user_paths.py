@@ -39,7 +39,7 @@ PATHS = [
     *(f"datasets.geonrw.{key}" for key in ("folder", "archives", "checksums")),
     *(f"datasets.own.folders.{key}" for key in ("masks", "split", "modalities.a.folder")),
     "datasets.labelled.folders.labels",
-    *(f"scenarios.rgb-dem.pretrain.{key}" for key in ("imagenet", "imagenet_large")),
+    *(f"scenarios.rgb-dem.pretrain.{key}" for key in ("imagenet", "imagenet_large", "released")),
 ]
 """Every key of the configuration that holds a path."""
 

@@ -31,12 +31,15 @@ RUNS = "results/tiny/pretrain/sar-optical"
 
 
 def config(folder: Path, *methods: str, **pretrain: object) -> Path:
-    """A config with one table of our method and the released file, in a folder."""
+    """A config with one small table of our method and the released file, in a folder."""
     tree = yaml.safe_load(TINY.read_text()) | {"methods": [*methods], "experiments": []}
     rows = [row for row in ROWS if row["method"] in methods]
-    tree["own_experiments"] = {
-        "theirs": {"title": "T", "caption": "C", "rows": rows, "panels": [PANEL]}
-    }
+    table = {"title": "T", "caption": "C", "rows": rows, "panels": [PANEL]}
+    tree["own_experiments"] = {"theirs": table}
+    del tree["scenarios"]["rgb-dem"], tree["datasets"]["geonrw"], tree["transfer"]["geonrw"]
+    tree["datasets"]["bigearthnet"]["scenes"] |= {"train": 48, "test": 24}
+    for recipe in ("linear", "fine_tune"):
+        tree["transfer"]["bigearthnet"][recipe]["epochs"] = 1
     tree["scenarios"]["sar-optical"]["pretrain"] |= {"arch": "resnet18", "epochs": 1} | pretrain
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(tree, sort_keys=False))
