@@ -47,6 +47,7 @@ def config(folder: Path, *methods: str, **pretrain: object) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_released_file_is_evaluated_as_the_run_that_it_is_of(tmp_path):
     snakemake(tmp_path, "--configfile", config(tmp_path, "decur"), "--", "pretrain_all")
     run = tmp_path / RUNS / "decur/default/seed-0"

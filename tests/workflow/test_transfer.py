@@ -11,13 +11,28 @@ from tests.support.workflow import planned, snakemake
 RUN = "rgb-dem/decur/default/seed-0"
 FOLDER = f"results/tiny/transfer/{RUN}"
 RECORD = f"{FOLDER}/cells.json"
-TABLE = "results/tiny/tables/factors.csv"
+TABLE = "results/tiny/tables/own.csv"
+PANEL = {
+    "label": "RGB",
+    "scenario": "rgb-dem",
+    "dataset": "geonrw",
+    "modalities": "rgb",
+    "protocols": ["knn", "logistic"],
+    "metrics": ["dominant_class"],
+}
+OWN = {
+    "title": "T",
+    "caption": "C",
+    "rows": [{"label": "DeCUR", "method": "decur"}],
+    "panels": [PANEL],
+}
 
 
 def write_config(folder, **changes):
     tree = yaml.safe_load(TINY.read_text())
     scenarios = {"rgb-dem": tree["scenarios"]["rgb-dem"]}
-    fewer = {"experiments": ["factors"], "methods": ["decur"], "scenarios": scenarios}
+    fewer = {"experiments": [], "own_experiments": {"own": OWN}, "methods": ["decur"]}
+    fewer |= {"scenarios": scenarios}
     (folder / "fewer.yaml").write_text(yaml.safe_dump(tree | fewer | changes))
     return "--configfile", "fewer.yaml"
 
