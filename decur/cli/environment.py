@@ -2,6 +2,7 @@
 
 import argparse
 from functools import partial
+from pathlib import Path
 
 from decur.cli.parser import Parser, Verbs, user_path, user_path_text
 from decur.errors import DecurError
@@ -9,6 +10,35 @@ from decur.errors import DecurError
 
 def add_verbs(verbs: Verbs) -> None:
     """The verbs of this module."""
+    verb = verbs.add(
+        "init",
+        _init,
+        "Write a configuration for your own folders of images.",
+        "decur init photo/ thermal/",
+        "decur init photo/ thermal/ --labels masks/ --out harbour.yaml",
+        "decur init s2/ dem/ --labels labels.csv",
+    )
+    verb.add_argument(
+        "folders",
+        nargs="+",
+        type=user_path,
+        metavar="FOLDER",
+        help="folder of images of one modality; images of one place have the same name",
+    )
+    verb.add_argument(
+        "--labels",
+        type=user_path,
+        metavar="PATH",
+        help="folder of label masks, or CSV with the columns id,label",
+    )
+    verb.add_argument(
+        "--out",
+        type=user_path,
+        default=Path("own.yaml"),
+        metavar="FILE",
+        help="output file, whose name becomes that of the dataset (default: own.yaml)",
+    )
+
     verb = verbs.add(
         "doctor",
         _doctor,
@@ -47,6 +77,14 @@ def add_verbs(verbs: Verbs) -> None:
         "decur completion zsh > _decur",
     )
     verb.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+
+
+def _init(args: argparse.Namespace) -> None:
+    if len(args.folders) < 2:
+        raise DecurError(f"{args.folders[0]}: one folder only; give one folder per modality")
+    from decur.planning.own_config import init_config
+
+    print("\n".join(init_config(args.folders, args.labels, args.out)))
 
 
 def _doctor(args: argparse.Namespace) -> None:

@@ -72,9 +72,9 @@ class Folders:
                 have, or a CSV that is none.
         """
         own = self._own
-        images = {name: _images(root / name) for name in own.modalities}
+        images = {name: images_by_name(root / name) for name in own.modalities}
         _check_common(root, images)
-        masks = {} if own.masks is None else _images(root / MASK)
+        masks = {} if own.masks is None else images_by_name(root / MASK)
         labels = {} if own.labels is None else read_column(root / LABELS, "label")
         splits = read_splits(root / SPLIT) if isinstance(own.split, str) else None
         names = sorted(set.union(*map(set, images.values())))
@@ -190,8 +190,12 @@ def _modality(name: str, folder: FolderSettings) -> Modality:
     return Modality(name, folder.bands, scaling)
 
 
-def _images(folder: Path) -> dict[str, Path]:
-    """Images below a folder by name: path in the folder, without suffix."""
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """List the images below a folder by name: the path in the folder, without suffix.
+
+    Raises:
+        DecurError: no image, two images of one name, or a link that leads nowhere.
+    """
     found: dict[str, Path] = {}
     for path in sorted(_files(folder, set())):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
@@ -271,6 +275,15 @@ def _label_fault(root: Path, name: str, labels: Sequence[str], classes: Sequence
             known = ", ".join(classes)
             return f"{root / LABELS}: label '{label}' of '{name}' is none of the classes {known}"
     return ""
+
+
+def pair_area(paths: Mapping[str, Path], first: Path, align: Align) -> Area:
+    """Return the area that the images of a pair have in common, on the grid of `first`.
+
+    Raises:
+        DecurError: an image cannot be read, or the images cannot be paired pixel by pixel.
+    """
+    return _grids(paths, first, align)[1]
 
 
 def _grids(paths: Mapping[str, Path], first: Path, align: Align) -> tuple[dict[str, Grid], Area]:

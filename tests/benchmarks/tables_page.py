@@ -1,6 +1,6 @@
 """Write all tables and figures of a finished run into one page of the documentation.
 
-The page's text before its first table is kept; everything after it is written anew. Figures are copied
+The page's text before its first table is kept; everything after it is replaced. Figures are copied
 into `figures/` beside the page.
 
     snakemake --configfile config/mini.yaml

@@ -17,7 +17,7 @@ from decur.artifacts import provenance
 from decur.cli import main
 from decur.config import parse_config
 from decur.datasets.folder_lists import read_column
-from decur.datasets.folders import _images
+from decur.datasets.folders import images_by_name
 from decur.errors import DecurError
 from decur.pretrain import loop as pretrain
 
@@ -124,11 +124,11 @@ def test_images_in_linked_folders_are_found_and_broken_links_named(tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     (own / "linked").symlink_to(tmp_path / "elsewhere")
-    assert list(_images(own)) == ["linked/deep/a"]
+    assert list(images_by_name(own)) == ["linked/deep/a"]
     (own / "circle").symlink_to(own)
     with pytest.raises(DecurError, match="circle: "):
-        _images(own)
+        images_by_name(own)
     (own / "circle").unlink()
     (own / "b.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(DecurError, match=r"b\.png: .*gone\.png"):
-        _images(own)
+        images_by_name(own)
