@@ -9,7 +9,7 @@ from decur.artifacts.paths import Paths
 from decur.config import EXPLAINERS, Config, pretrain_settings
 from decur.config.experiments import Experiment, explain_runs, transfer_runs
 from decur.tables import claims
-from decur.tables.pages import Result
+from decur.tables.pages import Result, is_comparable
 from decur.tables.results import collate, results_page
 
 
@@ -21,11 +21,22 @@ def _metrics(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
 def _table(experiment: Experiment, config: Config, paths: Paths) -> Result:
     from decur.tables import figures, planes
 
+    experiment = without_paper(experiment, config)
     frame = collate(experiment, config, paths)
     page = results_page(frame, experiment, config)
     if experiment.kind == "curve":
-        return Result(frame, page, partial(figures.curves, frame, experiment))
+        marked = is_comparable(experiment, config)
+        return Result(frame, page, partial(figures.curves, frame, experiment, papers=marked))
     return Result(frame, page, partial(planes.draw, experiment, config, paths))
+
+
+def without_paper(experiment: Experiment, config: Config) -> Experiment:
+    """Drop the paper's numbers from an experiment whose data are not the paper's."""
+    if is_comparable(experiment, config):
+        return experiment
+    alone = {"paper": None, "paper_metric": None}
+    panels = tuple(panel.model_copy(update=alone) for panel in experiment.panels)
+    return experiment.model_copy(update={"panels": panels})
 
 
 def _gallery_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
@@ -44,6 +55,8 @@ def _gallery(experiment: Experiment, config: Config, paths: Paths) -> Result:
 
 
 def _claims(experiment: Experiment, config: Config, paths: Paths) -> Result:
+    about = {name: without_paper(of, config) for name, of in experiment.about.items()}
+    experiment = experiment.model_copy(update={"about": about})
     frame = claims.collate(experiment, config, paths)
     return Result(frame, claims.claims_page(frame, experiment, config))
 

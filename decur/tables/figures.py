@@ -165,7 +165,11 @@ def rendered(figure: "Figure") -> Images:
 
 
 def curves(
-    frame: pd.DataFrame, experiment: Experiment, estimates: pd.DataFrame | None = None
+    frame: pd.DataFrame,
+    experiment: Experiment,
+    estimates: pd.DataFrame | None = None,
+    *,
+    papers: bool = True,
 ) -> Images:
     """Draw mean and standard deviation over x, a subplot per panel, labels, protocol and metric.
 
@@ -176,6 +180,7 @@ def curves(
         experiment: gives the label of x, and the scenarios of the panels.
         estimates: of the best share (scenario, estimate, seed, share in percent); their mean and
             range over the seeds are drawn.
+        papers: whether the paper's best share is drawn.
     """
     columns: list[Any] = list(frame.groupby(["panel", "labels", "protocol", "metric"], sort=False))
     scenarios = {panel.label: panel.scenario for panel in experiment.panels}
@@ -186,7 +191,7 @@ def curves(
             *measured, metric = column_parts(column)
             a.set(title=", ".join(measured), xlabel=experiment.x_label, ylabel=f"{metric} [%]")
             _curve(a, points[points["n"] > 0])
-            if of_shares:
+            if of_shares and papers:
                 _mark_share(a, best_share(scenarios[column[0]]))
             if estimates is not None:
                 _mark_estimates(a, estimates[estimates["scenario"] == scenarios[column[0]]])

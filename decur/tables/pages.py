@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from decur.config import Config
-from decur.config.experiments import Experiment
+from decur.config.experiments import Experiment, Panel
 
 if TYPE_CHECKING:  # slow to load
     from pandas import DataFrame
@@ -77,14 +77,23 @@ def experiment_page(experiment: Experiment, config: Config, body: Sequence[PageP
         body: replaced by one sentence if the scale includes none of the experiment's scenarios.
     """
     panels = [p for e in (experiment, *experiment.about.values()) for p in e.panels]
-    scenarios = [p.scenario for p in panels if p.scenario in config.scenarios]
-    names = {config.scenarios[s].pretrain.dataset for s in scenarios}
-    names |= {p.dataset for p in panels if p.scenario in scenarios}
-    sources = {config.datasets[name].source for name in names if name in config.datasets}
-    scale = " ".join([f"Scale: `{config.scale}`.", *warning(sources)])
-    if panels and not scenarios:
+    scale = " ".join([f"Scale: `{config.scale}`.", *warning(_sources(panels, config))])
+    if panels and not any(p.scenario in config.scenarios for p in panels):
         body = ["The scale includes none of the experiment's scenarios."]
     return Page(experiment.title, experiment.caption, scale, tuple(body))
+
+
+def is_comparable(experiment: Experiment, config: Config) -> bool:
+    """Return whether an experiment's data are the paper's, so that its numbers compare."""
+    return not warning(_sources(experiment.panels, config))
+
+
+def _sources(panels: Sequence[Panel], config: Config) -> set[str]:
+    """The sources of all datasets that the panels of the scale's scenarios read."""
+    used = [p for p in panels if p.scenario in config.scenarios]
+    names = {config.scenarios[p.scenario].pretrain.dataset for p in used}
+    names |= {p.dataset for p in used}
+    return {config.datasets[name].source for name in names if name in config.datasets}
 
 
 def warning(sources: Collection[str]) -> list[str]:

@@ -29,6 +29,8 @@ WIDTH = 4
 def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
     """Collect what has been measured so far, one line per cell, in percent.
 
+    A row that the scale does not run, and that the paper has no number of, is left out.
+
     Columns: row, x, panel, labels, protocol, metric, ours_mean, ours_std (sample standard
     deviation), n (seeds found), wanted (seeds asked for), paper_metric (the metric of the paper,
     where it is another one), by_paper_metric (our mean in it), paper, difference (ours - paper, in
@@ -67,7 +69,8 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
                 "note": note(entry, paths),
             }
         )
-    return DataFrame(lines, columns=COLUMNS.split())
+    known = {line["row"] for line in lines if line["wanted"] or not math.isnan(line["paper"])}
+    return DataFrame([x for x in lines if x["row"] in known], columns=COLUMNS.split())
 
 
 def _mean(values: Sequence[float]) -> float:

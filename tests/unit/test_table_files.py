@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from decur.artifacts.paths import Cell, Paths, Run
@@ -63,10 +64,10 @@ def test_equal_results_give_identical_files(paths, name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_page_that_was_written_is_read_back(paths, name):
     wanted = EXPERIMENTS[name]
-    put_all(paths, wanted, config())
-    write_experiment(name, wanted, config(), paths)
-    frame = collate(wanted, config(), paths)
-    assert read_page(name, paths) == results_page(frame, wanted, config())
+    put_all(paths, wanted, config("archive"))
+    write_experiment(name, wanted, config("archive"), paths)
+    frame = collate(wanted, config("archive"), paths)
+    assert read_page(name, paths) == results_page(frame, wanted, config("archive"))
 
 
 def test_where_there_is_no_page_one_sentence_says_why(paths):
@@ -109,11 +110,27 @@ def test_the_csv_has_four_decimals_and_every_cell(paths):
     cell = str(Cell("bigearthnet", "sar+optical", "linear", 1))
     for seed, score in enumerate((80.0, 81.0)):
         put(paths, str(Run("sar-optical", "decur", seed=seed)), cell, map_micro=score)
-    write_experiment("table", experiment(), config(), paths)
+    write_experiment("table", experiment(), config("archive"), paths)
     lines = Path(paths.table("table", "csv")).read_text().splitlines()
-    assert len(lines) == 1 + len(entries(experiment(), config()))
+    assert len(lines) == 1 + len(entries(experiment(), config("archive")))
     line = next(line for line in lines if line.startswith("DeCUR,,S1+S2,1.0000,linear"))
     assert line.endswith(",map_micro,80.5000,0.7071,2,3,,,79.4000,1.1000,,")
+
+
+def test_the_papers_numbers_stand_beside_ours_only_on_its_data(paths):
+    cell = str(Cell("bigearthnet", "sar+optical", "linear", 1))
+    put(paths, "sar-optical/decur/default/seed-0", cell, map_micro=80.0)
+    for source, quoted, rows in (
+        ("archive", True, ["Rand. Init.", "CLIP", "Barlow Twins", "DeCUR"]),
+        ("scenes", False, ["Rand. Init.", "Barlow Twins", "DeCUR"]),  # CLIP is not in the scale
+        ("samples", False, ["Rand. Init.", "Barlow Twins", "DeCUR"]),
+    ):
+        write_experiment("table", experiment(), config(source), paths)
+        text = Path(paths.table("table", "md")).read_text()
+        assert ("paper 79.4" in text) == quoted == ("suspect" in text)
+        frame = pd.read_csv(paths.table("table", "csv"))
+        assert list(dict.fromkeys(frame["row"])) == rows
+        assert frame["paper"].notna().any() == quoted
 
 
 def test_curves_and_probes_are_drawn_and_tables_are_not(paths):

@@ -15,7 +15,7 @@ def begun(tmp_path: Path) -> Path:
     """The results folder of a scale whose workflow has begun, under a name of its own."""
     folder = tmp_path / "elsewhere" / "renamed"
     folder.mkdir(parents=True)
-    settings = config(experiments=["one", "two"])
+    settings = config("archive", experiments=["one", "two"])
     (folder / "config.json").write_text(settings.model_dump_json())
     tree = {"title": "Transfer", "caption": "mAP.", "rows": [DECUR], "panels": [BIGEARTHNET]}
     declared = {"one": tree, "two": tree | {"title": "Again"}, "three": tree}

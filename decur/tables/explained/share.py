@@ -13,7 +13,7 @@ from decur.config import Config
 from decur.config.experiments import ALL, Experiment, column_parts, scenario_name, share_runs
 from decur.errors import DecurError
 from decur.tables.figures import curves
-from decur.tables.pages import Page, PagePart, Result, experiment_page, grid
+from decur.tables.pages import Page, PagePart, Result, experiment_page, grid, is_comparable
 from decur.tables.paper import best_share
 from decur.tables.results import collate
 
@@ -28,7 +28,8 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
     estimated = estimates(experiment, config, paths)
     frame = compare(grid_of_shares, estimated, experiment)
     page = share_page(frame, estimated, experiment, config)
-    draw = partial(curves, grid_of_shares, experiment, of_all_common(estimated))
+    marked = is_comparable(experiment, config)
+    draw = partial(curves, grid_of_shares, experiment, of_all_common(estimated), papers=marked)
     return Result(frame, page, draw)
 
 

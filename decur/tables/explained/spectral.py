@@ -13,7 +13,7 @@ from decur.config.experiments import METRIC_NAMES, Experiment, scenario_name
 from decur.tables.explained.products import Explained, explained, joined
 from decur.tables.figures import HEIGHT, STYLES, Images, Style, stacked, style
 from decur.tables.gallery import NAMES
-from decur.tables.pages import Heading, PagePart, Result, experiment_page, grid
+from decur.tables.pages import Heading, PagePart, Result, experiment_page, grid, is_comparable
 from decur.tables.paper import band_saliency
 
 if TYPE_CHECKING:
@@ -29,17 +29,19 @@ FEWEST = 4
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
     """Collate the attributions of all runs; raises a DecurError if a file is damaged."""
     results = explained(experiment, config, paths, ["attribution"])
-    results = [one._replace(frame=beside_paper(one)) for one in results]
+    known = is_comparable(experiment, config)
+    results = [one._replace(frame=beside_paper(one, known=known)) for one in results]
     page = experiment_page(experiment, config, _body(results))
     return Result(joined(results, COLUMNS), page, partial(draw, results, experiment), "%.4g")
 
 
-def beside_paper(one: Explained) -> pd.DataFrame:
+def beside_paper(one: Explained, *, known: bool = True) -> pd.DataFrame:
     """Add attributions relative to the largest of the modality, and the paper's numbers.
 
-    New columns: relative, paper (raw) and paper_relative; NaN where the paper has no such band.
+    New columns: relative, paper (raw) and paper_relative; NaN where the paper has no such band, or
+    where its numbers are not `known`, since the data are others.
     """
-    paper = band_saliency(scenario_name(one.scenario))
+    paper = band_saliency(scenario_name(one.scenario)) if known else {}
     lines = one.frame.copy()
     largest = lines.groupby("modality")["attribution"].transform("max")
     lines["relative"] = lines["attribution"] / largest
@@ -53,6 +55,7 @@ def beside_paper(one: Explained) -> pd.DataFrame:
 
 def _body(results: list[Explained]) -> list[PagePart]:
     body: list[PagePart] = []
+    beside = any(one.frame["paper"].notna().any() for one in results)
     for one in results:
         for modality, lines in one.frame.groupby("modality", sort=False):
             table = lines.pivot(index="band", columns="part", values="relative")
@@ -69,7 +72,7 @@ def _body(results: list[Explained]) -> list[PagePart]:
     body.append(
         "Mean absolute integrated gradient of a pixel of the band, over the largest of the "
         "modality, so that common and unique dimensions compare; one run a method, the first "
-        "seed's. The paper's numbers likewise, of its figure's raw values."
+        "seed's." + (" The paper's numbers likewise, of its figure's raw values." if beside else "")
     )
     return [*body, *_known_factors(results)] if results else ["Nothing has been looked at yet."]
 
