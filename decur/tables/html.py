@@ -1,6 +1,7 @@
 """Render pages as HTML, by the templates beside this module; all text is escaped."""
 
 import functools
+import re
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -41,6 +42,11 @@ def written(text: str) -> Markup:
     )
 
 
+def slug(text: str) -> str:
+    """Turn a heading into the name of its anchor: lower-case words with hyphens between them."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 @functools.cache
 def _environment() -> Environment:
     environment = Environment(
@@ -50,7 +56,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"as_html": as_html, "marked": written}
+    environment.filters |= {"as_html": as_html, "marked": written, "slug": slug}
     environment.tests["table"] = lambda part: isinstance(part, Table)
     environment.tests["heading"] = lambda part: isinstance(part, Heading)
     return environment

@@ -6,22 +6,25 @@ collated or not, what was trained, and what that cost.
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from decur.artifacts.ownership import write_ours
 from decur.artifacts.paths import Paths
 from decur.config import Config, Scenario
 from decur.config.experiments import Experiment, scenario_name
+from decur.tables.highlights import cards
 from decur.tables.html import Image, render
-from decur.tables.pages import Page, grid, warning
+from decur.tables.markup import unmarked
+from decur.tables.pages import Heading, Page, grid, warning
 from decur.tables.run import outputs, read_page
 from decur.tables.usage import stage_usage, usage_page
 
 SECTIONS = {"ablations": "Ablations", "explain": "Explainability", "claims": "Claims"}
 SEVERAL = "Several scenarios"
-TYPES = {"png": "image/png", "csv": "text/csv", "tex": "text/x-tex"}
+TYPES = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "tex": "text/x-tex"}
 """The media types of files that the report contains, by suffix."""
 
 GENERATOR = '<meta name="generator" content="decur">'
@@ -29,6 +32,9 @@ GENERATOR = '<meta name="generator" content="decur">'
 
 SCALE = 0.45
 """Pixels of the report per pixel of a figure."""
+
+LARGEST_SVG = 150_000
+"""Bytes of an SVG that is preferred to a smaller PNG, since it stays sharp."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,12 @@ class Download:
 
 @dataclass(frozen=True)
 class Item:
-    """A page in the report, with its figure and files."""
+    """A page in the report, with its figure and files; `name` is that of its experiment."""
 
     page: Page
     image: Image | None = None
     downloads: tuple[Download, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,16 @@ def write_report(experiments: Mapping[str, Experiment], config: Config, paths: P
         DecurError: the report's file exists and is not ours, or a record or a log is damaged.
     """
     sections = [
-        Section("What was run", (Item(recipes_page(config)),)),
         *_results(experiments, config, paths),
-        Section("What it cost", (Item(usage_page(stage_usage(Path(paths.root)))),)),
+        Section("Cost", (Item(usage_page(stage_usage(Path(paths.root)))),)),
     ]
-    title = f"DeCUR: results of the scale {config.scale}"
-    text = render("report.html", title=title, sections=sections)
+    text = render(
+        "report.html",
+        title=f"DeCUR: results of the scale {config.scale}",
+        recipes=recipes_page(config),
+        cards=cards(experiments, config, paths),
+        sections=distinct(sections),
+    )
     write_ours(
         Path(paths.report()),
         lambda temporary: temporary.write_text(text, encoding="utf-8"),
@@ -78,6 +89,23 @@ def write_report(experiments: Mapping[str, Experiment], config: Config, paths: P
 
 def _is_report(path: Path) -> bool:
     return GENERATOR in path.read_text(encoding="utf-8", errors="replace")[:1000]
+
+
+def distinct(sections: list[Section]) -> list[Section]:
+    """Add the page's title to each heading inside a page that another page has, too."""
+    pages = [item.page for section in sections for item in section.items]
+    counts = Counter(part.text for page in pages for part in page.body if isinstance(part, Heading))
+
+    def renamed(item: Item) -> Item:
+        body = tuple(
+            Heading(f"{part.text} ({item.page.title})")
+            if isinstance(part, Heading) and counts[part.text] > 1
+            else part
+            for part in item.page.body
+        )
+        return replace(item, page=replace(item.page, body=body))
+
+    return [replace(s, items=tuple(map(renamed, s.items))) for s in sections]
 
 
 def section_of(experiment: Experiment, config: Config) -> str:
@@ -111,16 +139,18 @@ def _results(
 def experiment_item(name: str, experiment: Experiment, paths: Paths) -> Item:
     """The page of an experiment, its figure, and its numbers to download."""
     files = {kind: Path(path) for kind, path in outputs(name, experiment, paths).items()}
-    page, figure = read_page(name, paths), files.get("figure")
+    page = read_page(name, paths)
     image = None
-    if figure and figure.is_file():
-        image = _image(figure.read_bytes(), page.title)
+    if (figure := files.get("figure")) and figure.is_file():
+        vector = files["vector"]
+        drawn = vector.read_bytes() if vector.is_file() else None
+        image = _image(figure.read_bytes(), _described(page), drawn)
     downloads = [
         Download(file.name, _address(file.read_bytes(), kind))
         for kind, file in files.items()
         if kind in TYPES and file.is_file()
     ]
-    return Item(page, image, tuple(downloads))
+    return Item(page, image, tuple(downloads), name)
 
 
 def learning_curves(scenario: Scenario, config: Config, paths: Paths) -> list[Item]:
@@ -140,8 +170,11 @@ def learning_curves(scenario: Scenario, config: Config, paths: Paths) -> list[It
         "the same of the other modality. Effective rank: of how many directions the embeddings of "
         "a batch make use, which falls where they collapse."
     )
-    image = _image(learning.draw(logs)["figure"], f"learning curves of {scenario}")
-    return [Item(Page("Learning curves", body=(note,)), image)]
+    drawn = learning.draw(logs)
+    page = Page(f"Learning curves of {scenario_name(scenario)}", body=(note,))
+    described = "Lines over the steps of pretraining: loss, alignment and effective rank"
+    image = _image(drawn["figure"], described, drawn["vector"])
+    return [Item(page, image, name=f"learning-{scenario}")]
 
 
 def recipes_page(config: Config) -> Page:
@@ -169,11 +202,18 @@ def recipes_page(config: Config) -> Page:
     return Page("", body=(intro, grid(lines), *warning(sources)))
 
 
-def _image(png: bytes, description: str) -> Image:
-    """A figure in the report, where all figures have one scale."""
+def _described(page: Page) -> str:
+    """Describe a figure for those who do not see it: title and caption."""
+    return unmarked(f"{page.title}. {page.caption}".strip())
+
+
+def _image(png: bytes, description: str, svg: bytes | None) -> Image:
+    """A figure in the report, where all figures have one scale: as SVG unless that is larger."""
     from PIL import Image as Pillow
 
     width = round(Pillow.open(io.BytesIO(png)).width * SCALE)
+    if svg is not None and len(svg) < max(len(png), LARGEST_SVG):
+        return Image(description, width, _address(svg, "svg"))
     return Image(description, width, _address(png, "png"))
 
 

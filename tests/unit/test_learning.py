@@ -60,6 +60,6 @@ def test_runs_that_have_begun_are_drawn_and_others_left_out(tmp_path):
     images = draw(found)
     assert images == draw(found)
     (item,) = learning_curves("rgb-dem", config, paths)
-    assert item.page.title == "Learning curves" and item.image
+    assert item.page.title == "Learning curves of RGB-DEM" and item.image
     write(Path(one.replace("decur/default", "barlow-twins/default")), 60)
     assert draw(logs("rgb-dem", config, paths)) != images

@@ -11,10 +11,13 @@ from decur.artifacts.paths import Paths
 from decur.config import Config, load_config
 from decur.config.experiments import Experiment, chosen_experiments, load_experiments
 from decur.errors import DecurError
+from decur.tables.highlights import cards
 from decur.tables.html import as_html
-from decur.tables.report import section_of, write_report
+from decur.tables.pages import Heading, Page
+from decur.tables.report import Item, Section, distinct, section_of, write_report
 from decur.tables.run import outputs, write_experiment
 from decur.tables.usage import StageUsage, stage_usage, usage_page
+from tests.support.tables import put
 
 HOME = Path(__file__).parents[2]
 
@@ -35,7 +38,8 @@ def paths(tmp_path: Path) -> Paths:
 
 
 def headings(page: str, level: int) -> list[str]:
-    return re.findall(rf"<h{level}[^>]*>(.*?)</h{level}>", page)
+    found = re.findall(rf"<h{level}[^>]*>(.*?)</h{level}>", page)
+    return [re.sub(r" <a class=\"anchor\".*?</a>", "", text) for text in found]
 
 
 def written(experiments: dict[str, Experiment], config: Config, paths: Paths) -> str:
@@ -44,9 +48,9 @@ def written(experiments: dict[str, Experiment], config: Config, paths: Paths) ->
 
 
 def test_scenarios_come_first_then_ablations_and_explainability(experiments, config, paths):
-    found = [heading.split(". ")[1] for heading in headings(written(experiments, config, paths), 2)]
+    found = headings(written(experiments, config, paths), 2)
     assert found[:4] == ["What was run", "SAR-optical", "RGB-DEM", "RGB-depth"]
-    assert found[-1] == "What it cost"
+    assert found[-1] == "Cost"
     assert found.index("Several scenarios") < found.index("Explainability")
 
 
@@ -59,6 +63,39 @@ def test_every_experiment_has_its_place_made_or_not(experiments, config, paths):
     assert table.title in shown
     assert "table2" in shown
     assert page.count("Not collated yet.") == len(experiments) - 1
+
+
+def test_no_two_headings_are_alike_and_every_link_leads_to_one(experiments, config, paths):
+    for name in ("table1", "factors"):
+        write_experiment(name, experiments[name], config, paths)
+    page = written(experiments, config, paths)
+    every = [text for level in range(1, 5) for text in headings(page, level)]
+    anchors = re.findall(r' id="([^"]*)"', page)
+    assert len(every) == len(set(every)) and len(anchors) == len(set(anchors))
+    assert set(re.findall(r'href="#([^"]*)"', page)) <= set(anchors)
+
+
+def test_headings_that_two_pages_share_get_the_title_of_their_page():
+    shared = (
+        Page("First", body=(Heading("SAR"), Heading("alone"))),
+        Page("Second", body=(Heading("SAR"),)),
+    )
+    (section,) = distinct([Section("S", tuple(map(Item, shared)))])
+    found = [part.text for item in section.items for part in item.page.body]
+    assert found == ["SAR (First)", "alone", "SAR (Second)"]
+
+
+def test_the_first_screen_shows_what_has_been_measured(experiments, config, paths):
+    table = {"table1": experiments["table1"]}
+    assert 'class="cards"' not in written(table, config, paths)
+    cell = "bigearthnet/sar+optical/linear/labels-100"
+    for method, score in (("decur", 71.25), ("random", 65)):
+        put(paths, f"sar-optical/{method}/default/seed-0", cell, map_micro=score)
+    (card,) = cards(table, config, paths)
+    assert card.value == "71.2 against 65.0 %" and "1 of 1 columns" in card.text
+    page = written(table, config, paths)
+    assert page.index("71.2 against 65.0 %") < page.index('id="what-was-run"')
+    assert 'href="#experiment-table1"' in page and 'id="experiment-table1"' in page
 
 
 def test_tables_are_tables_and_their_files_are_inside(experiments, config, paths):
@@ -80,7 +117,7 @@ def test_a_table_of_an_earlier_version_is_replaced_by_what_to_do(experiments, co
     page = written({"factors": experiments["factors"]}, config, paths)
     assert headings(page, 3) == ["factors"]
     assert "another version of decur: run <code>decur tables</code>" in page
-    assert 'src="data:image/png;base64,' in page and 'download="factors.csv"' in page
+    assert 'src="data:image/svg+xml;base64,' in page and 'download="factors.csv"' in page
 
 
 def test_a_report_is_replaced_by_the_next_one_and_nothing_else_is(experiments, config, paths):
@@ -97,14 +134,14 @@ def test_no_text_of_an_experiment_is_a_tag_of_the_report(experiments, config, pa
     )
     write_experiment("table1", hostile, config, paths)
     page = written({"table1": hostile}, config, paths)
-    assert "<script" not in page and "<b>" not in page
+    assert "<script>1" not in page and "<b>" not in page
     assert "a &lt;b&gt;bold&lt;/b&gt; <code>claim</code> &amp; more" in page
 
 
 def test_figures_are_inside_and_nothing_is_fetched(experiments, config, paths):
     write_experiment("factors", experiments["factors"], config, paths)
     page = written({"factors": experiments["factors"]}, config, paths)
-    assert 'src="data:image/png;base64,' in page
+    assert 'src="data:image/svg+xml;base64,' in page
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
 
 
@@ -118,7 +155,7 @@ def test_an_experiment_of_one_scenario_is_shown_with_it(experiments, config):
 def test_what_is_not_the_papers_data_is_said_at_the_top(experiments, config, paths):
     page = written({}, config, paths)
     assert "NOT comparable" in page
-    assert page.index("NOT comparable") < page.index("What it cost</h2>")
+    assert page.index("NOT comparable") < page.index('id="section-cost"')
 
 
 def test_costs_are_sums_over_the_benchmarks_of_a_stage(tmp_path):
