@@ -75,7 +75,7 @@ class Basis:
 
 
 def objective(weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, c: float) -> Tensor:
-    """Compute mean cross-entropy plus `||weight||^2 / (2 c)` divided by its number of terms.
+    """Compute mean cross-entropy plus `||weight||^2 / (2 c)` divided by the number of terms.
 
     The terms are the samples, or for multi-label tasks all pairs of a sample and a class. The bias
     is not penalised.

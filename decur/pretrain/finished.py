@@ -1,4 +1,4 @@
-"""Finished runs: remove their checkpoints, and prevent that their weights are trained again.
+"""Finished runs: remove their checkpoints, and avoid training their weights again.
 
 Snakemake deletes the output of a job that it has not recorded as finished, and submits the job
 again. A hard link beside the checkpoints keeps the weights until then; it takes no space.
@@ -53,7 +53,7 @@ def restore_finished(weights: Path, checkpoints: Path, identity: str) -> bool:
         link_atomically(kept, weights)
     except OSError:  # the folder was copied to a file system without hard links
         write_atomically(weights, lambda temporary: shutil.copyfile(kept, temporary))
-    remove_checkpoints(checkpoints, identity)  # an earlier finished job may have been killed before
+    remove_checkpoints(checkpoints, identity)  # the finished job may have been killed before this
     print(f"{weights}: the run is finished; restored from {kept}", flush=True)
     return True
 

@@ -70,7 +70,7 @@ def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
             _set_aside(path, DAMAGED, f"is damaged ({error})")
         else:
             if own != identity:
-                _set_aside(path, short_name(own), "is of other settings or data")
+                _set_aside(path, short_name(own), "belongs to other settings or data")
     for path in _checkpoints(
         folder / short_name(identity)
     ):  # settings were changed, and changed back

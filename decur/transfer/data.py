@@ -43,7 +43,7 @@ def label_subset(ids: Sequence[str], percent: float, seed: int) -> NDArray[np.in
         raise DecurError(f"labels: {percent:g} % is out of range; use more than 0 and at most 100")
     count = int(len(ids) * percent / 100)
     if not count:
-        raise DecurError(f"labels: {percent:g} % of {len(ids)} samples selects {count}; raise it")
+        raise DecurError(f"labels: {percent:g} % of {len(ids)} samples selects {count}; use more")
     by_name = np.argsort(np.asarray(ids), kind="stable")
     chosen = np.random.default_rng(seed).choice(len(ids), count, replace=False)
     return np.sort(by_name[chosen])

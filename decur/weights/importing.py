@@ -243,7 +243,7 @@ def _record(
 ) -> Weights:
     """Record the known settings, the bands and the transform.
 
-    The seed of the released files is left out, because it does not belong to this package. They do
+    The seed of the released files is left out, because it is not a seed of this package. They do
     not record which dimensions are common, so `dim_common` is null.
     """
     scenario = RELEASED_PAIRS[entry.scenario]

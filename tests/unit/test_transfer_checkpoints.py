@@ -180,7 +180,7 @@ def test_a_checkpoint_of_other_settings_is_not_continued(job, monkeypatch, capsy
     other = recipe(augment=False, linear=ADAMW | CURVE | {"lr": 0.02})
     capsys.readouterr()
     killed = job(other, protocol, "killed")
-    assert "is of other settings or data; not continued" in capsys.readouterr().out
+    assert "belongs to other settings or data; not continued" in capsys.readouterr().out
     assert killed == job(other, protocol, "whole")
     assert not (job.folder / ".decur" / "checkpoints").exists()
 

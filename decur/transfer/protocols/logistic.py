@@ -40,7 +40,7 @@ def evaluate(inputs: CellInputs) -> CellResult:
 
     Metrics are those of `image_scores`. The record also has `c`, the `sweep` that chose it, and the
     classes in the labels (`labels_found`). A class without labelled samples is never predicted. If
-    one class has most pixels of all labelled samples, it is always predicted.
+    all labelled samples have most pixels of one class, it is always predicted.
 
     Raises:
         DecurError: labels outside the dataset's classes, evaluation samples of a single class, too
