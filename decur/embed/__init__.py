@@ -1,7 +1,7 @@
-"""Features of one's own images from pretrained backbones: `decur embed`, and the same in Python.
+"""Compute features of your own images with pretrained backbones: `decur embed`, or from Python.
 
-An `Encoder` is the backbone of one modality with the scaling that it was pretrained with. Rasters
-of any size are seen through windows, read a few at a time; other images whole.
+An `Encoder` combines the backbone of one modality with the scaling of its pretraining. Rasters of
+any size are split into windows and read a few at a time; other images are resized as a whole.
 """
 
 from decur.embed.encoder import Encoder, load_encoder

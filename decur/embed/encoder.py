@@ -1,4 +1,4 @@
-"""The backbone of one modality, with all that makes raw values what it was pretrained to see."""
+"""The backbone of one modality, with the conversion from raw values to its input."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,18 +30,18 @@ from decur.weights.net_input import (
 
 HHA = "hha"
 DEPTH = ("depth",)
-"""The bands of a raw image that becomes HHA."""
+"""The bands of a raw image that is converted to HHA."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Raw images of one modality in, features out.
+    """Convert raw images of one modality to features.
 
-    `bands` are those of a raw image, in order; `window` is the side in pixels at which the backbone
-    was trained to see images; `transform` is what `eight_bits` and `net_input` take. With
-    `intrinsics`, a (3, 3) camera matrix, a raw image is depth that becomes HHA. `file_bands` names
-    the bands of files, in their order, whatever these declare; `own_scale`: the user gave the
-    scaling, so its range is not questioned.
+    `bands` are those of a raw image, in order. `window` is the side in pixels of the backbone's
+    training images. `transform` is the description that `eight_bits` and `net_input` take. With
+    `intrinsics`, a (3, 3) camera matrix, a raw image is depth and is converted to HHA. `file_bands`
+    lists the bands of files in their order and overrides the files' own names. `own_scale` means
+    that the user gave the scaling, so the range of values is not checked.
     """
 
     backbone: Backbone
@@ -56,7 +56,7 @@ class Encoder:
     own_scale: bool = False
 
     def __call__(self, images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Features (n, d) of n raw images (C, H, W), each scaled, then resized to the window.
+        """Compute features (n, d) of n raw images (C, H, W), each scaled and resized to the window.
 
         Raises:
             DecurError: an image that the scaling does not take, such as one with NaN, or in another
@@ -65,22 +65,22 @@ class Encoder:
         return self.features([self.stored(image) for image in images])
 
     def stored(self, image: NDArray[Any]) -> NDArray[np.uint8]:
-        """A raw image in 8 bits, scaled as the images of pretraining were; its size stays."""
+        """Scale a raw image to 8 bits like the images of pretraining, without resizing it."""
         if not np.isfinite(image).all():
-            raise DecurError("has values that are no numbers; fill them, or declare them as nodata")
+            raise DecurError("has NaN or infinite values; fill them, or declare them as nodata")
         if self.intrinsics is not None:
             return _hha(image, self.intrinsics)
         if self.transform["scaling"] == "none" and image.dtype != np.uint8:
             raise DecurError(
-                f"is {image.dtype} (after scale and offset, if it declares them), and the backbone "
-                "was pretrained on 8 bit as stored; give a scale, such as <min>,<max>"
+                f"is {image.dtype} (after scale and offset, if it declares them), but the backbone "
+                "was pretrained on unscaled 8-bit images; set a scale, such as <min>,<max>"
             )
         if fault := unit_fault(image, self.transform):
             raise DecurError(fault)
         return eight_bits(image, self.transform)
 
     def features(self, stored: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Features (n, d) of images as `stored`, of any sizes."""
+        """Compute features (n, d) of images as returned by `stored`, of any sizes."""
         images = torch.stack([standardised(image, self.transform) for image in stored]).to(
             self.device
         )
@@ -99,18 +99,18 @@ def load_encoder(
     intrinsics: NDArray[np.float64] | None = None,
     device: str | None = None,
 ) -> Encoder:
-    """The encoder of a modality from the weights of a pretraining run.
+    """Load the encoder of a modality from the weights of a pretraining run.
 
     Args:
         weights: `weights.safetensors` of a run.
-        modality: whose backbone; None where the file has one alone.
-        scale: in place of that of pretraining: `stored`, `reflectance`, `elevation` (1-99 % of each
-            window) or `<min>,<max>`.
-        file_bands: names of the files' bands, in their order; None: as the files name them, or if
-            they do not, the backbone's.
-        intrinsics: (3, 3) camera matrix in pixels: images are depth in millimetres (integers) or
-            metres (float), and become HHA.
-        device: None: the GPU where there is one.
+        modality: the modality of the backbone; None if the file has only one.
+        scale: replaces the scaling of pretraining: `stored`, `reflectance`, `elevation` (1-99 % of
+            each window) or `<min>,<max>`.
+        file_bands: names of the files' bands, in their order; None: the names in the files or,
+            without any, the backbone's bands.
+        intrinsics: (3, 3) camera matrix in pixels; images are then depth in millimetres (integers)
+            or metres (float), and are converted to HHA.
+        device: None: the GPU if there is one.
 
     Raises:
         DecurError: no readable weights of ours, no such modality, scale or device.
@@ -126,7 +126,7 @@ def load_encoder(
         in_chans=len(transform["bands"]),
     )
     if intrinsics is not None and name != HHA:
-        raise DecurError(f"intrinsics: are for the modality '{HHA}', not for '{name}'")
+        raise DecurError(f"intrinsics: only for the modality '{HHA}', not for '{name}'")
     if scale is not None:
         transform = {**transform, **parse_scale(scale, len(transform["bands"]))}
     where = _device(device)
@@ -145,7 +145,7 @@ def load_encoder(
 
 
 def parse_scale(text: str, bands: int) -> dict[str, Any]:
-    """The scaling that a word names, of so many bands; see `load_encoder`.
+    """Parse the name or range of a scaling for this number of bands; see `load_encoder`.
 
     Raises:
         DecurError: it names none.
@@ -187,5 +187,5 @@ def _device(name: str | None) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise DecurError(f"device '{name}': cannot be used ({reason}); give cpu or cuda") from None
+        raise DecurError(f"device '{name}': cannot be used ({reason}); use cpu or cuda") from None
     return device

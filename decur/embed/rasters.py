@@ -1,7 +1,7 @@
-"""Rasters of any size through windows: a grid of features that lies on the same ground.
+"""Embed rasters of any size by windows: the result is a georeferenced grid of features.
 
-Only as many windows as make a batch are in memory. Where windows do not fill the raster, the last
-reach beyond its edge, where there are no data, or leave out less than half a window.
+Only one batch of windows is in memory. If the windows do not fit the raster, the last ones extend
+beyond its edge, where there are no data, or a strip narrower than half a window is skipped.
 """
 
 import sys
@@ -27,16 +27,16 @@ from decur.weights.net_input import eight_bits
 Array = NDArray[Any]
 BATCH = 64
 MOST_EMPTY = 0.5
-"""Of a window's pixels may have no data; they are seen as the mean of the others."""
+"""Fraction of a window's pixels that may lack data; they are replaced by the mean of the others."""
 
 SAMPLED, SAMPLED_SIDE = 8, 64
-"""Whether a raster's values can be what the backbone expects, 8 x 8 squares of 64 pixels tell."""
+"""A raster's range of values is checked on 8 x 8 squares of 64 pixels."""
 
 Read = Callable[[Window], tuple[Array, NDArray[np.bool_]]]
-"""Pixels (C, H, W) of a window, and which are valid: (H, W)."""
+"""Pixels (C, H, W) of a window, and a mask of the valid ones (H, W)."""
 
 Order = list[int | None]
-"""Which bands of a file to read, from 0; None for one that is black."""
+"""Bands of a file in the order to read them, from 0; None for one that is black."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Windows:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of windows; the last reach beyond the edge by half a side at most."""
+        """Count rows and columns of windows; the last exceed the edge by at most half a side."""
         rows, columns = (
             1 + max(0, min(-(-(n - self.side) // self.stride), (n - self.side // 2) // self.stride))
             for n in (self.height, self.width)
@@ -61,16 +61,16 @@ class Windows:
 
     @property
     def grid(self) -> Affine:
-        """From column and row of cells to the ground; a cell's centre is that of its window."""
+        """Map column and row of cells to the ground; a cell's centre is that of its window."""
         shift = (self.side - self.stride) / 2
         return self.transform @ Affine.translation(shift, shift) @ Affine.scale(self.stride)
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
-        """Row and column of the upper left pixel of a window."""
+        """Return row and column of a window's upper left pixel."""
         return row * self.stride, column * self.stride
 
     def centre(self, row: int, column: int) -> tuple[float, float]:
-        """x and y of a window's centre; in pixels where the raster lies nowhere."""
+        """Return x and y of a window's centre, in pixels if the raster is not georeferenced."""
         x, y = self.grid @ (column + 0.5, row + 0.5)
         return x, y
 
@@ -86,7 +86,7 @@ class Grid:
 def embed_raster(
     encoder: Encoder, path: Path | str, *, stride: int | None = None, batch: int = BATCH
 ) -> Grid:
-    """Features of all windows of a raster, `stride` pixels apart; None: side by side.
+    """Compute features of all windows of a raster, `stride` pixels apart; None: side by side.
 
     Raises:
         DecurError: the raster is unreadable, has other bands than the encoder, or values that its
@@ -98,7 +98,7 @@ def embed_raster(
 
 
 def windows_of(encoder: Encoder, path: Path, stride: int | None = None) -> Windows:
-    """The windows of a raster; raises as `embed_raster`."""
+    """Lay out the windows of a raster; raises as `embed_raster`."""
     stride = encoder.window if stride is None else stride
     if not 1 <= stride <= encoder.window:
         raise DecurError(f"stride {stride}: expected 1 to {encoder.window}, the window's side")
@@ -107,15 +107,15 @@ def windows_of(encoder: Encoder, path: Path, stride: int | None = None) -> Windo
         side = encoder.window
         if min(file.height, side) * min(file.width, side) < (1 - MOST_EMPTY) * side**2:
             raise DecurError(
-                f"{path}: {file.width} x {file.height} pixels are little of a window of {side}; "
-                "see it whole (--whole)"
+                f"{path}: {file.width} x {file.height} pixels are too few for a window of {side}; "
+                "embed it as a whole (--whole)"
             )
         crs = None if file.crs is None else file.crs.to_string()
         return Windows(file.height, file.width, encoder.window, stride, file.transform, crs)
 
 
 def choose_bands(encoder: Encoder, path: Path, file: Any) -> Order:
-    """Which bands of an open raster are the encoder's: by their names if they have any.
+    """Choose the bands of an open raster that the encoder needs, by their names if there are any.
 
     Raises:
         DecurError: a band is missing that may not be black, or there are too many or too few.
@@ -126,7 +126,7 @@ def choose_bands(encoder: Encoder, path: Path, file: Any) -> Order:
     if encoder.file_bands is not None:
         if len(encoder.file_bands) not in (count, file.count):
             raise DecurError(
-                f"{path}: has {file.count} bands, and --bands names {len(encoder.file_bands)}"
+                f"{path}: has {file.count} bands, but --bands lists {len(encoder.file_bands)}"
             )
         with named(path):
             return band_map(encoder.file_bands, wanted)
@@ -138,16 +138,16 @@ def choose_bands(encoder: Encoder, path: Path, file: Any) -> Order:
         except DecurError as error:
             if any(file.descriptions):
                 raise DecurError(
-                    f"{path}: {error} by {whose}; say with --bands which bands the file has, in "
+                    f"{path}: {error} by {whose}; list the bands of the file with --bands, in "
                     "their order"
                 ) from None
     if count != len(wanted):
-        hint = "; of depth give the camera's intrinsics" if encoder.modality == HHA else ""
+        hint = "; for depth images give the camera's intrinsics" if encoder.modality == HHA else ""
         if count + len(BLACK) == len(wanted) and set(BLACK) <= set(wanted):
             rest = ",".join(band for band in wanted if band not in BLACK)
-            hint = f"; if only {', '.join(BLACK)} is missing, give --bands {rest}"
+            hint = f"; if only {', '.join(BLACK)} is missing, use --bands {rest}"
         raise DecurError(
-            f"{path}: has {file.count} bands, {whose} expects {len(wanted)}: "
+            f"{path}: has {file.count} bands, but {whose} expects {len(wanted)}: "
             f"{', '.join(wanted)}{hint}"
         )
     return list(range(count))
@@ -156,7 +156,7 @@ def choose_bands(encoder: Encoder, path: Path, file: Any) -> Order:
 def read_bands(
     encoder: Encoder, path: Path, file: Any, order: Order, window: Window | None = None
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Pixels (C, H, W) of an open raster in the encoder's bands, and which are valid: (H, W)."""
+    """Read the encoder's bands (C, H, W) of an open raster, and a mask of valid pixels (H, W)."""
     there = [band for band in order if band is not None]
     unit = encoder.transform.get("unit", 1)
     values, valid = read_values(path, file, there, window=window, unit=unit)
@@ -172,7 +172,7 @@ def check_raster(encoder: Encoder, path: Path, file: Any, order: Order) -> None:
     """Raise a DecurError if the values of an open raster can hardly be what the encoder expects."""
     if None in order:
         black = ", ".join(b for b, place in zip(encoder.bands, order, strict=True) if place is None)
-        print(f"decur: {path}: has no {black}, which is seen as black", file=sys.stderr)
+        print(f"decur: {path}: has no {black}; black is used instead", file=sys.stderr)
     if encoder.own_scale or encoder.intrinsics is not None:
         return
     found = []
@@ -183,7 +183,7 @@ def check_raster(encoder: Encoder, path: Path, file: Any, order: Order) -> None:
             found.append(values[:, valid])
     pixels = np.concatenate(found, axis=1)
     if encoder.transform["scaling"] == "none" and pixels.dtype != np.uint8:
-        return  # which is an error of its own
+        return  # this is reported by another error
     if not pixels.size:
         return
     with named(path):
@@ -192,7 +192,7 @@ def check_raster(encoder: Encoder, path: Path, file: Any, order: Order) -> None:
 
 
 def _fault(encoder: Encoder, pixels: Array, order: Order) -> str:
-    """Why pixels (C, n) from all over a raster can hardly be what the encoder expects."""
+    """Explain why pixels (C, n) from all over a raster can hardly be what the encoder expects."""
     transform, bands = (
         encoder.transform,
         [i for i, band in enumerate(order) if band is not None],
@@ -214,7 +214,7 @@ def _starts(length: int) -> list[int]:
 def feature_rows(
     encoder: Encoder, path: Path, windows: Windows, *, batch: int = BATCH
 ) -> Iterator[NDArray[np.float32]]:
-    """Features (columns, d) of one row of windows after the other; raises as `embed_raster`."""
+    """Yield features (columns, d) of each row of windows; raises as `embed_raster`."""
     rows, columns = windows.shape
     with rasterio.Env(**GDAL), opened(path) as file:
         order = choose_bands(encoder, path, file)
@@ -235,7 +235,7 @@ def feature_rows(
 
 
 def _images(read: Read, windows: Windows, row: int, start: int, count: int) -> dict[int, Array]:
-    """Some windows of a row by number, their gaps filled; without those that are mostly gap."""
+    """Read some windows of a row, by number, and fill their gaps; skip windows of mostly gaps."""
     top, left = windows.corner(row, start)
     block, valid = _block(read, windows, top, left, (count - 1) * windows.stride + windows.side)
     images = {}
@@ -250,7 +250,7 @@ def _images(read: Read, windows: Windows, row: int, start: int, count: int) -> d
 def _block(
     read: Read, windows: Windows, top: int, left: int, width: int
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Pixels (C, side, width), and which are valid: inside the raster, with data."""
+    """Read pixels (C, side, width) and a mask of the valid ones: inside the raster, with data."""
     height = windows.side
     there = Window(left, top, min(width, windows.width - left), min(height, windows.height - top))
     found, ok = read(there)

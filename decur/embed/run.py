@@ -1,4 +1,4 @@
-"""`decur embed`: files in, one file of features out, or a folder of GeoTIFFs."""
+"""The command `decur embed`: compute features of files, into one file or a folder of GeoTIFFs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,13 +33,13 @@ from decur.imagery.pixels import GDAL, opened
 from decur.imagery.rasters import named
 
 PLAIN = (".png", ".jpg", ".jpeg")
-"""Files that are always seen whole."""
+"""Files that are always embedded as a whole."""
 
 
 def embed_images(
     encoder: Encoder, paths: Sequence[Path | str], *, batch: int = BATCH
 ) -> NDArray[np.float32]:
-    """Features (n, d) of whole images, each resized to the encoder's window.
+    """Compute features (n, d) of whole images, each resized to the encoder's window.
 
     Raises:
         DecurError: an image is unreadable, has other bands than the encoder, or pixels without
@@ -57,20 +57,22 @@ def embed_files(
     whole: bool = False,
     batch: int = BATCH,
 ) -> None:
-    """Write the features of rasters' windows, or of whole images, as the suffix of `out` says.
+    """Write features of rasters' windows, or of whole images, in the format of `out`'s suffix.
 
-    `.parquet` takes any number of either; `.npy` the grid (rows, columns, d) of one raster, or
-    (n, d) of images; `.tif` one raster; without a suffix `out` becomes a folder of a GeoTIFF a
-    raster. Features that an earlier call wrote are replaced once the new ones are whole.
+    `.parquet` takes any number of rasters or images. `.npy` takes the grid (rows, columns, d) of
+    one raster, or (n, d) of images. `.tif` takes one raster. Without a suffix `out` becomes a
+    folder with one GeoTIFF per raster. Existing features are replaced only after a complete write.
 
     Raises:
-        DecurError: an input cannot be embedded, or not so be written, or a file that is not ours
-            has the name of an output.
+        DecurError: an input cannot be embedded, or not be written in this format, or a file that is
+            not ours has the name of an output.
     """
-    whole = whole or encoder.bands == DEPTH  # a camera matrix is of whole frames
+    whole = whole or encoder.bands == DEPTH  # a camera matrix applies to complete images
     plain = [path for path in inputs if whole or path.suffix.lower() in PLAIN]
     if plain and len(plain) < len(inputs):
-        raise DecurError(f"{plain[0]}: an image among rasters; embed them apart, or all `--whole`")
+        raise DecurError(
+            f"{plain[0]}: an image among rasters; embed them apart, or all with `--whole`"
+        )
     if out.resolve() in {path.resolve() for path in inputs}:
         raise DecurError(f"--out {out}: is an input; choose another name")
     kind = out.suffix.lower()
@@ -90,7 +92,7 @@ def _write_images(
     encoder: Encoder, paths: Sequence[Path], out: Path, kind: str, batch: int
 ) -> None:
     if kind not in (".parquet", ".npy"):
-        raise DecurError(f"--out {out}: whole images have no grid; expected .parquet or .npy")
+        raise DecurError(f"--out {out}: whole images have no grid; use .parquet or .npy")
     batches = _image_batches(encoder, paths, batch, progress=True)
     if kind == ".npy":
         write_array(out, batches, (len(paths), encoder.backbone.feature_dim))
@@ -106,7 +108,7 @@ def _image_batches(
         for start in range(0, len(paths), batch):
             chosen = paths[start : start + batch]
             images = []
-            for path in chosen:  # scaled one by one, so that an error has a name
+            for path in chosen:  # scaled one by one, so that an error names the file
                 image = _whole(encoder, path)
                 with named(path):
                     images.append(encoder.stored(image))
@@ -134,10 +136,10 @@ def _write_rasters(
 ) -> None:
     if kind in (".tif", ".npy") and len(paths) > 1:
         raise DecurError(
-            f"--out {out}: {len(paths)} rasters have a grid each; give a folder or .parquet"
+            f"--out {out}: {len(paths)} rasters have one grid each; use a folder or .parquet"
         )
     if kind == "" and len({path.stem for path in paths}) < len(paths):
-        raise DecurError(f"--out {out}: two rasters have one name; give .parquet")
+        raise DecurError(f"--out {out}: two rasters have the same name; use .parquet")
     all_windows = [windows_of(encoder, path, stride) for path in paths]
     total = sum(windows.shape[0] * windows.shape[1] for windows in all_windows)
     dims = encoder.backbone.feature_dim

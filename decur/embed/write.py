@@ -1,4 +1,4 @@
-"""Features as files, written row by row and whole or not at all."""
+"""Write features to files row by row, replacing existing files only after a complete write."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,20 +20,20 @@ from decur.embed.rasters import Windows
 
 Floats = NDArray[np.float32]
 BLOCK = 64
-"""Cells of a GeoTIFF's tile, a multiple of 16 as the format wants."""
+"""Side of a GeoTIFF's tile in cells; the format requires a multiple of 16."""
 
 TAG = "decur"
 """Name of the entry in a GeoTIFF or Parquet file that holds the origin of its features."""
 
 
 def origin(encoder: Encoder) -> dict[str, Any]:
-    """What the features are of, for the head of a file."""
+    """Describe the origin of features for the header of a file."""
     checksum = file_checksum(Path(encoder.source))
     return {"weights": checksum, "modality": encoder.modality, "window": encoder.window}
 
 
 def check_output(path: Path) -> None:
-    """Refuse to replace a file that does not hold features of ours.
+    """Refuse to replace a file that does not contain features of ours.
 
     Raises:
         DecurError: it exists and is not ours.
@@ -43,7 +43,7 @@ def check_output(path: Path) -> None:
 
 def _is_our_geotiff(path: Path) -> bool:
     try:
-        with rasterio.open(path, driver="GTiff") as file:  # others may name files to read
+        with rasterio.open(path, driver="GTiff") as file:  # others may open other files
             return TAG in file.tags()
     except (rasterio.errors.RasterioError, OSError):
         return False
@@ -57,11 +57,11 @@ def _is_our_parquet(path: Path) -> bool:
 
 
 OURS = {".tif": _is_our_geotiff, ".parquet": _is_our_parquet, ".npy": is_recorded}
-"""What recognises a file of ours, by its suffix; `.npy` has no place for an origin."""
+"""Recognise a file of ours by its content, per suffix; `.npy` has no place for an origin."""
 
 
 def write_array(path: Path, parts: Iterable[Floats], shape: tuple[int, ...]) -> None:
-    """Write a `.npy` file of a shape, whose first axis the parts fill one after the other."""
+    """Write a `.npy` file of a given shape; the parts fill its first axis one after the other."""
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
 
     def write(temporary: Path) -> None:
@@ -73,13 +73,13 @@ def write_array(path: Path, parts: Iterable[Floats], shape: tuple[int, ...]) -> 
 
 
 def _append(file: BinaryIO, parts: Iterable[Floats]) -> None:
-    """Plain writes, since the pages of a memory map would count as memory of the job."""
+    """Append parts with plain writes: pages of a memory map would count as memory of the job."""
     for part in parts:
         write_all(file, np.ascontiguousarray(part, dtype="<f4"))
 
 
 def write_geotiff(path: Path, rows: Iterable[Floats], windows: Windows, encoder: Encoder) -> None:
-    """Write a grid of features, a band a feature; NaN is no data."""
+    """Write a grid of features with one band per feature; NaN is no data."""
     height, width = windows.shape
     dims = encoder.backbone.feature_dim
     profile = {
@@ -101,7 +101,7 @@ def write_geotiff(path: Path, rows: Iterable[Floats], windows: Windows, encoder:
     }
 
     def write(temporary: Path) -> None:
-        # Rows come window by window and tiles go band by band: what is between lies on disk.
+        # Rows come window by window, tiles are written band by band: a file on disk is the buffer.
         between = path.with_name(f"{path.name}.grid")
         remove_left_over(between)
         grid = temporary_of(between)
@@ -131,7 +131,7 @@ class ImageTable:
     fields = (pa.field("file", pa.string()),)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """One an image."""
+        """Yield one line per image."""
         yield from ({"file": str(path)} for path in self.paths)
 
 
@@ -152,7 +152,7 @@ class WindowTable:
     )
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """One a window, row by row."""
+        """Yield one line per window, row by row."""
         for path, windows in zip(self.paths, self.windows, strict=True):
             for row, column in np.ndindex(*windows.shape):
                 top, left = windows.corner(row, column)
@@ -170,7 +170,7 @@ class WindowTable:
 def write_parquet(
     path: Path, table: ImageTable | WindowTable, parts: Iterable[Floats], encoder: Encoder
 ) -> None:
-    """Write a line an image or window, with its features in the column `features`."""
+    """Write one line per image or window, with its features in the column `features`."""
     vector = pa.list_(pa.float32(), encoder.backbone.feature_dim)
     schema = pa.schema([*table.fields, pa.field("features", vector)])
     schema = schema.with_metadata({TAG: json.dumps(origin(encoder))})

@@ -1,7 +1,7 @@
-"""Barlow Twins: make the cross-correlation of two views the identity.
+"""Barlow Twins: make the cross-correlation matrix of two views the identity.
 
-The cross-modal baseline of the paper (two modalities' first views); also DeCUR's intra-modal term
-(paper §3.1, eq. 2).
+This is the cross-modal baseline of the paper (on the first views of two modalities) and DeCUR's
+intra-modal term (paper §3.1, eq. 2).
 """
 
 from torch import Tensor
@@ -25,8 +25,8 @@ def barlow_twins_loss(za: Tensor, zb: Tensor, *, lambd: float = LAMBDA) -> dict[
     """Compute sum_i (1 - C_ii)^2 + lambd sum_{i != j} C_ij^2.
 
     Args:
-        za: projector outputs (n, K) of this rank's rows; normalised here.
-        zb: those of the other view, (n, K).
+        za: projector outputs (n, K) of this rank's rows; standardised here.
+        zb: projector outputs of the other view, (n, K).
         lambd: weight of the off-diagonal term.
 
     Returns:
@@ -45,12 +45,12 @@ def barlow_twins_loss(za: Tensor, zb: Tensor, *, lambd: float = LAMBDA) -> dict[
 
 
 def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
-    """`barlow_twins_loss` of the two modalities."""
+    """Compute `barlow_twins_loss` of the two modalities."""
     return barlow_twins_loss(z[0][0], z[1][0], lambd=settings.lambd)
 
 
 def identity_terms(diagonal: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
-    """Split the distance of a correlation matrix from the identity: on, and off, its diagonal.
+    """Split the distance of a correlation matrix from the identity into on- and off-diagonal.
 
     Args:
         diagonal: its diagonal, (k,) of this rank's dimensions.

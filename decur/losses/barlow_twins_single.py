@@ -1,4 +1,4 @@
-"""Barlow Twins on two views of each modality alone: the single-modal baseline of the paper."""
+"""Barlow Twins on two views of each modality separately: the paper's single-modal baseline."""
 
 from torch import Tensor
 
@@ -8,9 +8,9 @@ from decur.losses.barlow_twins import barlow_twins_loss
 
 
 def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
-    """Sum of `barlow_twins_loss` over both modalities.
+    """Sum `barlow_twins_loss` over both modalities.
 
-    Nothing is shared, so the sum trains both as if each had its own run.
+    The modalities share no parameters, so the sum trains both as if each had its own run.
     """
     terms = [barlow_twins_loss(*views, lambd=settings.lambd)["loss"] for views in z]
     return {"loss": terms[0] + terms[1], "intra1": terms[0], "intra2": terms[1]}

@@ -19,14 +19,15 @@ MAX_SCALE = 100.0
 def clip_loss(
     za: Tensor, zb: Tensor, *, scale: Tensor | float, symmetric: bool = True
 ) -> dict[str, Tensor]:
-    """Compute the cross entropy of finding a sample's other modality among the whole batch's.
+    """Compute the cross entropy of finding each sample's other modality in the whole batch.
 
     Args:
         za: projector outputs (n, K) of this rank's rows; scaled to unit length here.
-        zb: those of the other modality, (n, K).
-        scale: inverse temperature, a number or a scalar tensor that learns; at most 100 is used.
-        symmetric: mean of both directions; False asks only for the second modality given the first,
-            as DeCUR's released code does.
+        zb: projector outputs of the other modality, (n, K).
+        scale: inverse temperature, a number or a learned scalar tensor; values above 100 are
+            clamped.
+        symmetric: average both directions; False only looks up the second modality given the first,
+            as in DeCUR's released code.
 
     Returns:
         Scalars ``loss`` (of the whole batch, over all ranks) and ``accuracy``; float32 or, for
@@ -48,7 +49,10 @@ def clip_loss(
 
 
 def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
-    """`clip_loss` of the two modalities; as released, one way and with no learned scale."""
+    """Compute `clip_loss` of the two modalities.
+
+    As in the released code it has one direction and no learned scale if `log_scale` is None.
+    """
     if log_scale is None:
         return clip_loss(z[0][0], z[1][0], scale=1.0, symmetric=False)
     return clip_loss(z[0][0], z[1][0], scale=log_scale.exp())

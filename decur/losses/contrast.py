@@ -1,4 +1,4 @@
-"""What the contrastive losses share: cosine similarities, and finding the positive among them."""
+"""Shared parts of the contrastive losses: cosine similarities and the cross entropy."""
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,13 @@ def unit_length(z: Tensor) -> Tensor:
 
 
 def similarities(za: Tensor, zb: Tensor) -> Tensor:
-    """Products of all pairs of rows, in full precision also under autocast: (n, K), (m, K)."""
+    """Multiply all pairs of rows (n, K), (m, K) -> (n, m), in full precision under autocast too."""
     with torch.autocast(za.device.type, enabled=False):
         return za @ zb.T
 
 
 def contrast(logits: Tensor, positive: Tensor, anchors: int) -> dict[str, Tensor]:
-    """Mean cross entropy, and accuracy, of this rank's anchors and all other ranks'.
+    """Compute mean cross entropy and accuracy over the anchors of all ranks.
 
     Args:
         logits: (own anchors, candidates).

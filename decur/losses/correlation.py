@@ -1,16 +1,16 @@
-"""Sums over a cross-correlation matrix that is never built.
+"""Sums over a cross-correlation matrix, computed without building it.
 
 For batch-normalised embeddings Za, Zb of N rows and K dimensions the cross-correlation is
-C = Za^T Zb / N, a K x K matrix (paper §3.1, eq. 1). The losses only need its diagonal and the
-sum of its squared entries, and the latter is a matter of two N x N Gram matrices:
+C = Za^T Zb / N, a K x K matrix (paper §3.1, eq. 1). The losses need only its diagonal and the
+sum of its squared entries. Two N x N Gram matrices give this sum:
 
     sum_ij C_ij^2 = tr(Za^T Zb Zb^T Za) / N^2 = sum((Za Za^T) * (Zb Zb^T)) / N^2.
 
-At N = 256, K = 8192 that is a 32nd of the arithmetic and a thousandth of the memory, and exact.
-In a process group the ranks first trade their n = N / W rows of all dimensions for all N rows of
-their own share of the dimensions (`decur.distributed.own_dimensions`). What concerns a dimension
-(mean, variance, diagonal) then needs no communication, and what is left to be summed over the ranks
-are N x N Gram matrices and scalars.
+The result is exact. At N = 256, K = 8192 it takes a 32nd of the arithmetic and a thousandth of the
+memory. In a process group each rank first exchanges its n = N / W rows of all dimensions for all N
+rows of its own share of the dimensions (`decur.distributed.own_dimensions`). Mean, variance and
+diagonal of a dimension then need no communication. Only N x N Gram matrices and scalars are summed
+over the ranks.
 """
 
 import math
@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from decur.distributed import all_reduce_sum
 from decur.errors import DecurError
 
-EPS = 1e-5  # of BatchNorm1d(affine=False), the released code's normaliser
+EPS = 1e-5  # as in BatchNorm1d(affine=False), which the released code uses
 
 
 def check_same_shape(**views: Tensor) -> None:
@@ -36,8 +36,8 @@ def check_same_shape(**views: Tensor) -> None:
 def standardise(z: Tensor) -> Tensor:
     """Batch-normalise each dimension over the rows of the whole batch: (N, k) -> (N, k).
 
-    Biased variance, eps 1e-5, no affine parameters, no running statistics. Half precisions
-    become float32, since sums of thousands of squares follow; float64 stays.
+    Biased variance, eps 1e-5, no affine parameters, no running statistics. Half precision is
+    converted to float32, because sums of thousands of squares follow. float64 stays float64.
 
     Raises:
         DecurError: if the whole batch has a single row.
@@ -49,31 +49,31 @@ def standardise(z: Tensor) -> Tensor:
 
 
 def diagonal(za: Tensor, zb: Tensor) -> Tensor:
-    """Diagonal of the cross-correlation of two standardised views: (N, k), (N, k) -> (k,)."""
+    """Compute the diagonal of two standardised views' cross-correlation: (N, k), (N, k) -> (k,)."""
     return (za * zb).sum(0) / len(za)
 
 
 def sum_over_dimensions(x: Tensor) -> Tensor:
-    """Sum a value a dimension, (k,) of this rank's share, over the dimensions of all ranks."""
+    """Sum one value per dimension, (k,) of this rank's share, over the dimensions of all ranks."""
     return all_reduce_sum(x.sum())
 
 
 def gram(z: Tensor) -> Tensor:
-    """Gram matrix z z^T over the dimensions of all ranks: (N, k) -> (N, N).
+    """Compute the Gram matrix z z^T over the dimensions of all ranks: (N, k) -> (N, N).
 
-    Its gradient assumes that the gradient which arrives is symmetric, as it is for
+    The backward pass assumes that the incoming gradient is symmetric, as it is for
     `sum_of_squares`.
     """
     return all_reduce_sum(_Gram.apply(z))
 
 
 def sum_of_squares(gram_a: Tensor, gram_b: Tensor) -> Tensor:
-    """Sum all squared entries of a cross-correlation, given its two views' Gram matrices."""
+    """Sum all squared entries of a cross-correlation, given the Gram matrices of its two views."""
     return (gram_a * gram_b).sum() / len(gram_a) ** 2
 
 
 class _Standardise(torch.autograd.Function):
-    """As one node rather than a chain of operations: it keeps one (N, k) tensor, not three."""
+    """Standardise as one autograd node, which keeps one (N, k) tensor instead of three."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
@@ -92,12 +92,16 @@ class _Standardise(torch.autograd.Function):
 
 
 class _Gram(torch.autograd.Function):
-    """With S = sum(Ga * Gb) and Ga = Za Za^T, dS/dZa = 2 Gb Za: one product, Gb being symmetric."""
+    """Compute a Gram matrix whose backward pass is a single product.
+
+    With S = sum(Ga * Gb) and Ga = Za Za^T, dS/dZa = 2 Gb Za because Gb is symmetric.
+    """
 
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
         ctx.save_for_backward(z)
-        # In parts on a GPU: as one product, its small N x N result would be the work of one core.
+        # On a GPU the product is split into parts: a single small N x N product would occupy one
+        # core.
         parts = math.gcd(z.shape[1], 32) if z.is_cuda else 1
         z = z.unflatten(1, (parts, z.shape[1] // parts)).transpose(0, 1)
         with torch.autocast(z.device.type, enabled=False):

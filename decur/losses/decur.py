@@ -1,10 +1,10 @@
 """DeCUR: align the common dimensions of two modalities, decorrelate the unique ones.
 
-Of the K dimensions of both modalities' embeddings the first `dim_common` are common, the rest
-unique. Across modalities the common block of the cross-correlation is driven to the identity,
-the unique block to zero; within each modality all dimensions are driven to the identity, so
-that the unique ones carry something (paper §3, eqs. 2-6). The blocks that relate common to
-unique dimensions are left alone.
+The first `dim_common` of the K embedding dimensions are common, the others are unique. Across
+modalities the loss drives the common block of the cross-correlation to the identity and the unique
+block to zero. Within each modality it drives all dimensions to the identity, so that the unique
+ones do not collapse (paper §3, eqs. 2-6). The blocks between common and unique dimensions are not
+constrained.
 """
 
 from typing import Literal
@@ -42,8 +42,8 @@ def decur_loss(
     """Compute the DeCUR loss of the whole batch.
 
     Args:
-        z1a: projector outputs (n, K) of this rank's rows, modality 1, first view; normalised
-            here. The cross-modal terms use the first views only.
+        z1a: projector outputs (n, K) of this rank's rows, modality 1, first view; standardised
+            here. The cross-modal terms use only the first views.
         z1b: modality 1, second view, (n, K).
         z2a: modality 2, first view, (n, K).
         z2b: modality 2, second view, (n, K).
@@ -51,13 +51,13 @@ def decur_loss(
         lambd: weight of the off-diagonal entries in every term.
         weighting: "paper" sums the four terms (eq. 6); "official", as in the released code, is
             (intra1 + intra2 + (common + unique) / 2) / 3, which halves the cross-modal weight.
-        intra: False drops the two intra-modal terms from either sum, and second views are not
-            looked at (the ablation "w/o intra").
+        intra: False drops the two intra-modal terms from either sum and ignores the second views
+            (the ablation "w/o intra").
 
     Returns:
         Scalars ``loss``, ``intra1``, ``intra2`` (both zero without `intra`), ``common`` and
-        ``unique`` (zero where there are no such dimensions), each unweighted but for `lambd`,
-        over all ranks, in float32 or, for float64 inputs, float64.
+        ``unique`` (zero if there are no such dimensions). The terms are weighted only by `lambd`.
+        All are over all ranks, in float32 or, for float64 inputs, float64.
 
     Raises:
         DecurError: if the shapes differ, the whole batch has a single row, `dim_common` is
@@ -107,7 +107,7 @@ def decur_loss(
 
 
 def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
-    """`decur_loss` of two views of each modality; without intra-modal terms, of one view."""
+    """Compute `decur_loss` of two views per modality, or of one view without intra-modal terms."""
     (z1a, *_, z1b), (z2a, *_, z2b) = z if settings.intra else [branch * 2 for branch in z]
     return decur_loss(
         z1a,

@@ -1,4 +1,4 @@
-"""SimCLR across modalities: tell the other view of a sample from all other samples (a baseline).
+"""SimCLR across modalities: distinguish a sample's other view from all other samples (a baseline).
 
 Chen et al.: A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020,
 equation 1; the two views of a sample are its two modalities.
@@ -13,23 +13,23 @@ from decur.losses import Embeddings, Terms
 from decur.losses.contrast import contrast, similarities, unit_length
 from decur.losses.correlation import check_same_shape
 
-TEMPERATURE = 0.1  # of SimCLR's own ImageNet training; the released code of DeCUR has 1
+TEMPERATURE = 0.1  # of SimCLR's own ImageNet training; DeCUR's released code uses 1
 
 
 def simclr_loss(za: Tensor, zb: Tensor, *, temperature: float = TEMPERATURE) -> dict[str, Tensor]:
     """Compute the normalised temperature-scaled cross entropy over the 2N views of the batch.
 
-    Each view is an anchor: its positive is the same sample in the other modality, its negatives
-    are all other views of either modality.
+    Each view is an anchor. Its positive is the same sample in the other modality. Its negatives are
+    all other views of both modalities.
 
     Args:
         za: projector outputs (n, K) of this rank's rows; scaled to unit length here.
-        zb: those of the other modality, (n, K).
+        zb: projector outputs of the other modality, (n, K).
         temperature: divisor of the cosine similarities.
 
     Returns:
-        Scalars ``loss`` (of the whole batch, over all ranks) and ``accuracy``, the share of anchors
-        whose positive is nearest; float32 or, for float64 inputs, float64.
+        Scalars ``loss`` (of the whole batch, over all ranks) and ``accuracy``, the fraction of
+        anchors whose positive is nearest; float32 or, for float64 inputs, float64.
 
     Raises:
         DecurError: if the shapes differ.
@@ -46,6 +46,6 @@ def simclr_loss(za: Tensor, zb: Tensor, *, temperature: float = TEMPERATURE) -> 
 
 
 def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
-    """`simclr_loss` of the two modalities."""
+    """Compute `simclr_loss` of the two modalities."""
     temperature = 1.0 if settings.baselines == "official" else TEMPERATURE
     return simclr_loss(z[0][0], z[1][0], temperature=temperature)

@@ -1,4 +1,4 @@
-"""VICReg: equal views, a variance of at least one, no covariance (a baseline of the paper).
+"""VICReg: equal views, a standard deviation of at least one, no covariance (a baseline).
 
 Bardes, Ponce, LeCun: VICReg, ICLR 2022, equations 1 to 6; here across two modalities.
 """
@@ -31,10 +31,11 @@ def vicreg_loss(
 
     Args:
         za: projector outputs (n, K) of this rank's rows.
-        zb: those of the other view, (n, K).
+        zb: projector outputs of the other view, (n, K).
         sim: weight of the mean squared difference.
-        std: weight of the mean hinge on each dimension's standard deviation, halved over the views.
-        cov: weight of the squared off-diagonal covariances, over K, summed over the views.
+        std: weight of the mean hinge on each dimension's standard deviation, averaged over the
+            views.
+        cov: weight of the squared off-diagonal covariances, divided by K, summed over the views.
 
     Returns:
         Scalars ``loss`` (of the whole batch, over all ranks), ``invariance``, ``variance`` and
@@ -63,17 +64,19 @@ def vicreg_loss(
 
 
 def method_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
-    """`vicreg_loss` of the two modalities; as released, with the covariance weighted too much.
+    """Compute `vicreg_loss` of the two modalities; the released code overweights the covariance.
 
     Raises:
         DecurError: if the batch is too small for the released code's fault.
     """
     fault = 1.0
     if settings.baselines == "official":
-        # It divides the covariance of all rows by those of one of its ranks.
+        # It divides the covariance of all rows by the number of rows of one rank.
         rows = settings.batch_size
         if rows <= OFFICIAL_RANKS:
-            raise DecurError(f"vicreg as released needs a batch of more than {OFFICIAL_RANKS}")
+            raise DecurError(
+                f"vicreg as released needs a batch of more than {OFFICIAL_RANKS}; raise it"
+            )
         fault = ((rows - 1) / (rows / OFFICIAL_RANKS - 1)) ** 2
     return vicreg_loss(z[0][0], z[1][0], cov=fault)
 

@@ -1,8 +1,8 @@
-"""Logistic regression of labels on features: its objective, and its optimum by L-BFGS.
+"""Logistic regression of labels on features: the objective, and its optimum by L-BFGS.
 
-Labels are float 0/1 `(n, classes)` for multi-labels, each class a binary regression of its own, or
-int64 `(n,)` from 0 for one class per sample, which is multinomial. The objective is that of
-torchgeo-bench (`linear.py`) and, times a constant, of scikit-learn.
+Labels are float 0/1 `(n, classes)` for multi-label tasks, with one binary regression per class, or
+int64 `(n,)` from 0 for one class per sample, with one multinomial regression. The objective is that
+of torchgeo-bench (`linear.py`) and, times a constant, of scikit-learn.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 CHUNK = 16384
 """Samples whose scatter is added up in float64 at once."""
 HISTORY = 10
-"""Steps of which L-BFGS remembers the curvature."""
+"""Steps of curvature history that L-BFGS keeps."""
 CURVATURE = 0.25
 """The largest second derivative of the logistic loss, at a probability of one half."""
 
@@ -24,8 +24,8 @@ CURVATURE = 0.25
 class Logistic:
     """A fitted regression: `weight` `(classes, d)` and `bias` `(classes,)` on features `(n, d)`.
 
-    With `multi_label` every class has a probability of its own. The bias is -inf for a class that
-    no training sample has, unless `multi_label`.
+    With `multi_label` every class has an independent probability. Otherwise the bias is -inf for a
+    class without training samples.
     """
 
     weight: Tensor
@@ -33,7 +33,7 @@ class Logistic:
     multi_label: bool
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Probability of each class `(m, classes)` for features `(m, d)`."""
+        """Compute the probability of each class `(m, classes)` for features `(m, d)`."""
         logits = F.linear(features, self.weight, self.bias)
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
@@ -43,11 +43,11 @@ class Basis:
     """Coordinates in which the objective curves about equally in all directions.
 
     Attributes:
-        centred: the features less their mean `(n, d)`. Without a penalty on the bias, shifting the
-            features changes the optimum's bias alone.
+        centred: the features minus their mean `(n, d)`. The bias is not penalised, so shifting the
+            features changes only the bias of the optimum.
         mean: `(d,)`.
         variances: of the principal directions, float64 `(d,)`.
-        directions: the principal directions, a row each, float64 `(d, d)`.
+        directions: the principal directions, one per row, float64 `(d, d)`.
     """
 
     centred: Tensor
@@ -69,16 +69,16 @@ class Basis:
         return cls(centred, mean, variances.clamp(min=0), columns.T)
 
     def scaled(self, c: float) -> Tensor:
-        """The coordinate directions for a regularisation, a row each `(d, d)`."""
+        """Compute the coordinate directions for a regularisation, one per row `(d, d)`."""
         curvature = CURVATURE * self.variances + 1 / (c * len(self.centred))
         return (curvature.rsqrt()[:, None] * self.directions).to(self.centred)
 
 
 def objective(weight: Tensor, bias: Tensor, features: Tensor, labels: Tensor, c: float) -> Tensor:
-    """Mean cross-entropy plus `||weight||^2 / (2 c)` over the number of its terms.
+    """Compute mean cross-entropy plus `||weight||^2 / (2 c)` divided by the number of terms.
 
-    The terms are the samples, or for multi-labels all pairs of a sample and a class. The bias is
-    not penalised.
+    The terms are the samples, or for multi-label tasks all pairs of a sample and a class. The bias
+    is not penalised.
 
     Args:
         weight: `(classes, d)`.
@@ -107,18 +107,17 @@ def fit_logistic(
     """Minimise `objective` by L-BFGS with a strong Wolfe line search, from zeros.
 
     It stops when the objective or all coordinates change by less than a tenth of `tolerance`, or
-    after `steps`, as in torchgeo-bench. The coordinates differ from those there, the optimum does
-    not: features of a network are not centred and vary by very different amounts, to which L-BFGS
-    is sensitive.
+    after `steps`, as in torchgeo-bench. Unlike there, it uses rescaled coordinates, because
+    features of a network are not centred and their variances differ widely, to which L-BFGS is
+    sensitive. The optimum is the same.
 
     Args:
-        basis: of the training features `(n, d)`, in whose precision and on whose device all is
-            computed.
+        basis: of the training features `(n, d)`; sets the precision and device of the computation.
         labels: of the training samples, see the module.
         c: the inverse strength of the penalty, above 0.
-        classes: how many there are. Those of single labels that `labels` lacks are left out, and
-            have a probability of 0.
-        steps: the most iterations.
+        classes: number of classes. For single labels, classes that `labels` lacks are left out and
+            get probability 0.
+        steps: maximum number of iterations.
         tolerance: see above.
     """
     multi_label = labels.ndim == 2

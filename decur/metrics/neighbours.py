@@ -1,4 +1,4 @@
-"""Nearest neighbours of features: votes and accuracy, pure functions of tensors."""
+"""Nearest neighbours of features: votes and accuracy, as pure functions of tensors."""
 
 from collections.abc import Sequence
 
@@ -17,15 +17,18 @@ TRAIN_CHUNK = 16384
 def neighbour_votes(
     train: Tensor, train_targets: Tensor, test: Tensor, *, neighbours: int = 20
 ) -> Tensor:
-    """Mean target of the nearest training samples by cosine similarity: float32 (m, classes).
+    """Average the targets of the nearest training samples by cosine similarity.
 
-    A neighbour weighs exp(similarity / 0.07) (Wu et al., CVPR 2018).
+    A neighbour has the weight exp(similarity / 0.07) (Wu et al., CVPR 2018).
 
     Args:
         train: features (n, d).
         train_targets: (n, classes), of 0 and 1.
         test: features (m, d).
-        neighbours: how many vote; all of the training samples if there are fewer.
+        neighbours: how many vote; all training samples if there are fewer.
+
+    Returns:
+        Weighted mean targets, float32 (m, classes).
     """
     train, test = (nn.functional.normalize(x.float(), dim=1) for x in (train, test))
     targets = train_targets.float()
@@ -40,17 +43,21 @@ def neighbour_votes(
 def neighbour_means(
     train: Tensor, train_targets: Tensor, test: Tensor, *, neighbours: int = 5
 ) -> Tensor:
-    """Mean target of the nearest training samples by Euclidean distance: float32 (m, classes).
+    """Average the targets of the nearest training samples by Euclidean distance.
 
-    All neighbours weigh the same, and features are compared as they are, as in torchgeo-bench
-    (`knn.py`). Distances are computed in float64, since features may differ by little beside their
-    length, and compared in float32; among equal ones the earlier training sample is nearer.
+    All neighbours have the same weight and features are not normalised, as in torchgeo-bench
+    (`knn.py`). Distances are computed in float64, because differences between features may be small
+    compared to their length. They are compared in float32; of equal ones the earlier training
+    sample is nearer.
 
     Args:
         train: features (n, d), of any floating type.
         train_targets: (n, classes), of 0 and 1.
         test: features (m, d).
-        neighbours: how many count; all of the training samples if there are fewer.
+        neighbours: how many count; all training samples if there are fewer.
+
+    Returns:
+        Mean targets, float32 (m, classes).
     """
     targets, count = train_targets.float(), min(neighbours, len(train))
     means = []
@@ -63,14 +70,14 @@ def neighbour_means(
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared Euclidean distances of the rows of `a` (m, d) and `b` (n, d): float32 (m, n)."""
+    """Compute squared Euclidean distances of rows of `a` (m, d) and `b` (n, d): float32 (m, n)."""
     a, b = a.double(), b.double()
     lengths = (a * a).sum(dim=1)[:, None] + (b * b).sum(dim=1)
     return torch.addmm(lengths, a, b.T, alpha=-2).clamp(min=0).float()
 
 
 def _smallest(values: Tensor, count: int) -> Tensor:
-    """Columns of the smallest values of each row (m, count), the first ones among equal values."""
+    """Find the columns of each row's smallest values (m, count); the first ones if equal."""
     found = values.topk(count, dim=1, largest=False)
     tied = (values <= found.values[:, -1:]).sum(dim=1) > count  # topk takes any of them
     columns = found.indices
@@ -86,7 +93,7 @@ def knn_accuracy(
     *,
     neighbours: int = 20,
 ) -> float:
-    """Accuracy in percent of the class with most votes, see `neighbour_votes`.
+    """Compute the accuracy in percent of the class with most votes, see `neighbour_votes`.
 
     `train_classes` (n,) and `test_classes` (m,) are int64, from 0.
     """
@@ -97,10 +104,11 @@ def knn_accuracy(
 
 
 def pooled(parts: Sequence[Sequence[Tensor]], *, unit: bool = True) -> Tensor:
-    """One vector per sample, float32 `(n, d)`: the pooled last features of every modality.
+    """Concatenate the pooled last features of every modality to one vector per sample.
 
-    `parts[modality]` is as `TransferModel.encode` gives it, maps or vectors. With `unit` each
-    modality's vector has unit length, so that modalities weigh the same.
+    Returns float32 `(n, d)`. `parts[modality]` is the output of `TransferModel.encode`, maps or
+    vectors. With `unit` each modality's vector has unit length, so that all modalities have the
+    same weight.
     """
     last = [part[-1] if part[-1].ndim == 2 else part[-1].mean(dim=(2, 3)) for part in parts]
     vectors = [x.float() for x in last]

@@ -9,19 +9,22 @@ from torch import Tensor
 from decur.errors import DecurError
 
 BATCH = 64
-"""Samples in a batch of evaluation. The released code averages its metrics over such batches, which
-is neither the metric of the whole set nor independent of this number."""
+"""Samples per evaluation batch.
+
+The released code averages its metrics over such batches. The result differs from the metric of the
+whole set and depends on this number.
+"""
 
 HEADLINE = {"classification": "map_micro", "segmentation": "miou"}
-"""The metric by which a task's epochs are compared."""
+"""The metric by which the epochs of a task are compared."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What one evaluation found, in percent.
+    """The result of one evaluation, in percent.
 
-    `metrics` by name; `per_class` average precision or IoU of every class in label order, NaN
-    where the class does not count.
+    `metrics` maps names to values. `per_class` lists the average precision or IoU of every class
+    in label order, NaN if the class does not count.
     """
 
     metrics: dict[str, float]
@@ -29,7 +32,7 @@ class Scores:
 
 
 class Tally:
-    """Gathers the predictions of an evaluation set, batch by batch, until they are scored."""
+    """Collect the predictions of an evaluation set, batch by batch, and score them."""
 
     def __init__(self, ignore: int | None) -> None:
         self._ignore = ignore
@@ -39,14 +42,14 @@ class Tally:
         self._confusions: list[Tensor] = []
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
-        """A batch: logits and targets `(N, classes)`, or `(N, classes, H, W)` and `(N, H, W)`.
+        """Add a batch: logits and targets `(N, classes)`, or `(N, classes, H, W)` and `(N, H, W)`.
 
         Raises:
             DecurError: logits that are not finite.
         """
         if not logits.isfinite().all():
             raise DecurError(
-                "transfer: the model's predictions are not finite; its training diverged, "
+                "transfer: the model's predictions are not finite because its training diverged; "
                 "lower the recipe's lr"
             )
         self._sizes.append(len(logits))
@@ -57,9 +60,9 @@ class Tally:
             self._confusions.append(confusion_matrix(logits, targets, self._ignore))
 
     def scores(self) -> Scores:
-        """The metrics of the whole set, and beside them the released code's means over batches.
+        """Compute the metrics of the whole set, and the released code's means over batches.
 
-        An incomplete last batch is left out of those means, unless it is the only one.
+        The means leave out an incomplete last batch, unless it is the only one.
         """
         batches = len(self._sizes)
         whole = batches - 1 if batches > 1 and self._sizes[-1] < self._sizes[0] else batches
@@ -82,7 +85,7 @@ def _score_confusions(confusions: Tensor, whole: int, ignore: int | None) -> Sco
 
 
 def _mean(values: Tensor) -> float:
-    """Mean of the values that are numbers; NaN if none is."""
+    """Average the values that are numbers; NaN if none is."""
     return float(values.nanmean())
 
 
@@ -91,14 +94,14 @@ def _micro(scores: Tensor, targets: Tensor) -> float:
 
 
 def _precision(scores: Tensor, targets: Tensor) -> float:
-    # Here, since it takes seconds to import and segmentation has no need of it.
+    # Imported here because it takes seconds, and segmentation does not need it.
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(targets.cpu(), scores.cpu()))
 
 
 def class_precisions(scores: Tensor, targets: Tensor) -> Tensor:
-    """Average precision in percent of each class `(classes,)`, NaN where no target has it.
+    """Compute the average precision in percent of each class `(classes,)`, NaN without targets.
 
     `scores` float and `targets` integer 0/1, both `(N, classes)`.
     """
@@ -109,11 +112,11 @@ def class_precisions(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 def average_precision(scores: Tensor, targets: Tensor) -> dict[str, float]:
-    """Mean average precision of a multi-label task (paper §5.1).
+    """Compute the mean average precision of a multi-label task (paper §5.1).
 
     `scores` float and `targets` 0/1, both `(N, classes)`. `map_micro` pools all decisions ("global
-    average"), and is 0 where no target has any class; `map_macro` is the mean over the classes
-    that occur in the targets, NaN if none does.
+    average") and is 0 if no target has any class. `map_macro` is the mean over the classes that
+    occur in the targets, NaN if none does.
     """
     return {
         "map_micro": _micro(scores, targets.long()),
@@ -122,15 +125,16 @@ def average_precision(scores: Tensor, targets: Tensor) -> dict[str, float]:
 
 
 def top_accuracy(scores: Tensor, classes: Tensor) -> float:
-    """Percent of the samples whose class has the highest score, the first such among equal ones.
+    """Compute the percentage of samples whose class has the highest score.
 
-    `scores` float `(N, classes)`, `classes` int64 `(N,)`, from 0.
+    Among equal scores the first class counts. `scores` float `(N, classes)`, `classes` int64
+    `(N,)`, from 0.
     """
     return 100 * float((scores.argmax(dim=1) == classes).double().mean())
 
 
 def confusion_matrix(logits: Tensor, masks: Tensor, ignore: int | None) -> Tensor:
-    """Counts `(classes, classes)` of truth by prediction; pixels of truth `ignore` are left out.
+    """Count pixels `(classes, classes)` by truth and prediction, except those of truth `ignore`.
 
     `logits` `(N, classes, H, W)`, `masks` integer `(N, H, W)`.
     """
@@ -142,7 +146,7 @@ def confusion_matrix(logits: Tensor, masks: Tensor, ignore: int | None) -> Tenso
 
 
 def class_ious(confusion: Tensor, ignore: int | None) -> Tensor:
-    """Intersection over union of each class `(classes,)`, a fraction of 1.
+    """Compute the intersection over union of each class `(classes,)`, a fraction of 1.
 
     NaN for a class that occurs neither in truth nor in prediction, and for `ignore`.
     """
@@ -155,11 +159,10 @@ def class_ious(confusion: Tensor, ignore: int | None) -> Tensor:
 
 
 def segmentation_scores(confusion: Tensor, ignore: int | None) -> dict[str, float]:
-    """Mean IoU, pixel and mean class accuracy from one confusion matrix (paper §5.2).
+    """Compute mean IoU, pixel and mean class accuracy from one confusion matrix (paper §5.2).
 
-    `miou` is the mean over the classes that occur in truth or prediction, never over `ignore`;
-    `mean_accuracy` that of the recall over the classes that occur in truth. NaN where nothing
-    counts.
+    `miou` is the mean over the classes that occur in truth or prediction, never over `ignore`.
+    `mean_accuracy` is the mean recall over the classes that occur in truth. NaN if nothing counts.
     """
     counts = confusion.double()
     iou, hits = class_ious(confusion, ignore), counts.diag()

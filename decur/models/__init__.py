@@ -1,4 +1,4 @@
-"""Networks: backbones, projectors, the two-branch model and the transfer heads."""
+"""Networks: backbones, projectors, the two-branch model and the transfer models."""
 
 from decur.models.backbone import Backbone
 from decur.models.backbones import build_backbone

@@ -1,4 +1,4 @@
-"""What every backbone of one modality is: pooled features, and the maps of four stages."""
+"""The interface of a backbone: pooled features, and the feature maps of four stages."""
 
 from abc import ABC, abstractmethod
 
@@ -6,21 +6,24 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module, ABC):
-    """An encoder `(N, C, H, W) -> (N, feature_dim)` whose four stages can be read one by one."""
+    """Encode images of one modality as features: `(N, C, H, W)` -> `(N, feature_dim)`.
+
+    Subclasses define four stages, whose feature maps can be read separately.
+    """
 
     feature_dim: int
     stage_dims: tuple[int, int, int, int]
     pools_last_map = True
-    """Whether the features are the mean of the last stage's map."""
+    """Whether the features are the spatial mean of the last stage's map."""
 
     @abstractmethod
     def stages(self, x: Tensor) -> list[Tensor]:
-        """Feature maps of the four stages, `(N, stage_dims[i], H_i, W_i)`, fine to coarse."""
+        """Compute the maps of the four stages, `(N, stage_dims[i], H_i, W_i)`, fine to coarse."""
 
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
-        """The modules, of one map each, at which memory can be saved by computing them again."""
+        """List the modules, each called on one map, that can be recomputed to save memory."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features `(N, feature_dim)`: the last stage, averaged over its map."""
+        """Compute the features `(N, feature_dim)`: the spatial mean of the last stage's map."""
         return self.stages(x)[-1].mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""Backbones by name, from the registry of architectures (`decur.config.architectures`)."""
+"""Build backbones by name, from the registry of architectures (`decur.config.architectures`)."""
 
 from importlib import import_module
 
@@ -7,7 +7,7 @@ from decur.models.backbone import Backbone
 
 
 def build_backbone(arch: str, in_chans: int) -> Backbone:
-    """A freshly initialised backbone, by its name in the registry.
+    """Build a freshly initialised backbone from its name in the registry.
 
     Raises:
         DecurError: an unknown architecture.

@@ -1,4 +1,4 @@
-"""Batch normalisation over the rows of all ranks: on GPUs, and on CPUs for tests and small runs."""
+"""Batch normalisation over the rows of all ranks, on GPUs and on CPUs (tests and small runs)."""
 
 from functools import partial
 
@@ -10,9 +10,10 @@ from decur.distributed import all_reduce_sum, world_size
 
 
 def synchronise_batch_norm(model: nn.Module) -> nn.Module:
-    """Make every batch norm of a model see the whole batch of all ranks; alone, change nothing.
+    """Make every batch norm of a model use the statistics of the batch of all ranks.
 
-    Parameters and their names stay. torch's own synchronised batch norm works on GPUs only.
+    A single process changes nothing. Parameters and their names stay the same. torch's own
+    synchronised batch norm works only on GPUs.
     """
     if world_size() == 1:
         return model
@@ -29,7 +30,7 @@ def _forward(norm: _BatchNorm, x: Tensor) -> Tensor:
     if not norm.training:
         return type(norm).forward(norm, x)
     given = x.dtype
-    x = x.to(torch.promote_types(given, torch.float32))  # statistics as torch computes them
+    x = x.to(torch.promote_types(given, torch.float32))  # torch also computes statistics in float32
     dims = [d for d in range(x.ndim) if d != 1]
     shape = [1, -1, *[1] * (x.ndim - 2)]
     count = world_size() * x.numel() // x.shape[1]

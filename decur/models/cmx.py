@@ -1,8 +1,9 @@
 """CMX: two Mix Transformers that rectify each other (Zhang et al., arXiv:2203.04838).
 
-Written from the published description (section III of that paper). After every stage the two maps
-rectify each other; the rectified maps go on to the next stage of their stream and, fused into one,
-to the decoder. Rectification and fusion start as Mix Transformers do (`mit.initialise`).
+This is an implementation of the published description (section III of that paper). After every
+stage the maps of the two streams rectify each other. Each rectified map is the input of its
+stream's next stage. The two rectified maps are also fused into one map for the decoder.
+Rectification and fusion are initialised like Mix Transformers (`mit.initialise`).
 """
 
 from collections.abc import Sequence
@@ -19,13 +20,14 @@ from decur.models.heads import TransferModel
 from decur.models.mit import DEPTHS, HEADS, MixTransformer, initialise
 
 DECODER_WIDTH = 512
-SMALL_DECODER_WIDTH = 64  # of mit_tiny, in proportion to its own widths
+SMALL_DECODER_WIDTH = 64  # for mit_tiny, in proportion to its widths
 
 
 class Rectification(nn.Module):
-    """CM-FRM: each map adds what a channel gate and a spatial gate let through of the other.
+    """Add to each map the gated map of the other modality (CM-FRM).
 
-    Both gates see both maps, and each counts one half (lambda of the CMX paper).
+    A channel gate and a spatial gate are both computed from both maps. Each has weight one half
+    (lambda of the CMX paper).
     """
 
     def __init__(self, dim: int) -> None:
@@ -38,7 +40,7 @@ class Rectification(nn.Module):
         )
 
     def forward(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
-        """Two maps `(N, C, H, W)` -> two maps `(N, C, H, W)`."""
+        """Rectify two maps `(N, C, H, W)` -> two maps `(N, C, H, W)`."""
         both = torch.cat([x1, x2], dim=1)
         pooled = torch.cat([both.mean(dim=(2, 3)), both.amax(dim=(2, 3))], dim=1)
         channel1, channel2 = self.channel(pooled)[:, :, None, None].chunk(2, dim=1)
@@ -48,9 +50,9 @@ class Rectification(nn.Module):
 
 
 class Exchange(nn.Module):
-    """One stream's half of the cross-attention: what it gives, and how it takes what it gets.
+    """Compute this stream's context and apply the other stream's context (cross-attention).
 
-    A stream gives its `context`, `d x d` numbers a head, so that the cost is linear in the pixels.
+    A context has `d x d` numbers per head, so the cost is linear in the number of pixels.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -62,18 +64,18 @@ class Exchange(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, L, C)` -> what stays, `(N, L, C)`, and what is exchanged, `(N, heads, L, d)`."""
+        """Split `(N, L, C)` into a kept `(N, L, C)` and an exchanged part `(N, heads, L, d)`."""
         stays, exchanged = F.relu(self.project(x)).chunk(2, dim=-1)
         return stays, self._heads(exchanged)
 
     def context(self, exchanged: Tensor) -> Tensor:
-        """Keys by values, `(N, heads, L, d)` -> `(N, heads, d, d)`, softmax over the keys."""
+        """Multiply keys by values, `(N, heads, L, d)` -> `(N, heads, d, d)`, softmax over keys."""
         k, v = (self._heads(part) for part in self.kv(self._join(exchanged)).chunk(2, dim=-1))
         products: Tensor = k.transpose(-2, -1) @ v / k.shape[-1] ** 0.5
         return products.softmax(dim=-2)
 
     def take(self, x: Tensor, stays: Tensor, exchanged: Tensor, context: Tensor) -> Tensor:
-        """Read the other stream's context; all sizes as above, the result is `(N, L, C)`."""
+        """Apply the other stream's context; sizes as above, the result is `(N, L, C)`."""
         taken = self._join(exchanged @ context)
         return cast(Tensor, self.norm(x + self.merge(torch.cat([stays, taken], dim=-1))))
 
@@ -86,7 +88,7 @@ class Exchange(nn.Module):
 
 
 class Fusion(nn.Module):
-    """FFM: the streams exchange global context, then convolutions mix them into one map."""
+    """Exchange global context between two streams, then mix them into one map (FFM)."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -102,7 +104,7 @@ class Fusion(nn.Module):
         self.norm = nn.BatchNorm2d(dim)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """Two maps `(N, C, H, W)` -> one map `(N, C, H, W)`."""
+        """Fuse two maps `(N, C, H, W)` -> one map `(N, C, H, W)`."""
         one, two = (cast(Exchange, stream) for stream in self.streams)
         tokens1, tokens2 = (x.flatten(2).transpose(1, 2) for x in (x1, x2))
         stays1, exchanged1 = one.split(tokens1)
@@ -115,11 +117,12 @@ class Fusion(nn.Module):
 
 
 class Decoder(nn.Module):
-    """SegFormer's MLP decoder: four maps at one width, mixed at the finest one's size, classified.
+    """Decode four maps into class logits at the size of the finest map (SegFormer's MLP decoder).
 
-    The description enlarges and concatenates the maps, coarse to fine, before the 1x1 convolution
-    `fuse`; here each map meets its share of `fuse` before it is enlarged. Both are linear and the
-    convolution acts on each pixel alone, so the result is the same and the cost a third.
+    The published decoder enlarges and concatenates the maps, coarse to fine, before the 1x1
+    convolution `fuse`. Here each map is multiplied by its part of `fuse` before it is enlarged.
+    Both steps are linear and the convolution acts on each pixel separately, so the result is the
+    same at a third of the cost.
     """
 
     def __init__(self, dims: Sequence[int], classes: int, width: int = DECODER_WIDTH) -> None:
@@ -133,7 +136,7 @@ class Decoder(nn.Module):
             nn.init.kaiming_normal_(convolution.weight, mode="fan_in", nonlinearity="relu")
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps `(N, C_i, H_i, W_i)`, fine to coarse -> logits `(N, classes, H_1, W_1)`."""
+        """Classify maps `(N, C_i, H_i, W_i)`, fine to coarse -> logits `(N, classes, H_1, W_1)`."""
         shares = reversed(self.fuse.weight.chunk(len(maps), dim=1))
         total = cast(Tensor, self.fuse.bias)[:, None, None]
         for reduce, share, x in zip(self.reduce, shares, maps, strict=True):
@@ -143,10 +146,10 @@ class Decoder(nn.Module):
 
 
 class CMX(TransferModel):
-    """Semantic segmentation of two modalities.
+    """Segment images of two modalities.
 
-    Of one modality alone nothing can be computed once: from the first stage on the streams change
-    as rectification learns, even where the backbones are frozen.
+    No output of a single modality can be computed once and reused. Even with frozen backbones the
+    streams change from the first stage on, because rectification is trained.
 
     Raises:
         DecurError: not two Mix Transformers of one architecture.
@@ -157,7 +160,7 @@ class CMX(TransferModel):
         archs = [b.arch if isinstance(b, MixTransformer) else type(b).__name__ for b in backbones]
         if len(archs) != 2 or archs[0] != archs[1] or archs[0] not in DEPTHS:
             raise DecurError(
-                f"CMX takes two backbones of one of {', '.join(DEPTHS)}, not {', '.join(archs)}"
+                f"CMX needs two backbones of one of {', '.join(DEPTHS)}, got {', '.join(archs)}"
             )
         dims = backbones[0].stage_dims
         self.rectify = nn.ModuleList(Rectification(dim) for dim in dims)
@@ -170,11 +173,11 @@ class CMX(TransferModel):
         self.fuse.apply(initialise)
 
     def encode(self, modality: int, x: Tensor) -> list[Tensor]:
-        """The image itself."""
+        """Return the image unchanged."""
         return [x]
 
     def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
-        """Class logits `(N, classes, *size)`."""
+        """Compute class logits `(N, classes, *size)`."""
         one, two = (cast(MixTransformer, backbone) for backbone in self.backbones)
         (x1,), (x2,) = parts
         maps = []

@@ -1,7 +1,7 @@
 """Transfer models: late fusion for classification, FCN for segmentation (appendix B).
 
-Each parts into what one modality alone gives (`encode`), which can be computed once where backbones
-are frozen, and what is made of all of them (`head`).
+Each model has two parts. `encode` uses one modality only; with frozen backbones its output can be
+computed once. `head` combines the outputs of all modalities.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from decur.models.backbone import Backbone
 
 
 class TransferModel(nn.Module, ABC):
-    """Backbones, one a modality, below a head that is trained on labels."""
+    """Predict labels with one backbone per modality and a head that is trained on labels."""
 
     def __init__(self, backbones: Sequence[Backbone]) -> None:
         super().__init__()
@@ -24,14 +24,14 @@ class TransferModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, modality: int, x: Tensor) -> list[Tensor]:
-        """What one modality alone gives, of its images `(N, C, H, W)`."""
+        """Encode the images `(N, C, H, W)` of one modality."""
 
     @abstractmethod
     def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
-        """Logits of what every modality gave: `(N, classes)`, or `(N, classes, *size)`."""
+        """Compute logits `(N, classes)` or `(N, classes, *size)` from all encodings."""
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
-        """Logits of one batch, `xs` holding one tensor `(N, C, H, W)` a modality."""
+        """Compute the logits of one batch; `xs` has one tensor `(N, C, H, W)` per modality."""
         parts = [self.encode(modality, x) for modality, x in enumerate(xs)]
         return self.head(parts, (xs[0].shape[-2], xs[0].shape[-1]))
 
@@ -40,7 +40,7 @@ class TransferModel(nn.Module, ABC):
 
 
 class LateFusion(TransferModel):
-    """Concatenated pooled features of all modalities, then one linear layer."""
+    """Classify the concatenated features of all modalities with one linear layer."""
 
     def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:
         super().__init__(backbones)
@@ -49,21 +49,22 @@ class LateFusion(TransferModel):
         nn.init.zeros_(self.classifier.bias)
 
     def encode(self, modality: int, x: Tensor) -> list[Tensor]:
-        """One tensor `(N, feature_dim)`."""
+        """Compute the features, one tensor `(N, feature_dim)`."""
         return [self._backbone(modality)(x)]
 
     def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
-        """Class logits `(N, classes)`; `size` is not used."""
+        """Compute class logits `(N, classes)`; `size` is not used."""
         return cast(Tensor, self.classifier(torch.cat([part[0] for part in parts], dim=1)))
 
 
 class FCN(TransferModel):
-    """The last three stages of all modalities, each reduced, classified, enlarged, and summed.
+    """Segment with the last three stages: reduce, classify and enlarge each, then sum them.
 
-    The released code reduces, enlarges, then classifies. All are linear, and the 1x1 convolutions
-    act on each pixel alone, so neither does the order change the result, nor a single convolution
-    by the product of the two, and this is far cheaper. So is enlarging as a product with the
-    weights of each row and column, whose backward pass is one too; the last one sums the stages.
+    The maps of all modalities are concatenated per stage. The released code reduces, enlarges, then
+    classifies. All three steps are linear, and the 1x1 convolutions act on each pixel separately.
+    The order therefore does not change the result, and the two convolutions can be multiplied into
+    one, which is far cheaper. Enlarging is a product with interpolation weights for rows and
+    columns, because its backward pass is also a product. The last product also sums the stages.
     """
 
     def __init__(self, backbones: Sequence[Backbone], classes: int) -> None:
@@ -76,11 +77,11 @@ class FCN(TransferModel):
             self.classify.append(nn.Conv2d(width, classes, 1))
 
     def encode(self, modality: int, x: Tensor) -> list[Tensor]:
-        """Three maps, fine to coarse."""
+        """Compute the maps of the last three stages, fine to coarse."""
         return self._backbone(modality).stages(x)[1:]
 
     def head(self, parts: Sequence[Sequence[Tensor]], size: tuple[int, int]) -> Tensor:
-        """Class logits `(N, classes, *size)`."""
+        """Compute class logits `(N, classes, *size)`."""
         rows, weights = [], []
         stages = zip(*parts, strict=True)
         for reduce, classify, maps in zip(self.reduce, self.classify, stages, strict=True):
@@ -95,7 +96,7 @@ class FCN(TransferModel):
 
 
 def _in_one(first: nn.Module, second: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight `(out, in, 1, 1)` and bias `(out,)` of two 1x1 convolutions, one after the other."""
+    """Combine two successive 1x1 convolutions: weight `(out, in, 1, 1)` and bias `(out,)`."""
     one, two = cast(nn.Conv2d, first), cast(nn.Conv2d, second)
     outer = two.weight[:, :, 0, 0]
     weight, bias = outer @ one.weight[:, :, 0, 0], outer @ cast(Tensor, one.bias)
@@ -103,6 +104,6 @@ def _in_one(first: nn.Module, second: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _interpolation(length: int, count: int, like: Tensor) -> Tensor:
-    """Weights `(count, length)` that enlarge a line linearly, its end points kept."""
+    """Compute weights `(count, length)` of linear interpolation that keeps the end points."""
     unit = torch.eye(length, device=like.device, dtype=like.dtype)[None]
     return F.interpolate(unit, size=count, mode="linear", align_corners=True)[0].T

@@ -1,7 +1,7 @@
 """Mix Transformers, the encoders of SegFormer (Xie et al., NeurIPS 2021, section 3.1).
 
-Written from the published description. Each of the four stages is a module of its own, so that a
-second stream can be woven in between them (`MixTransformer.stage`), as CMX does.
+This is an implementation of the published description. Each of the four stages can be called
+separately (`MixTransformer.stage`), because CMX connects two streams between the stages.
 """
 
 from itertools import pairwise
@@ -19,16 +19,18 @@ HEADS = (1, 2, 5, 8)
 REDUCTION = (8, 4, 2, 1)
 RATIO = 4
 EPS = 1e-6
-"""Of the norms within blocks and after stages; those after a convolution keep torch's 1e-5, as in
-SegFormer's and CMX's code."""
+"""Epsilon of the layer norms in blocks and after stages.
+
+Norms after a convolution keep torch's default 1e-5, as in SegFormer's and CMX's code.
+"""
 
 DROP_PATH = 0.1
 SMALLEST = 29
-"""Pixels a side that still give the first stage's attention one key."""
+"""Smallest side of an image, in pixels, that gives the first stage's attention one key."""
 
 WIDTHS = {"mit_tiny": (16, 32, 80, 128), "mit_b0": (32, 64, 160, 256)}
 DEPTHS = {
-    "mit_tiny": (1, 1, 1, 1),  # ours, for small scenes
+    "mit_tiny": (1, 1, 1, 1),  # not published: for small scenes
     "mit_b0": (2, 2, 2, 2),
     "mit_b1": (2, 2, 2, 2),
     "mit_b2": (3, 4, 6, 3),
@@ -39,7 +41,7 @@ DEPTHS = {
 
 
 class PatchEmbedding(nn.Module):
-    """Overlapping patches to tokens: a strided convolution and a layer norm."""
+    """Convert overlapping patches to tokens: a strided convolution and a layer norm."""
 
     def __init__(self, in_chans: int, dim: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -47,12 +49,12 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, C, H, W)` -> `(N, H', W', D)`."""
+        """Convert `(N, C, H, W)` -> `(N, H', W', D)`."""
         return cast(Tensor, self.norm(self.proj(x).permute(0, 2, 3, 1)))
 
 
 class Attention(nn.Module):
-    """Self-attention whose keys and values come from a map that is `reduction` times smaller."""
+    """Self-attention with keys and values from a map that is `reduction` times smaller."""
 
     def __init__(self, dim: int, heads: int, reduction: int) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(dim) if reduction > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, H, W, D)` -> `(N, H, W, D)`."""
+        """Attend within a map: `(N, H, W, D)` -> `(N, H, W, D)`."""
         context = x
         if self.sr is not None and self.norm is not None:
             context = self.norm(self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
@@ -74,13 +76,13 @@ class Attention(nn.Module):
         return cast(Tensor, self.proj(y.transpose(1, 2).reshape(x.shape)))
 
     def _split(self, x: Tensor) -> Tensor:
-        """`(N, H, W, D)` -> `(N, heads, H W, D / heads)`."""
+        """Split into heads: `(N, H, W, D)` -> `(N, heads, H W, D / heads)`."""
         heads: Tensor = x.flatten(1, 2).unflatten(2, (self.heads, -1))
         return heads.transpose(1, 2)
 
 
 class MixFFN(nn.Module):
-    """Two linear layers with a depthwise 3x3 convolution between them, which sees positions."""
+    """Two linear layers with a depthwise 3x3 convolution between them, which encodes positions."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -89,20 +91,20 @@ class MixFFN(nn.Module):
         self.fc2 = nn.Linear(RATIO * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, H, W, D)` -> `(N, H, W, D)`."""
+        """Transform `(N, H, W, D)` -> `(N, H, W, D)`."""
         hidden = self.dwconv(self.fc1(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return cast(Tensor, self.fc2(F.gelu(hidden)))
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch of some samples (stochastic depth); the others make up for it."""
+    """Drop a residual branch for random samples and rescale the others (stochastic depth)."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, ...)` -> `(N, ...)`."""
+        """Drop or rescale samples: `(N, ...)` -> `(N, ...)`."""
         if not self.training or self.p == 0:
             return x
         keep = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.p
@@ -110,7 +112,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mix-FFN(norm(x))."""
+    """Compute x + attention(norm(x)), then x + mix-FFN(norm(x))."""
 
     def __init__(self, dim: int, heads: int, reduction: int, drop_path: float) -> None:
         super().__init__()
@@ -121,13 +123,13 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, H, W, D)` -> `(N, H, W, D)`."""
+        """Transform `(N, H, W, D)` -> `(N, H, W, D)`."""
         x = x + self.drop_path(self.attn(self.norm1(x)))
         return cast(Tensor, x + self.drop_path(self.mlp(self.norm2(x))))
 
 
 class MixTransformer(Backbone):
-    """An encoder of four stages at strides 4, 8, 16 and 32."""
+    """Encode an image in four stages at strides 4, 8, 16 and 32."""
 
     def __init__(self, arch: str, in_chans: int, drop_path: float = DROP_PATH) -> None:
         super().__init__()
@@ -151,7 +153,7 @@ class MixTransformer(Backbone):
         return [module for module in self.modules() if isinstance(module, Block)]
 
     def stage(self, number: int, x: Tensor) -> Tensor:
-        """Stage 1 to 4 on the map before it, `(N, C, H, W)` -> `(N, D, H', W')`.
+        """Apply stage 1 to 4 to the previous map, `(N, C, H, W)` -> `(N, D, H', W')`.
 
         Raises:
             DecurError: an image too small for the first stage's attention.
@@ -159,7 +161,7 @@ class MixTransformer(Backbone):
         if number == 1 and min(x.shape[-2:]) < SMALLEST:
             raise DecurError(
                 f"{self.arch}: images of {x.shape[-2]} x {x.shape[-1]} pixels are too small; "
-                f"crops need at least {SMALLEST} pixels a side"
+                f"set crops to at least {SMALLEST} pixels per side"
             )
         for part in ("patch_embed", "block", "norm"):
             x = self.get_submodule(f"{part}{number}")(x)
@@ -175,7 +177,10 @@ class MixTransformer(Backbone):
 
 
 def initialise(module: nn.Module) -> None:
-    """Linear weights truncated normal (0.02), convolutions normal by their fan-out, biases zero."""
+    """Initialise linear weights (truncated normal, std 0.02) and convolutions (normal by fan-out).
+
+    Their biases start at zero.
+    """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):

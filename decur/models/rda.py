@@ -1,9 +1,9 @@
-"""Residual deformable attention, which the method's later version adds to ResNets.
+"""Residual deformable attention, which the later version of DeCUR adds to ResNets.
 
-Deformable attention (Xia et al., CVPR 2022, section 3.2), in the form of DeCUR's released code:
-every place of a map attends to a few points, the same for all places, that the map itself moves to
-where they help. Half a map's side is the unit of all positions, -1 and 1 being the centres of the
-outer pixels.
+Deformable attention (Xia et al., CVPR 2022, section 3.2) in the form of DeCUR's released code:
+every pixel of a map attends to a few points. The points are the same for all pixels, and their
+positions are predicted from the map. Positions are given in half map sides: -1 and 1 are the
+centres of the outer pixels.
 """
 
 import torch
@@ -11,32 +11,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD, GROUP = 128, 256
-"""Channels of a head; channels that share their points, which makes two heads a group."""
+"""Channels per head, and channels that share their points: two heads per group."""
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of a map."""
+    """Apply layer norm over the channels of a map."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, C, H, W)` -> `(N, C, H, W)`."""
+        """Normalise `(N, C, H, W)` -> `(N, C, H, W)`."""
         normed: Tensor = self.norm(x.permute(0, 2, 3, 1))
         return normed.permute(0, 3, 1, 2)
 
 
 class DeformableAttention(nn.Module):
-    """Attention to points that are moved away from a regular grid, `stride` pixels apart.
+    """Attend to points that are shifted from a regular grid with `stride` pixels between points.
 
-    Queries are every pixel. Each group of channels has its own points: an offset for each point of
-    the grid, read by a `kernel` x `kernel` convolution from the queries, unbounded, but a point
-    stays within the map. Keys and values are read at the points, bilinearly.
+    Every pixel is a query. Each group of channels has its own points. A `kernel` x `kernel`
+    convolution predicts an offset for each grid point from the queries. Offsets are unbounded, but
+    points are clamped to the map. Keys and values are interpolated at the points, bilinearly.
 
-    `rpe_table` is the bias of a head for each displacement between pixel and point, of a map of
-    `side` pixels. It is read bilinearly at the displacement as a share of the map, and so is
-    stretched to maps of any other size.
+    `rpe_table` contains each head's bias for every displacement between pixel and point on a map of
+    `side` pixels. The table is interpolated bilinearly at the displacement relative to the map's
+    size, which stretches it to maps of any other size.
 
     Parameters are named as in the released files.
     """
@@ -57,7 +57,7 @@ class DeformableAttention(nn.Module):
         nn.init.trunc_normal_(self.rpe_table, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, C, H, W)` -> `(N, C, H, W)`."""
+        """Apply attention to a map: `(N, C, H, W)` -> `(N, C, H, W)`."""
         queries = self.proj_q(x)
         points = self.points(queries)
         maps = x.reshape(-1, GROUP, *x.shape[2:]).to(points.dtype)
@@ -70,16 +70,16 @@ class DeformableAttention(nn.Module):
         return out
 
     def points(self, queries: Tensor) -> Tensor:
-        """Where each group looks: rows and columns in -1..1, `(N groups, h, w, 2)`.
+        """Predict each group's points: rows and columns in -1..1, `(N groups, h, w, 2)`.
 
-        In float32 at least: in half precision they would be a quarter of a pixel apart.
+        The result is at least float32, because half precision has steps of a quarter of a pixel.
         """
         offsets: Tensor = self.conv_offset(queries.reshape(-1, GROUP, *queries.shape[2:]))
         grid = _places(offsets, 0.5)
         return (grid + offsets.permute(0, 2, 3, 1)).clamp(-1, 1)
 
     def bias(self, points: Tensor, size: torch.Size) -> Tensor:
-        """What a head adds for the displacement from pixel to point: `(N, heads, H W, h w)`."""
+        """Compute each head's bias for pairs of pixel and point: `(N, heads, H W, h w)`."""
         pixels = _places(points.new_empty(1, 1, *size), 0).flatten(0, 1)
         displaced = (pixels[:, None] - points.flatten(1, 2)[:, None]) / 2
         tables = self.rpe_table.to(points.dtype).unflatten(0, (self.groups, -1))
@@ -88,20 +88,21 @@ class DeformableAttention(nn.Module):
         return read.reshape(-1, self.heads, *read.shape[2:])
 
     def _split(self, x: Tensor) -> Tensor:
-        """`(N, C, H, W)` -> `(N, heads, H W, HEAD)`."""
+        """Split into heads: `(N, C, H, W)` -> `(N, heads, H W, HEAD)`."""
         heads: Tensor = x.flatten(2).unflatten(1, (self.heads, HEAD))
         return heads.mT
 
 
 def _places(like: Tensor, shift: float) -> Tensor:
-    """Rows and columns of the pixels of a map, moved by `shift` pixels: `(H, W, 2)`.
+    """Compute rows and columns of a map's pixels, shifted by `shift` pixels: `(H, W, 2)`.
 
-    The released code moves its grid by half a pixel, but leaves the unit at the centres.
+    As in the released code, a shift of half a pixel does not change the unit: the distance between
+    the outer pixels' centres is 2.
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
     axes = []
     for length in like.shape[-2:]:
         places = torch.arange(length, device=like.device, dtype=dtype)
-        single = length == 1  # has no unit, and lies in the middle
+        single = length == 1  # has no unit and lies in the middle
         axes.append(places * 0 if single else (places + shift) * 2 / (length - 1) - 1)
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)

@@ -1,7 +1,7 @@
-"""Less memory for more arithmetic: forget a module's activations, compute them again in backward.
+"""Save memory in training: discard a module's activations and recompute them in backward.
 
-Equal to the plain step: random numbers are drawn again the same, and batch norm updates its running
-statistics the first time only.
+The result equals that of a plain step. The same random numbers are drawn again, and batch norm
+updates its running statistics only the first time.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +20,9 @@ Recompute = Literal["none", "view", "block"]
 
 
 def recompute_backbones(model: TwoBranch, grain: Recompute) -> None:
-    """Change a model in place, to keep the activations of one view, or of one block, at a time.
+    """Change a model in place so that it keeps activations of one view, or one block, at a time.
 
-    Parameters, buffers and their names stay.
+    Parameters, buffers and their names stay the same.
     """
     if grain == "none":
         return

@@ -1,6 +1,7 @@
-"""torchvision's ResNets as backbones, and with deformable attention, under torchvision's names.
+"""torchvision's ResNets as backbones, plain or with deformable attention.
 
-Weights travel without renaming. A module of its own, since torchvision takes seconds to import.
+Parameters keep torchvision's names, so weights need no renaming. This is a separate module because
+importing torchvision takes seconds.
 """
 
 from typing import cast
@@ -18,7 +19,7 @@ KINDS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
 
 
 class ResNetBackbone(Backbone):
-    """torchvision's ResNet without its classifier, zero-initialised residuals (paper §4).
+    """torchvision's ResNet without its classifier, with zero-initialised residuals (paper §4).
 
     The first convolution takes `in_chans` channels (appendix B).
     """
@@ -52,16 +53,17 @@ class ResNetBackbone(Backbone):
         return maps
 
     def layer(self, number: int, x: Tensor) -> Tensor:
-        """Layer 1 to 4 on the map before it, `(N, C, H, W)` -> `(N, D, H', W')`."""
+        """Apply layer 1 to 4 to the previous map, `(N, C, H, W)` -> `(N, D, H', W')`."""
         y: Tensor = self.get_submodule(f"layer{number}")(x)
         return y
 
 
 class DeformableResNet(ResNetBackbone):
-    """A ResNet to whose last two maps residual deformable attention is added.
+    """A ResNet with residual deformable attention after each of its last two stages.
 
-    The method's later version (ECCV 2024), but each modality has attention of its own; the released
-    code has both branches use the first one's. `side` of the tables is that of images of 224.
+    This is the later version of the method (ECCV 2024), with separate attention per modality. In
+    the released code both branches use the attention of the first. `side` is set for images of 224
+    pixels.
     """
 
     def __init__(self, kind: str, in_chans: int) -> None:
@@ -70,7 +72,7 @@ class DeformableResNet(ResNetBackbone):
         self.da_l4 = DeformableAttention(self.stage_dims[3], stride=1, kernel=3, side=7)
 
     def blocks(self) -> list[nn.Module]:
-        """See `Backbone.blocks`; the attention too."""
+        """See `Backbone.blocks`; includes the attention modules."""
         return [*super().blocks(), self.da_l3, self.da_l4]
 
     def layer(self, number: int, x: Tensor) -> Tensor:

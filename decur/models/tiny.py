@@ -1,4 +1,4 @@
-"""The small net of the demo, which trains without a GPU."""
+"""The small backbone of the demo, which trains without a GPU."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The model that is pretrained: a backbone and a projector for each of two modalities."""
+"""The model that is pretrained: one backbone and one projector for each of two modalities."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from decur.models.backbones import build_backbone
 def build_projector(
     feature_dim: int, dim: int, layers: int, hidden: int | None = None
 ) -> nn.Module:
-    """Projector of `layers` linear layers, batch norm and ReLU between them (appendix B).
+    """Build a projector: `layers` linear layers, batch norm and ReLU between them (appendix B).
 
-    No layer has a bias. All but the last are `hidden` wide, by default `dim`. Zero layers give the
-    identity: the loss then acts on the features.
+    No layer has a bias. All but the last are `hidden` wide, by default `dim`. With zero layers the
+    projector is the identity, and the loss acts on the features.
     """
     if layers == 0:
         return nn.Identity()
@@ -33,7 +33,7 @@ def build_projector(
 
 
 def build_contrastive_projector(feature_dim: int) -> nn.Module:
-    """SimCLR's and CLIP's projector in the released code: 512 and 128 wide, a norm at the end."""
+    """Build the projector of SimCLR and CLIP in the released code: widths 512, 128, final norm."""
     hidden, dim = CONTRASTIVE_DIMS
     return nn.Sequential(
         nn.Linear(feature_dim, hidden),
@@ -47,10 +47,10 @@ def build_contrastive_projector(feature_dim: int) -> nn.Module:
 class TwoBranch(nn.Module):
     """Two backbones with separate projectors, or one shared projector as in the released code.
 
-    `arch` is that of both backbones, or of each; `contrastive` gives each the small projector of
-    SimCLR and CLIP in place of `dim`, `layers` and `hidden`;
-    `head_dim`, if not 0, widens each backbone's features by a linear layer before its projector;
-    `log_scale` starts CLIP's learnt log of the inverse temperature.
+    `arch` is one architecture for both backbones, or one per backbone. `contrastive` uses the small
+    projector of SimCLR and CLIP instead of `dim`, `layers` and `hidden`. `head_dim`, if not 0, adds
+    a linear layer of that width between each backbone and its projector. `log_scale` is the initial
+    value of CLIP's learned log of the inverse temperature.
 
     Raises:
         DecurError: backbones of different widths without projectors of their own.
@@ -80,8 +80,8 @@ class TwoBranch(nn.Module):
         shared = shared and not contrastive
         if len(set(widths)) > 1 and (shared or not layers):
             raise DecurError(
-                f"pretrain.archs: {' and '.join(archs)} give {' and '.join(map(str, widths))} "
-                "features, which need projectors of their own; set `projector: separate`"
+                f"pretrain.archs: {' and '.join(archs)} have {' and '.join(map(str, widths))} "
+                "features, which need separate projectors; set `projector: separate`"
             )
         self.projectors = nn.ModuleList(
             build_contrastive_projector(width)
@@ -96,15 +96,18 @@ class TwoBranch(nn.Module):
         self.log_scale = None if log_scale is None else nn.Parameter(torch.tensor(log_scale))
 
     def embed(self, x: Tensor, branch: int) -> Tensor:
-        """Embedding `(N, K)` of one view of one modality."""
+        """Compute the embedding `(N, K)` of one view of one modality."""
         return self.project(self.backbones[branch](x), branch)
 
     def project(self, features: Tensor, branch: int) -> Tensor:
-        """Embedding `(N, K)` of a backbone's features `(N, feature_dim)`."""
+        """Compute the embedding `(N, K)` of a backbone's features `(N, feature_dim)`."""
         projector = self.projectors[min(branch, len(self.projectors) - 1)]
         embedding: Tensor = projector(self.heads[branch](features))
         return embedding
 
     def forward(self, views: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
-        """Embeddings of `views[branch][view]`, one pass each: batch statistics are per view."""
+        """Compute the embeddings of `views[branch][view]`, one pass per view.
+
+        Batch statistics are therefore separate for each view.
+        """
         return [[self.embed(x, branch) for x in xs] for branch, xs in enumerate(views)]

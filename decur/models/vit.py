@@ -1,4 +1,4 @@
-"""timm's vision transformer as a backbone. A module of its own, since timm is slow to import."""
+"""timm's vision transformer as a backbone. A separate module, because timm is slow to import."""
 
 from typing import Any, cast
 
@@ -9,9 +9,10 @@ from decur.models.backbone import Backbone
 
 
 class VisionTransformer(Backbone):
-    """timm's ViT-S/16 for any number of channels and, by interpolated positions, any size.
+    """timm's ViT-S/16 for any number of channels, and for any size by interpolated positions.
 
-    Features are the mean of the patches or, with `token`, the class token, as in the released code.
+    Features are the mean of the patch tokens or, with `token`, the class token as in the released
+    code.
     """
 
     def __init__(self, in_chans: int, *, name: str, token: bool = False) -> None:
@@ -24,7 +25,7 @@ class VisionTransformer(Backbone):
         self.stage_dims = (self.feature_dim,) * 4
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `Backbone.forward`, and the class."""
+        """See `Backbone.forward`; with `token` the features are the class token."""
         if self.pools_last_map:
             return super().forward(x)
         return cast(Tensor, self.vit(x))

@@ -1,7 +1,7 @@
-"""A training step as one CUDA graph: recorded once, then replayed by a single call.
+"""Run a training step as one CUDA graph: record it once, then replay it with a single call.
 
-A step of two ResNet-50s asks a GPU for some four thousand kernels, one by one from Python; where
-the host needs longer to ask than the GPU to do, the GPU waits.
+A step of two ResNet-50s launches some four thousand kernels, one by one from Python. If launching
+takes longer than computing, the GPU waits for the host.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ WARM_UP = 3
 
 
 class GraphedStep(Generic[R]):
-    """Takes steps on views of one shape: the first as they are, all later ones by a replay.
+    """Take steps on views of one shape: the first ones directly, all later ones by a replay.
 
-    What `step` returns is written over by the next step. A recording holds the numbers of the host
-    that it was made with, so it is made anew when the optimiser's learning rates have changed.
-    Within `step` the host must not look at what the device computes.
+    The next step overwrites what `step` returned. A recording contains the host's numbers at the
+    time, so a change of the optimiser's learning rates causes a new recording. Within `step` the
+    host must not read what the device computes.
     """
 
     def __init__(self, step: Callable[[Views], R], optimizer: torch.optim.Optimizer) -> None:
@@ -35,7 +35,7 @@ class GraphedStep(Generic[R]):
             self._warm_up -= 1
             return self._beside(views)
         if self._recorded is None or self._recorded[-1] != self._rates():
-            self._recorded = None  # frees its memory for the next
+            self._recorded = None  # frees its memory for the next recording
             self._recorded = self._record([[x.clone() for x in branch] for branch in views])
         graph, inputs, result, _ = self._recorded
         for given, kept in zip(views, inputs, strict=True):
@@ -45,7 +45,7 @@ class GraphedStep(Generic[R]):
         return result
 
     def _beside(self, views: Views) -> R:
-        """Take a step on a stream of its own, as what is to be recorded must have run before."""
+        """Take a step on a separate stream, because a step must have run there before recording."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -58,7 +58,7 @@ class GraphedStep(Generic[R]):
 
     def _record(self, inputs: Views) -> tuple[torch.cuda.CUDAGraph, Views, R, tuple[float, ...]]:
         graph = torch.cuda.CUDAGraph()
-        # Other threads go on: they read, copy and augment the next batch.
+        # Other threads continue meanwhile: they read, copy and augment the next batch.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = self._step(inputs)
         return graph, inputs, result, self._rates()

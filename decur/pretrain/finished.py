@@ -1,7 +1,7 @@
-"""Finished runs: remove their checkpoints, and keep their weights from being trained again.
+"""Finished runs: remove their checkpoints, and avoid training their weights again.
 
-Snakemake deletes the output of a job that it has not recorded as finished, and sends the job again.
-A hard link beside the checkpoints, which takes no space, keeps the weights until then.
+Snakemake deletes the output of a job that it has not recorded as finished, and submits the job
+again. A hard link beside the checkpoints keeps the weights until then; it takes no space.
 """
 
 import os
@@ -19,14 +19,14 @@ from decur.training.checkpoint import identity_of, remove_checkpoints, short_nam
 
 
 def run_identity(settings: PretrainSettings, inputs: Mapping[str, str]) -> str:
-    """The identity of a run's checkpoints, see `identity_of`."""
+    """Compute the identity of a run's checkpoints, see `identity_of`."""
     return identity_of(deciding(settings), inputs)
 
 
 def keep_finished(weights: Path, checkpoints: Path, identity: str) -> None:
-    """Link the weights of a finished run into its folder of checkpoints, which are then removed.
+    """Link the weights of a finished run into its checkpoint folder, and remove its checkpoints.
 
-    Without hard links on the file system, the last checkpoint is kept instead.
+    If the file system has no hard links, the last checkpoint is kept instead.
     """
     try:
         link_atomically(weights, _link(checkpoints, identity))
@@ -37,23 +37,23 @@ def keep_finished(weights: Path, checkpoints: Path, identity: str) -> None:
 
 
 def restore_finished(weights: Path, checkpoints: Path, identity: str) -> bool:
-    """Put the weights of a finished run in place again; return whether the run was finished.
+    """Restore the weights of a finished run; return whether the run was finished.
 
     Raises:
-        DecurError: the file system does not give the kept weights, which may be whole.
+        DecurError: the kept weights cannot be read, although they may be complete.
     """
     kept = _link(checkpoints, identity)
     if not kept.is_file():
         return False
     if not _is_of(kept, identity):
-        print(f"{kept}: is damaged or of another run; not used", flush=True)
+        print(f"{kept}: damaged, or from another run; not used", flush=True)
         return False
-    os.utime(kept)  # to Snakemake the weights must be newer than what they were made from
+    os.utime(kept)  # Snakemake needs weights that are newer than their inputs
     try:
         link_atomically(kept, weights)
     except OSError:  # the folder was copied to a file system without hard links
         write_atomically(weights, lambda temporary: shutil.copyfile(kept, temporary))
-    remove_checkpoints(checkpoints, identity)  # whoever finished may have been killed before
+    remove_checkpoints(checkpoints, identity)  # the finished job may have been killed before this
     print(f"{weights}: the run is finished; restored from {kept}", flush=True)
     return True
 
@@ -63,7 +63,7 @@ def _link(checkpoints: Path, identity: str) -> Path:
 
 
 def _is_of(path: Path, identity: str) -> bool:
-    """Tell whether a file holds weights of a run of this identity, by its own record."""
+    """Check by a weights file's own record whether its run has this identity."""
     try:
         origin = Weights.read(path).provenance
         settings = PretrainSettings.model_validate(origin.settings)

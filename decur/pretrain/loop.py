@@ -51,24 +51,24 @@ from decur.weights.imagenet import load_imagenet
 PACKAGES = ("numpy", "torch", "torchvision", "timm")
 
 Phase = Callable[[str], AbstractContextManager[object]]
-"""Marks the part of a step that a block is: for a profiler, or to be timed."""
+"""Name a block as a part of a step, for a profiler or a timer."""
 
 
 def train_run(
     settings: PretrainSettings, shards_root: Path, out: Path, *, device: str = "cpu"
 ) -> Path:
-    """Pretrain one run, or go on with it from its last checkpoint, and write its weights.
+    """Pretrain one run, or continue it from its last checkpoint, and write its weights.
 
-    Returns the weights file, `out/weights.safetensors`. Resumed and uninterrupted runs are equal
-    bit for bit on a CPU. A finished run is not trained again: its weights are put in place.
+    Returns the weights file, `out/weights.safetensors`. On a CPU, resumed and uninterrupted runs
+    are bit-identical. A finished run is not trained again; its weights are restored.
 
     Raises:
         DecurError: unusable settings or data, a loss that is not finite, or a file that is not ours
-            where the weights or the log go.
+            at the path of the weights or the log.
     """
     if METHODS[settings.method].released:
         raise DecurError(
-            f"method '{settings.method}' pretrains nothing; decur weights import "
+            f"method '{settings.method}' pretrains nothing; run decur weights import "
             f"{settings.released} --out {out}"
         )
     job = JobTimer(device, world_size())
@@ -87,7 +87,7 @@ def train_run(
             return weights
         for _ in train_steps(model, settings, shards, out, identity, job):
             pass
-    elif settings.imagenet is None:  # a file brings the statistics with its weights
+    elif settings.imagenet is None:  # an ImageNet file includes the statistics
         set_batch_statistics(model, settings, shards)
     if not is_main():
         return weights
@@ -106,7 +106,7 @@ def train_run(
 
 
 def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[str, str]:
-    """Fill both backbones from the run's ImageNet file, if any; returns its name and SHA-256.
+    """Load the run's ImageNet file, if any, into both backbones; return its name and SHA-256.
 
     Raises:
         DecurError: the method needs a file and has none, or the file does not fit.
@@ -115,7 +115,7 @@ def start_from_imagenet(model: TwoBranch, settings: PretrainSettings) -> dict[st
         if METHODS[settings.method].imagenet:
             raise DecurError(
                 f"scenarios.{settings.scenario}.pretrain.imagenet: method '{settings.method}' "
-                f"needs a file of ImageNet weights of {settings.arch}; give one"
+                f"needs ImageNet weights of {settings.arch}; set the path of a file"
             )
         return {}
     path = Path(settings.imagenet)
@@ -130,8 +130,8 @@ def set_batch_statistics(
 ) -> None:
     """Set the batch-norm statistics of an untrained model from one epoch's views, in place.
 
-    Without them a random network in evaluation mode would not normalise at all, and be a weaker
-    baseline than it is.
+    Without them a randomly initialised network in evaluation mode would not normalise at all, which
+    would make the baseline too weak.
     """
     device = next(model.parameters()).device
     norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
@@ -145,9 +145,9 @@ def set_batch_statistics(
 
 
 def prepare(model: TwoBranch, settings: PretrainSettings) -> nn.Module:
-    """What the steps call in the model's place: whole-batch norms, recomputation, compilation, DDP.
+    """Wrap the model for training: whole-batch norms, recomputation, compilation, DDP.
 
-    The parameters are the model's own, and so is everything that is saved.
+    The result is called instead of the model, but shares its parameters. Only the model is saved.
     """
     model.to(memory_format=torch.channels_last)
     synchronise_batch_norm(model)
@@ -167,9 +167,9 @@ def training_step(
     settings: PretrainSettings,
     part: Phase = record_function,
 ) -> tuple[Embeddings, Terms]:
-    """Embed, compute the loss in float32, descend; returns embeddings and loss terms, detached.
+    """Embed, compute the loss in float32, update; return detached embeddings and loss terms.
 
-    With `accumulate_chunks`, those of the last chunk and the mean terms.
+    With `accumulate_chunks`, return the last chunk's embeddings and the mean terms.
     """
     device = views[0][0].device
     optimizer.zero_grad()
@@ -198,9 +198,9 @@ def _chunks(views: list[list[Tensor]], count: int) -> Iterator[list[list[Tensor]
 def _resume(
     folder: Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, job: JobTimer
 ) -> int:
-    """Go on from the last checkpoint, if there is one; returns the number of steps done.
+    """Continue from the last checkpoint, if there is one; return the number of steps done.
 
-    The first rank alone looks for it: a file system may show each rank another listing.
+    Only the first rank looks for it, because a file system may list different files to each rank.
     """
     state = on_main(lambda: load_checkpoint(folder, identity))
     if state is None:
@@ -209,7 +209,7 @@ def _resume(
     capturable = [group.get("capturable") for group in optimizer.param_groups]
     optimizer.load_state_dict(state["optimizer"])
     for group, own in zip(optimizer.param_groups, capturable, strict=True):
-        if own is not None:  # which is how this job runs, not how the one before did
+        if own is not None:  # a property of how this job runs, not of the earlier one
             group["capturable"] = own
     job.go_on_from(state["times"])
     if is_main():
@@ -226,14 +226,15 @@ def train_steps(
     job: JobTimer,
     part: Phase = record_function,
 ) -> Iterator[dict[str, float]]:
-    """Train from the last checkpoint of `identity` in `out` to the end, and save on the way.
+    """Train from the last checkpoint of `identity` in `out` to the end, and save checkpoints.
 
-    Yields what each step logs: on a GPU one step late, so that it always has a step to go on with.
-    `job` goes on from the times in the checkpoint. `part` is called around every part of a step.
+    Yields the logged values of each step. On a GPU they come one step late, so that it always has
+    work. `job` continues from the times in the checkpoint. `part` is called around every part of a
+    step.
 
     Raises:
         DecurError: unusable settings or a loss that is not finite.
-        StoppedError: a request to stop; what was done is saved.
+        StoppedError: a request to stop; finished steps are saved.
     """
     rows = training_rows(shards, settings)
     optimizer = optimizer_of(model, settings)
@@ -298,18 +299,19 @@ def train_steps(
                 if stop or due:
                     save(done)
             if stop:
-                # Ranks agree on this once the main one has saved: the first to end may end all.
+                # The ranks agree on this only after the main rank has saved, because the first rank
+                # to exit may end all others.
                 warned = bool(count_ranks(request.name == WARNING.name, terms["loss"]))
                 raise StoppedError(
                     f"{out}: stopped by {request.name or 'another process'} after step {step}, and "
-                    f"saved in {checkpoints}; run again to go on",
+                    f"saved in {checkpoints}; run again to continue",
                     warned=warned,
                 )
             yield from settled
 
 
 def _seed_of(seed: int, step: int) -> int:
-    """What a rank draws in a step (dropped paths) depends on the step alone, on resume too."""
+    """Derive the seed of a rank's random numbers (dropped paths) from the step, also on resume."""
     return int(np.random.SeedSequence([seed, step, rank()]).generate_state(1, np.uint64)[0])
 
 
@@ -318,14 +320,14 @@ def _is_graphed(settings: PretrainSettings, device: torch.device) -> bool:
         return False
     if world_size() > 1 or settings.recompute != "none":
         raise DecurError(
-            f"scenarios.{settings.scenario}.pretrain.cuda_graph: is for one process and "
+            f"scenarios.{settings.scenario}.pretrain.cuda_graph: needs one process and "
             "`recompute: none`; set it to false"
         )
     return True
 
 
 def _watched(embeddings: Embeddings, settings: PretrainSettings, step: int) -> dict[str, float]:
-    """What the embeddings and the device show at this step, beside the loss."""
+    """Collect this step's monitored values besides the loss: GPU memory, embedding health."""
     values = {}
     if embeddings[0][0].is_cuda:
         values["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30

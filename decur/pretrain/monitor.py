@@ -1,4 +1,4 @@
-"""Signs of health of the embeddings during pretraining: alignment and collapse, at a glance."""
+"""Measure the health of embeddings during pretraining: alignment, spread and collapse."""
 
 import math
 
@@ -11,14 +11,15 @@ from decur.losses.correlation import diagonal, standardise, sum_over_dimensions
 
 @torch.no_grad()
 def signs(embeddings: list[list[Tensor]], dim_common: int | None = None) -> dict[str, float]:
-    """Alignment and spread of embeddings `z[branch][view]` of (n, K), this rank's rows.
+    """Measure alignment and spread of embeddings `z[branch][view]` (n, K) of this rank's rows.
 
     Returns:
-        ``align_cross`` and, where there are two views, ``align_intra<i>``: the mean diagonal of
-        the cross-correlation; 1 is aligned. Where the first `dim_common` dimensions are common,
-        ``align_common`` and ``align_unique``, those of the two parts. For each branch ``std<i>``,
-        the mean standard deviation of the dimensions of unit-length embeddings times sqrt(K): about
-        1, or 0 after collapse; and ``rank<i>``, the effective rank of the embeddings.
+        ``align_cross`` and, for two views, ``align_intra<i>``: the mean diagonal of the
+        cross-correlation; 1 is aligned. If only the first `dim_common` dimensions are common, also
+        ``align_common`` and ``align_unique``, the same for the two groups of dimensions. Per branch
+        ``std<i>``, the mean standard deviation of the dimensions of unit-length embeddings times
+        sqrt(K): about 1, or 0 after collapse; and ``rank<i>``, the effective rank of the
+        embeddings.
     """
     z1, z2 = embeddings[0][0], embeddings[1][0]
     k = z1.shape[1]
@@ -38,9 +39,9 @@ def signs(embeddings: list[list[Tensor]], dim_common: int | None = None) -> dict
 
 @torch.no_grad()
 def effective_rank(z: Tensor) -> float:
-    """Exponential of the entropy of the spectrum of standardised embeddings (n, K).
+    """Compute the exponential of the entropy of the spectrum of standardised embeddings (n, K).
 
-    At most min(n - 1, K); Roy and Vetterli, EUSIPCO 2007. NaN where an embedding is not finite.
+    It is at most min(n - 1, K); Roy and Vetterli, EUSIPCO 2007. NaN if an embedding is not finite.
     """
     if not z.isfinite().all():
         return math.nan

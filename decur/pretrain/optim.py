@@ -12,12 +12,12 @@ from decur.errors import DecurError
 
 
 class LARS(torch.optim.Optimizer):
-    """SGD with momentum, each weight's step scaled to the norm of the weight.
+    """SGD with momentum that scales each weight's step by the norm of the weight.
 
     For a parameter p with gradient g: `g <- g + weight_decay p`, then `g <- g eta |p| / |g|`
-    (unchanged where either norm is 0), `m <- momentum m + g`, `p <- p - lr m`. Parameters of fewer
-    than two dimensions (biases, the scales and shifts of batch norm) get plain momentum: no
-    decay, no scaling.
+    (unchanged if either norm is 0), `m <- momentum m + g`, `p <- p - lr m`. Parameters with fewer
+    than two dimensions (biases, the scales and shifts of batch norm) use plain momentum without
+    decay or scaling.
 
     Args:
         params: parameters or parameter groups, each group's on one device.
@@ -25,7 +25,7 @@ class LARS(torch.optim.Optimizer):
         momentum: weight of the running sum of steps.
         weight_decay: L2 penalty.
         eta: trust coefficient, as in the released code.
-        compiled: fuse the passes over the weights by torch.compile, which takes half a minute.
+        compiled: fuse the passes over the weights by torch.compile; compiling takes half a minute.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step; a closure, if given, is called first and its loss returned."""
+        """Take one step; if a closure is given, call it first and return its loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -87,7 +87,7 @@ def _add_adapted_to_momentum(
     weight_decay: float,
     eta: float,
 ) -> None:
-    """Add the decayed gradients, each rescaled to eta times its weight's norm."""
+    """Add the decayed gradients, each rescaled to eta times the norm of its weight."""
     steps = torch._foreach_add(grads, weights, alpha=weight_decay)
     weight_norms = torch.stack(torch._foreach_norm(weights))
     step_norms = torch.stack(torch._foreach_norm(steps))
@@ -98,7 +98,7 @@ def _add_adapted_to_momentum(
 
 
 def parameter_groups(model: nn.Module, lr: float, lr_1d: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters: weights at `lr`, those of one dimension at `lr_1d`."""
+    """Split the trainable parameters: weights at `lr`, one-dimensional parameters at `lr_1d`."""
     params = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in params if p.ndim >= 2], "lr": lr},
@@ -116,10 +116,10 @@ def build_optimizer(
     compiled: bool = False,
     capturable: bool = False,
 ) -> torch.optim.Optimizer:
-    """Build LARS (the paper's for ResNets) or AdamW (its for MiT) over `parameter_groups`.
+    """Build LARS (for ResNets in the paper) or AdamW (for MiT) over `parameter_groups`.
 
     AdamW decays both groups, as in the released code; LARS never decays the second. `compiled`
-    concerns LARS alone; `capturable` makes either fit for a CUDA graph.
+    affects only LARS. `capturable` makes either usable in a CUDA graph.
 
     Raises:
         DecurError: if the name is neither.
@@ -135,24 +135,25 @@ def build_optimizer(
 
 
 def cosine_factor(epoch: int, epochs: int) -> float:
-    """Factor of the learning rate in an epoch, 0 <= epoch < epochs: half a cosine from 1 to 0.
+    """Compute an epoch's learning-rate factor, 0 <= epoch < epochs: half a cosine from 1 to 0.
 
-    A step an epoch, without warm-up or floor, as in the released code.
+    It changes once per epoch and has no warm-up or floor, as in the released code.
     """
     return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set each group's learning rate to `factor` times the one it was made with.
+    """Set each group's learning rate to `factor` times its initial one.
 
-    That one is kept in the group as ``initial_lr``, and so survives the optimiser's state dict.
+    The initial one is stored in the group as ``initial_lr``, so it is part of the optimiser's state
+    dict.
     """
     for group in optimizer.param_groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
 def optimizer_of(model: nn.Module, settings: PretrainSettings) -> torch.optim.Optimizer:
-    """The optimiser that the settings of a run ask for."""
+    """Build the optimiser that the settings of a run define."""
     return build_optimizer(
         model,
         name=settings.optimizer,

@@ -1,4 +1,7 @@
-"""Pretraining as a job: one task or many, one at a time in its folder, requeued when time is up."""
+"""Run pretraining as a job with one or many tasks, requeued when its time is up.
+
+Only one job at a time may work in a run's folder.
+"""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,17 +19,17 @@ from decur.training.resume import CLAIM
 def pretrain(
     settings: PretrainSettings, shards: Path, out: Path, *, device: str, requeue: bool
 ) -> None:
-    """Pretrain in the process group of whatever launched this process, or alone.
+    """Pretrain in the process group of the launcher of this process, or alone.
 
-    Warned that its time runs out, a SLURM job that may `requeue` asks to be run again.
+    When warned that its time runs out, a SLURM job with `requeue` asks to be run again.
 
     Raises:
         DecurError: see `train_run`; or another process works in `out`.
-        StoppedError: it was asked to stop, and has saved; also where it will be run again.
+        StoppedError: it was asked to stop, and has saved; also if it will be run again.
     """
     with process_group(), taken_over(out / CLAIM) if is_main() else nullcontext():
         if is_main():
             for folder in (out, out / CHECKPOINTS):
-                remove_temporaries(folder)  # of a run that was killed, on whatever machine
+                remove_temporaries(folder)  # left by a killed run, on any machine
         with run_again(requeue, asks=is_main()):
             train_run(settings, shards, out, device=device)

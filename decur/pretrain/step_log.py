@@ -1,4 +1,4 @@
-"""What a pretraining run tells of each step: a bar, a line of JSON, TensorBoard, on demand W&B."""
+"""Report each step of a pretraining run: progress bar, JSON lines, TensorBoard, optionally W&B."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from decur.training.prefetch import bring_back
 
 
 class Taken(NamedTuple):
-    """A step that was asked of the device, which may still be at it."""
+    """A step that was started on the device and may still be running."""
 
     step: int
     samples: str
@@ -33,10 +33,10 @@ class Taken(NamedTuple):
 
 
 class Progress:
-    """Follows the steps of a run: each, once the device has done it, is checked, logged and shown.
+    """Follow the steps of a run: check, log and show each step once the device has finished it.
 
-    `pairs` and `images` are of one step, for the rates. `stopping` tells whether a settled step was
-    the last that some rank wanted.
+    `pairs` and `images` are counts per step, for the rates. `stopping` is true once a settled step
+    carries some rank's request to stop.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Progress:
     ) -> None:
         """Follow a step: terms and stop flag that the device still computes, and known values.
 
-        `samples` names some of its batch, should its loss not be finite.
+        `samples` lists some samples of its batch, for the error message if its loss is not finite.
         """
         self._taken.append(Taken(step, samples, bring_back({**terms, "stop": stop}), values))
 
     def settle(self, behind: int) -> list[dict[str, float]]:
-        """Wait for all steps but the last `behind`, and give what was logged of each.
+        """Wait for all steps but the last `behind`; return the logged values of each.
 
         Raises:
             DecurError: a loss is not finite.
@@ -97,10 +97,11 @@ class Progress:
 
 
 class StepLog:
-    """One JSON line a step, and the same to TensorBoard; a resumed run drops what it redoes.
+    """Write one JSON line per step, and the same values to TensorBoard.
 
-    Only the first rank writes. Where the environment names a `WANDB_PROJECT`, Weights & Biases
-    follows the TensorBoard, in one run however often it is resumed.
+    A resumed run removes the lines of the steps that it repeats. Only the first rank writes. If the
+    environment sets `WANDB_PROJECT`, Weights & Biases mirrors TensorBoard, in one W&B run even if
+    the job is resumed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -117,7 +118,7 @@ class StepLog:
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Append one step."""
+        """Append the values of one step."""
         if not is_main():
             return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
@@ -126,7 +127,7 @@ class StepLog:
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flush and close both files."""
+        """Flush and close both logs."""
         if is_main():
             self._file.close()
             self._board.close()

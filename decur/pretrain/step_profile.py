@@ -1,4 +1,4 @@
-"""Where the time of a pretraining step goes: `decur pretrain --profile`."""
+"""Measure the time of each part of a pretraining step: `decur pretrain --profile`."""
 
 import time
 from collections import defaultdict
@@ -26,7 +26,7 @@ WAITING = "waiting for data"
 
 
 class StopWatch:
-    """Times named parts, waiting for the device at both ends of each; seconds by part."""
+    """Time named parts in seconds, with the device synchronised before and after each."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -34,14 +34,14 @@ class StopWatch:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Time the block under the name, and mark it for a profiler."""
+        """Time the block under this name, and mark it for a profiler."""
         started = self.now()
         with record_function(name):
             yield
             self.seconds[name] += self.now() - started
 
     def now(self) -> float:
-        """The time when all that was asked of the device is done."""
+        """Return the time after waiting for all pending work of the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
@@ -50,20 +50,20 @@ class StopWatch:
 def profile_steps(
     settings: PretrainSettings, shards_root: Path, out: Path, *, device: str, steps: int = 10
 ) -> pd.DataFrame:
-    """Time the parts of some steps of a run, from its beginning, and leave the run alone.
+    """Time the parts of some steps from the beginning of a run, without changing the run.
 
-    Writes `out/profile.json`, a trace of the same steps for Perfetto or chrome://tracing.
+    Also writes `out/profile.json`, a trace of the same steps for Perfetto or chrome://tracing.
 
     Returns:
-        Median milliseconds a step of each part, and its share in percent; the parts are timed one
-        after the other, so on a GPU the step as run is at most their sum.
+        Median milliseconds per step of each part, and its percentage. Parts are timed one after the
+        other, so a real step on a GPU takes at most their sum.
 
     Raises:
         DecurError: the run has too few steps, or `out/profile.json` is not ours.
     """
     trace = out / "profile.json"
     check_ours(trace, _is_trace)
-    settings = settings.model_copy(update={"cuda_graph": False})  # which has no parts
+    settings = settings.model_copy(update={"cuda_graph": False})  # a graphed step has no parts
     shards = PairedShards(shards_root)
     model = build_model(settings, shards).to(device)
     watch = StopWatch(torch.device(device))
@@ -85,7 +85,7 @@ def profile_steps(
             started = watch.now()
         run.close()  # type: ignore[attr-defined]
     if len(rows) <= WARM_UP:
-        raise DecurError(f"--profile needs more than {WARM_UP} steps, the run has {len(rows)}")
+        raise DecurError(f"--profile needs more than {WARM_UP} steps, but the run has {len(rows)}")
     write_ours(trace, lambda path: profiler.export_chrome_trace(str(path)), _is_trace)
     measured = rows[WARM_UP:]
     parts = {name: 1000 * median(row.get(name, 0.0) for row in measured) for name in measured[0]}
@@ -96,6 +96,6 @@ def profile_steps(
 
 
 def _is_trace(path: Path) -> bool:
-    """Tell whether a file is a trace of torch's profiler, by its first lines."""
+    """Check by its first lines whether a file is a trace of torch's profiler."""
     with path.open("rb") as file:
         return b'"schemaVersion"' in file.read(1000)

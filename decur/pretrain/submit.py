@@ -1,4 +1,4 @@
-"""One pretraining run as a job of its own, without Snakemake, by submitit."""
+"""Submit one pretraining run as a separate job, without Snakemake, by submitit."""
 
 import os
 import re
@@ -16,15 +16,16 @@ from decur.errors import DecurError
 os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", WARNING.name.removeprefix("SIG"))
 
 POLL = 1.0
-"""Seconds between two looks at a job and its log."""
+"""Seconds between two checks of a job and its log."""
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a job is given: on a SLURM cluster, or as processes of this machine.
+    """The resources of a job, on a SLURM cluster or as processes of this machine.
 
-    `tasks` is per node, and each has one GPU if `gpus`; `warning` is how many seconds before its
-    time limit a job is told to save and be requeued; `options` go to sbatch as they are.
+    `tasks` is per node; with `gpus` each task has one GPU. `warning` is the number of seconds
+    before the time limit at which a job is asked to save and be requeued. `options` are passed to
+    sbatch unchanged.
     """
 
     cluster: Literal["slurm", "local"] = "slurm"
@@ -43,7 +44,7 @@ def submit_pretrain(
 ) -> Any:
     """Submit a pretraining run and return its `submitit.Job`; logs go to `out/submitted`.
 
-    Time-out and pre-emption requeue the job, which goes on from its last checkpoint.
+    Time-out and pre-emption requeue the job, which continues from its last checkpoint.
 
     Raises:
         DecurError: submitit or SLURM is missing, or the cluster does not take the job.
@@ -56,7 +57,7 @@ def submit_pretrain(
         executor = submitit.AutoExecutor(out / "submitted", cluster=allocation.cluster)
     except RuntimeError as error:
         raise DecurError(
-            f"no SLURM can be found here ({error}); submit where `sbatch` is, or add "
+            f"SLURM not found ({error}); submit from a machine with `sbatch`, or add "
             "`--cluster local`"
         ) from error
     executor.update_parameters(
@@ -78,18 +79,18 @@ def submit_pretrain(
         return executor.submit(_job, settings.model_dump_json(), str(shards), str(out))
     except submitit.core.utils.FailedJobError as error:
         reason = " ".join(str(error).split())
-        raise DecurError(f"the cluster does not take the job: {reason}") from error
+        raise DecurError(f"the cluster rejected the job: {reason}") from error
 
 
 def _job(settings: str, shards: str, out: str) -> None:
-    """What every task of the job does."""
-    # From the start: submitit's own handler would end the job without running it again.
+    """Run one task of the job."""
+    # Installed first, because submitit's own handler would end the job without requeueing it.
     with stop_request(WARNING):
         import torch
 
         from decur.pretrain.run import pretrain
 
-        # A local one may run in an allocation that has other work in it.
+        # A local job may run in an allocation that also has other work.
         if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             mark_own_job()
         parsed = PretrainSettings.model_validate_json(settings)
@@ -99,7 +100,7 @@ def _job(settings: str, shards: str, out: str) -> None:
 
 
 def follow(job: Any, stream: IO[str] = sys.stdout) -> None:
-    """Copy what the job's first task prints until the job has ended; the job outlives this.
+    """Copy the output of the job's first task until the job ends; the job outlives this process.
 
     Raises:
         DecurError: the job failed.
@@ -113,14 +114,14 @@ def follow(job: Any, stream: IO[str] = sys.stdout) -> None:
             break
         time.sleep(POLL)
     error = job.exception()
-    if error is not None:  # with a traceback, which names the reason at its end
+    if error is not None:  # contains a traceback, whose last line names the reason
         reasons = re.findall(r"^[\w.]*Error: (.*)$", str(error), flags=re.MULTILINE)
         reason = reasons[-1] if reasons else " ".join(str(error).split())
         raise DecurError(f"job {job.job_id} failed: {reason}")
 
 
 def _copy_from(path: Path, start: int, stream: IO[str]) -> int:
-    """Copy a file from a position on; returns where it ends. A requeued job begins it anew."""
+    """Copy a file from a position on; return its end. A requeued job starts the file again."""
     if not path.is_file():
         return 0
     with path.open(encoding="utf-8", errors="replace", newline="") as file:

@@ -1,4 +1,4 @@
-"""Try what pretraining needs of its ranks: their devices, an all-reduce, and steps on noise.
+"""Test what pretraining needs from its ranks: devices, an all-reduce, and steps on noise.
 
 Every rank calls these functions, in the process group of a run.
 """
@@ -30,11 +30,11 @@ STORED = 32
 """Samples of noise that are stored; a batch repeats them."""
 
 ON_CPU = 8
-"""Samples per rank of a batch where there is no GPU."""
+"""Samples per rank in a batch without a GPU."""
 
 WARM_UP, STEPS = 2, 3
 ELEMENTS = {"cuda": 25_000_000, "cpu": 1_000_000}
-"""Elements of a trial all-reduce; those of a GPU are as many as the weights of a ResNet-50."""
+"""Elements of a trial all-reduce; on GPUs as many as a ResNet-50 has weights."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RankDevice:
 
 @dataclass(frozen=True)
 class Speed:
-    """Speed of steps of `batch` samples: images per second, and peak memory of a GPU, GiB."""
+    """The speed of steps of `batch` samples: images per second, and peak GPU memory in GiB."""
 
     batch: int
     images_per_second: float
@@ -59,7 +59,7 @@ class Speed:
 
 
 def choose_device() -> str:
-    """Return the device of this process by PyTorch's name: a GPU where there is one."""
+    """Return the device of this process by PyTorch's name: a GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -82,7 +82,7 @@ def rank_devices(device: str) -> list[RankDevice]:
 
 
 def try_all_reduce(device: str) -> float:
-    """Sum a tensor over all ranks; returns the seconds that it took.
+    """Sum a tensor over all ranks; return the seconds that it took.
 
     Raises:
         DecurError: the sum is wrong.
@@ -96,22 +96,22 @@ def try_all_reduce(device: str) -> float:
             dist.all_reduce(given)
         seconds = _now(device) - begun
         if not bool((given == expected).all()):
-            raise DecurError(f"the ranks' sum is {float(given[0]):g} instead of {expected:g}")
+            raise DecurError(f"the all-reduce gave {float(given[0]):g} instead of {expected:g}")
     return seconds
 
 
 def try_steps(settings: PretrainSettings, bands: Mapping[str, int], device: str) -> Speed:
-    """Time some steps of a run on noise with so many bands per modality.
+    """Time some steps of a run on noise with the given number of bands per modality.
 
     Raises:
-        DecurError: the batch cannot be shared by the ranks.
+        DecurError: the batch cannot be divided among the ranks.
         torch.cuda.OutOfMemoryError: it does not fit.
     """
     batch = settings.batch_size if device == "cuda" else _batch_on_cpu(settings)
     parts = world_size() * settings.accumulate_chunks
     if settings.batch_size % parts:
         raise DecurError(
-            f"a batch of {settings.batch_size} cannot be shared by {world_size()} ranks with "
+            f"a batch of {settings.batch_size} cannot be divided among {world_size()} ranks with "
             f"{settings.accumulate_chunks} chunks each"
         )
     with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +139,7 @@ def try_steps(settings: PretrainSettings, bands: Mapping[str, int], device: str)
 
 
 def try_imagenet(settings: PretrainSettings, bands: Mapping[str, int]) -> str:
-    """Load the file of ImageNet weights of a run into its backbones; returns its name.
+    """Load a run's file of ImageNet weights into its backbones; return its name.
 
     Raises:
         DecurError: the file is missing, unreadable or of another architecture.
@@ -156,7 +156,7 @@ def _batch_on_cpu(settings: PretrainSettings) -> int:
 
 
 def _noise(root: Path, bands: Mapping[str, int], pixels: int, count: int = STORED) -> PairedShards:
-    """Random samples of the given numbers of bands, `pixels` on a side."""
+    """Write random samples with the given numbers of bands and `pixels` per side."""
     rng = np.random.default_rng(0)
     names = {name: tuple(f"{name}{i}" for i in range(number)) for name, number in bands.items()}
     modalities = [Modality(name, several, "none") for name, several in names.items()]
@@ -169,7 +169,7 @@ def _noise(root: Path, bands: Mapping[str, int], pixels: int, count: int = STORE
 
 
 def _now(device: str) -> float:
-    """The time when all that was asked of the device is done."""
+    """Return the time after waiting for all pending work of the device."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -1,1 +1,1 @@
-"""Shared by several stages: a run's model, loss and views; prefetching; resuming a job."""
+"""Shared by several stages: a run's model, loss and views, prefetching, and resuming a job."""

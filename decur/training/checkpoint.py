@@ -1,8 +1,8 @@
-"""Write checkpoints atomically, and find the newest readable one of a job.
+"""Write checkpoints atomically, and find the newest readable checkpoint of a job.
 
-A folder holds the checkpoints of one identity, that is of one job's data and of the settings that
-decide its results. Those of others, left from before a change, are set aside in a subfolder named
-by theirs.
+A folder holds the checkpoints of one identity: the data of one job and the settings that decide its
+results. Checkpoints of other identities, for example from before a change of settings, are moved to
+a subfolder named after their identity.
 """
 
 import hashlib
@@ -25,25 +25,25 @@ KEEP = 2
 DAMAGED = "damaged"
 
 DAMAGE = (EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
-"""Errors that torch raises at a file that is no whole checkpoint."""
+"""Errors that torch raises when a file is not a complete checkpoint."""
 
 
 class DamagedError(Exception):
-    """A file is no whole checkpoint."""
+    """A file is not a complete checkpoint."""
 
 
 def identity_of(decided: object, inputs: Mapping[str, str]) -> str:
-    """A digest of what decides a job's results: settings, and the checksums of its inputs.
+    """Compute a digest of everything that decides a job's results: settings and input checksums.
 
-    Checkpoints of the same identity are continued, however the jobs were run that wrote them.
-    `decided` is a tree that JSON can hold.
+    Checkpoints of the same identity are continued, even if the jobs that wrote them ran
+    differently. `decided` is a tree that JSON can represent.
     """
     text = json.dumps([decided, sorted(inputs.values())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write `checkpoint-<step>.pt` and drop all but the last two of the same identity up to it."""
+    """Write `checkpoint-<step>.pt`; keep only the last two of its identity up to this step."""
     path = folder / f"checkpoint-{step:08d}.pt"
     write_atomically(path, lambda temporary: torch.save(state, temporary))
     earlier = [other for other in _checkpoints(folder) if other.name < path.name]
@@ -56,12 +56,12 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
 def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
     """Return the newest undamaged checkpoint of the same run, or None.
 
-    `identity` names data and settings that decide results. Checkpoints of another identity must not
-    be continued; they are set aside, as are damaged ones, so that those to come do not meet them.
-    Only one process may call this on a folder at a time.
+    `identity` stands for the data and the settings that decide results. Checkpoints of another
+    identity must not be continued. They are moved to a subfolder, as are damaged ones, so that new
+    checkpoints do not collide with them. Only one process may call this on a folder at a time.
 
     Raises:
-        DecurError: the file system does not give a checkpoint, which may be whole.
+        DecurError: a checkpoint cannot be read, although it may be complete.
     """
     for path in _checkpoints(folder):
         try:
@@ -70,7 +70,7 @@ def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
             _set_aside(path, DAMAGED, f"is damaged ({error})")
         else:
             if own != identity:
-                _set_aside(path, short_name(own), "is of other settings or data")
+                _set_aside(path, short_name(own), "belongs to other settings or data")
     for path in _checkpoints(
         folder / short_name(identity)
     ):  # settings were changed, and changed back
@@ -85,22 +85,22 @@ def load_checkpoint(folder: Path, identity: str) -> dict[str, Any] | None:
 
 
 def remove_checkpoints(folder: Path, identity: str, keep: int = 0) -> None:
-    """Remove the checkpoints of one identity but for the newest `keep`; those of others stay."""
+    """Remove the checkpoints of one identity except the newest `keep`; others stay."""
     own = [path for path in _checkpoints(folder) if _is_of(path, identity)]
     aside = folder / short_name(identity)
     for path in [*_checkpoints(aside), *own[: len(own) - keep]]:
         path.unlink()
-    with suppress(OSError):  # there is none, or something else is left in it
+    with suppress(OSError):  # it does not exist, or is not empty
         aside.rmdir()
 
 
 def short_name(identity: str) -> str:
-    """A folder's name for an identity, which is a digest; of any other text its harmless part."""
+    """Shorten an identity to a folder name of letters and digits."""
     return re.sub(r"[^0-9A-Za-z]", "", identity)[:16] or "unnamed"
 
 
 def _load(path: Path) -> dict[str, Any]:
-    # A file object, whose read errors are OSError; given a path, torch takes them for damage.
+    # Pass a file object: its read errors are OSError. Given a path, torch reports them as damage.
     with path.open("rb") as file:
         try:
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
@@ -111,11 +111,11 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _identity(path: Path) -> str:
-    """The identity in a checkpoint, of which no tensor is read.
+    """Read the identity of a checkpoint without its tensors.
 
     Raises:
-        DamagedError: it is not whole.
-        DecurError: the file system does not give it.
+        DamagedError: it is not complete.
+        DecurError: it cannot be read, although it may be complete.
     """
     with torch.serialization.skip_data():
         return str(read_patiently(path, _load)["identity"])
@@ -132,7 +132,7 @@ def _set_aside(path: Path, name: str, reason: str) -> None:
     target = path.parent / name / path.name
     target.parent.mkdir(exist_ok=True)
     path.replace(target)
-    print(f"{path}: {reason}; not continued, and moved to {target}", flush=True)
+    print(f"{path}: {reason}; not continued, moved to {target}", flush=True)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -1,4 +1,7 @@
-"""Nearest neighbours on a dataset's own labels: a first look at a backbone, also in pretraining."""
+"""k-nearest-neighbour accuracy on a dataset's own labels: a quick check of backbones.
+
+It is also computed during pretraining.
+"""
 
 import numpy as np
 import pandas as pd
@@ -19,9 +22,9 @@ MASK = "mask"
 def knn_of_backbones(
     backbones: nn.ModuleList, settings: PretrainSettings, shards: PairedShards
 ) -> dict[str, float]:
-    """Accuracy of `settings.knn` on each modality's features: ``knn1`` and ``knn2``.
+    """Compute the k-nearest-neighbour accuracy of each modality's features: ``knn1`` and ``knn2``.
 
-    The backbones are left in the mode, training or evaluation, that they were in.
+    The protocol is `settings.knn`. The backbones stay in their mode, training or evaluation.
 
     Raises:
         DecurError: the dataset has no such labels, or a split is empty.
@@ -52,7 +55,7 @@ def knn_of_backbones(
 
 
 def classes_of(shards: PairedShards, labels: str, rows: NDArray[np.int64]) -> Tensor:
-    """Class of each row (n,) int64: of a column of the index, or a mask's most frequent one.
+    """Look up each row's class, (n,) int64: an index column or the mask's most frequent class.
 
     Raises:
         DecurError: there is no such column.
@@ -67,14 +70,14 @@ def classes_of(shards: PairedShards, labels: str, rows: NDArray[np.int64]) -> Te
     if labels not in shards.index or labels == "labels":
         known = [c for c in map(str, shards.index) if c == "place" or c.startswith("factor_")]
         raise DecurError(
-            f"knn.labels: {shards.root} has no column '{labels}' with one class a sample; "
-            f"known are {', '.join([*known, MASK])}"
+            f"knn.labels: {shards.root} has no column '{labels}' with one class per sample; "
+            f"use one of {', '.join([*known, MASK])}"
         )
     return torch.from_numpy(pd.factorize(shards.index[labels].iloc[rows])[0].astype(np.int64))
 
 
 def _evenly(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of the rows, evenly spaced."""
+    """Select at most `count` of the rows, evenly spaced."""
     if len(rows) <= count:
         return rows
     return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)]

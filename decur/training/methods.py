@@ -1,4 +1,4 @@
-"""What the registry of methods names, made: the model that a run trains, and its loss."""
+"""Build the model and compute the loss of a run, as the registry of methods defines them."""
 
 from importlib import import_module
 from typing import Protocol, cast
@@ -15,7 +15,7 @@ from decur.shards import PairedShards
 
 
 class _Module(Protocol):
-    """A module of a loss, see `decur.losses`."""
+    """A loss module, see `decur.losses`."""
 
     def method_loss(
         self, z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None
@@ -23,7 +23,7 @@ class _Module(Protocol):
 
 
 def compute_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | None) -> Terms:
-    """The loss of a run's method on embeddings `z[modality][view]`, and its terms, by name.
+    """Compute the loss of a run's method on embeddings `z[modality][view]`, and its terms, by name.
 
     `log_scale` is the model's, see `TwoBranch`.
 
@@ -32,12 +32,12 @@ def compute_loss(z: Embeddings, settings: PretrainSettings, log_scale: Tensor | 
     """
     name = METHODS[settings.method].loss
     if name is None:
-        raise DecurError(f"method '{settings.method}': pretrains nothing, so it has no loss")
+        raise DecurError(f"method '{settings.method}' has no loss, because it does not pretrain")
     return cast(_Module, import_module(name)).method_loss(z, settings, log_scale)
 
 
 def build_model(settings: PretrainSettings, shards: PairedShards) -> TwoBranch:
-    """The seeded two-branch model for the bands of the shards."""
+    """Build the seeded two-branch model for the bands of the shards."""
     torch.manual_seed(settings.seed)
     method = METHODS[settings.method]
     return TwoBranch(

@@ -13,12 +13,10 @@ U = TypeVar("U")
 
 
 def ahead(load: Callable[[T], U], items: Iterable[T], depth: int = 2) -> Iterator[tuple[T, U]]:
-    """Yield each item with what `load` makes of it, in order, up to `depth` loads ahead.
+    """Yield each item with the result of `load`, in order, with up to `depth` loads ahead.
 
-    Items are taken one by one in this thread, loads run on others.
-
-    An error in `load` is raised where its item is due; leaving the loop early waits for the loads
-    that have begun.
+    Items are taken one by one in this thread; loads run in other threads. An error in `load` is
+    raised when its item is due. Leaving the loop early waits for the loads that have begun.
     """
     with ThreadPoolExecutor(depth) as pool:
         due: deque[tuple[T, Future[U]]] = deque()
@@ -37,16 +35,16 @@ def ahead(load: Callable[[T], U], items: Iterable[T], depth: int = 2) -> Iterato
 
 
 class SideStream:
-    """Has a GPU make tensors beside the current stream's work; on a CPU, only when they are taken.
+    """Make tensors on a GPU beside the current stream, or on a CPU only when they are taken.
 
-    On a CPU the cores are the step's: making the next batch earlier would take them away.
+    On a CPU, preparing the next batch early would take cores away from the current step.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def start(self, make: Callable[[], list[list[Tensor]]]) -> Callable[[], list[list[Tensor]]]:
-        """Ask for tensors, from any thread; the call of the result gives them, ready for use."""
+        """Start to make tensors, from any thread; call the result to get them, ready for use."""
         stream = self._stream
         if stream is None:
             return make
@@ -66,9 +64,9 @@ class SideStream:
 
 
 def bring_back(scalars: Mapping[str, Tensor]) -> Callable[[], dict[str, float]]:
-    """Start to copy scalars of one device and dtype to the host; the result's call waits for them.
+    """Start to copy scalars of one device and dtype to the host; call the result to wait for them.
 
-    Later work of the device is not waited for, so that it never runs out of work.
+    The call does not wait for later work of the device, so the device never runs out of work.
     """
     stacked = torch.stack(list(scalars.values()))
     values = stacked.to("cpu", non_blocking=True)

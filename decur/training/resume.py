@@ -1,4 +1,4 @@
-"""Save what a job has done, at an interval and when it is asked to stop, and go on from there."""
+"""Save the progress of a job, at intervals and when it is asked to stop, and continue from it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +22,10 @@ State = dict[str, Any]
 
 
 class Journal:
-    """Keeps what a job has done: the results of finished parts, and the state of the one at work.
+    """Keep a job's progress: the results of finished parts and the state of the current part.
 
-    `done` holds the results by name, for the job to read and to fill. `write` saves a state;
-    without it nothing is saved. `found` is what an earlier job saved last, `interval` in seconds.
+    `done` holds the results by name; the job reads and fills it. `write` saves a state; without it
+    nothing is saved. `found` is the last state that an earlier job saved. `interval` is in seconds.
     """
 
     def __init__(
@@ -41,16 +41,17 @@ class Journal:
         self._saved = time.monotonic()
 
     def begin(self, part: Callable[[], State]) -> State | None:
-        """Begin a part, whose state `part` gives at any time; return where it was left, if it was.
+        """Begin a part and return the state that an earlier job saved for it, or None.
 
-        Every job that goes on begins the unfinished parts in the same order.
+        `part` returns the part's current state at any time. Every resumed job begins the unfinished
+        parts in the same order.
         """
         self._part = part
         found, self._found = self._found, None
         return found
 
     def finish(self, name: str, result: Any) -> None:
-        """Add the result of a part to the list of that name in `done`; the part needs no state."""
+        """Append a part's result to the list `done[name]`; the part's state is no longer saved."""
         self.done.setdefault(name, []).append(result)
         self._part = None
 
@@ -66,7 +67,7 @@ class Journal:
 
     def save(self) -> None:
         """Save now."""
-        # A part that an earlier job left is that job's still, until it is begun here.
+        # The state of a part that an earlier job left is kept until this job begins the part.
         part = self._found if self._part is None else self._part()
         if self._write is not None:
             self._write({"done": self.done, "part": part})
@@ -77,10 +78,11 @@ class Journal:
 def resumable(
     folder: Path, identity: str, job: JobTimer, interval: float = INTERVAL
 ) -> Iterator[Journal]:
-    """Within the block, this process has `folder` to itself, for the checkpoints of its journal.
+    """Reserve `folder` for this process within the block, for the checkpoints of its journal.
 
-    Those of the same `identity` are continued, the time of `job` included; all are removed once the
-    block is through. Asked to stop, the block saves when it next looks.
+    Checkpoints of the same `identity` are continued, including the time of `job`. All checkpoints
+    are removed when the block is complete. If the job is asked to stop, the block saves at its next
+    `look`.
 
     Raises:
         StoppedError: it was asked to stop, and has saved.
@@ -96,17 +98,17 @@ def resumable(
             except StoppedError as stopped:
                 journal.save()
                 raise StoppedError(
-                    f"{folder}: {stopped}, and saved; run again to go on", warned=stopped.warned
+                    f"{folder}: {stopped}, and saved; run again to continue", warned=stopped.warned
                 ) from None
             discard(folder)
     finally:
-        with suppress(OSError):  # something is left in them
+        with suppress(OSError):  # a folder is not empty
             for path in new or (folder, folder.parent):
                 path.rmdir()
 
 
 def discard(folder: Path) -> None:
-    """Remove checkpoints that are not needed any more; the claim on the folder stays."""
+    """Remove checkpoints that are no longer needed; the claim on the folder stays."""
     for entry in folder.iterdir() if folder.is_dir() else ():
         if entry.name != CLAIM:
             remove(entry)
@@ -118,7 +120,7 @@ def _found(folder: Path, identity: str, job: JobTimer, interval: float) -> Journ
     if found is not None:
         number = found["step"]
         job.go_on_from(found["times"])
-        print(f"going on from checkpoint {number} in {folder}", flush=True)
+        print(f"continuing from checkpoint {number} in {folder}", flush=True)
 
     def write(state: State) -> None:
         nonlocal number

@@ -1,6 +1,7 @@
-"""The views of a pretraining run: which samples each step sees, read, and augmented on the device.
+"""The views of a pretraining run: which samples each step uses, read and augmented on the device.
 
-All is drawn from seed, epoch and step, so a resumed run, or one on more processes, sees the same.
+All random choices depend only on seed, epoch and step, so a resumed run, or one on more processes,
+uses the same views.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from decur.shards import PairedShards
 
 
 def augmentations(settings: PretrainSettings) -> list[Augmentation]:
-    """Each modality's augmentation at the configured crop size."""
+    """Build the augmentation of each modality at the configured crop size."""
     found = []
     for modality, preset in settings.modalities.items():
         try:
@@ -32,7 +33,7 @@ def augmentations(settings: PretrainSettings) -> list[Augmentation]:
 
 
 def augmentation_of(preset: Preset, **changes: Any) -> Augmentation:
-    """The augmentation that a scenario gives a modality, with other values of some fields.
+    """Build the augmentation that a scenario sets for a modality; `changes` override its fields.
 
     Raises:
         DecurError: no preset of that name.
@@ -42,7 +43,7 @@ def augmentation_of(preset: Preset, **changes: Any) -> Augmentation:
 
 
 def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[np.int64]:
-    """Rows of the splits to pretrain on.
+    """Select the rows of the splits to pretrain on.
 
     Raises:
         DecurError: they do not fill one batch.
@@ -51,14 +52,14 @@ def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[n
     if len(rows) < settings.batch_size:
         raise DecurError(
             f"scenarios.{settings.scenario}.pretrain.batch_size: {settings.batch_size} exceeds the "
-            f"{len(rows)} samples of {settings.dataset}"
+            f"{len(rows)} samples of {settings.dataset}; lower it"
         )
     parts = world_size() * settings.accumulate_chunks
     if settings.batch_size % parts:
         chunks = f", {settings.accumulate_chunks} chunks each" if parts > world_size() else ""
         raise DecurError(
             f"scenarios.{settings.scenario}.pretrain.batch_size: {settings.batch_size} cannot be "
-            f"shared by {world_size()} processes{chunks}; make it a multiple"
+            f"divided among {world_size()} processes{chunks}; make it a multiple"
         )
     return rows
 
@@ -66,10 +67,10 @@ def training_rows(shards: PairedShards, settings: PretrainSettings) -> NDArray[n
 def training_batches(
     rows: NDArray[np.int64], settings: PretrainSettings, step: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """From `step` on: the number of each step and its rows, every epoch in a new order.
+    """Yield the number and rows of each step from `step` on, in a new order every epoch.
 
-    The order depends on seed and epoch alone, so a resumed run sees what it would have seen.
-    The last, incomplete batch of an epoch is dropped.
+    The order depends only on seed and epoch, so a resumed run continues with the same batches. The
+    last, incomplete batch of an epoch is dropped.
     """
     per_epoch = len(rows) // settings.batch_size
     for epoch in range(step // per_epoch, settings.epochs):
@@ -88,17 +89,17 @@ class Batch(NamedTuple):
     draws: list[list[Draws]]
 
     def pinned(self) -> "Batch":
-        """The same in page-locked memory, from which a GPU copies while the host goes on."""
+        """Copy to page-locked memory, from which a GPU copies while the host continues."""
         return Batch([[image.pin_memory() for image in views] for views in self.images], self.draws)
 
 
 def read_batch(
     shards: PairedShards, rows: NDArray[np.int64], settings: PretrainSettings, step: int, count: int
 ) -> Batch:
-    """Read `count` views of each modality, every one of its own random season (paper §4).
+    """Read `count` views per modality, each from a random season of its own (paper §4).
 
-    Seasons and augmentations are drawn for the whole batch from seed and step: nothing else need be
-    kept to resume, and any number of ranks shares the views of one process.
+    Seasons and augmentations are drawn for the whole batch from seed and step. A checkpoint
+    therefore needs no random state, and the views do not depend on the number of ranks.
     """
     rng = np.random.default_rng([settings.seed, step, 1])
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
@@ -127,7 +128,7 @@ def augment_batch(
 
 
 def scaled(images: Tensor, preset: Preset) -> Tensor:
-    """8-bit values as the backbone was pretrained to see them: [0, 1], or standardised."""
+    """Scale 8-bit values as in pretraining: to [0, 1], or standardised."""
     x = images / 255
     seen = augmentation_of(preset)
     if seen.mean is None or seen.std is None:
@@ -138,7 +139,7 @@ def scaled(images: Tensor, preset: Preset) -> Tensor:
 def whole_view(
     shards: PairedShards, modality: str, preset: Preset, rows: NDArray[np.int64], size: int
 ) -> Tensor:
-    """The whole image resized to `size`, scaled as in pretraining: `(N, C, size, size)`."""
+    """Resize whole images to `size` and scale them as in pretraining: `(N, C, size, size)`."""
     images = torch.from_numpy(shards.batch(modality, rows))
     n, _, height, width = images.shape
     boxes = torch.tensor([0, 0, height, width]).expand(n, 4)

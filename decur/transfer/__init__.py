@@ -1,1 +1,1 @@
-"""Transfer: what a pretrained backbone is worth, measured on labelled data."""
+"""Transfer: measure the quality of pretrained backbones on labelled data."""

@@ -1,6 +1,6 @@
-"""What a protocol gets to evaluate one cell of a table, and what it returns.
+"""The inputs and results of a protocol, which evaluates one cell of a table.
 
-Every protocol is a module that `decur.config.protocols.PROTOCOLS` names, with
+Every protocol is a module that is listed in `decur.config.protocols.PROTOCOLS` and has
 `evaluate(inputs: CellInputs) -> CellResult`.
 """
 
@@ -30,15 +30,15 @@ from decur.transfer.predictions import Predictions
 LABELS = "labels.txt"
 
 MetricsRecord = dict[str, Any]
-"""What a protocol puts into metrics.json: `metrics` in percent, and more about them."""
+"""The protocol's part of metrics.json: `metrics` in percent, and further results."""
 
 
 @dataclass(frozen=True)
 class CellInputs:
     """A pretrained run, and the dataset that it is evaluated on.
 
-    `tensors` are the run's weights, by name; `features` are what its frozen backbones gave for
-    earlier cells of the same dataset; `journal` keeps what is done of this one.
+    `tensors` are the run's weights, by name. `features` are the outputs of its frozen backbones for
+    earlier cells of the same dataset. `journal` keeps the progress of this cell.
     """
 
     settings: TransferSettings
@@ -51,38 +51,38 @@ class CellInputs:
 
     @property
     def pretrain(self) -> PretrainSettings:
-        """How the run was pretrained."""
+        """Return the settings with which the run was pretrained."""
         return self.settings.pretrain
 
     @property
     def transfer(self) -> Transfer:
-        """The recipe of the cell's dataset, which protocols without labels do not need.
+        """Return the recipe of the cell's dataset; protocols without labels do not need one.
 
         Raises:
             DecurError: the settings have none.
         """
         if self.cell.dataset not in self.settings.recipes:
             raise DecurError(
-                f"cell '{self.cell}': the settings have no recipe of its dataset; add one"
+                f"cell '{self.cell}': the settings have no recipe for its dataset; add one"
             )
         return self.settings.recipes[self.cell.dataset]
 
     @property
     def dataset(self) -> datasets.Dataset:
-        """The facts about the cell's dataset."""
+        """Return the facts about the cell's dataset."""
         return datasets.facts(self.cell.dataset, self.shards.card)
 
     @property
     def presets(self) -> dict[str, Preset]:
-        """See `chosen_modalities`."""
+        """Return the cell's modalities with their presets, see `chosen_modalities`."""
         return chosen_modalities(self.settings, self.cell)
 
     @property
     def whole_image_features(self) -> FrozenFeatures | None:
-        """The features to share with other cells, None where every epoch sees other views.
+        """Return the features to share with other cells, or None if views differ between epochs.
 
-        Without augmentation or windows, whole images are seen, and the settings promise that their
-        features fit into memory.
+        Without augmentation or windows the views are whole images, and the settings guarantee that
+        their features fit into memory.
         """
         seen_anew = self.transfer.augment or self.transfer.sliding is not None
         return None if seen_anew else self.features
@@ -90,15 +90,14 @@ class CellInputs:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What is measured on a cell; with labels, also the ids of the training samples, and
-    predictions."""
+    """The results of a cell; with labels, also the ids of its training samples, and predictions."""
 
     record: MetricsRecord
     labelled: tuple[str, ...] | None = None
     predictions: Predictions | None = None
 
     def write(self, folder: Path) -> None:
-        """Write what belongs beside metrics.json."""
+        """Write the files that belong beside metrics.json."""
         if self.predictions is not None:
             self.predictions.write(folder / PREDICTIONS)
         if self.labelled is not None:
@@ -120,7 +119,7 @@ def evaluate_cell(inputs: CellInputs) -> CellResult:
 
 
 def chosen_modalities(settings: TransferSettings, cell: Cell) -> dict[str, Preset]:
-    """The cell's modalities with their presets, in the order of the scenario.
+    """Select the cell's modalities with their presets, in the order of the scenario.
 
     Raises:
         DecurError: the scenario has no such modality.

@@ -25,50 +25,50 @@ from decur.training.prefetch import ahead
 from decur.training.views import scaled
 
 CENTRE = 224 / 256
-"""Side of the evaluation crop over that of the image (appendix B)."""
+"""Side of the evaluation crop as a fraction of the image's side (appendix B)."""
 
 NO_CLASS = -100
-"""What no loss and no metric counts in the targets of a dataset without an `ignore` of its own."""
+"""Target value that no loss and no metric counts, for datasets without an `ignore` value."""
 
 
 def label_subset(ids: Sequence[str], percent: float, seed: int) -> NDArray[np.int64]:
-    """Positions of a seeded subset of `percent` of the samples, without replacement, ascending.
+    """Select a seeded subset of `percent` of the samples, without replacement: ascending positions.
 
-    Drawn from the sorted names, so that it does not depend on the order of files or rows.
+    It is drawn from the sorted names, so it does not depend on the order of files or rows.
 
     Raises:
-        DecurError: the percentage selects no sample, or is not one.
+        DecurError: the percentage selects no sample, or is out of range.
     """
     if not 0 < percent <= 100:
-        raise DecurError(f"labels: {percent:g} % is no share; give more than 0 and at most 100")
+        raise DecurError(f"labels: {percent:g} % is out of range; use more than 0 and at most 100")
     count = int(len(ids) * percent / 100)
     if not count:
-        raise DecurError(f"labels: {percent:g} % of {len(ids)} samples selects {count} samples")
+        raise DecurError(f"labels: {percent:g} % of {len(ids)} samples selects {count}; use more")
     by_name = np.argsort(np.asarray(ids), kind="stable")
     chosen = np.random.default_rng(seed).choice(len(ids), count, replace=False)
     return np.sort(by_name[chosen])
 
 
 class Batch(NamedTuple):
-    """Samples as they are stored: uint8 images `(N, C, H, W)` by modality, and labels, if read."""
+    """Samples as stored: uint8 images `(N, C, H, W)` by modality, and their labels, if read."""
 
     images: dict[str, Tensor]
     labels: Tensor | None
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the images."""
+        """Return height and width of the images."""
         height, width = next(iter(self.images.values())).shape[-2:]
         return height, width
 
     def pinned(self) -> "Batch":
-        """The same in page-locked memory, from which a GPU copies while the host goes on."""
+        """Copy to page-locked memory, from which a GPU copies while the host continues."""
         images = {name: x.pin_memory() for name, x in self.images.items()}
         return Batch(images, None if self.labels is None else self.labels.pin_memory())
 
 
 class Draws(NamedTuple):
-    """A random crop of each image, `boxes` `(N, 4)`, and whether it is flipped, bool `(N, 2)`."""
+    """A random crop of each image, `boxes` `(N, 4)`, and its flips, bool `(N, 2)`."""
 
     boxes: Tensor
     flips: Tensor
@@ -76,9 +76,9 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelledData:
-    """A dataset's shards seen through some modalities, each with the scaling of its pretraining.
+    """The labelled samples of a dataset in some modalities, scaled as in pretraining.
 
-    `presets` maps the modality to its augmentation preset, whose mean and std are applied.
+    `presets` maps each modality to its augmentation preset, whose mean and std are applied.
     """
 
     shards: PairedShards
@@ -88,7 +88,7 @@ class LabelledData:
     device: torch.device
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Labels as they are stored: 0/1 `(N, classes)`, or masks `(N, H, W)`."""
+        """Read labels as stored: 0/1 `(N, classes)`, or masks `(N, H, W)`."""
         if self.settings.task == "segmentation":
             return self.shards.masks(rows)
         return self.shards.labels(rows)
@@ -96,7 +96,7 @@ class LabelledData:
     def read(
         self, rows: NDArray[np.int64], names: Iterable[str] | None = None, *, labels: bool = True
     ) -> Batch:
-        """Images of the modalities, by default all, and labels, in memory of the host."""
+        """Read images of the modalities, by default all, and labels, into host memory."""
         images = {
             name: torch.from_numpy(self.shards.batch(name, rows))
             for name in (self.presets if names is None else names)
@@ -105,13 +105,13 @@ class LabelledData:
         return batch.pinned() if self.device.type == "cuda" else batch
 
     def image_size(self) -> tuple[int, int]:
-        """Height and width of every image."""
+        """Return height and width of every image."""
         return self.read(np.zeros(1, np.int64), [*self.presets][:1], labels=False).size
 
     def read_ahead(
         self, rows: NDArray[np.int64], names: Iterable[str] | None = None, *, labels: bool = True
     ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-        """The rows in batches of evaluation, each with what is read of it while others are used.
+        """Yield the rows in evaluation batches with their data, reading ahead.
 
         Raises:
             StoppedError: the job was asked to stop.
@@ -126,19 +126,19 @@ class LabelledData:
             yield found
 
     def targets(self, rows: NDArray[np.int64]) -> Tensor:
-        """The labels as a loss compares them: float `(N, classes)`, or long `(N, H, W)`."""
+        """Read the labels as targets of a loss: float `(N, classes)`, or long `(N, H, W)`."""
         return self.targets_of(self.read(rows, ()))
 
     def targets_of(self, batch: Batch) -> Tensor:
-        """The same of a batch that was read with its labels."""
+        """Convert the labels of a batch to targets of a loss, as `targets` does."""
         assert batch.labels is not None
         labels = batch.labels.to(self.device, non_blocking=True)
         return labels.long() if self.settings.task == "segmentation" else labels.float()
 
     def views(self, batch: Batch) -> list[Tensor]:
-        """The deterministic view of each modality that was read, `(N, C, H, W)`.
+        """Compute the deterministic view of each modality that was read, `(N, C, H, W)`.
 
-        For classification the centre crop, for segmentation the whole image.
+        It is the centre crop for classification, and the whole image for segmentation.
         """
         return [self._view(name, images) for name, images in batch.images.items()]
 
@@ -151,7 +151,7 @@ class LabelledData:
         return scaled(images, self.presets[name])
 
     def draw(self, count: int, size: tuple[int, int], generator: Generator) -> Draws:
-        """Draw a random crop and flips for each of so many images of a height and width."""
+        """Draw a random crop and flips for each of `count` images of one height and width."""
         chosen = self.settings
         if chosen.scale_choices:
             boxes = draw_scaled_boxes(
@@ -163,10 +163,10 @@ class LabelledData:
         return Draws(boxes, flips)
 
     def crops(self, batch: Batch, draws: Draws) -> tuple[list[Tensor], Tensor]:
-        """Random crops, common to all modalities and the mask: `(N, C, H, W)` each, and targets.
+        """Cut random crops, the same in all modalities and the mask: `(N, C, H, W)` and targets.
 
-        An image smaller than the crop is enlarged to it, or with `scale_choices` has nothing around
-        it: zeros, the mean colour of standardised images, and targets that do not count.
+        An image smaller than the crop is enlarged to it. With `scale_choices` it is padded instead:
+        with zeros, the mean colour of standardised images, and with targets that do not count.
         """
         chosen, size, (boxes, flips) = self.settings, self._crop_size(), draws
         xs = []
@@ -187,7 +187,7 @@ class LabelledData:
     def inputs(
         self, rows: NDArray[np.int64], generator: Generator | None
     ) -> tuple[list[Tensor], Tensor]:
-        """One batch, read and shown: the `crops` that a generator draws; without one, `views`."""
+        """Read one batch: the `crops` that a generator draws, or without one the `views`."""
         batch = self.read(rows)
         if generator is None:
             return self.views(batch), self.targets_of(batch)
@@ -199,17 +199,17 @@ class LabelledData:
 
 
 def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The rows in their order, in batches of evaluation; the last may be smaller."""
+    """Split the rows in their order into evaluation batches; the last may be smaller."""
     return np.split(rows, range(BATCH, len(rows), BATCH))
 
 
 def classes_shown(
     data: LabelledData, rows: NDArray[np.int64], classes: Sequence[str]
 ) -> NDArray[np.bool_]:
-    """Which of the classes the labels of the rows show: bool `(classes,)`.
+    """Find which of the classes occur in the labels of the rows: bool `(classes,)`.
 
     Raises:
-        DecurError: labels that are not of these classes, naming the first such sample.
+        DecurError: labels outside these classes; the message names the first such sample.
     """
     count, masks = len(classes), data.settings.task == "segmentation"
     valid = [*range(count)] if masks else [0, 1]
@@ -220,7 +220,7 @@ def classes_shown(
         labels = data.labels(batch)
         if not masks and labels.shape[1] != count:
             raise DecurError(
-                f"{data.shards.root}: has labels of {labels.shape[1]} classes, the dataset has "
+                f"{data.shards.root}: has labels of {labels.shape[1]} classes, but the dataset has "
                 f"{count}; run the preprocess stage again"
             )
         wrong = ~np.isin(labels, valid)
@@ -229,7 +229,7 @@ def classes_shown(
             raise DecurError(
                 f"{data.shards.root}: sample '{data.shards.index['id'].iloc[first]}' has the label "
                 f"{labels[wrong][0]}, expected {', '.join(map(str, valid))}; correct it or leave "
-                "the sample out"
+                "out the sample"
             )
         shown |= np.isin(range(count), labels) if masks else labels.sum(axis=0) > 0
     return shown

@@ -1,4 +1,4 @@
-"""Evaluation of a transfer model on deterministic views: centre crops, or whole images."""
+"""Evaluate a transfer model on deterministic views: centre crops, or whole images."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -24,9 +24,9 @@ def evaluate(
     features: FrozenFeatures | None = None,
     keep: Predictions | None = None,
 ) -> Scores:
-    """Metrics of the rows; their predictions go to `keep` too.
+    """Score the model's predictions of the rows, and add them to `keep`.
 
-    `features`, if the backbones are frozen, saves encoding the images again.
+    `features`, for frozen backbones, avoids encoding the images again.
     """
     model.eval()
     tally = Tally(data.ignore)
@@ -41,7 +41,7 @@ def evaluate(
 
 
 class Encoded(NamedTuple):
-    """Rows of a batch, their targets, the encoding of each modality, the images' height, width."""
+    """A batch's rows, targets, encodings by modality, and the height and width of its images."""
 
     rows: NDArray[np.int64]
     targets: Tensor
@@ -55,7 +55,7 @@ def encoded_batches(
     rows: NDArray[np.int64],
     features: FrozenFeatures | None,
 ) -> Iterator[Encoded]:
-    """The rows in batches of evaluation, encoded.
+    """Yield the rows in evaluation batches, encoded.
 
     Raises:
         StoppedError: the job was asked to stop.
@@ -73,7 +73,7 @@ def encoded_batches(
 def encode_modality(
     model: TransferModel, data: LabelledData, modality: int, x: Tensor
 ) -> list[Tensor]:
-    """The encoding of one modality; the images themselves where windows slide over them."""
+    """Encode one modality; if windows slide over the images, return the images themselves."""
     return model.encode(modality, x) if data.settings.sliding is None else [x]
 
 
@@ -83,7 +83,7 @@ def logits_of(
     encoded: Sequence[Sequence[Tensor]],
     size: tuple[int, int],
 ) -> Tensor:
-    """Logits, or scores of sliding windows, from the encoding of every modality."""
+    """Compute logits, or scores of sliding windows, from the encodings of all modalities."""
     sliding = data.settings.sliding
     if sliding is None:
         return model.head(encoded, size)

@@ -1,4 +1,4 @@
-"""Features of frozen backbones: each image is encoded once, for every head that reads it."""
+"""Cache features of frozen backbones, so that each image is encoded once for all heads."""
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ EncodedBatch = list[list[Tensor]]
 
 
 class FrozenFeatures:
-    """The features by one run's frozen backbones of one dataset, by modality and row.
+    """The features of one dataset from one run's frozen backbones, by modality and row.
 
-    Of the deterministic views, with the backbones in evaluation mode. Label fractions, learning
-    rates, choices of modalities and nearest neighbours all read the same features.
+    They are computed on deterministic views, with the backbones in evaluation mode. Label
+    fractions, learning rates, choices of modalities and nearest neighbours all use the same
+    features.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class FrozenFeatures:
 
     @torch.no_grad()
     def add(self, model: TransferModel, data: LabelledData, rows: NDArray[np.int64]) -> None:
-        """Encode the rows that are not there yet, by the model's (frozen) backbones."""
+        """Encode the rows that are not cached yet by the model's (frozen) backbones."""
         model.backbones.eval()
         for i, name in enumerate(data.presets):
             at = self._positions.setdefault(name, np.full(len(data.shards), -1))
@@ -45,7 +46,7 @@ class FrozenFeatures:
             ]
 
     def read(self, data: LabelledData, rows: NDArray[np.int64]) -> EncodedBatch:
-        """The features of rows that were added before, of the data's modalities."""
+        """Return the features of rows that were added before, for the data's modalities."""
         encoded = []
         for name in data.presets:
             features = self._features[name]

@@ -1,4 +1,4 @@
-"""Train a head, or all, on one run's backbones and one dataset, and evaluate it."""
+"""Train a head, or the full model, on one run's backbones and one dataset, and evaluate it."""
 
 import copy
 import math
@@ -25,11 +25,11 @@ def train_head(
 ) -> MetricsRecord:
     """Train, evaluate, and return `metrics`, `per_class` by class name, `counts` and `lr`.
 
-    Added are `untrained_classes` and `evaluated`, see `labels_found`. Metrics are those of the last
-    epoch. Where the recipe asks for it, `curve` and `best` hold earlier ones, and `sweep` those of
-    the learning rates tried. `splits` holds the metrics of the dataset's unused splits, and for a
-    multimodal model `missing` those with each modality absent in turn. `journal` keeps what is done
-    of it.
+    The result also has `untrained_classes` and `evaluated`, see `labels_found`. Metrics are those
+    of the last epoch. If the recipe asks for them, `curve` and `best` contain earlier ones, and
+    `sweep` those of the learning rates tried. `splits` contains the metrics of the dataset's unused
+    splits and, for a multimodal model, `missing` those with each modality absent in turn. `journal`
+    keeps the progress.
 
     Raises:
         DecurError: the labels do not fit, or cannot be trained on.
@@ -38,11 +38,12 @@ def train_head(
     journal = journal or Journal()
     model, data, classes = task.model, task.data, task.facts.classes
     headline = HEADLINE[data.settings.task]
-    record = labels_found(task)  # a wrong label must not come out after hours of training
+    record = labels_found(task)  # find wrong labels before hours of training
     if recipe.lr_sweep:
         record["sweep"] = sweep(task, recipe, frozen, journal)
         recipe = recipe.model_copy(update={"lr": _best(record["sweep"], headline)})
-    # By epoch: the last evaluation before a job was stopped is made again, with its predictions.
+    # Stored by epoch: a resumed job repeats the last evaluation, which collects its predictions
+    # again.
     evaluations: dict[float, dict[str, Any]] = journal.done.setdefault("evaluations", {})
 
     def evaluate_after(epoch: float) -> None:
@@ -84,9 +85,9 @@ def train_head(
 def sweep(
     task: Task, recipe: Recipe, frozen: Frozen | None, journal: Journal
 ) -> list[dict[str, float]]:
-    """The headline metric of every learning rate of the sweep, on labelled samples held out.
+    """Measure the headline metric of every learning rate of the sweep on held-out labelled samples.
 
-    A tenth of the training rows, drawn by the seed, is held out; the evaluation data take no part.
+    A tenth of the training rows, drawn by the seed, is held out. Evaluation data are not used.
 
     Raises:
         DecurError: too few labelled samples to hold one out.
@@ -94,7 +95,7 @@ def sweep(
     headline = HEADLINE[task.data.settings.task]
     if len(task.rows) < HELD_OUT:
         raise DecurError(
-            f"lr_sweep: {len(task.rows)} labelled samples are too few to hold a tenth out; give "
+            f"lr_sweep: {len(task.rows)} labelled samples are too few to hold out a tenth; use "
             "more labels, or an `lr` without a sweep"
         )
     rest, held = hold_out(task)
@@ -118,14 +119,14 @@ def sweep(
 
 
 def _best(tried: Sequence[dict[str, float]], headline: str) -> float:
-    """The learning rate with the best score, the first such; a score of NaN is none."""
+    """Choose the learning rate with the best score, the first of equal ones; NaN counts as none."""
     return max(tried, key=lambda t: np.nan_to_num(t[headline], nan=-1))["lr"]
 
 
 def curve(evaluations: Sequence[tuple[float, Scores]], headline: str) -> MetricsRecord:
-    """The headline metric by epoch, and all metrics of the epoch where it is best, the first such.
+    """List the headline metric by epoch, and all metrics of the (first) epoch where it is best.
 
-    The best is chosen by the very data it is measured on, so it is kept and not reported.
+    The best epoch is chosen on the same data that measure it, so it is recorded but not reported.
     """
     ranks = [np.nan_to_num(scores.metrics[headline], nan=-1) for _, scores in evaluations]
     epoch, best = evaluations[int(np.argmax(ranks))]
@@ -136,6 +137,6 @@ def curve(evaluations: Sequence[tuple[float, Scores]], headline: str) -> Metrics
 
 
 def _by_name(classes: Sequence[str], scores: Sequence[float]) -> dict[str, float | None]:
-    """A score a class; None where the class does not count."""
+    """Map each class name to its score, None if the class does not count."""
     pairs = zip(classes, scores, strict=True)
     return {name: None if math.isnan(score) else score for name, score in pairs}

@@ -1,4 +1,4 @@
-"""A multimodal model with one of its inputs absent: zeros in its place, or the mean image."""
+"""Evaluate a multimodal model with one input absent, replaced by zeros or by the mean image."""
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ def evaluate_missing(
     training_rows: NDArray[np.int64],
     features: FrozenFeatures | None = None,
 ) -> dict[str, dict[str, Scores]]:
-    """Metrics of the rows with each modality absent in turn: `found[modality][substitute]`.
+    """Score the rows with each modality absent in turn: `found[modality][substitute]`.
 
-    The substitute is the absent network input: "zeros", or "mean", its mean over the training
-    rows. It is encoded once, and so are the inputs that are there; only the head runs for each.
+    The substitute replaces the absent network input: "zeros", or "mean", its mean over the training
+    rows. Each substitute and each present input is encoded once; only the head runs for every
+    combination.
     """
     model.eval()
     means = mean_inputs(data, training_rows)
@@ -45,7 +46,7 @@ def evaluate_missing(
 
 
 def mean_inputs(data: LabelledData, rows: NDArray[np.int64]) -> list[Tensor]:
-    """Mean of the network's unaugmented inputs over the rows: `(1, C, H, W)` a modality."""
+    """Average the network's unaugmented inputs over the rows: `(1, C, H, W)` per modality."""
     means = []
     for name in data.presets:
         found = data.read_ahead(rows, [name], labels=False)

@@ -1,6 +1,6 @@
-"""One vector and one label, or set of labels, per whole image, for protocols without a head.
+"""Compute one feature vector and the labels of each whole image, for protocols without a head.
 
-Images of a dataset with masks count as the class of most of their pixels.
+In a dataset with masks the label of an image is the class of most of its pixels.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from decur.transfer.task import Task
 
 @torch.no_grad()
 def pooled_features(task: Task, rows: NDArray[np.int64], *, unit: bool = True) -> Tensor:
-    """One vector per sample, float32 `(n, d)`, on the task's device, see `pooled`.
+    """Compute one vector per sample, float32 `(n, d)`, on the task's device, see `pooled`.
 
     Raises:
         DecurError: features that are not finite.
@@ -34,14 +34,14 @@ def pooled_features(task: Task, rows: NDArray[np.int64], *, unit: bool = True) -
             parts.append(pooled(encoded, unit=unit))
     if not all(part.isfinite().all() for part in parts):
         raise DecurError(
-            f"{data.shards.root}: the backbones' features of its images are not finite; their "
-            "training diverged, so pretrain the run again with a lower lr"
+            f"{data.shards.root}: the backbones' features of its images are not finite because "
+            "pretraining diverged; pretrain the run again with a lower lr"
         )
     return torch.cat(parts)
 
 
 def image_labels(task: Task, rows: NDArray[np.int64]) -> Tensor:
-    """Multi-labels, float 0/1 `(n, classes)`; of masks the class of most pixels, int64 `(n,)`."""
+    """Read multi-labels, float 0/1 `(n, classes)`, or a mask's main class, int64 `(n,)`."""
     data = task.data
     if data.settings.task == "classification":
         return data.targets(rows)
@@ -49,7 +49,7 @@ def image_labels(task: Task, rows: NDArray[np.int64]) -> Tensor:
 
 
 def evaluation_labels(task: Task, protocol: str) -> Tensor:
-    """The `image_labels` of the evaluation samples.
+    """Read the `image_labels` of the evaluation samples.
 
     Raises:
         DecurError: one class has most pixels of all of them.
@@ -57,17 +57,17 @@ def evaluation_labels(task: Task, protocol: str) -> Tensor:
     labels = image_labels(task, task.test_rows)
     if labels.ndim == 1 and len(labels.unique()) < 2:
         raise DecurError(
-            f"{task.data.shards.root}: one class has most pixels of every evaluation sample, and "
-            f"how often it is found means nothing; leave out the protocol '{protocol}'"
+            f"{task.data.shards.root}: one class has most pixels of every evaluation sample, so "
+            f"its accuracy is meaningless; leave out the protocol '{protocol}'"
         )
     return labels
 
 
 def image_scores(scores: Tensor, labels: Tensor) -> dict[str, float]:
-    """Metrics in percent of a score per class `(n, classes)`, by `image_labels`.
+    """Compute metrics in percent from a score per class `(n, classes)` and `image_labels`.
 
-    Mean average precision of multi-labels; of masks, how often the class of most pixels has the
-    highest score.
+    For multi-labels it is the mean average precision; for masks, the fraction of images whose class
+    of most pixels has the highest score.
     """
     if labels.ndim == 2:
         return average_precision(scores, labels)

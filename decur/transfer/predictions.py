@@ -1,7 +1,7 @@
-"""Predictions of evaluation samples, gathered batch by batch, in files that other programs open.
+"""Collect predictions of evaluation samples, and write them to files of common formats.
 
-Class maps are GeoTIFFs where the samples lie somewhere on the ground, else palette PNGs, beside
-`legend.csv`; class probabilities are one table, `probabilities.parquet`.
+Class maps are GeoTIFFs if the samples are georeferenced, otherwise palette PNGs, beside
+`legend.csv`. Class probabilities are one table, `probabilities.parquet`.
 """
 
 import csv
@@ -21,12 +21,12 @@ from decur.datasets import Dataset
 from decur.shards import Georeference, PairedShards
 from decur.shards.select import Wanted, kept_rows
 
-if TYPE_CHECKING:  # who only reads predictions needs no torch
+if TYPE_CHECKING:  # code that only reads predictions needs no torch
     from torch import Tensor
 
 
 class Predictions:
-    """Gathers in memory the predictions that a recipe wants to keep, until they are written."""
+    """Collect in memory the predictions that a recipe asks for, until they are written."""
 
     def __init__(self, shards: PairedShards, dataset: Dataset, wanted: Wanted) -> None:
         self._shards, self._dataset = shards, dataset
@@ -34,7 +34,7 @@ class Predictions:
         self._predicted: dict[int, NDArray[Any]] = {}
 
     def add(self, rows: NDArray[np.int64], logits: "Tensor") -> None:
-        """Keep the wanted predictions of a batch, in place of those of earlier evaluations.
+        """Keep the requested predictions of a batch; they replace those of earlier evaluations.
 
         Args:
             rows: (n,) positions in the shards' index.
@@ -46,7 +46,7 @@ class Predictions:
         self._predicted.update(zip(rows[at].tolist(), predicted.cpu().numpy(), strict=True))
 
     def write(self, folder: Path) -> None:
-        """Put the predictions in the place of earlier ones; without any, remove the folder.
+        """Write the predictions in place of earlier ones; without any, remove the folder.
 
         Raises:
             DecurError: the folder is not ours, or cannot be written.
@@ -77,7 +77,7 @@ def _write_map(
     dataset: Dataset,
     place: Georeference | None,
 ) -> None:
-    """Write the class map (H, W) of a sample, named by its id, in the dataset's colours."""
+    """Write a sample's class map (H, W) in the dataset's colours, to a file named by its id."""
     path = map_path(folder, sample, on_ground=place is not None)
     colours = dataset.palette()
     if place is None:

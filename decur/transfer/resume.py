@@ -1,4 +1,4 @@
-"""Which cells of a run are still to be evaluated, and which an earlier job has left as they are."""
+"""Decide which cells of a run must be evaluated, and which results of an earlier job are kept."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ COMPARED = ("inputs", "decur", "packages")
 
 
 def checkpoints_of(folder: Path) -> Path:
-    """The folder of the checkpoints of a cell, in the folder of its metrics."""
+    """Return the checkpoint folder of a cell, inside the folder of its metrics."""
     return folder / HIDDEN / CHECKPOINTS
 
 
@@ -34,15 +34,15 @@ def start(
 ) -> list[Cell]:
     """Withdraw the record of a run, delete outdated metrics, and return the cells to evaluate.
 
-    An interrupted job leaves metrics and no record; the next one goes on from there. Where the
-    record was written and all metrics are as they would be made now, the evaluation has finished
-    and is asked for again (`snakemake --forcerun transfer`): then all cells are evaluated anew.
+    An interrupted job leaves metrics but no record; the next job continues from there. If the
+    record exists and all metrics are up to date, the evaluation has finished and is requested again
+    (`snakemake --forcerun transfer`): then all cells are evaluated again.
 
     Args:
         record: the record, beside the folders of the cells.
         cells: all cells of the run.
-        settings: what the job is asked for.
-        inputs: by dataset, the checksums of what its cells are evaluated with, by name.
+        settings: the settings of the job.
+        inputs: by dataset, the checksums of the inputs of its cells, by name.
 
     Raises:
         DecurError: the record is not ours.
@@ -60,9 +60,9 @@ def start(
 def _is_made(
     folder: Path, cell: Cell, settings: TransferSettings, inputs: Mapping[str, str]
 ) -> bool:
-    """Whether the folder of a cell holds what evaluating it now would write.
+    """Check whether the folder of a cell contains what evaluating it now would write.
 
-    The commit may be another one: results do not become outdated by every change of the code.
+    The commit may differ, because not every change of the code makes results outdated.
     """
     try:
         found = Metrics.read(folder / METRICS)
@@ -79,6 +79,6 @@ def _is_made(
 
 
 def deciding_cell(settings: TransferSettings, cell: Cell) -> dict[str, Any]:
-    """The settings that decide the results of a cell: without the recipes of other datasets."""
+    """Select the settings that decide a cell's results: without the recipes of other datasets."""
     recipes = {k: v for k, v in settings.recipes.items() if k == cell.dataset}
     return deciding(settings.model_copy(update={"recipes": recipes}))

@@ -1,4 +1,4 @@
-"""All transfer evaluations of one pretrained run, in one process: weights in, metrics.json out."""
+"""Evaluate all cells of one pretrained run in one process: weights in, metrics.json out."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,14 +38,14 @@ def transfer(
 ) -> None:
     """Evaluate the backbones of `weights` in every cell, on the datasets below `shards`.
 
-    Writes `out/<cell>/metrics.json`: metrics in percent, and where they came from; beside it, where
-    labels were used, `labels.txt`: the ids of the training samples whose labels were seen, and
-    `predictions/`, where the recipe asks for them.
+    Writes `out/<cell>/metrics.json`: metrics in percent, and their provenance. If labels were used,
+    `labels.txt` beside it lists the ids of the training samples whose labels were used.
+    `predictions/` is written if the recipe asks for it.
 
-    With `resume` the cells are all those of the run. Those that an interrupted evaluation has left
-    are kept (see `decur.transfer.resume.start`), and `out/cells.json` lists all of them at the end.
-    In any case the cell that an earlier job was at goes on from its last checkpoint, in a hidden
-    folder until the metrics are written.
+    With `resume`, `cells` are all cells of the run. Results of an interrupted evaluation are kept
+    (see `decur.transfer.resume.start`), and `out/cells.json` finally lists all of them. With or
+    without it, the cell that an earlier job was working on continues from its last checkpoint,
+    which is in a hidden folder until the metrics are written.
 
     Raises:
         StoppedError: the job was asked to stop, and has saved.
@@ -83,7 +83,7 @@ def transfer(
 
 
 def _evaluate(given: CellInputs, origin: Origin, folder: Path) -> dict[str, float]:
-    """Evaluate a cell, or go on with it, and write its results; returns its metrics."""
+    """Evaluate a cell, or continue it, and write its results; return its metrics."""
     settings, cell, job = given.settings, given.cell, JobTimer(given.device.type)
     identity = identity_of([str(cell), deciding_cell(settings, cell)], origin.inputs)
     checkpoints = checkpoints_of(folder)
@@ -103,17 +103,17 @@ def _evaluate(given: CellInputs, origin: Origin, folder: Path) -> dict[str, floa
 
 
 def _interval(settings: TransferSettings, cell: Cell) -> float:
-    """Seconds between two checkpoints of a cell; a probe needs no recipe."""
+    """Return the seconds between two checkpoints of a cell; a probe needs no recipe."""
     recipe = settings.recipes.get(cell.dataset)
     return INTERVAL if recipe is None else recipe.checkpoint_seconds
 
 
 def _check_archs(weights: Path, record: Weights, settings: TransferSettings) -> None:
-    """Refuse another architecture: one that differs in its features alone would load as well."""
+    """Reject weights of another architecture, which might differ only in its features and load."""
     for name in settings.pretrain.modalities:
         arch, found = settings.pretrain.arch_of(name), recorded_arch(record, name)
         if found not in (None, arch):
             raise DecurError(
-                f"{weights}: its {name} backbone is {found}, the settings say {arch}; correct "
+                f"{weights}: its {name} backbone is {found}, the settings have {arch}; correct "
                 f"`arch` of scenarios.{settings.pretrain.scenario}.pretrain"
             )

@@ -1,13 +1,13 @@
-"""Whole images scored by windows that slide over them, at several scales and mirrored.
+"""Score whole images by sliding windows, at several scales and mirrored.
 
-The geometry is that of CMX's released evaluation. Two ways to add up what the windows say:
+The geometry is that of CMX's released evaluation. There are two ways to add up the windows:
 
 - `softmax`, the default: mean probabilities, over the windows on a pixel and then over the scales.
-  Every window and every scale has the same say, and nothing can overflow.
+  Every window and every scale has the same weight, and nothing can overflow.
 - `exp`, the released one: exp(logits) summed. It depends on the size of the logits, which no loss
-  fixes, and scales with more windows on a pixel weigh more; for numbers to set beside CMX's.
+  fixes, and scales with more windows on a pixel weigh more. Use it to compare with CMX's numbers.
 
-Gradients are not needed here: call these functions under `torch.no_grad`.
+No gradients are needed here: call these functions under `torch.no_grad`.
 """
 
 import math
@@ -24,9 +24,10 @@ Predict = Callable[[Sequence[Tensor]], Tensor]
 
 
 def multiscale_scores(predict: Predict, images: Sequence[Tensor], sliding: Sliding) -> Tensor:
-    """Scores `(N, classes, H, W)` over all scales; `images` one `(N, C, H, W)` a modality.
+    """Compute scores `(N, classes, H, W)` over all scales.
 
-    Images and scores are resized bilinearly; a scale of 1 leaves both as they are.
+    `images` has one `(N, C, H, W)` per modality. Images and scores are resized bilinearly; a scale
+    of 1 leaves both unchanged.
     """
     size = images[0].shape[2:]
     scores = []
@@ -38,11 +39,12 @@ def multiscale_scores(predict: Predict, images: Sequence[Tensor], sliding: Slidi
 
 
 def sliding_scores(predict: Predict, images: Sequence[Tensor], sliding: Sliding) -> Tensor:
-    """Scores `(N, classes, H, W)` at one scale; `images` one `(N, C, H, W)` a modality.
+    """Compute scores `(N, classes, H, W)` at one scale.
 
-    `predict` gives logits `(B, classes, h, w)` for windows `(B, C, h, w)`. An image that does not
-    exceed the window in both directions is read whole, with zeros around it up to the window's
-    size; images are normalised already, so that zero is the mean colour.
+    `images` has one `(N, C, H, W)` per modality. `predict` returns logits `(B, classes, h, w)` for
+    windows `(B, C, h, w)`. An image that does not exceed the window in both directions is not
+    split, and is padded with zeros up to the window's size. Images are standardised already, so
+    zero is the mean colour.
     """
     size, window = images[0].shape[2:], sliding.window
     rows, columns = (max(w - n, 0) for n, w in zip(size, window, strict=True))
@@ -69,7 +71,7 @@ def sliding_scores(predict: Predict, images: Sequence[Tensor], sliding: Sliding)
 def _places(
     shape: Sequence[int], window: Sequence[int], stride_share: float
 ) -> list[tuple[int | slice, ...]]:
-    """Every window of every image, as an index into a `shape` of `(N, C, H, W)`."""
+    """List every window of every image, as an index into a `shape` of `(N, C, H, W)`."""
     (height, width), (count, _, rows, columns) = window, shape
     down, across = _starts(rows, height, stride_share), _starts(columns, width, stride_share)
     return [
@@ -79,15 +81,15 @@ def _places(
 
 
 def _starts(length: int, window: int, stride_share: float) -> list[int]:
-    """First pixels of the windows along one side; the last window ends with the image."""
+    """List the first pixels of the windows along one side; the last window ends with the image."""
     stride, last = math.ceil(stride_share * window), length - window
     return [min(i * stride, last) for i in range(math.ceil(last / stride) + 1)]
 
 
 def _scores(predict: Predict, windows: Sequence[Tensor], sliding: Sliding) -> Tensor:
-    """Scores of a batch of windows.
+    """Compute the scores of a batch of windows.
 
-    `flip` adds the logits of the mirrored view, as released, or for `softmax` takes their mean.
+    With `flip` the logits of the mirrored view are added, as released, or averaged for `softmax`.
     """
     logits = [predict(windows)]
     if sliding.flip:

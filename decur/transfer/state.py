@@ -1,4 +1,4 @@
-"""The state in which a training is between two steps, saved and restored."""
+"""Save and restore the state of a training between two steps."""
 
 from typing import Literal
 
@@ -13,9 +13,9 @@ Frozen = Literal["eval", "official"]
 
 
 class TrainingState:
-    """The number of steps done, and all that the next step reads: weights, optimiser, randomness.
+    """The number of steps done and the inputs of the next step: weights, optimiser, randomness.
 
-    `generator` draws the augmentation, from `seed` on; without one there is none.
+    `generator` draws the augmentation, starting from `seed`; it is None without a seed.
     """
 
     def __init__(
@@ -31,11 +31,11 @@ class TrainingState:
         self._drawn = None if self.generator is None else self.generator.get_state()
 
     def follow(self, drawn: Tensor | None) -> None:
-        """Count a step. The generator, which draws ahead, was then in the state `drawn`."""
+        """Count a step; `drawn` was the state of the generator, which draws ahead, at that step."""
         self.done, self._drawn = self.done + 1, drawn
 
     def go_on(self, journal: Journal) -> None:
-        """Go on where an earlier job left this training, if it did; the journal keeps it."""
+        """Continue this training where an earlier job left it, if it did; the journal saves it."""
         found = journal.begin(self._state)
         if found is None:
             return
@@ -59,11 +59,11 @@ class TrainingState:
             "drawn": self._drawn,
             "model": self._trained(),
             "optimizer": self._optimizer.state_dict(),
-            "random": random,  # dropout draws from it
+            "random": random,  # used by dropout
         }
 
     def _trained(self) -> dict[str, Tensor]:
-        """The weights and statistics that training changes, by name."""
+        """Select the weights and statistics that training changes, by name."""
         tensors = self._model.state_dict()
         if self._frozen != "eval":
             return tensors

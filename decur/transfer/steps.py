@@ -13,9 +13,9 @@ from decur.transfer.features import EncodedBatch, FrozenFeatures
 
 
 class Step(NamedTuple):
-    """The samples of a step: `rows`, and how they are augmented, if at all.
+    """The samples of a step: `rows`, and their augmentation, if any.
 
-    `drawn` is the state of the random generator once the step's crops are drawn.
+    `drawn` is the state of the random generator after the step's crops were drawn.
     """
 
     rows: NDArray[np.int64]
@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
 
 Take = Callable[[], tuple[EncodedBatch, Tensor]]
-"""Gives the features of each modality, or its images as a single tensor, and the targets."""
+"""Returns each modality's features, or its images as a single tensor, and the targets."""
 
 
 def steps_ahead(
@@ -33,7 +33,7 @@ def steps_ahead(
     features: FrozenFeatures | None,
     generator: Generator | None,
 ) -> Iterator[tuple[Step, Take]]:
-    """Read the rows chosen for each step, and augment them by the generator, a few steps ahead."""
+    """Read the rows of each step, and augment them by the generator, a few steps ahead."""
     beside = SideStream(data.device)
     size = data.image_size() if generator is not None else (0, 0)
 

@@ -1,4 +1,4 @@
-"""The model and the labelled data of a cell, for protocols that need labels."""
+"""Build the model and the labelled data of a cell, for protocols that need labels."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,16 +23,16 @@ from decur.transfer.predictions import Predictions
 from decur.weights import branch_weights, load_backbone
 
 HELD_OUT = 10
-"""One of so many labelled samples is held out to choose a setting of the protocol."""
+"""One in this many labelled samples is held out to choose a setting of the protocol."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A fresh model, its labelled data, and which rows it may train on and is evaluated on.
+    """A fresh model, its labelled data, and the rows for training and for evaluation.
 
-    `features` are those of its backbones, if they are frozen in evaluation mode; `keep` takes the
-    trained model's predictions of the evaluation rows; `other_rows` are those of the dataset's
-    other labelled splits, by name.
+    `features` are those of its backbones, if they are frozen in evaluation mode. `keep` collects
+    the trained model's predictions of the evaluation rows. `other_rows` are the rows of the
+    dataset's other labelled splits, by name.
     """
 
     model: TransferModel
@@ -47,7 +47,7 @@ class Task:
 
     @property
     def labelled(self) -> tuple[str, ...]:
-        """Ids of the samples that it may train on."""
+        """List the ids of the samples that the task may train on."""
         return tuple(self.data.shards.index["id"].iloc[self.rows])
 
 
@@ -78,7 +78,7 @@ def build_task(inputs: CellInputs) -> Task:
 
 
 def _other_rows(dataset: str, shards: PairedShards) -> dict[str, NDArray[np.int64]]:
-    """The labelled rows of a known dataset's unused splits that have any."""
+    """Find the labelled rows of a built-in dataset's unused splits, where there are any."""
     index = shards.index
     unused = DATASETS[dataset].unused if dataset in DATASETS else ()
     labelled = index["split"][index["labelled"].to_numpy(dtype=bool)]
@@ -103,9 +103,9 @@ def _labelled_rows(cell: Cell, shards: PairedShards, seed: int) -> NDArray[np.in
 
 
 def hold_out(task: Task) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split the labelled rows by the seed: those to train on, and a tenth, both ascending.
+    """Split the labelled rows by the seed into rows to train on and a tenth, both ascending.
 
-    The evaluation samples take no part in what is chosen on that tenth.
+    The evaluation samples are not used for any choice that is made on that tenth.
     """
     order = np.random.default_rng(task.seed).permutation(task.rows)
     held, rest = np.split(order, [len(order) // HELD_OUT])
@@ -113,14 +113,15 @@ def hold_out(task: Task) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def labels_found(task: Task) -> MetricsRecord:
-    """The classes that the labels do not show, and the evaluation samples (`samples_evaluated`).
+    """Report classes without labels, and what is evaluated (`samples_evaluated`).
 
-    `untrained_classes` are those that no training label shows. `evaluated` has `classes`, how many
-    a metric may count, and `absent_classes`, those that no evaluation label shows.
+    `untrained_classes` are those without training labels. `evaluated` includes `classes`, the
+    number of classes that a metric may count, and `absent_classes`, those without evaluation
+    labels.
 
     Raises:
-        DecurError: labels that are not of the dataset's classes, or evaluation labels that show
-            less than two: any metric over a single class says nothing.
+        DecurError: labels outside the dataset's classes, or evaluation labels of fewer than two
+            classes: a metric over a single class is meaningless.
     """
     classes, shards = task.facts.classes, task.data.shards
     trained, evaluated = (
@@ -129,10 +130,10 @@ def labels_found(task: Task) -> MetricsRecord:
     counted = [i for i in range(len(classes)) if i != task.facts.ignore]
     there = [classes[i] for i in counted if evaluated[i]]
     if len(there) < 2:
-        shown = f"one class alone, '{there[0]}'" if there else "no class"
+        shown = f"only the class '{there[0]}'" if there else "no class"
         raise DecurError(
-            f"{shards.root}: the labels of the split '{task.facts.evaluation}' show {shown}, and a "
-            "metric over that says nothing; correct the labels or choose another split"
+            f"{shards.root}: the labels of the split '{task.facts.evaluation}' show {shown}, but "
+            "a metric needs two; correct the labels or choose another split"
         )
     return {
         "untrained_classes": [classes[i] for i in counted if not trained[i]],
@@ -145,6 +146,6 @@ def labels_found(task: Task) -> MetricsRecord:
 
 
 def samples_evaluated(shards: PairedShards, facts: datasets.Dataset, count: int) -> MetricsRecord:
-    """How many `samples` are evaluated, and how many of their split were bad and `left_out`."""
+    """Count the evaluated `samples`, and the bad samples of their split that were `left_out`."""
     left_out = shards.card.quarantined_by_split.get(facts.evaluation, 0)
     return {"samples": count, "left_out": left_out}

@@ -1,8 +1,8 @@
-"""Training of a transfer model: linear on a frozen backbone, or fine-tuned.
+"""Train a transfer model: a head on frozen backbones, or the full model (fine-tuning).
 
-Frozen means frozen: in the linear protocol the backbones stay in evaluation mode, batch norm
-included, and without augmentation what they give of an image is computed once (`FrozenFeatures`).
-The released code freezes parameters alone; `frozen_mode: official` does as it does.
+Frozen backbones do not change at all. In the linear protocol they stay in evaluation mode,
+including batch norm, and without augmentation each image is encoded only once (`FrozenFeatures`).
+The released code freezes only the parameters; `frozen_mode: official` reproduces that.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,9 +24,9 @@ from decur.transfer.steps import steps_ahead
 
 
 def batch_loss(logits: Tensor, targets: Tensor, ignore: int | None) -> Tensor:
-    """Multi-label soft margin for `(N, classes)` logits, cross-entropy for maps (appendix B).
+    """Compute multi-label soft margin of `(N, classes)` logits, cross-entropy of maps (appendix B).
 
-    A batch of ignored pixels alone gives zero, with a gradient of zero.
+    A batch with only ignored pixels gives zero, with a gradient of zero.
     """
     if logits.ndim == 2:
         return F.multilabel_soft_margin_loss(logits, targets)
@@ -36,10 +36,10 @@ def batch_loss(logits: Tensor, targets: Tensor, ignore: int | None) -> Tensor:
 
 
 def learning_rate(recipe: Recipe, step: int, total: int) -> float:
-    """Learning rate at a step of `total`.
+    """Compute the learning rate at a step of `total`.
 
-    The schedule runs from the first step on and takes over where the warm-up ends (CMX: from 0,
-    over 10 of 500 epochs).
+    The schedule runs from the first step and takes over when the warm-up ends (CMX: from 0, over 10
+    of 500 epochs).
     """
     if step < recipe.warm_up * total:
         return recipe.lr * step / (recipe.warm_up * total)
@@ -65,19 +65,19 @@ def train(
 ) -> None:
     """Train the head, and the backbones unless `frozen`, on the labelled rows, in place.
 
-    `features`, if given, saves encoding images again and again, without augmentation.
-    `evaluate` is called with the number of epochs done, each time `recipe.evaluate_every` more are
-    and at the end. It may put the model into evaluation mode, which leaves training as it is.
-    `journal` keeps the training, which goes on where an earlier job left it, equal bit for bit on a
-    CPU; an evaluation that was due there is called again.
+    `features`, if given, avoids encoding the images again in every epoch; it needs training without
+    augmentation. `evaluate` is called with the number of epochs done, after every
+    `recipe.evaluate_every` epochs and at the end. It may put the model into evaluation mode, which
+    does not affect training. `journal` saves the training, which continues where an earlier job
+    left it, bit-identical on a CPU. An evaluation that was due at that point is called again.
 
     Raises:
-        DecurError: batch norm in training mode is given a single sample, which it cannot normalise.
+        DecurError: batch norm in training mode gets a single sample, which it cannot normalise.
         StoppedError: the job was asked to stop.
     """
     if frozen != "eval" and len(rows) < 2:
         raise DecurError(
-            f"{data.shards.root}: batch norm in training mode needs two labelled samples, the "
+            f"{data.shards.root}: batch norm in training mode needs two labelled samples, but the "
             "label fraction selects one; raise it"
         )
     torch.manual_seed(seed)
@@ -121,7 +121,7 @@ def train(
 
 
 def recipe_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser of all parameters that are not frozen."""
+    """Build the recipe's optimiser for all parameters that are not frozen."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     decayed = [p for p in parameters if recipe.decay_1d or p.ndim > 1]
     others = [p for p in parameters if not recipe.decay_1d and p.ndim <= 1]
@@ -135,7 +135,7 @@ def recipe_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _training_mode(model: TransferModel, frozen: Frozen | None) -> None:
-    """All of the model in training mode, but for backbones that are frozen in evaluation mode."""
+    """Put the model in training mode, except backbones that are frozen in evaluation mode."""
     model.train()
     if frozen == "eval":
         model.backbones.eval()
@@ -144,9 +144,9 @@ def _training_mode(model: TransferModel, frozen: Frozen | None) -> None:
 def _orders(
     count: int, size: int, total: int, seed: int, start: int
 ) -> Iterator[NDArray[np.int64]]:
-    """The batches of positions below `count` from step `start` to `total`.
+    """Yield the batches of positions below `count` from step `start` to `total`.
 
-    Every epoch is shuffled anew.
+    Every epoch has a new random order.
     """
     per_epoch = count // size
     for step in range(start, total):

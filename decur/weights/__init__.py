@@ -1,4 +1,4 @@
-"""Weights of backbones: our files, those of others, and the way in and out."""
+"""Weights of backbones: read and write our files, import and export other formats."""
 
 from decur.weights.exporting import export
 from decur.weights.files import (

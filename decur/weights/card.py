@@ -1,4 +1,4 @@
-"""The model card of exported weights: what a model hub shows, and a newcomer needs to use them."""
+"""Write the model card of exported weights: metadata for model hubs, and instructions for users."""
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from decur.weights.net_input import eight_bits, linear, net_input, standardised
 
 PAPER = "https://arxiv.org/abs/2309.05300"
 HIDDEN = ("scenario", "method", "modalities", "knn", "checkpoint_steps", "monitor_steps")
-"""Settings that a card tells elsewhere, or that change no weight."""
+"""Settings that a card shows elsewhere, or that do not affect the weights."""
 
 TASKS = {"map_micro": "image-classification", "miou": "image-segmentation"}
 
@@ -34,7 +34,9 @@ class Score:
 
 
 def scores(weights: Path, modality: str) -> list[Score]:
-    """What a run's transfers measured that used the modality; none outside a results folder.
+    """Collect the metrics of a run's transfers that used the modality.
+
+    The list is empty if the weights are not in a results folder.
 
     Raises:
         DecurError: a metrics file is damaged.
@@ -62,16 +64,16 @@ def render(
     licence: str,
     library: str,
 ) -> str:
-    """The card as Markdown with YAML front matter.
+    """Render the card as Markdown with YAML front matter.
 
     Args:
         record: that of the weights' file.
         arch: the backbone.
-        transform: what the backbone sees, see `net_input`.
-        usage: Python that makes `net` and, of `raw`, `features`.
+        transform: the input of the backbone, see `net_input`.
+        usage: Python that defines `net`, and `features` of `raw`.
         measured: transfers to report.
-        licence: of the weights, as hubs name it.
-        library: what `usage` loads the weights with.
+        licence: of the weights, in the spelling of model hubs.
+        library: the library that loads the weights in `usage`.
     """
     origin, modality = record.provenance, transform["modality"]
     settings = origin.settings
@@ -112,7 +114,7 @@ def render(
         "## Metrics",
         _metrics(measured),
         "## Licence",
-        f"Of the weights: `{licence}`. Of the data that they were made from: {facts.licence}.",
+        f"Licence of the weights: `{licence}`. Licence of their training data: {facts.licence}.",
         "## Provenance",
         "\n".join([*notes, *_provenance(origin)]),
     ]
@@ -122,13 +124,13 @@ def render(
 def render_joint(
     record: Weights, by_modality: Mapping[str, Mapping[str, Any]], *, file: str, licence: str
 ) -> str:
-    """The card of both backbones in the form of the authors' files.
+    """Render the card of both backbones in the form of the authors' files.
 
     Args:
         record: that of the weights' file.
-        by_modality: by modality what its backbone sees, see `net_input`.
+        by_modality: by modality the input of its backbone, see `net_input`.
         file: the name of the weights' file.
-        licence: of the weights, as hubs name it.
+        licence: of the weights, in the spelling of model hubs.
     """
     settings = record.provenance.settings
     front = {"license": licence, "tags": ["decur", "self-supervised", *by_modality]}
@@ -137,11 +139,11 @@ def render_joint(
         f"# {settings['method']}, {' and '.join(by_modality)} "
         f"({_facts(settings['dataset']).title})",
         f"Both backbones and their projectors, under the names of the files that the authors of "
-        f'[DeCUR]({PAPER}) released: `torch.load("{file}")["model"]`. Their scripts of transfer '
-        "take it as `--pretrained`. Colours are read blue first, and elevation in three equal "
-        "channels, as by their code. The last normalisation (`module.bn`) has no statistics.",
+        f'[DeCUR]({PAPER}) released: `torch.load("{file}")["model"]`. Their transfer scripts '
+        "take it as `--pretrained`. As in their code, colours are read blue first, and elevation "
+        "as three equal channels. The last normalisation (`module.bn`) has no statistics.",
         "## Preprocessing",
-        "Before that order and repetition, by `preprocessing.json`:",
+        "Apply `preprocessing.json` before that order and repetition:",
     ]
     for name, transform in by_modality.items():
         sections += [
@@ -154,14 +156,14 @@ def render_joint(
 
 
 def _facts(dataset: str) -> Dataset:
-    """Of own images nothing is known here but the name."""
+    """Look up the facts about a dataset; for own images only the name is known."""
     if dataset in DATASETS:
         return datasets.load(dataset).DATASET
     return Dataset(dataset, dataset, (), licence="none stated", homepage="own images")
 
 
 def _preprocessing() -> str:
-    """`net_input` as it is here, with what it needs."""
+    """Build the card's code: the source of `net_input` with its imports."""
     source = "\n\n".join(inspect.getsource(part) for part in (eight_bits, standardised, net_input))
     imports = [
         "import json",
@@ -199,10 +201,11 @@ def _words(transform: Mapping[str, Any]) -> str:
     text += "\n\nAll numbers are in `preprocessing.json`."
     if (straight := linear(transform)) is not None and transform["scaling"] != "none":
         text += (
-            " A pipeline that only subtracts and divides comes near with the `mean` and `std` under"
-            f" `linear` there (first band: {straight['mean'][0]:g} and {straight['std'][0]:g}), if"
-            " the result is clipped to 0..1 before any standardisation. A z-score by the bands' own"
-            " mean and deviation is not what the network was trained on."
+            " A pipeline that only subtracts and divides comes close with the `mean` and `std` in"
+            f" its `linear` entry (first band: {straight['mean'][0]:g} and"
+            f" {straight['std'][0]:g}), if the result is clipped to 0..1 before any"
+            " standardisation. The network was not trained on z-scores by each band's own mean and"
+            " deviation."
         )
     return text
 
@@ -221,7 +224,7 @@ def _where(cell: Cell) -> str:
 
 def _metrics(measured: Sequence[Score]) -> str:
     if not measured:
-        return "No transfers of these weights lie beside them."
+        return "No transfer results were found next to these weights."
     rows = [
         (_where(s.cell), METRIC_NAMES.get(s.metric, s.metric), f"{s.value:.1f}") for s in measured
     ]
@@ -234,6 +237,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _provenance(origin: Origin) -> list[str]:
-    inputs = [f"- made of {name}: `{checksum}`" for name, checksum in origin.inputs.items()]
+    inputs = [f"- made from {name}: `{checksum}`" for name, checksum in origin.inputs.items()]
     packages = ", ".join(f"{name} {version}" for name, version in origin.packages.items())
     return [*inputs, f"- decur {origin.decur}, commit {origin.commit}", f"- {packages}"]

@@ -1,4 +1,4 @@
-"""A backbone for others to use: its weights under their names, a model card, the preprocessing."""
+"""Export a backbone for other software: its weights, a model card and the preprocessing."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ Content = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Source:
-    """One backbone of a weights file and what it sees; `stem` begins the names of files."""
+    """One backbone of a weights file and its input; `stem` is the prefix of file names."""
 
     tensors: Tensors
     arch: str
@@ -39,16 +39,17 @@ class Source:
 
     @property
     def chans(self) -> int:
-        """Bands that it sees."""
+        """Return the number of bands of its input."""
         return len(self.transform["bands"])
 
 
 @dataclass(frozen=True)
 class Format:
-    """A form of one backbone: what loads it, and how to write it.
+    """A file format of one backbone: the library that loads it, and how to write it.
 
-    The registry of architectures lists the formats of each (`Architecture.formats`).
-    `write` gives the files and Python that loads them: `net`, and of an image `raw` its `features`.
+    The registry of architectures lists the formats of each (`Architecture.formats`). `write`
+    returns the files and the Python code that loads them: it defines `net`, and `features` of an
+    image `raw`.
     """
 
     library: str
@@ -65,16 +66,16 @@ def export(
 ) -> list[Path]:
     """Write a backbone of a run's folder, or of a weights file, into the folder `out`.
 
-    The format `released` is of both backbones and their projectors, and takes no modality.
-    `licence` is the weights' as hubs name it: by default that of the released file that they were
-    imported from, else `other`. Returns the files written.
+    The format `released` contains both backbones and their projectors, and takes no modality.
+    `licence` is the licence of the weights in the spelling of model hubs. By default it is that of
+    the released file that they were imported from, otherwise `other`. Returns the files written.
 
     Raises:
         DecurError: the weights are missing or damaged or have no such modality, the format does
             not have their architecture, or a file to be written exists and is not ours.
     """
     if format not in FORMATS:
-        raise DecurError(f"--format {format}: unknown; known are {', '.join(FORMATS)}")
+        raise DecurError(f"--format {format}: unknown; use one of {', '.join(FORMATS)}")
     path = weights / WEIGHTS if weights.is_dir() else weights
     tensors, record = read_weights(path)
     licence = licence or (record.released.licence if record.released else "other")
@@ -84,7 +85,7 @@ def export(
     known = find_architecture(source.arch).formats
     if format not in known:
         fitting = ", ".join(name for name in SINGLE if name in known)
-        raise DecurError(f"{path}: {format} has no {source.arch}; formats that do: {fitting}")
+        raise DecurError(f"{path}: {format} does not support {source.arch}; use one of {fitting}")
     content, usage = SINGLE[format].write(source)
     text = card.render(
         record=record,
@@ -108,7 +109,7 @@ def _source(path: Path, tensors: Tensors, record: Weights, modality: str | None)
         modality = next(iter(held))
     if modality is None or modality not in held:
         given = "" if modality is None else f" {modality}"
-        raise DecurError(f"{path}: --modality{given}: give one of {', '.join(held)}")
+        raise DecurError(f"{path}: --modality{given}: choose one of {', '.join(held)}")
     settings = record.provenance.settings
     transform, branch = recorded(record, modality), held[modality]
     arch = str(recorded_arch(record, modality))
@@ -131,10 +132,10 @@ features = net(net_input(raw, transform)[None])"""
 
 
 def _timm(source: Source) -> tuple[Content, str]:
-    """A folder of a hub's form, which timm opens by itself.
+    """Write a folder like those of model hubs, which timm opens itself.
 
-    Without `first_conv` in the config: named, timm would replace a first convolution of other than
-    three channels by a random one.
+    The config has no `first_conv`: given its name, timm would replace a first convolution that does
+    not have three channels by a random one.
     """
     side = source.transform["size"]
     config = {
@@ -159,7 +160,7 @@ net = timm.create_model("local-dir:.", pretrained=True).eval()
 
 
 def _torchgeo(source: Source) -> tuple[Content, str]:
-    """A file whose name ends in the first digits of its SHA-256, as TorchGeo's do."""
+    """Write a file whose name ends in the first digits of its SHA-256, as TorchGeo's do."""
     saved = _saved(_contiguous(to_published(source.arch, source.tensors)))
     file = f"{source.stem}-{hashlib.sha256(saved).hexdigest()[:8]}.pth"
     more = "".join(f", {key}={value}" for key, value in _any_size(source.arch).items())
@@ -186,12 +187,12 @@ net = {maker}(weights=DeCURWeights.HERE, num_classes=0{more}).eval()
 
 
 def _any_size(arch: str) -> dict[str, bool]:
-    """What timm needs to be told to take images of any size, as we do."""
+    """Return the options with which timm takes images of any size, as we do."""
     return {"dynamic_img_size": True} if ARCHITECTURES[arch].family == "vit" else {}
 
 
 def _timm_features(arch: str) -> str:
-    """timm's own, but for a vision transformer's mean of the patches."""
+    """Write code for timm's own features or, for a vision transformer, the mean of the patches."""
     known = ARCHITECTURES[arch]
     if known.family != "vit" or known.mean_pooled is not None:
         return "features = net(net_input(raw, transform)[None])"
@@ -216,7 +217,7 @@ features = net(net_input(raw, transform)[None])"""
 
 
 def _cmx(source: Source) -> tuple[Content, str]:
-    """One stream of CMX, whose code reads three bands in reversed order."""
+    """Write one stream of CMX, whose code reads three bands in reversed order."""
     tensors = dict(source.tensors)
     if source.chans == 3:
         first = first_convolution(tensors)
@@ -225,7 +226,7 @@ def _cmx(source: Source) -> tuple[Content, str]:
     usage = f"""\
 stream = torch.load("{source.stem}.pth", weights_only=True)
 
-# In CMX's code, whose own loader would give both streams the same weights; this file is of the
+# For CMX's code, whose own loader would give both streams the same weights. This file is for the
 # {stream} stream. CMX reads images blue before red, and so does this first convolution.
 # model.backbone.load_state_dict(stream, strict=False)"""
     return {f"{source.stem}.pth": _saved(_contiguous(to_cmx(tensors, source.branch)))}, usage
@@ -239,10 +240,10 @@ def _write_released(
     modality: str | None,
     licence: str,
 ) -> list[Path]:
-    """Both backbones as the authors' files hold them; the record describes each modality."""
+    """Write both backbones as in the authors' files; the record describes each modality."""
     if modality is not None:
         raise DecurError(
-            f"--modality {modality}: {RELEASED_FORMAT} is of both modalities; leave it out"
+            f"--modality {modality}: {RELEASED_FORMAT} contains both modalities; leave it out"
         )
     modalities_of(path, tensors, record)
     model = _contiguous(joint_tensors(path, tensors, record))
@@ -283,6 +284,6 @@ SINGLE = {
     "safetensors": Format("decur", _safetensors),
     "cmx": Format("decur", _cmx),
 }
-"""How one backbone is written, by what reads it."""
+"""The formats of one backbone, by the library or code that reads it."""
 
 FORMATS = (*SINGLE, RELEASED_FORMAT)

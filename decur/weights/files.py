@@ -1,4 +1,4 @@
-"""Files of weights, ours and those of others: no code is ever run by reading them."""
+"""Read and write weights files, ours and those of others, without ever running code in them."""
 
 import json
 import zipfile
@@ -30,7 +30,7 @@ def save_model(path: Path, model: TwoBranch, record: Weights) -> None:
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], record: Weights) -> None:
-    """Write tensors by name, as safetensors with the record, key by key as JSON, in the header.
+    """Write tensors by name as safetensors, with the record in the header (JSON for each key).
 
     Raises:
         DecurError: the file exists and is not ours.
@@ -41,7 +41,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], record: Weights) -> 
 
 
 def is_weights(path: Path) -> bool:
-    """Tell whether a file is one of weights that this package wrote."""
+    """Check whether a file contains weights that this package wrote."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return "provenance" in (file.metadata() or {})
@@ -50,7 +50,7 @@ def is_weights(path: Path) -> bool:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Weights]:
-    """All tensors of a weights file of ours, and its record.
+    """Read all tensors of a weights file of ours, and its record.
 
     Raises:
         DecurError: the file is missing or is not a readable safetensors file.
@@ -64,17 +64,17 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Weights]:
     except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
         check_readable(path)
         raise DecurError(
-            f"{path}: not a readable weights file ({error}); name a weights.safetensors, or delete "
+            f"{path}: not a readable weights file ({error}); use a weights.safetensors, or delete "
             "a damaged one and run the pretrain stage again"
         ) from None
     return tensors, record
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of somebody's .safetensors file, or of a state dict that `torch.save` wrote.
+    """Read the tensors of any .safetensors file, or of a state dict that `torch.save` wrote.
 
-    The state dict may lie within a checkpoint, as its `state_dict` or `model`; what else the
-    checkpoint holds is not read from disk.
+    The state dict may be the `state_dict` or `model` of a checkpoint. Other content of the
+    checkpoint is not read from disk.
 
     Raises:
         DecurError: the file is missing, or holds anything but tensors by name.
@@ -84,13 +84,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        mapped = zipfile.is_zipfile(path)  # torch's older format cannot be
+        mapped = zipfile.is_zipfile(path)  # torch's older format cannot be mapped
         tree: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # of damaged files torch raises anything, with pages of advice
+    except Exception as error:  # torch raises many errors at damaged files, with pages of advice
         check_readable(path)
         raise DecurError(
-            f"{path}: cannot be read as tensors alone ({type(error).__name__}; code in it is never "
-            "run); fetch it again, or save its state dict anew"
+            f"{path}: cannot be read as tensors only ({type(error).__name__}; code in it is never "
+            "run); fetch it again, or save its state dict again"
         ) from None
     for wrapper in ("state_dict", "model"):
         if isinstance(tree, dict):
@@ -105,16 +105,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def branch_weights(tensors: Mapping[str, Tensor], branch: int) -> dict[str, Tensor]:
-    """The backbone of one branch, under the names of the plain backbone."""
+    """Select the backbone of one branch, under the names of the plain backbone."""
     prefix = f"backbones.{branch}."
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
 def modalities_of(path: Path, tensors: Mapping[str, Tensor], record: Weights) -> dict[str, int]:
-    """The modalities whose backbones a weights file holds, each with its branch.
+    """List the modalities of the backbones in a weights file, with their branches.
 
     Raises:
-        DecurError: the file does not say what its backbones are.
+        DecurError: the file does not record what its backbones are.
     """
     try:
         names = list(record.provenance.settings["modalities"])
@@ -124,13 +124,13 @@ def modalities_of(path: Path, tensors: Mapping[str, Tensor], record: Weights) ->
     except (KeyError, TypeError, IndexError):
         pass
     raise DecurError(
-        f"{path}: does not say what its backbones are; give weights that `decur pretrain` or "
+        f"{path}: has no record of its backbones; use weights that `decur pretrain` or "
         "`decur weights import` wrote"
     )
 
 
 def recorded_arch(record: Weights, modality: str) -> str | None:
-    """The architecture of a modality's backbone, if a weights file's record has it."""
+    """Look up the architecture of a modality's backbone in a weights file's record, if any."""
     settings = record.provenance.settings
     found: str | None = settings.get("archs", {}).get(modality, settings.get("arch"))
     return found
@@ -143,20 +143,20 @@ def load_backbone(
     in_chans: int,
     branch: int | None = None,
 ) -> Backbone:
-    """A backbone with the given weights: a plain backbone's tensors by name, or a file.
+    """Build a backbone with the given weights: a plain backbone's tensors by name, or a file.
 
-    Of a file of both branches, `branch` says which; one that holds a single backbone needs none.
+    `branch` selects a backbone of a file with both; a file with a single backbone needs none.
 
     Raises:
-        DecurError: naming the first parameter that is missing, left over or of another shape, or
-            a file of two backbones without a choice.
+        DecurError: the first parameter that is missing, left over or of another shape, or a file
+            of two backbones without a choice.
     """
     backbone = build_backbone(arch, in_chans)
     where = "weights" if isinstance(weights, Mapping) else str(weights)
     given = weights if isinstance(weights, Mapping) else read_weights(Path(weights))[0]
     branches = branches_of(given)
     if branch is None and len(branches) > 1:
-        raise DecurError(f"{where}: holds two backbones; give `branch`, 0 or 1")
+        raise DecurError(f"{where}: has two backbones; set `branch` to 0 or 1")
     if branches:
         given = branch_weights(given, branches[0] if branch is None else branch)
     fill_backbone(backbone, given, where, arch=arch, in_chans=in_chans)
@@ -164,28 +164,28 @@ def load_backbone(
 
 
 def branches_of(tensors: Mapping[str, Tensor]) -> list[int]:
-    """The branches whose backbones a file of ours holds."""
+    """List the branches whose backbones a file of ours contains."""
     return sorted({int(name.split(".")[1]) for name in tensors if name.startswith("backbones.")})
 
 
 def fill_backbone(
     backbone: Backbone, given: Mapping[str, Tensor], where: str, *, arch: str, in_chans: int
 ) -> None:
-    """Set all parameters and buffers of a backbone; errors call it by `arch` and `in_chans`.
+    """Set all parameters and buffers of a backbone; `arch` and `in_chans` are for error messages.
 
     Raises:
         DecurError: naming `where` and the first tensor that is missing, left over or of another
-            shape; the backbone is as it was.
+            shape; the backbone is unchanged.
     """
     for name, parameter in backbone.state_dict().items():
         if name not in given:
-            raise DecurError(f"{where}: '{name}' of {arch} is missing; is it another backbone?")
+            raise DecurError(f"{where}: '{name}' of {arch} is missing; check the architecture")
         if given[name].shape != parameter.shape:
             raise DecurError(
-                f"{where}: '{name}' is {tuple(given[name].shape)}, {arch} with {in_chans} "
+                f"{where}: '{name}' is {tuple(given[name].shape)}, but {arch} with {in_chans} "
                 f"channels needs {tuple(parameter.shape)}"
             )
     extra = sorted(set(given) - set(backbone.state_dict()))
     if extra:
-        raise DecurError(f"{where}: '{extra[0]}' is not part of {arch}; is it another backbone?")
+        raise DecurError(f"{where}: '{extra[0]}' is not part of {arch}; check the architecture")
     backbone.load_state_dict(given)

@@ -1,6 +1,6 @@
-"""First convolutions between bands as our shards hold them and as the released code reads them.
+"""Convert first convolutions between the bands of our shards and those of the released code.
 
-The released code reads colours blue first (from blue, green, red), and elevation in three equal
+The released code reads colours blue first (as blue, green, red), and elevation as three equal
 channels.
 """
 
@@ -12,24 +12,27 @@ from decur.weights.naming import Tensors, first_convolution
 
 
 def in_our_bands(theirs: Tensors, modality: str, scenario: Scenario) -> tuple[Tensors, str | None]:
-    """A released backbone (under our names) for our bands, and what changed, if anything."""
+    """Adapt a released backbone (under our names) to our bands; also return a note of changes."""
     name = first_convolution(theirs)
     kernel = theirs[name]
     if modality in scenario.reversed:
-        note = f"{modality}: first convolution reversed, the released one takes the last band first"
+        note = (
+            f"{modality}: first convolution reversed (the released one reads the last band first)"
+        )
         return {**theirs, name: kernel.flip(1)}, note
     if modality in scenario.repeated:
-        # In double precision, so that `in_their_bands` is undone to the last bit.
+        # Double precision makes this the exact inverse of `in_their_bands`.
         summed = kernel.double().sum(dim=1, keepdim=True).to(kernel.dtype)
-        note = f"{modality}: kernels of the first convolution summed, it took one band three times"
+        note = f"{modality}: kernels of the first convolution summed (it took one band three times)"
         return {**theirs, name: summed}, note
     return theirs, None
 
 
 def in_their_bands(ours: Tensors, modality: str, scenario: Scenario) -> Tensors:
-    """The inverse: a backbone of ours that gives the same features of what the released code reads.
+    """Adapt our backbone to the bands of the released code: the inverse of `in_our_bands`.
 
-    A kernel of one band becomes three of a third each, the last of which takes up the rounding.
+    Its features stay the same. The kernel of a single band becomes three kernels of a third each;
+    the last one absorbs the rounding error.
     """
     name = first_convolution(ours)
     kernel = ours[name]

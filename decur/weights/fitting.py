@@ -1,4 +1,4 @@
-"""Whether shards hold what weights were pretrained on: the same bands, scaled alike to 8 bits."""
+"""Check that shards match the pretraining data of weights: same bands, same scaling to 8 bits."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,14 +14,15 @@ from decur.weights.net_input import scaling_of
 def in_bands_of(
     weights: Path, record: Weights, shards: PairedShards, modalities: Iterable[str]
 ) -> PairedShards:
-    """The shards with the bands of each modality in the weights' order.
+    """Return the shards with the bands of each modality in the order of the weights.
 
-    A band that only the weights have is black if it may be: B10 of Sentinel-2, as in BigEarthNet.
+    A band that only the weights have is black if that is allowed: B10 of Sentinel-2, as in
+    BigEarthNet.
 
     Args:
         weights: their file, for errors.
-        record: that of the weights; of what an earlier version did not write nothing is compared.
-        shards: what the backbones are to see.
+        record: that of the weights; entries that an earlier version did not write are not compared.
+        shards: the input data of the backbones.
         modalities: of which backbones.
 
     Raises:
@@ -31,8 +32,8 @@ def in_bands_of(
     for name in modalities:
         if record.bands and name not in record.bands:
             raise DecurError(
-                f"{weights}: holds backbones of {', '.join(record.bands)}, and none of {name}; "
-                "give weights of the scenario's modalities"
+                f"{weights}: has backbones of {', '.join(record.bands)}, but none of {name}; "
+                "use weights of the scenario's modalities"
             )
         stored = shards.bands(name)
         wanted = record.bands.get(name, stored)
@@ -56,12 +57,12 @@ def _check_scaling(
     name: str,
     order: Sequence[int | None],
 ) -> None:
-    if name not in record.scalings:  # an earlier version
+    if name not in record.scalings:  # written by an earlier version
         return
     trained, found = scaling_of(record, name), datasets.scaling_in(shards.card, name)
     places = [number for number, place in enumerate(order) if place is not None]
     if not trained.of_bands(places).is_same(found.of_bands(order)):
         raise DecurError(
-            f"{shards.root}: {name} became 8 bits by: {found.words()}; {weights} was pretrained "
-            f"on: {trained.words()}; preprocess it with the scale of the pretraining data"
+            f"{shards.root}: {name} was scaled to 8 bits by: {found.words()}; {weights} was "
+            f"pretrained on: {trained.words()}; preprocess with the scale of the pretraining data"
         )

@@ -1,7 +1,7 @@
-"""Files of ImageNet weights, as their publishers name the tensors, into a backbone.
+"""Load published files of ImageNet weights into a backbone.
 
-torchvision's ResNets, timm's vision transformer, and SegFormer's encoder under its own names or
-those of `transformers`' files.
+Supported are torchvision's ResNets, timm's vision transformer, and SegFormer's encoder under its
+own names or those of `transformers`.
 """
 
 from pathlib import Path
@@ -16,9 +16,9 @@ from decur.weights.naming import ATTENTION, from_published
 def load_imagenet(backbone: Backbone, path: Path, *, arch: str) -> None:
     """Fill a backbone from a file of its ImageNet weights.
 
-    A first convolution of other than three channels is adapted as timm does: one channel takes the
-    sum of the three kernels, more of them repeat red, green and blue, scaled by 3 / channels.
-    Deformable attention, which no such file has, stays as it is.
+    If the first convolution does not have three channels, it is adapted as in timm: one channel
+    gets the sum of the three kernels; more channels repeat red, green and blue, scaled by 3 /
+    channels. Deformable attention, which no such file has, is unchanged.
 
     Raises:
         DecurError: the file is missing, unreadable or of another architecture.
@@ -26,7 +26,7 @@ def load_imagenet(backbone: Backbone, path: Path, *, arch: str) -> None:
     own = backbone.state_dict()
     given = from_published(arch, read_tensors(path))
     for name, tensor in own.items():
-        # Counters are not in older files, and of no effect.
+        # Older files have no counters, which have no effect here.
         if name.endswith("num_batches_tracked") or name.startswith(ATTENTION):
             given.setdefault(name, tensor)
     first = next(name for name, tensor in own.items() if tensor.ndim == 4)

@@ -1,7 +1,7 @@
-"""The authors' released files, as a file of ours that every stage reads.
+"""Import the authors' released files as weights files that every stage reads.
 
-Which file it is, its checksum tells, or the names and shapes of its tensors. The first convolutions
-are changed to take bands as our shards hold them: red before blue, one band once.
+A file is identified by its checksum, or by the names and shapes of its tensors. The first
+convolutions are converted to the bands of our shards: red before blue, and a single band once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ Pool = Literal["token", "mean"]
 
 @dataclass(frozen=True)
 class Imported:
-    """What was imported, to where, and what is to be known of it."""
+    """An imported file: its path, its content, and notes about it."""
 
     path: Path
     what: str
@@ -66,10 +66,10 @@ class Imported:
 def import_weights(
     path: Path, out: Path, like: str | None = None, *, pool: Pool | None = None
 ) -> Imported:
-    """Write a released file anew, as `out` or `out/weights.safetensors`.
+    """Convert a released file to a weights file, `out` or `out/weights.safetensors`.
 
-    `like` names the released file that one of unknown checksum is like; `pool` says what the
-    features of a vision transformer are, by default the class token, as in the released code.
+    `like` names a similar released file if the checksum is unknown. `pool` selects the features of
+    a vision transformer, by default the class token as in the released code.
 
     Raises:
         DecurError: the file is missing, damaged or holds code; it has a released file's name but
@@ -86,15 +86,13 @@ def import_weights(
     if entry is None:
         entry = _guess(path, parts, archs[0])
     elif not fits(entry, parts, archs[0]):
-        raise DecurError(f"{path}: holds {_described(parts, archs[0])}, unlike {entry.name}")
+        raise DecurError(f"{path}: has {_described(parts, archs[0])}, unlike {entry.name}")
     scenario = RELEASED_PAIRS[entry.scenario]
     names = [entry.modality] if entry.modality else list(scenario.presets)
-    origin = f"as published of {published.name}" if published else "unknown: it may be anybody's"
+    origin = f"as published for {published.name}" if published else "unknown: source not verified"
     notes = [f"checksum {origin}", *_attention_notes(parts, archs[0])]
     if parts.projectors:
-        notes.append(
-            "dim_common: unknown, as the file does not record it; explainers use the settings'"
-        )
+        notes.append("dim_common: not recorded in the file; explainers use the one in the settings")
     tensors: Tensors = {}
     for name, arch, theirs in zip(names, archs, parts.backbones, strict=True):
         branch = list(scenario.presets).index(name)
@@ -116,22 +114,22 @@ def import_weights(
 
 
 def _named(path: Path, sha256: str, like: str | None) -> Released | None:
-    """The released file that one of unknown checksum is or is like, if a name tells."""
+    """Find by `like` or by name the released file that a file of unknown checksum is similar to."""
     if like is not None:
         if like not in BY_NAME:
-            raise DecurError(f"--like {like}: no released file; known are {', '.join(BY_NAME)}")
+            raise DecurError(f"--like {like}: no released file; use one of {', '.join(BY_NAME)}")
         return BY_NAME[like]
     named = BY_NAME.get(path.name)
     if named is not None and named.sha256:
         raise DecurError(
             f"{path}: its SHA-256 is {sha256}, that of the released file is {named.sha256}; fetch "
-            f"it again from {named.url}, or rename it if it is another"
+            f"it again from {named.url}, or rename it if it is another file"
         )
     return named
 
 
 def architecture(path: Path, theirs: Mapping[str, Tensor]) -> str:
-    """The architecture of a backbone, by the published names and the shapes of its tensors.
+    """Identify the architecture of a backbone by the published names and shapes of its tensors.
 
     Raises:
         DecurError: naming the file, if it is none of the released kinds.
@@ -143,13 +141,11 @@ def architecture(path: Path, theirs: Mapping[str, Tensor]) -> str:
         if _shapes(from_published(arch, theirs)) == _own_shapes(arch, first.shape[1]):
             return arch
     names = ", ".join(sorted(theirs)[:3]) or "none"
-    raise DecurError(
-        f"{path}: its tensors ({names}, ...) are those of no backbone that was released"
-    )
+    raise DecurError(f"{path}: its tensors ({names}, ...) fit none of the released backbones")
 
 
 def _importable() -> list[str]:
-    """Architectures that a file may be of: with the class token, where the patches' mean fits too.
+    """List the architectures to identify a file by: with the class token, not the patches' mean.
 
     The tensors of both are the same, see `pooling`.
     """
@@ -158,16 +154,16 @@ def _importable() -> list[str]:
 
 
 def pooling(arch: str, pool: Pool | None) -> str:
-    """The architecture with the class token or the mean of the patches as its features.
+    """Choose the architecture with the class token or the mean of the patches as features.
 
     Raises:
         DecurError: a choice for an architecture that leaves none.
     """
     if pool not in (None, "token", "mean"):
-        raise DecurError(f"--pool {pool}: unknown; known are token, mean")
+        raise DecurError(f"--pool {pool}: unknown; use token or mean")
     mean = ARCHITECTURES[arch].mean_pooled
     if pool is not None and mean is None:
-        raise DecurError(f"--pool {pool}: is for vision transformers, not for {arch}; leave it out")
+        raise DecurError(f"--pool {pool}: only for vision transformers, not {arch}; leave it out")
     return mean if mean is not None and pool == "mean" else arch
 
 
@@ -182,21 +178,21 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def _guess(path: Path, parts: ReleasedParts, arch: str) -> Released:
-    """A released file of the same kind, if all of the kind are of one scenario and modality."""
+    """Find a released file of the same kind, if all of that kind have one scenario and modality."""
     fitting = [entry for entry in RELEASED if fits(entry, parts, arch)]
     if len({(entry.scenario, entry.modality) for entry in fitting}) == 1:
         return fitting[0]
     what = _described(parts, arch)
     if not fitting:
-        raise DecurError(f"{path}: holds {what}; no such file was released")
+        raise DecurError(f"{path}: has {what}; no such file was released")
     raise DecurError(
-        f"{path}: holds {what}, as several released files do; say which one it is like by --like: "
+        f"{path}: has {what}, like several released files; choose the most similar by --like: "
         + ", ".join(entry.name for entry in fitting)
     )
 
 
 def fits(entry: Released, parts: ReleasedParts, arch: str) -> bool:
-    """Whether a released file is of the same kind, depth and width of the networks aside."""
+    """Check whether a released file is of the same kind, whatever its networks' depth and width."""
     scenario = RELEASED_PAIRS[entry.scenario]
     expected, branch = list(scenario.chans), None
     if entry.modality is not None:
@@ -218,7 +214,7 @@ def _chans(parts: ReleasedParts) -> list[int]:
 
 
 def _described(parts: ReleasedParts, arch: str) -> str:
-    return f"{arch} of {' and '.join(map(str, _chans(parts)))} channels"
+    return f"{arch} with {' and '.join(map(str, _chans(parts)))} channels"
 
 
 def _attention_notes(parts: ReleasedParts, arch: str) -> list[str]:
@@ -227,12 +223,12 @@ def _attention_notes(parts: ReleasedParts, arch: str) -> list[str]:
     if len(parts.backbones) == 2:
         one, two = parts.backbones
         if any(not torch.equal(t, two[k]) for k, t in one.items() if k.startswith(ATTENTION)):
-            return []  # of this package, where each branch has its own
-        return ["attention: both branches have da1, which the released training used for both"]
+            return []  # exported by this package, with separate attention per branch
+        return ["attention: both branches have da1, because the released training used it for both"]
     if parts.branch == 1:
         return [
             "attention: da2, which was never trained (the released training used da1 for both "
-            "branches); the joint file has what this backbone was trained with"
+            "branches); the joint file has the attention that this backbone was trained with"
         ]
     return []
 
@@ -245,10 +241,10 @@ def _record(
     names: Sequence[str],
     released: ReleasedFile,
 ) -> Weights:
-    """Settings as far as they are known, bands and transform.
+    """Record the known settings, the bands and the transform.
 
-    The released files' seed is not ours, so it is left out. They do not record which dimensions are
-    common: their number is null.
+    The seed of the released files is left out, because it is not a seed of this package. They do
+    not record which dimensions are common, so `dim_common` is null.
     """
     scenario = RELEASED_PAIRS[entry.scenario]
     settings: dict[str, Any] = {
@@ -285,7 +281,7 @@ def _scaling(entry: Released, modality: Modality) -> Scaling:
 
 
 def _preprocessing(entry: Released, modality: str, bands: tuple[str, ...]) -> dict[str, Any]:
-    """What the released backbone was trained on, in our order of bands.
+    """Describe the inputs of the released backbone, in our order of bands.
 
     The released code applied the means of red, green and blue to blue, green and red.
     """

@@ -1,4 +1,4 @@
-"""A run's weights in the form of the authors' joint files, as their scripts read them."""
+"""Convert a run's weights to the form of the authors' joint files, for their scripts."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from decur.weights.naming import ReleasedParts, Tensors, below, to_published, to
 
 
 def joint_tensors(path: Path, tensors: Tensors, record: Weights) -> Tensors:
-    """Backbones, heads, projectors and normaliser, under the names of a joint file.
+    """Combine backbones, heads, projectors and normaliser under the names of a joint file.
 
     Raises:
-        DecurError: the file lacks a backbone, or its modalities, bands or architectures are none
-            that the authors' scripts read.
+        DecurError: the file lacks a backbone, or the authors' scripts cannot read its modalities,
+            bands or architectures.
     """
     scenario = released_scenario(path, tensors, record)
     backbones = []
@@ -33,21 +33,21 @@ def joint_tensors(path: Path, tensors: Tensors, record: Weights) -> Tensors:
 
 
 def released_scenario(path: Path, tensors: Tensors, record: Weights) -> Scenario:
-    """The released pair of modalities that a weights file is of.
+    """Find the released pair of modalities that a weights file belongs to.
 
     Raises:
-        DecurError: it is of none.
+        DecurError: it belongs to none.
     """
     names = list(record.provenance.settings["modalities"])
     scenario = next((s for s in RELEASED_PAIRS.values() if list(s.presets) == names), None)
     if scenario is None:
         known = "; ".join(" and ".join(s.presets) for s in RELEASED_PAIRS.values())
         raise DecurError(
-            f"{path}: is of {' and '.join(names)}; the authors' scripts read {known}, in this order"
+            f"{path}: has {' and '.join(names)}; the authors' scripts read {known}, in this order"
         )
     if branches_of(tensors) != [0, 1]:
         raise DecurError(
-            f"{path}: holds one backbone; the released form is of both, give a file that has them"
+            f"{path}: has one backbone, but the released form needs both; use a file with both"
         )
     facts = {m.name: m.bands for m in datasets.load(scenario.dataset).DATASET.modalities}
     for name in names:
@@ -61,7 +61,7 @@ def released_scenario(path: Path, tensors: Tensors, record: Weights) -> Scenario
     fitting = with_format(RELEASED_FORMAT)
     if archs[0] != archs[1] or archs[0] not in fitting:
         raise DecurError(
-            f"{path}: its backbones are {archs[0]} and {archs[1]}; the released form is of two of "
+            f"{path}: its backbones are {archs[0]} and {archs[1]}; the released form needs two of "
             f"{', '.join(fitting)}"
         )
     return scenario

@@ -1,4 +1,4 @@
-"""What tensors are called elsewhere: pure functions, tensors by name in, tensors by name out."""
+"""Translate tensor names between our files and published ones, as pure functions."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -29,11 +29,11 @@ SEGFORMER = {
     "layer_norm.": "norm.",
     "mlp.dense": "mlp.fc",
 }
-"""SegFormer's one name that differs from ours, then those of `transformers`; applied in order."""
+"""Replacements of names, applied in order: SegFormer's only one, then those of `transformers`."""
 
 
 def from_published(arch: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    """A backbone as torchvision, timm, SegFormer or `transformers` name it -> as we do.
+    """Rename a backbone's tensors from torchvision, timm, SegFormer or `transformers` to our names.
 
     Classifiers are left out.
     """
@@ -42,28 +42,28 @@ def from_published(arch: str, tensors: Mapping[str, Tensor]) -> Tensors:
 
 
 def to_published(arch: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    """A backbone as torchvision (ResNets), timm (ResNets, ViTs) or SegFormer (MiTs) name it."""
+    """Rename a backbone's tensors as torchvision or timm (ResNets), timm (ViTs) or SegFormer do."""
     return naming_of(arch).to_theirs(tensors)
 
 
 def to_cmx(tensors: Mapping[str, Tensor], stream: int) -> Tensors:
-    """A Mix Transformer as the first or the second stream (0, 1) of CMX's code."""
+    """Rename a Mix Transformer's tensors as the first or second stream (0, 1) of CMX's code."""
     prefix = "extra_" if stream else ""
     return _renamed(_to_segformer(tensors), lambda name: prefix + name)
 
 
 def first_convolution(backbone: Mapping[str, Tensor]) -> str:
-    """The name of the kernel that sees a backbone's bands, ours or theirs."""
+    """Find the name of the kernel that takes a backbone's bands, in our or published names."""
     names = [known.first for known in NAMINGS.values()]
     return next(n for key in names for n in (key, f"vit.{key}") if n in backbone)
 
 
 @dataclass(frozen=True)
 class ReleasedParts:
-    """What a released file holds, each under the names of its network.
+    """The parts of a released file, each under the names of its network.
 
-    Backbones and heads of both branches, or one backbone alone; a shared projector once. `branch`
-    is which branch a single backbone calls itself, if it does.
+    There are backbones and heads of both branches, or only one backbone. A shared projector
+    appears once. `branch` is the branch that a single backbone's names indicate, if they do.
     """
 
     backbones: tuple[Tensors, ...]
@@ -73,10 +73,11 @@ class ReleasedParts:
 
 
 def released_parts(tensors: Mapping[str, Tensor]) -> ReleasedParts:
-    """Take a released file apart, with or without the prefix that parallel training gives.
+    """Split a released file into its networks, with or without the prefix of parallel training.
 
-    Of a joint file with deformable attention both branches get `da1`, which the released training
-    used for both: `da2` was saved but never trained. In a file of ours each backbone has its own.
+    In a joint file with deformable attention both branches get `da1`, because the released training
+    used it for both: `da2` was saved but never trained. In a file that this package exported, each
+    backbone contains its own attention.
     """
     tensors = _renamed(tensors, lambda name: name.removeprefix("module."))
     if not any(name.startswith("backbone_1.") for name in tensors):
@@ -93,11 +94,12 @@ def released_parts(tensors: Mapping[str, Tensor]) -> ReleasedParts:
 
 
 def to_released(parts: ReleasedParts) -> Tensors:
-    """The inverse of `released_parts`: two networks under the names of a joint file.
+    """Combine two networks into a joint file: the inverse of `released_parts`.
 
-    Attention is there twice, under the names that the authors' scripts read and within the
-    backbones: a file of ours, in which the second branch's is trained. A shared projector is there
-    under both names. The last normalisation, which gathers no statistics here, is as it starts.
+    Attention is stored twice, under the names that the authors' scripts read and within the
+    backbones. The copies within the backbones mark a file of ours, in which the second branch's
+    attention is trained. A shared projector is stored under both names. The last normalisation has
+    its initial values, because this package collects no statistics for it.
     """
     networks: dict[str, Tensors] = {}
     for number, backbone in enumerate(parts.backbones, start=1):
@@ -138,7 +140,7 @@ def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
-    """The tensors whose names begin with a prefix, without it."""
+    """Select the tensors whose names begin with a prefix, and remove the prefix."""
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
@@ -148,7 +150,7 @@ def _renamed(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> Ten
 
 def _from_segformer(given: Mapping[str, Tensor]) -> Tensors:
     renamed: Tensors = {}
-    for published in sorted(given):  # keys come before values, which ours has in one layer
+    for published in sorted(given):  # keys come before values; our names have both in one layer
         name = published
         for theirs, ours in SEGFORMER.items():
             name = name.replace(theirs, ours)
@@ -179,7 +181,7 @@ def _to_timm(given: Mapping[str, Tensor]) -> Tensors:
 class Naming:
     """How published files name the tensors of a family of backbones.
 
-    `first` is their name of the kernel that sees the bands; the functions translate all names.
+    `first` is their name of the kernel that takes the bands; the functions translate all names.
     """
 
     first: str = ""
@@ -196,7 +198,7 @@ NAMINGS = {
 
 
 def naming_of(arch: str) -> Naming:
-    """How published files name the tensors of an architecture.
+    """Look up how published files name the tensors of an architecture.
 
     Raises:
         DecurError: an unknown architecture.

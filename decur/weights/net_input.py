@@ -1,6 +1,7 @@
-"""From a sensor's values to what a backbone sees, by a description that travels with the weights.
+"""Convert a sensor's values to the input of a backbone, by a description in the weights file.
 
-`net_input` and what it calls need nothing of this package: their source is in every model card.
+`net_input` and the functions that it calls do not use this package, because their source is copied
+into every model card.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from decur.imagery.augment import augmentation
 
 
 def eight_bits(raw: NDArray[Any], transform: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """One image (bands, H, W), in the units and order of `transform`, as pretraining stored it."""
+    """Scale one image (bands, H, W), in the units and order of `transform`, to 8 bits."""
     x = raw.astype(np.float32)
     if transform["scaling"] == "divide":
         x = x * 255 / transform["unit"]
@@ -38,12 +39,12 @@ def eight_bits(raw: NDArray[Any], transform: Mapping[str, Any]) -> NDArray[np.ui
 
 
 def net_input(raw: NDArray[Any], transform: Mapping[str, Any]) -> torch.Tensor:
-    """One image (bands, H, W), in the units of `transform`, as float32 (bands, size, size)."""
+    """Convert one image (bands, H, W), in units of `transform`, to float32 (bands, size, size)."""
     return standardised(eight_bits(raw, transform), transform)
 
 
 def standardised(stored: NDArray[np.uint8], transform: Mapping[str, Any]) -> torch.Tensor:
-    """One image (bands, H, W) of 8 bits as float32 (bands, size, size), standardised."""
+    """Resize and standardise one 8-bit image (bands, H, W): float32 (bands, size, size)."""
     x, size = torch.from_numpy(stored)[None] / 255, (transform["size"], transform["size"])
     y = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)[0]
     mean, std = (torch.tensor(transform[key]).view(-1, 1, 1) for key in ("mean", "std"))
@@ -51,10 +52,10 @@ def standardised(stored: NDArray[np.uint8], transform: Mapping[str, Any]) -> tor
 
 
 def recorded(record: Weights, modality: str) -> dict[str, Any]:
-    """The description that `net_input` takes, of a modality of a weights file.
+    """Build the description that `net_input` takes, for a modality of a weights file.
 
-    With `seen`, the range of each band in which 98 % of the pixels of pretraining were, if the file
-    has it.
+    If the file has it, `seen` is added: for each band the range that contains 98 % of the pixels of
+    pretraining.
 
     Raises:
         KeyError: the record is none of our weights files, or has no such modality.
@@ -71,14 +72,14 @@ def recorded(record: Weights, modality: str) -> dict[str, Any]:
 
 
 def scaling_of(record: Weights, modality: str) -> Scaling:
-    """How the images of a modality became 8 bits, by the record of weights of whatever version."""
+    """Look up how a modality's images were scaled to 8 bits, in weights of any version."""
     dataset = str(record.provenance.settings.get("dataset", ""))
     stored, limits = record.scalings.get(modality), record.limits.get(modality)
     return datasets.recorded_scaling(dataset, modality, stored, limits)
 
 
 def describe(dataset: str, modality: str, preset: Preset, size: int) -> dict[str, Any]:
-    """The description that `net_input` takes, of a modality as the shards of a dataset hold it.
+    """Build the description that `net_input` takes, for a modality of a dataset's shards.
 
     Raises:
         DecurError: no such dataset.
@@ -90,7 +91,7 @@ def describe(dataset: str, modality: str, preset: Preset, size: int) -> dict[str
 def description(
     modality: str, bands: tuple[str, ...], scaling: Scaling, preset: Preset, size: int
 ) -> dict[str, Any]:
-    """Bands, scaling to 8 bits, size and standardisation of what a backbone sees."""
+    """Describe a backbone's input: bands, scaling to 8 bits, size and standardisation."""
     zeros, ones = [0.0] * len(bands), [1.0] * len(bands)
     name, changes = preset_of(preset)
     standard = augmentation(name, **changes)
@@ -107,9 +108,10 @@ def description(
 
 
 def linear(transform: Mapping[str, Any]) -> dict[str, list[float]] | None:
-    """Mean and deviation that take raw values to what a backbone sees, but for clipping to 0..1.
+    """Combine scaling and standardisation into one mean and deviation, without clipping to 0..1.
 
-    For pipelines that know nothing else. None where the scaling depends on the image.
+    This is for pipelines that can only subtract and divide. None if the scaling depends on the
+    image.
     """
     black, white = [0.0], [float(transform.get("unit", 255))]
     if transform["scaling"] == "stretch":

@@ -113,7 +113,7 @@ def a_transfer_that_is_warned_is_requeued_and_goes_on(folder: Path) -> None:
         warn(str(wait_for(lambda: holder(claim)).slurm_job))
         assert workflow.snakemake.wait(timeout=600) == 0
         log = workflow.folder / f"results/tiny/logs/transfer/{SEED_0}.log"
-    assert "going on from checkpoint" in log.read_text()
+    assert "continuing from checkpoint" in log.read_text()
     assert not [*cells.glob("**/checkpoints")]
 
 

@@ -191,7 +191,7 @@ CASES = [
         "8 bit in a file of 16",
         "photo",
         lambda p, x: write(p, x.astype(np.uint16)),
-        error="pretrained on 8 bit as stored",
+        error="pretrained on unscaled 8-bit images",
     ),
     Case(
         "units",
@@ -257,7 +257,7 @@ CASES = [
         "other names",
         "photo",
         lambda p, x: write(p, x, names=["B11", "B8", "B2"]),
-        error="say with --bands",
+        error="list the bands of the file with --bands",
     ),
     Case(
         "bands",
@@ -271,7 +271,7 @@ CASES = [
         "12 of 13, without names",
         "optical",
         lambda p, x: write(p, no_b10(x)),
-        error="if only B10 is missing, give --bands",
+        error="if only B10 is missing, use --bands",
     ),
     Case(
         "bands",

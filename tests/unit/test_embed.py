@@ -233,11 +233,11 @@ def test_depth_becomes_hha_for_a_backbone_of_hha(tmp_path, monkeypatch):
     [
         ("scene.tif --out f.tif", r"modalities photo and thermal; choose one"),
         ("scene.tif --modality sar --out f.tif", r"photo and thermal, not 'sar'"),
-        ("scene.tif --modality photo --out f.tif", r"has 1 bands, photo of .* expects 3: r, g, b"),
+        ("scene.tif --modality photo --out f.tif", r"has 1 bands, but photo .* expects 3: r, g"),
         ("scene.tif --modality thermal --stride 99 --out f.tif", r"stride 99: expected 1 to 32"),
         ("scene.tif --modality thermal --out f.csv", r"expected \.tif, \.parquet, \.npy or"),
         ("scene.tif --modality thermal --whole --out f.tif", r"whole images have no grid"),
-        ("scene.tif scene.tif --modality thermal --out f.npy", r"2 rasters have a grid each"),
+        ("scene.tif scene.tif --modality thermal --out f.npy", r"2 rasters have one grid each"),
         ("scene.tif --modality thermal --scale bright --out f.tif", r"scale 'bright': expected"),
         ("scene.tif --modality thermal --scale stored --out f.tif", r"scene\.tif: is float32"),
         ("none.tif --modality thermal --out f.tif", r"none\.tif: cannot be read"),

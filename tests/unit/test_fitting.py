@@ -86,7 +86,7 @@ def test_bands_in_another_order_are_put_into_that_of_the_weights(weights, tmp_pa
             "has the bands B2, B3, B4, expected blue",
         ),
         ({"limits": ((0.0, 1.0),) * 3}, "pretrained on"),
-        ({"limits": None}, "became 8 bits by: as it was"),
+        ({"limits": None}, "was scaled to 8 bits by: as it was"),
         ({"limits": LIMITS, "order": (0, 1)}, "without: red"),
     ],
 )

@@ -146,12 +146,15 @@ def test_files_of_another_architecture_are_named_with_the_first_mismatch(tmp_pat
     path = tmp_path / "file.pth"
     torch.save(resnet50().state_dict(), path)
     text = refusal(path)
-    assert "'layer1.0.conv1.weight' is (64, 64, 1, 1), resnet18 with 2 channels needs (64, " in text
+    assert (
+        "'layer1.0.conv1.weight' is (64, 64, 1, 1), but resnet18 with 2 channels needs (64, "
+        in text
+    )
     assert "'patch_embed1.proj.weight' of mit_tiny is missing" in refusal(path, "mit_tiny")
     torch.save(resnet18().state_dict() | {"layer5.weight": torch.rand(2)}, path)
     assert "'layer5.weight' is not part of resnet18" in refusal(path)
     torch.save(resnet18().state_dict() | {"conv1.weight": torch.rand(64, 5, 7, 7)}, path)
-    assert "'conv1.weight' is (64, 5, 7, 7), resnet18 with 2 channels needs" in refusal(path)
+    assert "'conv1.weight' is (64, 5, 7, 7), but resnet18 with 2 channels needs" in refusal(path)
 
 
 class Code:
@@ -177,7 +180,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"hello world" * 10])
 def test_damaged_files_are_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert "cannot be read as tensors alone" in refusal(tmp_path / name)
+    assert "cannot be read as tensors only" in refusal(tmp_path / name)
 
 
 def test_a_cut_file_a_missing_file_and_a_file_of_other_things_are_named(tmp_path):
@@ -185,7 +188,7 @@ def test_a_cut_file_a_missing_file_and_a_file_of_other_things_are_named(tmp_path
     assert "no such file of weights" in refusal(path)
     torch.save(resnet18().state_dict(), path)
     path.write_bytes(path.read_bytes()[:10000])
-    assert "cannot be read as tensors alone" in refusal(path)
+    assert "cannot be read as tensors only" in refusal(path)
     for other in (torch.rand(3), {"epoch": 3, "lr": 0.1}):
         torch.save(other, path)
         assert "not a state dict of tensors" in refusal(path)
@@ -237,6 +240,6 @@ def test_pretraining_starts_from_the_file_and_continues_only_with_the_same(
 
 
 def test_the_method_imagenet_without_a_file_writes_nothing(shards_root, tmp_path):
-    with pytest.raises(DecurError, match=r"sar-optical\.pretrain\.imagenet: .*needs a file"):
+    with pytest.raises(DecurError, match=r"sar-optical\.pretrain\.imagenet: .*needs ImageNet"):
         train_run(settings(method="imagenet"), shards_root, tmp_path)
     assert not (tmp_path / "weights.safetensors").exists()

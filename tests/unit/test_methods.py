@@ -33,7 +33,7 @@ def test_a_registered_method_has_a_loss_if_it_trains(method):
     if known.trained:
         assert compute_loss(z, chosen, scale)["loss"].isfinite()
     else:
-        with pytest.raises(DecurError, match=f"method '{method}': pretrains nothing"):
+        with pytest.raises(DecurError, match=f"method '{method}' has no loss"):
             compute_loss(z, chosen, scale)
 
 

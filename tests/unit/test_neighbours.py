@@ -155,5 +155,5 @@ def test_a_masks_most_frequent_class_does_not_count_ignored_pixels(bright_shards
 
 
 def test_an_unknown_column_is_named_with_the_known_ones(bright_shards):
-    with pytest.raises(DecurError, match=r"no column 'season' .* known are place, mask"):
+    with pytest.raises(DecurError, match=r"no column 'season' .* use one of place, mask"):
         classes_of(PairedShards(bright_shards), "season", np.arange(4))

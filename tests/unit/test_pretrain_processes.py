@@ -52,7 +52,7 @@ def test_two_processes_train_what_one_does(shards_root, tmp_path):
         first, later = ([line["loss"] for line in lines] for lines in (alone, shared))
         np.testing.assert_allclose(later[:3], first[:3], rtol=0.05 if name == "bf16" else 1e-4)
         np.testing.assert_allclose(later, first, rtol=0.05 if name == "bf16" else 0.02)
-    assert "15 cannot be shared by 2 processes" in (tmp_path / "odd-1").read_text()
+    assert "15 cannot be divided among 2 processes" in (tmp_path / "odd-1").read_text()
 
 
 def started_by_torchrun(command):

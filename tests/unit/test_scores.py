@@ -157,7 +157,7 @@ def test_the_authors_iou_is_the_mean_over_whole_batches_of_64(count):
 def test_predictions_that_are_no_numbers_are_refused(worst):
     logits = torch.zeros(3, 4)
     logits[1, 2] = worst
-    with pytest.raises(DecurError, match=r"not finite; its training diverged, lower .* lr"):
+    with pytest.raises(DecurError, match=r"not finite because its training diverged; lower .* lr"):
         Tally(None).add(logits, torch.zeros(3, 4))
 
 

@@ -210,7 +210,7 @@ def plain_pickle(tree, path):
 def test_a_file_of_weights_runs_no_code(tmp_path, write):
     path, owned = tmp_path / "a.pth", tmp_path / "owned"
     write({"conv1.weight": Touch(owned)}, path)
-    with pytest.raises(DecurError, match="cannot be read as tensors alone"):
+    with pytest.raises(DecurError, match="cannot be read as tensors only"):
         read_tensors(path)
     assert not owned.exists()
 

@@ -103,11 +103,11 @@ def test_a_warned_job_saves_and_asks_to_be_run_again(
         at_call(patch, [place], 1, warn)
         assert main([*command, "--requeue"]) == 1
     told = capsys.readouterr()
-    assert "stopped by SIGUSR1, and saved; run again to go on" in told.err
+    assert "stopped by SIGUSR1, and saved; run again to continue" in told.err
     assert "SLURM job 7 is requeued" in told.out
     assert slurm.read_text() == "scontrol requeue 7\n"
     assert main([*command, "--requeue"]) == 0
-    assert "going on from checkpoint" in capsys.readouterr().out
+    assert "continuing from checkpoint" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("stage", ["transfer", "explain"])

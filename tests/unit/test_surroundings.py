@@ -98,7 +98,7 @@ def test_a_seed_below_zero_and_no_slurm_are_no_bugs(tmp_path, capsys, monkeypatc
     command = ["submit", "pretrain", "sar-optical/decur/default/seed-0", "--configfile"]
     assert main([*command, str(tmp_path / "c.yaml"), "--no-follow"]) == 1
     told = capsys.readouterr().err
-    assert "no SLURM can be found here" in told and "bug" not in told
+    assert "SLURM not found" in told and "bug" not in told
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])

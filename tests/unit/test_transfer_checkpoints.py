@@ -113,7 +113,7 @@ def test_a_transfer_asked_to_stop_saves_at_once_and_goes_on(
         assert not (job.folder / ".decur" / "checkpoints" / "owner.json").exists()
         assert job(chosen, protocol, "stopped") == whole
     assert calls.count(STEP) == 2 * 4  # none twice
-    assert "going on from checkpoint 1" in capsys.readouterr().out
+    assert "continuing from checkpoint 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("frozen", ["eval", None])
@@ -180,7 +180,7 @@ def test_a_checkpoint_of_other_settings_is_not_continued(job, monkeypatch, capsy
     other = recipe(augment=False, linear=ADAMW | CURVE | {"lr": 0.02})
     capsys.readouterr()
     killed = job(other, protocol, "killed")
-    assert "is of other settings or data; not continued" in capsys.readouterr().out
+    assert "belongs to other settings or data; not continued" in capsys.readouterr().out
     assert killed == job(other, protocol, "whole")
     assert not (job.folder / ".decur" / "checkpoints").exists()
 
@@ -224,5 +224,5 @@ def test_all_cells_of_a_run_in_one_job_go_on_within_a_cell(
     assert run("stopped") == whole
     assert (tmp_path / "stopped" / "cells.json").is_file()
     printed = capsys.readouterr().out
-    assert printed.count("going on from checkpoint") == 1 and "linear" not in printed
+    assert printed.count("continuing from checkpoint") == 1 and "linear" not in printed
     assert not [*tmp_path.glob("stopped/**/checkpoints")]

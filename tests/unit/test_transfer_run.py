@@ -230,7 +230,7 @@ def test_bad_evaluation_samples_that_were_left_out_are_counted(
 
 @pytest.mark.parametrize("protocol", ["linear", "knn-5", "logistic"])
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
-@pytest.mark.parametrize("shown", ["one class alone, 'b'", "no class"])
+@pytest.mark.parametrize("shown", ["only the class 'b'", "no class"])
 def test_nothing_is_measured_on_evaluation_labels_of_a_single_class(
     shards_root, tmp_path, monkeypatch, protocol, task, shown
 ):
@@ -315,7 +315,7 @@ def test_cmx_needs_a_recipe_mix_transformers_and_both_modalities(shards_root, tm
 
     refused(recipe("segmentation"), cells[0], "protocol 'cmx': no recipe")
     chosen = recipe("segmentation", cmx=CMX)
-    refused(chosen, cells[0], "CMX takes two backbones of one of mit_tiny.*, not TinyNet, TinyNet")
-    refused(chosen, cells[1], "CMX takes two backbones")
+    refused(chosen, cells[0], "CMX needs two backbones of one of mit_tiny.*, got TinyNet, TinyNet")
+    refused(chosen, cells[1], "CMX needs two backbones")
     with pytest.raises(ValidationError, match="cmx: is for segmentation only"):
         recipe("classification", cmx=CMX)

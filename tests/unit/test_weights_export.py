@@ -150,7 +150,7 @@ def test_exported_files_lie_about_nothing_that_was_not_measured(tmp_path):
     )
     text = (tmp_path / "out" / "README.md").read_text()
     assert "model-index" not in text
-    assert "No transfers of these weights" in text
+    assert "No transfer results were found" in text
     assert yaml.safe_load(text.split("---\n")[1])["license"] == "other"
 
 
@@ -189,15 +189,17 @@ def test_what_does_not_fit_is_said_with_what_does(tmp_path):
         assert not out.exists()
         return str(caught.value)
 
-    assert "timm has no mit_tiny; formats that do: safetensors, cmx" in refusal(
+    assert "timm does not support mit_tiny; use one of safetensors, cmx" in refusal(
         format="timm", modality="sar"
     )
-    assert "torchvision has no resnet18_rda" in refusal(format="torchvision", modality="optical")
-    assert "give one of sar, optical" in refusal(format="cmx")
-    assert "--modality dem: give one of" in refusal(format="cmx", modality="dem")
+    assert "torchvision does not support resnet18_rda" in refusal(
+        format="torchvision", modality="optical"
+    )
+    assert "choose one of sar, optical" in refusal(format="cmx")
+    assert "--modality dem: choose one of" in refusal(format="cmx", modality="dem")
     assert "--format onnx: unknown" in refusal(format="onnx")
     save_weights(run / "weights.safetensors", {"a": torch.rand(1)}, Weights())
-    assert "does not say what its backbones are" in refusal(format="timm")
+    assert "has no record of its backbones" in refusal(format="timm")
 
 
 def test_formats_of_the_command_line_are_those_that_there_are(capsys):

@@ -49,7 +49,7 @@ def test_a_joint_file_is_read_with_or_without_its_wrappers(tmp_path, prefix, who
     assert settings["arch"] == "resnet18"
     assert settings["modalities"] == {"sar": "sar", "optical": "optical"}
     assert (settings["dim"], settings["dim_common"], settings["projector"]) == (32, None, "shared")
-    assert any(note.startswith("dim_common: unknown") for note in found.notes)
+    assert any(note.startswith("dim_common: not recorded") for note in found.notes)
     assert list(metadata.bands) == ["sar", "optical"]
     assert torch.equal(tensors["projectors.0.6.weight"], theirs[f"{prefix}projector1.6.weight"])
     assert not any(name.startswith(("projectors.1", "bn")) for name in tensors)
@@ -57,7 +57,7 @@ def test_a_joint_file_is_read_with_or_without_its_wrappers(tmp_path, prefix, who
         ours = load_backbone(found.path, arch="resnet18", in_chans=chans, branch=branch).eval()
         x = torch.rand(1, chans, 64, 64)
         torch.testing.assert_close(ours(x), net(x), rtol=0, atol=1e-6)
-    with pytest.raises(DecurError, match="holds two backbones; give `branch`"):
+    with pytest.raises(DecurError, match="has two backbones; set `branch`"):
         load_backbone(found.path, arch="resnet18", in_chans=2)
 
 
@@ -186,7 +186,7 @@ def test_an_imported_backbone_is_exported_with_what_it_was_trained_on(
     card = (out / "README.md").read_text()
     assert "license: other" in card  # its checksum is not of the authors' file
     assert "imported from `geonrw.pth`" in card
-    assert "checksum unknown: it may be anybody's" in card
+    assert "checksum unknown: source not verified" in card
     assert "dem: kernels of the first convolution summed" in card
     raw = np.random.default_rng(0).normal(80, 20, (1, 224, 224)).astype(np.float32)
     made = {"raw": raw}
@@ -272,4 +272,4 @@ def test_an_imported_joint_file_is_transferred_and_explained(tmp_path, capsys):
     text = wrong.model_dump_json()
     rest = ["--shards", str(shards), "--out", str(out)]
     assert main(["transfer", cell, *common, text, *rest]) == 1
-    assert "its sar backbone is resnet18, the settings say resnet50" in capsys.readouterr().err
+    assert "its sar backbone is resnet18, the settings have resnet50" in capsys.readouterr().err

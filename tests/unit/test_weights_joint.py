@@ -249,7 +249,7 @@ def test_the_card_names_both_modalities_and_the_order_of_bands(tmp_path, capsys)
     assert "license: mit" in text
     assert "### rgb: red, green, blue" in text and "### dem: elevation" in text
     assert main([*given, "--modality", "rgb"]) == 1
-    assert "--modality rgb: released is of both modalities" in capsys.readouterr().err
+    assert "--modality rgb: released contains both modalities" in capsys.readouterr().err
 
 
 def test_what_their_scripts_do_not_read_is_refused_in_one_line(tmp_path):
@@ -275,8 +275,8 @@ def test_what_their_scripts_do_not_read_is_refused_in_one_line(tmp_path):
     )
     one = {k: t for k, t in tensors.items() if not k.startswith("backbones.1.")}
     save_weights(weights, one, metadata)
-    assert "holds one backbone; the released form is of both" in refusal(weights)
+    assert "has one backbone, but the released form needs both" in refusal(weights)
     metadata.provenance.settings["modalities"] = {"nir": "image", "rgb": "rgb"}
     others = {"nir": ("a",), "rgb": ("b",)}
     save_weights(weights, tensors, metadata.model_copy(update={"bands": others}))
-    assert "is of nir and rgb; the authors' scripts read sar and optical; rgb" in refusal(weights)
+    assert "has nir and rgb; the authors' scripts read sar and optical; rgb" in refusal(weights)

@@ -31,9 +31,9 @@ def refusal(path: Path, like: str | None = None) -> str:
 def test_what_shapes_cannot_tell_the_user_says(tmp_path):
     path = saved(tmp_path / "rgb.pth", their_net("resnet18", 3).state_dict())
     text = refusal(path)
-    assert "resnet18 of 3 channels, as several released files do; say which" in text
+    assert "resnet18 with 3 channels, like several released files; choose" in text
     assert "rn50_geonrw_dem_decur_ep100.pth" in text
-    assert "no released file; known are" in refusal(path, "rn50")
+    assert "no released file; use one of" in refusal(path, "rn50")
     assert "unlike rn50_ssl4eo-s12_sar" in refusal(path, "rn50_ssl4eo-s12_sar_decur_ep100.pth")
     found = import_weights(path, tmp_path, "rn50_geonrw_dem_decur_ep100.pth")
     assert found.what == "resnet18, rgb-dem, dem"
@@ -56,7 +56,7 @@ def test_a_file_is_known_by_its_checksum_under_any_name(tmp_path, monkeypatch):
     entry = replace(BY_NAME["rn50_geonrw_rgb_decur_ep100.pth"], sha256=digest)
     monkeypatch.setattr(released, "RELEASED", (entry,))
     found = import_weights(path, tmp_path)
-    assert found.notes[0] == f"checksum as published of {entry.name}"
+    assert found.notes[0] == f"checksum as published for {entry.name}"
     metadata = read_weights(found.path)[1]
     assert metadata.provenance.inputs == {"download": f"sha256:{digest}"}
     assert metadata.released.licence == "cc-by-4.0"
@@ -85,13 +85,13 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path):
 def test_damaged_files_and_files_of_other_things_are_named(tmp_path):
     path = saved(tmp_path / "file.pth", their_net("resnet18", 2).state_dict())
     path.write_bytes(path.read_bytes()[:100_000])
-    assert "cannot be read as tensors alone" in refusal(path)
+    assert "cannot be read as tensors only" in refusal(path)
     path.unlink()
     assert "no such file of weights" in refusal(path)
     saved(path, {"a": torch.rand(3)})
-    assert "are those of no backbone that was released" in refusal(path)
+    assert "fit none of the released backbones" in refusal(path)
     saved(path, disturbed(build_backbone("resnet18", 5).state_dict()))
-    assert "resnet18 of 5 channels; no such file was released" in refusal(path)
+    assert "resnet18 with 5 channels; no such file was released" in refusal(path)
 
 
 def test_command_line_says_in_one_line_what_is_wrong(tmp_path, capsys):

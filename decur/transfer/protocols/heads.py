@@ -1,4 +1,4 @@
-"""Linear evaluation, fine-tuning and CMX: a head is trained, with or without the backbones."""
+"""Linear evaluation, fine-tuning and CMX: train a head, with or without the backbones."""
 
 from dataclasses import replace
 

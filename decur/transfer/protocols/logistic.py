@@ -1,18 +1,21 @@
 """Logistic regression on the frozen features, with its penalty chosen on held-out labels.
 
-As in torchgeo-bench (`linear.py`, `main.py`, `conf/config.yaml`): pooled features as the backbone
-gives them, neither standardised nor of unit length; 40 inverse strengths C of the penalty from 1e-6
-to 1e4; the first one with the best score on validation samples (micro-averaged precision of
-multi-labels, accuracy of single ones); then a fit with it on training and validation samples
-together. Each fit starts from zeros.
+The protocol is that of torchgeo-bench (`linear.py`, `main.py`, `conf/config.yaml`). Pooled features
+are used as the backbone outputs them, neither standardised nor of unit length. There are 40 inverse
+strengths C of the penalty from 1e-6 to 1e4. The first one with the best score on validation samples
+is chosen (micro-averaged precision for multi-labels, accuracy for single labels). The final fit
+with it uses training and validation samples together. Each fit starts from zeros.
 
-Four things differ. The validation samples there are a split of the dataset; here a tenth of the
-cell's labelled samples, drawn by the run's seed, is held out. So a label fraction stays what it is,
-and no evaluation sample takes part. One network reads all bands there; here the features of several
-modalities are concatenated. A fit there ends after 2,000 steps, the last one after 4,000, or at a
-tolerance of 1e-6; here after 1,000 or at 1e-4, the defaults of its class, in coordinates in which
-that ends as near to the optimum (see `fit_logistic`). Products of matrices are in float32 here, not
-in TensorFloat-32.
+Four things differ.
+
+- The validation samples there are a split of the dataset. Here a tenth of the cell's labelled
+  samples, drawn by the run's seed, is held out. This keeps the label fraction, and uses no
+  evaluation sample.
+- One network reads all bands there. Here the features of several modalities are concatenated.
+- A fit there ends after 2,000 steps, the last one after 4,000, or at a tolerance of 1e-6. Here it
+  ends after 1,000 or at 1e-4, the defaults of its class, in coordinates that come as close to the
+  optimum with these limits (see `fit_logistic`).
+- Matrix products here are in float32, not in TensorFloat-32.
 """
 
 from dataclasses import replace
@@ -35,14 +38,14 @@ STRENGTHS = tuple(map(float, np.logspace(-6, 4, 40)))
 def evaluate(inputs: CellInputs) -> CellResult:
     """Choose C, fit the labelled samples, and score the evaluation samples.
 
-    Metrics are those of `image_scores`. Beside them stand `c`, the `sweep` that chose it, and what
-    the labels show (`labels_found`). A class that no labelled sample has is never found; where all
-    have most pixels of one class, that class is found always.
+    Metrics are those of `image_scores`. The record also has `c`, the `sweep` that chose it, and the
+    classes in the labels (`labels_found`). A class without labelled samples is never predicted. If
+    all labelled samples have most pixels of one class, it is always predicted.
 
     Raises:
-        DecurError: labels that are not of the dataset's classes, evaluation samples of a single
-            class, fewer labelled samples than a tenth can be held out of, features that are not
-            finite, or no finite prediction at any C.
+        DecurError: labels outside the dataset's classes, evaluation samples of a single class, too
+            few labelled samples to hold out a tenth, features that are not finite, or no finite
+            prediction at any C.
         StoppedError: the job was asked to stop.
     """
     task = replace(build_task(inputs), features=inputs.whole_image_features)
@@ -50,8 +53,8 @@ def evaluate(inputs: CellInputs) -> CellResult:
     record, truth = labels_found(task), evaluation_labels(task, name)
     if len(task.rows) < HELD_OUT:
         raise DecurError(
-            f"{root}: {len(task.rows)} labelled samples are too few to hold a tenth out, as "
-            f"'{name}' does; give more labels to the cell '{inputs.cell}', or leave it out"
+            f"{root}: {len(task.rows)} labelled samples are too few to hold out a tenth, as "
+            f"'{name}' does; use more labels for the cell '{inputs.cell}', or leave it out"
         )
     rest, held = hold_out(task)
     rows = np.concatenate([rest, held])
@@ -83,10 +86,10 @@ def sweep(
     Args:
         features: `(n, d)`.
         labels: `(n, classes)` or `(n,)`, see `decur.metrics.logistic`.
-        count: how many samples are fitted.
-        classes: how many there are.
-        metric: which of `image_scores`.
-        journal: keeps what is done of it.
+        count: number of samples that are fitted.
+        classes: number of classes.
+        metric: name of one metric of `image_scores`.
+        journal: keeps the progress.
 
     Returns:
         By C in ascending order `c` and the metric in percent, None if a prediction is not finite.

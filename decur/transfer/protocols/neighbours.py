@@ -1,4 +1,4 @@
-"""Nearest neighbours of the frozen features, with nothing trained."""
+"""Classify by the nearest neighbours of frozen features; nothing is trained."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from decur.transfer.task import build_task, labels_found
 
 
 class Search(NamedTuple):
-    """How neighbours are found and vote, and whether each modality's features get unit length."""
+    """How neighbours vote, and whether each modality's features are scaled to unit length."""
 
     votes: Callable[[Tensor, Tensor, Tensor], Tensor]
     unit: bool
@@ -25,19 +25,20 @@ SEARCHES = {
     "cosine": Search(neighbour_votes, unit=True),
     "euclidean": Search(neighbour_means, unit=False),
 }
-"""By the distance that a protocol's entry names."""
+"""Search by the distance that a protocol's entry names."""
 
 
 def evaluate(inputs: CellInputs) -> CellResult:
-    """Let the labelled samples nearest to each evaluation sample vote.
+    """Score the evaluation samples by the votes of the nearest labelled samples.
 
-    With Euclidean distance all is as in torchgeo-bench (`knn.py`, `main.py`): 5 neighbours, pooled
-    features as the backbone gives them, and a score per class that is the mean of their labels.
-    There one network reads all bands; here the features of several modalities are concatenated.
-    Metrics are those of `image_scores`; beside them stands what the labels show (`labels_found`).
+    With Euclidean distance the protocol is that of torchgeo-bench (`knn.py`, `main.py`): 5
+    neighbours, pooled features as the backbone outputs them, and the mean of the neighbours' labels
+    as the score per class. There one network reads all bands; here the features of several
+    modalities are concatenated. Metrics are those of `image_scores`; the record also has the
+    classes in the labels (`labels_found`).
 
     Raises:
-        DecurError: labels that are not of the dataset's classes, evaluation samples of a single
+        DecurError: labels outside the dataset's classes, evaluation samples of a single
             class, or features that are not finite.
     """
     task = replace(build_task(inputs), features=inputs.whole_image_features)
