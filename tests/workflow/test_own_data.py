@@ -42,12 +42,14 @@ def test_the_worked_example_runs_from_two_folders_to_a_report(tmp_path):
     write_files("add-dataset.md", "yaml", tmp_path)
     for name in ("workflow", "rules", "config"):
         (tmp_path / name).symlink_to(HOME / name)
-    ((_, command),) = blocks("add-dataset.md", "sh")
+    (_, first), (_, command) = blocks("add-dataset.md", "sh")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(HOME),
         "OMP_NUM_THREADS": "1",
     }
+    planned = first.replace("snakemake", "snakemake --dry-run")
+    subprocess.run(["bash", "-ec", planned], cwd=tmp_path, env=environment, check=True)
     done = subprocess.run(
         shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True
     )
