@@ -72,8 +72,8 @@ class Released:
     def standardised(self) -> bool:
         """Return whether optical images were scaled by the mean and deviation of each band.
 
-        This holds for files of the later version. ResNet-50 files without deformable attention are
-        of the first version, whose optical images were divided by 10,000.
+        This holds for the files of the later version. For ResNet-50 without deformable attention,
+        the optical images were divided by 10,000.
         """
         arch = ARCHITECTURES[self.arch]
         later = arch.family == "vit" or arch.attention
