@@ -1,3 +1,3 @@
-"""DeCUR: decoupling common and unique representations of paired modalities."""
+"""DeCUR: learn decoupled common and unique representations of paired modalities."""
 
 __version__ = "0.1.0"

@@ -1,12 +1,12 @@
-"""The process group, and the collectives that a whole-batch loss needs, each with its gradient.
+"""Distributed training: the process group, and differentiable collectives for whole-batch losses.
 
-Every rank computes the loss L of the whole batch from its own rows. The collectives here are
-adjoints of the *sum* of the ranks' losses, W L, so a rank's gradient is W times its share of
-dL/dz; DistributedDataParallel then averages over the W ranks and ends with exactly dL/dtheta,
-the gradient that one process would have. (With a plain ``all_reduce`` inside the graph, as in
-the released code, the result is too small by W.)
+Each rank computes the loss L of the whole batch from its own rows. The gradients of the collectives
+are those of the *sum* of the losses of all W ranks, W L, so the gradient on one rank is W times its
+share of dL/dz. DistributedDataParallel then averages over the ranks. The result is exactly
+dL/dtheta, the gradient that a single process would compute. (A plain ``all_reduce`` inside the
+graph, as in the released code, gives a gradient that is too small by a factor W.)
 
-Without a process group everything is the identity.
+Without a process group, all collectives are the identity.
 """
 
 import os
@@ -26,21 +26,21 @@ from decur.errors import DecurError
 T = TypeVar("T")
 
 PORTS = range(20_000, 32_768)
-"""Where ranks may meet: below the ports that Linux gives to outgoing connections."""
+"""Candidate ports for the rendezvous, below the range that Linux uses for outgoing connections."""
 
 INTERFACE = "GLOO_SOCKET_IFNAME"
-"""Variable that names the network interface on which Gloo listens."""
+"""Environment variable that names the network interface on which Gloo listens."""
 
 
 def init_process_group() -> None:
-    """Join the process group of whatever started several tasks: torchrun, srun or submitit.
+    """Join the process group that torchrun, srun or submitit has started.
 
-    Do nothing where one process runs alone. Use NCCL where there are GPUs, one per rank (see
-    `own_gpu`), and Gloo otherwise.
+    A single process needs no group. The backend is NCCL with one GPU per rank (see `own_gpu`), or
+    Gloo on machines without GPUs.
 
     Raises:
-        DecurError: this rank has no GPU although others have; the ranks cannot connect; or srun
-            started several tasks, and submitit, which reads its environment, is missing.
+        DecurError: there are more ranks than GPUs on this node; the ranks cannot connect; or srun
+            started several tasks and submitit, which reads srun's variables, is not installed.
     """
     if _in_group():
         return
@@ -67,10 +67,10 @@ def init_process_group() -> None:
 
 
 def own_gpu() -> int:
-    """Choose the GPU of this rank among those that it sees.
+    """Return the number of the GPU that this rank uses.
 
-    A launcher may show each rank its own GPU alone, which then has number 0 whatever the local
-    rank, or show all GPUs of the node to all its ranks.
+    Some launchers make a single GPU visible to each rank; it then has number 0 on every rank. Other
+    launchers make all GPUs of the node visible to all its ranks.
 
     Raises:
         DecurError: the node has more ranks than visible GPUs.
@@ -91,24 +91,24 @@ def own_gpu() -> int:
 
 
 def _check_own_name() -> None:
-    """Refuse what would hang: Gloo listens where the own name leads, which must not be loopback.
+    """Check that Gloo listens on an address that the other nodes can reach.
 
-    Debian's /etc/hosts gives a machine's own name the address 127.0.1.1. That is enough where all
-    ranks are on this machine.
+    Gloo listens on the address of the host name. Debian's /etc/hosts maps the host name to the
+    loopback address 127.0.1.1. If the master is on another machine, the ranks would then hang.
     """
     if os.environ.get(INTERFACE):
         return
     own, master = _address(socket.gethostname()), _address(os.environ.get("MASTER_ADDR", ""))
     if own.startswith("127.") and master and not master.startswith("127."):
         raise DecurError(
-            f"{socket.gethostname()}: its own name leads to {own}, where other nodes cannot reach "
-            f"it; set {INTERFACE} to the network interface between the nodes (for example "
+            f"{socket.gethostname()}: the host name resolves to {own}, which other nodes cannot "
+            f"reach; set {INTERFACE} to the network interface between the nodes (for example "
             f"{INTERFACE}=eth0; `ip address` lists them)"
         )
 
 
 def _address(host: str) -> str:
-    """The IPv4 address of a host, or an empty text where it has none."""
+    """Return the IPv4 address of a host, or an empty string if it has none."""
     try:
         return socket.gethostbyname(host)
     except OSError:
@@ -116,30 +116,31 @@ def _address(host: str) -> str:
 
 
 def _is_one_of_many_tasks() -> bool:
-    # The step's count, not SLURM_NTASKS, which a batch script of its own has as well.
+    # SLURM_NTASKS would not do: it is also set in a batch script that runs as one process.
     by_srun = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
     return by_srun or "SUBMITIT_EXECUTOR" in os.environ
 
 
 def _export_launcher_environment() -> None:
-    """Translate srun's or submitit's variables into torchrun's."""
-    os.environ.setdefault("SUBMITIT_EXECUTOR", "slurm")  # submitit's helper asks for it
+    """Translate the variables of srun or submitit into those of torchrun."""
+    os.environ.setdefault("SUBMITIT_EXECUTOR", "slurm")  # required by submitit's helper
     try:
         from submitit import JobEnvironment
         from submitit.helpers import TorchDistributedEnvironment
     except ImportError as error:
         raise DecurError(
-            "several tasks of srun need submitit to find one another: pip install submitit"
+            "srun started several tasks, but submitit, which connects them, is not installed; run "
+            "pip install submitit"
         ) from error
     environment = TorchDistributedEnvironment()
-    # submitit's own choice may be the port of somebody's connection.
+    # The port that submitit chooses may be in use by an outgoing connection.
     environment.master_port = PORTS[crc32(JobEnvironment().job_id.encode()) % len(PORTS)]
     environment.export(set_cuda_visible_devices=False)
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Within the block the process is in the group of its launcher, if there is one."""
+    """Join the launcher's process group, if there is one, and leave it after the block."""
     init_process_group()
     try:
         yield
@@ -149,29 +150,30 @@ def process_group() -> Iterator[None]:
 
 
 def world_size() -> int:
-    """Count the processes: 1 without a process group."""
+    """Return the number of processes; 1 without a process group."""
     return dist.get_world_size() if _in_group() else 1
 
 
 def rank() -> int:
-    """Give the index of this process: 0 without a process group."""
+    """Return the index of this process; 0 without a process group."""
     return dist.get_rank() if _in_group() else 0
 
 
 def is_main() -> bool:
-    """Tell whether this is the process that logs and saves."""
+    """Return whether this is the process that logs and saves."""
     return rank() == 0
 
 
 def on_main(make: Callable[[], T]) -> T:
-    """Call `make` on the main process alone, and return what it returned on every rank.
+    """Call `make` on the main process only, and return its result on every rank.
 
-    For what ranks must agree on and a file system may show them differently. Tensors within dicts,
-    lists and tuples arrive on the CPU; they travel one by one, so that no copy of all is made.
+    This keeps the ranks consistent when a shared file system may give them different answers.
+    Tensors in dicts, lists and tuples are returned on the CPU. They are broadcast one by one, so
+    that there is never a second copy of all of them.
 
     Raises:
-        DecurError: on the other ranks, whatever `make` raised on the main process, which raises
-            that itself.
+        DecurError: on the other ranks, if `make` raised any error on the main process. The main
+            process raises the original error.
     """
     if world_size() == 1:
         return make()
@@ -192,22 +194,22 @@ def on_main(make: Callable[[], T]) -> T:
 
 
 def own_part(n: int) -> slice:
-    """The rows of a whole batch of `n` that this rank works on."""
+    """Return the rows that this rank processes in a whole batch of `n` rows."""
     size = n // world_size()
     return slice(rank() * size, (rank() + 1) * size)
 
 
 def count_ranks(flag: bool, like: Tensor) -> Tensor:
-    """Count the ranks that raise the flag, as a scalar of the dtype and device of `like`.
+    """Count the ranks whose flag is set, as a scalar with the dtype and device of `like`.
 
-    Every rank must ask. The device is not waited for.
+    Every rank must call this function. It does not synchronise with the device.
     """
     count = torch.full((), float(flag), dtype=like.dtype, device=like.device)
     return _summed(count) if world_size() > 1 else count
 
 
 def all_gather_rows(z: Tensor) -> Tensor:
-    """Stack the rows of all ranks, in order of rank: (n, ...) -> (W n, ...), differentiable.
+    """Stack the rows of all ranks in rank order: (n, ...) -> (W n, ...), differentiable.
 
     Every rank must pass the same shape.
     """
@@ -215,21 +217,21 @@ def all_gather_rows(z: Tensor) -> Tensor:
 
 
 def own_share(k: int) -> slice:
-    """This rank's part of `k` dimensions shared out to all ranks; sizes may differ by one."""
+    """Return this rank's share of `k` dimensions; the shares of the ranks differ by at most one."""
     return _shares(k)[rank()]
 
 
 def own_dimensions(z: Tensor) -> Tensor:
-    """Trade rows for dimensions: this rank's rows (n, K) -> all rows (W n, k) of `own_share(K)`.
+    """Exchange rows for dimensions: own rows (n, K) -> all rows (W n, k) of `own_share(K)`.
 
-    Differentiable, by one all-to-all; every rank must pass the same shape. A rank sends (W - 1) / W
-    of what it has, where gathering all rows would take W - 1 times as much.
+    The exchange is one differentiable all-to-all. Every rank must pass the same shape. Each rank
+    sends (W - 1) / W of its data; gathering all rows would send W - 1 times its data.
     """
     return _OwnDimensions.apply(z) if world_size() > 1 else z
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """Sum a tensor of one shape over all ranks, differentiable."""
+    """Sum a tensor over all ranks, differentiable; every rank must pass the same shape."""
     return _AllReduceSum.apply(x) if world_size() > 1 else x
 
 
@@ -238,20 +240,20 @@ def _in_group() -> bool:
 
 
 class _Failure(NamedTuple):
-    """What the main process sends in the place of a result that it does not have."""
+    """Message that the main process broadcasts instead of a result after an error."""
 
     reason: str
 
 
 class _Hole(NamedTuple):
-    """The place of a tensor in a tree that travels without it."""
+    """Placeholder of a tensor in a tree that is broadcast without its tensors."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
 
 def _without_tensors(tree: Any, tensors: list[Tensor]) -> Any:
-    """Copy a tree with a hole for each tensor, which is appended to `tensors`."""
+    """Copy a tree with a `_Hole` in place of each tensor; append the tensors to `tensors`."""
     if isinstance(tree, Tensor):
         tensors.append(tree)
         return _Hole(tuple(tree.shape), tree.dtype)
@@ -263,7 +265,7 @@ def _without_tensors(tree: Any, tensors: list[Tensor]) -> Any:
 
 
 def _with_tensors(tree: Any, given: Iterator[Tensor], device: str) -> Any:
-    """Fill the holes of a tree with the main process's tensors, which has them as `given`."""
+    """Replace the holes of a tree by the tensors in `given` on the main process."""
     if isinstance(tree, _Hole):
         tensor = next(given) if is_main() else torch.empty(tree.shape, dtype=tree.dtype)
         travelling = tensor.to(device).contiguous()
@@ -292,7 +294,7 @@ def _widths(k: int) -> list[int]:
 
 
 class _OwnDimensions(torch.autograd.Function):
-    """Transposed, so that what goes to one rank, and what comes from one, is contiguous."""
+    """Exchange transposed matrices, so that the data sent to one rank is contiguous."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
@@ -336,11 +338,11 @@ class _AllGatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        # All-reduce and slice rather than reduce-scatter: Gloo has it too, and the embeddings
-        # gathered this way are small.
+        # Unlike reduce-scatter, an all-reduce and a slice also work with Gloo. The extra traffic
+        # is small, because the embeddings gathered this way are small.
         return _summed(grad).chunk(world_size())[rank()]
 
 
 def device_name(device: str) -> str:
-    """The model of a GPU, such as "NVIDIA A100"; `device` is PyTorch's name of it."""
+    """Return the model name of a GPU, such as "NVIDIA A100"; `device` is its name in PyTorch."""
     return torch.cuda.get_device_name(device)

@@ -1,5 +1,5 @@
-"""The one error that users see: a single line that names the culprit and the remedy."""
+"""The error class for users: one line that names the problem and the remedy."""
 
 
 class DecurError(ValueError):
-    """Bad input or configuration; its message is shown without a traceback."""
+    """Report bad input or a bad configuration; the message is shown without a traceback."""

@@ -1,1 +1,1 @@
-"""What lies in the results folder: paths, records, provenance, and atomic writes."""
+"""Files in the results folder: paths, records, provenance, ownership and atomic writes."""

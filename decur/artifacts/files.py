@@ -1,4 +1,4 @@
-"""Write files atomically, name full disks in errors, and read files in spite of I/O errors."""
+"""Write files atomically, report full disks, and retry reads after transient I/O errors."""
 
 import errno
 import functools
@@ -20,20 +20,20 @@ from decur.errors import DecurError
 T = TypeVar("T")
 
 PAUSES = (1.0, 5.0, 15.0)
-"""Seconds between two attempts to read a file that a file system fails to give."""
+"""Seconds between two attempts to read a file after an I/O error."""
 
 FINAL = (
     *(errno.ENOENT, errno.EACCES, errno.EPERM),
     *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EMFILE),
 )
-"""Errors that waiting does not mend."""
+"""Error numbers for which retrying is pointless."""
 
 DAY = 86_400
 TEMPORARY = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<pid>[0-9]+)\.decur$")
 
 
 class UnreadableError(DecurError):
-    """The file system does not give a file, whose content may be whole."""
+    """Report that a file cannot be read, although its content may be intact."""
 
 
 @contextmanager
@@ -43,15 +43,15 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DecurError(
-            f"{folder}: cannot be written ({error.strerror or error}); make room or choose another "
-            "folder and run again: what is whole is kept"
+            f"{folder}: cannot be written ({error.strerror or error}); free some space or choose "
+            "another folder, and run again: complete files are kept"
         ) from error
 
 
 def write_all(file: BinaryIO, data: Any) -> None:
-    """Write all bytes to an unbuffered file, which may take fewer at once.
+    """Write all bytes to an unbuffered file, whose `write` may accept only some of them.
 
-    Unbuffered, so that closing it has nothing left to fail at.
+    The file is unbuffered, so that closing it writes nothing and cannot fail.
     """
     rest = memoryview(data).cast("B")
     while rest:
@@ -61,11 +61,11 @@ def write_all(file: BinaryIO, data: Any) -> None:
 def write_atomically(
     path: Path, write: Callable[[Path], object], *, before: Callable[[Path], object] | None = None
 ) -> None:
-    """Call `write(temporary_path)`, then put the flushed file in place in one step.
+    """Call `write(temporary_path)`, then flush the file and rename it to `path`.
 
-    The file gets the permissions that the umask gives, whatever `write` chose. `before` is called
-    with the whole temporary file just before it takes its place. Temporary files that killed
-    writers of the same file left behind are removed first.
+    The permissions follow the umask, even if `write` sets others. `before` is called with the
+    complete temporary file just before the rename. Temporary files that killed writers of the same
+    file left behind are removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_left_over(path)
@@ -86,7 +86,7 @@ def write_atomically(
 
 
 def link_atomically(source: Path, path: Path) -> None:
-    """Make `path` a hard link of a file in one step, in place of whatever file was there.
+    """Make `path` a hard link to a file, atomically; replace an existing file.
 
     Raises:
         OSError: the file system has no hard links, or none between these folders.
@@ -100,15 +100,15 @@ def link_atomically(source: Path, path: Path) -> None:
 
 
 def temporary_of(path: Path) -> Path:
-    """Name the temporary file in which this process writes `path`."""
+    """Return the path of the temporary file that this process uses to write `path`."""
     return path.with_name(f".{path.name}.{machine_digest()}-{os.getpid()}.decur")
 
 
 def remove_left_over(path: Path) -> None:
     """Remove the temporary files and folders that killed writers of `path` left behind.
 
-    Those of processes that still run are kept. Of other machines that cannot be known; theirs are
-    removed when they have not changed for a day.
+    Files of processes that still run are kept. Processes of other machines cannot be checked; their
+    files are removed if they have not changed for a day.
     """
     for other in path.parent.glob(f".{glob.escape(path.name)}.*.decur"):
         if _is_left_over(other):
@@ -116,16 +116,16 @@ def remove_left_over(path: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove all temporary files in a folder in which nobody else writes, whoever left them."""
+    """Remove all temporary files in a folder; no other process may be writing there."""
     for path in folder.glob(".*.decur"):
         if TEMPORARY.search(path.name):
             remove(path)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that it holds; links are not followed.
+    """Remove a file, a link or a folder with its content; links are not followed.
 
-    Another process may do the same at the same time.
+    Another process may remove the same path at the same time.
     """
     while path.is_dir() and not path.is_symlink():
         try:
@@ -143,7 +143,7 @@ def _is_left_over(path: Path) -> bool:
         return not is_running(int(found["pid"]))
     try:
         return time.time() - path.stat().st_mtime > DAY
-    except OSError:  # removed meanwhile
+    except OSError:  # another process has removed it meanwhile
         return False
 
 
@@ -153,24 +153,24 @@ def nearest_folder(path: Path) -> Path:
 
 
 def checksum(data: bytes) -> str:
-    """Return `sha256:` and the digest of some bytes."""
+    """Return the checksum of some bytes, as `sha256:` and the digest."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def file_checksum(path: Path) -> str:
-    """Return `sha256:` and the digest of a file."""
+    """Return the checksum of a file, as `sha256:` and the digest."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def read_patiently(path: Path, read: Callable[[Path], T]) -> T:
-    """Return `read(path)`; try again where the file system fails for a moment.
+    """Return `read(path)`; try again after transient I/O errors.
 
-    An I/O error says nothing about the content, so it must not pass for damage.
+    An I/O error does not mean that the content is damaged, so the two must not be confused.
 
     Raises:
-        UnreadableError: the file system keeps failing. Whatever else `read` raises is passed on, as
-            are errors that libraries raise as OSError without an error number.
+        UnreadableError: the I/O error persists. All other errors of `read` are passed on, including
+            OSErrors without an error number, which some libraries raise.
     """
     for pause in (*PAUSES, None):
         try:
@@ -187,10 +187,10 @@ def read_patiently(path: Path, read: Callable[[Path], T]) -> T:
 
 
 def check_readable(path: Path) -> None:
-    """Find out whether the file system gives a file that could not be used; a missing one passes.
+    """Check that a file can be read, after using it has failed; a missing file passes.
 
     Raises:
-        UnreadableError: it does not, so the file may be whole.
+        UnreadableError: the file cannot be read, so its content may be intact.
     """
     try:
         read_patiently(path, _read_through)
@@ -210,11 +210,11 @@ def _read_through(path: Path) -> None:
 def _remedy(error: OSError) -> str:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "raise the limit of open files (`ulimit -n`) and run again"
-    return "that is no damage of its content: check the file system and run again"
+    return "the content may be intact: check the file system and run again"
 
 
 def read_once(read: Callable[[Path], T]) -> Callable[[Path], T]:
-    """The same function of a file's content, which reads a file again only when it has changed."""
+    """Cache a function of a file's content; a file is read again only after it has changed."""
     found: dict[Path, tuple[tuple[int, ...], T]] = {}
 
     @functools.wraps(read)

@@ -1,9 +1,9 @@
-"""The chain from an artifact back to its archives or scenes, compared with what lies on disk.
+"""Trace an artifact back to its archives or scenes, and compare the chain with the files on disk.
 
-Every record holds the checksums of its artifact's inputs, which are looked for below the results
-folder that the artifact is in, so that a folder that was moved is read too. Small files and weights
-are read again; shards and archives, which are large, are compared by the checksum in their card and
-by their size.
+Each record contains the checksums of the inputs of its artifact. The inputs are searched for below
+the results folder that contains the artifact, so a results folder may have been moved. Small files
+and weights are read again. Large inputs are not: shards are compared by the checksum in their card,
+archives by their size.
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,10 @@ MISSING, CHANGED = "not here", "changed since"
 
 @dataclass(frozen=True)
 class Link:
-    """Something that an artifact was made of, or the artifact itself, and what that was made of.
+    """A node of a lineage: an artifact or another file, and its own inputs.
 
-    `state` compares it with the record of what was made of it, `facts` are lines to read.
+    `state` is the result of the comparison with the checksum that the record of the next artifact
+    contains. `facts` are lines to show to the user.
     """
 
     name: str
@@ -37,10 +38,10 @@ class Link:
 
 
 def lineage(path: Path) -> Link:
-    """The chain of an artifact: a file, or a folder of shards or raw files.
+    """Return the lineage of an artifact: a file, or a folder of shards or raw files.
 
     Raises:
-        DecurError: it is not there, is no artifact, is damaged, or has no record.
+        DecurError: the artifact is missing or damaged, has no record, or is not an artifact.
     """
     file = _artifact_file(path)
     place = identify(file)
@@ -50,12 +51,12 @@ def lineage(path: Path) -> Link:
             "CSV, weights.safetensors, or a folder of shards or raw files"
         )
     chain = _Chain(Path(place.paths.root))
-    chain.record(place, file)  # a damaged input is a link of the chain, a damaged artifact an error
+    chain.record(place, file)  # raise for a damaged artifact; damaged inputs are only reported
     return chain.follow(Input(file, None))
 
 
 def changed(link: Link) -> list[str]:
-    """The names of all that is not what was recorded, each once."""
+    """Return the names of all files that differ from their record, without duplicates."""
     found = [link.name] if link.state == CHANGED else []
     for part in link.inputs:
         found += changed(part)
@@ -63,7 +64,7 @@ def changed(link: Link) -> list[str]:
 
 
 def render(link: Link) -> str:
-    """The chain as an indented tree; what comes twice is written out once."""
+    """Format a lineage as an indented tree; repeated parts are written out once."""
     return "\n".join(_lines(link, set(), ""))
 
 
@@ -82,7 +83,7 @@ def _lines(link: Link, written: set[str], indent: str) -> Iterator[str]:
 
 
 def _artifact_file(path: Path) -> Path:
-    """The file of an artifact that a user names: in a folder its record, else the file itself."""
+    """Return the file of the artifact that a user names: a folder's record, or the file itself."""
     inside = [path / name for name in (CARD, MANIFEST)] if path.is_dir() else []
     file = next((found for found in inside if found.is_file()), path)
     place = identify(file)
@@ -98,23 +99,23 @@ class _Chain:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        # The same weights are an input of many metrics.
+        # Cached, because the same weights are an input of many metrics.
         self._read = cache(lambda record, kind: RECORDS[kind].read(record))
         self._checksum = cache(fingerprint)
 
     def record(self, place: Place, given: Path) -> Record:
-        """The record of an artifact; raises as `Record.read`, also where there is none."""
+        """Read the record of an artifact; raise as `Record.read`, and if the record is missing."""
         if not place.record.is_file():
             raise DecurError(
                 f"{given}: {place.record.name}, its record, is missing; run its stage again"
             )
         record: Record = self._read(place.record, place.kind)
         if not {"settings", "inputs"} <= record.provenance.model_fields_set:
-            raise DecurError(f"{place.record}: holds no record of its origin; run its stage again")
+            raise DecurError(f"{place.record}: contains no provenance; run its stage again")
         return record
 
     def follow(self, given: Input) -> Link:
-        """An artifact or a plain file, and all that it comes from."""
+        """Return the lineage of an artifact, or the comparison of a plain file."""
         place = identify(given.path) if given.is_artifact else None
         if place is None:
             return self._file(given)
@@ -138,7 +139,7 @@ class _Chain:
         return path.relative_to(self._root).as_posix() if inside else str(path)
 
     def _file(self, given: Input) -> Link:
-        """A file that is no artifact, such as an archive."""
+        """Compare a file that is not an artifact, such as an archive."""
         checksum = given.checksum or ""
         places = (path for path in (given.path, *given.elsewhere) if path.is_file())
         path = next(places, None)
@@ -152,7 +153,7 @@ class _Chain:
 
 
 def _facts(record: Record) -> Iterator[str]:
-    """What a reader wants to know of an artifact, a line each."""
+    """Yield lines that describe an artifact: summary, settings, job and versions."""
     yield from record.summary()
     origin = record.provenance
     settings = {key: origin.settings.get(key) for key in record.shown}
@@ -164,7 +165,7 @@ def _facts(record: Record) -> Iterator[str]:
 
 
 def _made(job: JobRecord) -> str:
-    """`made 2026-01-31T12:00:00+00:00 in 12.3 s on node1, 4 x NVIDIA A100, SLURM job 7`."""
+    """Describe a job: `made 2026-01-31T12:00:00+00:00 in 12.3 s on node1, 4 x NVIDIA A100`."""
     device = f"{job.gpus} x {job.device}" if job.gpus else job.device
     text = f"made {job.started} in {job.seconds:g} s on {job.host}, {device}"
     if job.slurm_job is not None:

@@ -1,10 +1,10 @@
-"""What is ours: nothing is removed or replaced that this package did not make.
+"""Protect the user's files: only files that decur wrote are removed or replaced.
 
-There are three kinds of proof. Some files name their origin themselves (weights, GeoTIFF, Parquet,
-records in JSON). Some are listed with their checksums in a record in JSON beside them (tables,
-figures, exported weights). For all others there is a hidden folder `.decur` beside them: `made/`
-holds one small file per entry, with the fingerprint of what was written. Other folders in `.decur`
-hold what is not finished.
+There are three kinds of proof that decur wrote a file. Some files name their origin themselves
+(weights, GeoTIFF, Parquet, JSON records). Some are listed with their checksums in a JSON record
+beside them (tables, figures, exported weights). For all others, a hidden folder `.decur` is beside
+them: its folder `made/` contains one small file per entry, with the fingerprint of the written
+content. Other folders in `.decur` contain unfinished work.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ from decur.errors import DecurError
 HIDDEN, MADE, OLD, REPLACED = ".decur", "made", "old", "replaced"
 
 READ_BYTES = 16 * 2**20
-"""Of larger files the fingerprint is the size alone."""
+"""Size in bytes above which the fingerprint of a file is only its size."""
 
 IsOurs = Callable[[Path], bool]
 
 
 def content_digest(path: Path) -> str:
-    """Describe the content of a file, the target of a link, or the files below a folder.
+    """Return a fingerprint of a file's content, a link's target, or the files below a folder.
 
-    Links are not followed. Of the files below a folder only names and sizes count.
+    Links are not followed. For a folder, only the names and sizes of its files count.
     """
     if path.is_symlink():
         return f"link to {path.readlink()}"
@@ -48,7 +48,7 @@ def content_digest(path: Path) -> str:
         return f"{size} bytes {digest.hexdigest()[:32]}"
     digest = hashlib.sha256()
     for root, folders, files in os.walk(path):
-        folders.sort()  # which is also the order in which they are walked
+        folders.sort()  # os.walk then visits the folders in this order too
         for name in [*folders, *sorted(files)]:
             entry = Path(root, name)
             is_folder = name in folders and not entry.is_symlink()
@@ -58,18 +58,18 @@ def content_digest(path: Path) -> str:
 
 
 def is_recorded(path: Path) -> bool:
-    """Tell whether an entry is as it was written, according to the record beside it."""
+    """Return whether an entry is unchanged since decur wrote it, according to its record."""
     try:
         return content_digest(path) in _recorded(path)
-    except FileNotFoundError:  # removed by its owner meanwhile
+    except FileNotFoundError:  # another process has removed it meanwhile
         return not os.path.lexists(path)
 
 
 def check_ours(path: Path, ours: IsOurs = is_recorded) -> None:
-    """Refuse to replace a file or folder that is not ours.
+    """Check that a file or folder may be replaced: it does not exist, or decur wrote it.
 
     Raises:
-        DecurError: it exists and is not ours.
+        DecurError: it exists and was not written by decur.
     """
     if os.path.lexists(path) and not ours(path):
         raise DecurError(
@@ -83,11 +83,11 @@ def write_ours(path: Path, write: Callable[[Path], object], ours: IsOurs | None 
 
     Args:
         path: the file.
-        write: writes the content, given a temporary path.
-        ours: recognises a file that names its origin; without it a record is kept.
+        write: writes the content to the given temporary path.
+        ours: recognises a file that names its origin; if None, a record in `.decur` is kept.
 
     Raises:
-        DecurError: the file exists and is not ours.
+        DecurError: the file exists and was not written by decur.
     """
     check_ours(path, ours or is_recorded)
     before = None if ours else partial(_record_both, path)
@@ -97,16 +97,16 @@ def write_ours(path: Path, write: Callable[[Path], object], ours: IsOurs | None 
 def write_with_record(
     record: Path, tree: Mapping[str, Any], contents: Mapping[Path, bytes]
 ) -> None:
-    """Write files and the record in JSON that lists them; replace only what decur wrote.
+    """Write files and the JSON record that lists them; replace only files that decur wrote.
 
     Args:
-        record: the record's file. It is written before the files, with the checksums of what they
-            replace as well, and once more at the end, so that whatever stops this, all are known.
-        tree: what else the record holds, beside the checksums under `files`.
-        contents: what each file is to hold.
+        record: the file of the record. It is written twice: before the files, with old and new
+            checksums, and after them. An interruption thus never leaves an unlisted file.
+        tree: the other content of the record, besides the checksums under `files`.
+        contents: the content of each file.
 
     Raises:
-        DecurError: one of the files exists and is not ours.
+        DecurError: one of the files exists and was not written by decur.
     """
     new = {path: checksum(data) for path, data in contents.items()}
     before = _listed(record)
@@ -125,17 +125,17 @@ def _write_record(record: Path, tree: Mapping[str, Any], sums: Mapping[Path, Any
 
 
 def check_listed(record: Path, paths: Iterable[Path]) -> None:
-    """Refuse early what `write_with_record` would refuse later.
+    """Check early that `write_with_record` may replace the given files.
 
     Raises:
-        DecurError: one of the files exists and is not ours.
+        DecurError: one of the files exists and was not written by decur.
     """
     before = _listed(record)
     _check_all(record, {path: before.get(_name(path, record), []) for path in paths})
 
 
 def _check_all(record: Path, known: Mapping[Path, Sequence[str]]) -> None:
-    """Refuse a record that is none of ours, and files whose checksums are not known."""
+    """Refuse a record that decur did not write, and files whose checksums are not known."""
     check_ours(record, lambda path: bool(_listed(path)))
     for path, sums in known.items():
         check_ours(path, partial(_is_one_of, sums))
@@ -146,7 +146,7 @@ def _is_one_of(sums: Sequence[str], path: Path) -> bool:
 
 
 def _listed(record: Path) -> dict[str, list[str]]:
-    """The checksums of the files that a record lists."""
+    """Return the checksums of the files that a record lists, by name."""
     files = _read(record).get("files")
     if not isinstance(files, dict):
         return {}
@@ -158,7 +158,7 @@ def _name(path: Path, record: Path) -> str:
 
 
 def record_ours(path: Path) -> None:
-    """Record that a file, which is whole, was written by us."""
+    """Record that decur wrote a file, which must be complete."""
     with writing(path.parent):
         _record(path, [content_digest(path)])
 
@@ -167,14 +167,14 @@ def write_folder_ours(folder: Path, write: Callable[[Path], object]) -> None:
     """Write a folder atomically; replace only a folder that decur wrote.
 
     Raises:
-        DecurError: the folder exists and is not ours, or cannot be written.
+        DecurError: the folder exists and was not written by decur, or cannot be written.
     """
     check_ours(folder)
     new = temporary_of(folder)
     old = temporary_of(folder.with_name(f"{folder.name}.old"))
     with writing(folder):
         remove_left_over(folder)
-        for temporary in (new, old):  # of a killed process of the same number
+        for temporary in (new, old):  # left by a killed process with the same number
             remove(temporary)
         new.mkdir(parents=True)
         try:
@@ -189,10 +189,10 @@ def write_folder_ours(folder: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_entry(path: Path) -> None:
-    """Remove a file or folder of ours, if it is there, and its record.
+    """Remove a file or folder that decur wrote, if it exists, and its record.
 
     Raises:
-        DecurError: it is not ours.
+        DecurError: it was not written by decur.
     """
     check_ours(path)
     remove(path)
@@ -200,21 +200,21 @@ def remove_entry(path: Path) -> None:
 
 
 def names_origin(path: Path) -> bool:
-    """Tell whether a file is a record in JSON that this package wrote."""
+    """Return whether a file is a JSON record that decur wrote."""
     origin = _read(path).get("provenance")
     return isinstance(origin, dict) and "decur" in origin
 
 
 @dataclass(frozen=True)
 class OwnFolder:
-    """A folder that a stage fills, complete once it holds its `record`, a JSON file.
+    """A folder that a stage fills; it is complete when it contains its `record`, a JSON file.
 
-    `is_record` recognises that file. Hidden entries (whose names begin with a dot) are left alone
-    unless they are on record.
+    `is_record` recognises that file. Hidden entries (names that begin with a dot) are kept, unless
+    decur has recorded them.
 
     Raises:
-        DecurError: in all methods, if the folder holds anything that is not ours, or cannot be
-            written.
+        DecurError: in all methods, if the folder contains anything that decur did not write, or
+            cannot be written.
     """
 
     path: Path
@@ -222,7 +222,7 @@ class OwnFolder:
     is_record: IsOurs = names_origin
 
     def check(self) -> None:
-        """Refuse to fill the folder if it holds anything that is not ours."""
+        """Check that the folder contains only entries that decur wrote."""
         if self.path.is_file():
             raise DecurError(f"{self.path}: is a file, not a folder; choose another output")
         for entry in sorted(self.path.iterdir()) if self.path.is_dir() else ():
@@ -234,11 +234,11 @@ class OwnFolder:
                 )
 
     def stage(self, name: str = "new", *, keep: bool = False) -> Path:
-        """Give a hidden folder in which to prepare the new content.
+        """Create and return a hidden folder in which to prepare the new content.
 
-        It is empty unless what a killed run left there is to be kept, also if it was killed while
-        that was put in place. The folder itself is made where it is not there, also at the end of a
-        link.
+        The hidden folder is empty, unless `keep` is true and a killed run left content there. If
+        that run had begun to put the content in place, it is moved back. The folder itself is
+        created if it does not exist, even if its path is a link.
         """
         self.check()
         hidden = Path(os.path.realpath(self.path)) / HIDDEN
@@ -254,7 +254,7 @@ class OwnFolder:
         return staged
 
     def _take_back(self, staged: Path) -> None:
-        """Move back to a stage what an interrupted `put_in_place` had moved from it."""
+        """Move the entries that an interrupted `put_in_place` had moved back to their stage."""
         if os.path.lexists(self.path / self.record) or not self._replaced.is_dir():
             return
         for name in made(self.path):
@@ -263,21 +263,21 @@ class OwnFolder:
 
     @property
     def _replaced(self) -> Path:
-        """The old content, once all of it is out of the way."""
+        """Return the folder of the old content, which exists once all of it has been moved."""
         return self.path / HIDDEN / REPLACED
 
     def put_in_place(self, staged: Path, names: Sequence[str]) -> None:
-        """Make entries of a stage, and the record in it, the content of the folder.
+        """Replace the content of the folder by entries of a stage and the record in the stage.
 
-        The record goes first and comes last. Whenever this is interrupted, all entries are known
-        to be ours. The stage is removed.
+        The old record is removed first, and the new record is moved last. After an interruption at
+        any point, every entry is still recorded as written by decur. The stage is removed.
         """
         self.check()
         old = self.path / HIDDEN / OLD
         with writing(self.path):
             prints = {name: content_digest(staged / name) for name in names}
             for name in names:
-                check_ours(self.path / name)  # `check` leaves hidden ones alone
+                check_ours(self.path / name)  # `check` skips hidden entries
                 _record(self.path / name, [*_recorded(self.path / name), prints[name]])
             old.mkdir(exist_ok=True)
             for name in [self.record, *made(self.path)]:
@@ -295,14 +295,14 @@ class OwnFolder:
             remove(staged)
 
     def discard(self, name: str = "new") -> None:
-        """Remove a stage, if it is still there, and the folder, if nothing else is in it."""
+        """Remove a stage, if it still exists, and the folder, if it is then empty."""
         remove(self.path / HIDDEN / name)
         with suppress(OSError):  # not empty
             (self.path / HIDDEN).rmdir()
             self.path.rmdir()
 
     def clear(self) -> None:
-        """Remove all that is ours, the record first, but what is being prepared."""
+        """Remove all entries that decur wrote, the record first; keep stages in preparation."""
         self.check()
         with writing(self.path):
             for name in [self.record, *made(self.path)]:
@@ -311,9 +311,9 @@ class OwnFolder:
 
 
 def made(folder: Path) -> set[str]:
-    """Names of the entries of a folder that are on record, whether they are still there or not.
+    """Return the names of the recorded entries of a folder, existing or not.
 
-    A record that somebody forged cannot lead out of the folder.
+    Names that would lead out of the folder, as in a forged record, are ignored.
     """
     found = set()
     for record in (folder / HIDDEN / MADE).glob("*.json"):
@@ -324,7 +324,7 @@ def made(folder: Path) -> set[str]:
 
 
 def _recorded(path: Path) -> list[str]:
-    """The fingerprints on record: usually one, more where a replacement was interrupted."""
+    """Return the recorded fingerprints: usually one, or several after an interrupted write."""
     found: list[str] = _read(_record_file(path)).get("made", [])
     return found
 
@@ -337,13 +337,13 @@ def _record(path: Path, fingerprints: Sequence[str]) -> None:
 
 
 def _record_both(path: Path, new: Path) -> None:
-    """Record what is there, if anything, and what is about to take its place."""
+    """Record the existing entry, if any, and the new one that is about to replace it."""
     there = [content_digest(path)] if os.path.lexists(path) else []
     _record(path, [*there, content_digest(new)])
 
 
 def _record_file(path: Path) -> Path:
-    """The record of an entry, named so that no pattern for the entry finds it."""
+    """Return the record of an entry; its name never matches a glob pattern for the entry."""
     digest = hashlib.sha256(path.name.encode(errors="surrogateescape")).hexdigest()
     return path.parent / HIDDEN / MADE / f"{digest[:24]}.json"
 

@@ -1,8 +1,8 @@
-"""Where artifacts lie below `results/<scale>`: from an identity to its path, and back.
+"""Map artifacts to their paths below `results/<scale>`, and paths back to artifacts.
 
-A pretraining run is `<scenario>/<method>/<variant>/seed-<n>`, a transfer run adds
+The identity of a pretraining run is `<scenario>/<method>/<variant>/seed-<n>`. A transfer cell adds
 `<dataset>/<modalities>/<protocol>/labels-<percent>`. `Paths` takes identities as text, so that a
-Snakemake wildcard (`"{run}"`) passes through unchanged. `identify` is the inverse.
+Snakemake wildcard (`"{run}"`) is kept unchanged. `identify` is the inverse.
 """
 
 import os
@@ -17,7 +17,7 @@ from decur.errors import DecurError
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """Identity of a pretraining run; `variant` spells only what differs from the defaults."""
+    """Identity of a pretraining run; `variant` lists only the settings that are not defaults."""
 
     scenario: str
     method: str
@@ -29,7 +29,7 @@ class Run:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The inverse of `str(run)`."""
+        """Parse the text that `str(run)` returns."""
         parts = text.strip("/").split("/")
         if len(parts) != 4 or not re.fullmatch("seed-[0-9]+", parts[3]):
             raise DecurError(
@@ -53,7 +53,7 @@ class Cell:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The inverse of `str(cell)`."""
+        """Parse the text that `str(cell)` returns."""
         parts = text.strip("/").split("/")
         try:
             dataset, modalities, protocol, labels = parts
@@ -81,13 +81,13 @@ ARTIFACTS: dict[ArtifactKind, str] = {
     "explanation": "explain/{run}/{explainer}.json",
     "table": "tables/{name}.json",
 }
-"""The record of each kind of artifact, below the folder of its scale."""
+"""Path of the record of each kind of artifact, relative to the folder of its scale."""
 
 LISTED: dict[ArtifactKind, tuple[str, ...]] = {
     "explanation": ("explain/{run}/{explainer}.csv",),
     "table": ("tables/{name}.{suffix}", "figures/{name}.{suffix}"),
 }
-"""Files that the record of their artifact lists."""
+"""Paths of the files that the record of an artifact lists."""
 
 WILDCARDS = {
     "dataset": "[^/]+",
@@ -100,102 +100,102 @@ WILDCARDS = {
 
 
 class Paths:
-    """Paths of one scale's artifacts below `results/<scale>`."""
+    """Paths of the artifacts of one scale, below `results/<scale>`."""
 
     def __init__(self, results: str, scale: str) -> None:
         self.root = str(PurePosixPath(results) / scale)
 
     def claim(self) -> str:
-        """The claim of the Snakemake that works on the results of the scale."""
+        """Return the claim file of the Snakemake process that works on this scale."""
         return f"{self.root}/owner.json"
 
     def config(self) -> str:
-        """The resolved configuration."""
+        """Return the file of the resolved configuration."""
         return f"{self.root}/config.json"
 
     def experiments(self) -> str:
-        """The tables and figures as they were declared when the workflow began."""
+        """Return the file of the experiments as declared when the workflow started."""
         return f"{self.root}/experiments.yaml"
 
     def raw(self, dataset: str) -> str:
-        """Folder of the raw files, in the dataset's official layout."""
+        """Return the folder of the raw files, in the official layout of the dataset."""
         return _parent(self.manifest(dataset))
 
     def manifest(self, dataset: str) -> str:
-        """Record of the raw files; written last, when they are complete."""
+        """Return the record of the raw files; it is written last, when they are complete."""
         return self._of("manifest", dataset=dataset)
 
     def shards(self, dataset: str) -> str:
-        """Folder of the paired shards."""
+        """Return the folder of the shards."""
         return _parent(self.card(dataset))
 
     def piece(self, dataset: str, piece: str) -> str:
-        """Marker of one of several jobs that has written its part of the shards."""
+        """Return the marker file of a job that has written its part (`piece`) of the shards."""
         return f"{self.shards(dataset)}.pieces/{piece}"
 
     def card(self, dataset: str) -> str:
-        """Record of the shards; written last, when they are complete."""
+        """Return the card of the shards; it is written last, when they are complete."""
         return self._of("card", dataset=dataset)
 
     def verified(self, dataset: str) -> str:
-        """Report of the verification of the shards."""
+        """Return the report of the verification of the shards."""
         return f"{self.root}/verified/{dataset}.txt"
 
     def pretrain(self, run: str) -> str:
-        """Folder of a pretraining run: weights, checkpoints, step log, TensorBoard."""
+        """Return the folder of a pretraining run: weights, checkpoints, step log, TensorBoard."""
         return _parent(self.weights(run))
 
     def weights(self, run: str) -> str:
-        """Final weights of both backbones and projectors; their record is in the file's header."""
+        """Return the final weights of backbones and projectors; the record is in the header."""
         return self._of("weights", run=run)
 
     def released(self, file: str) -> str:
-        """A file of weights that the authors released, as it was downloaded."""
+        """Return a downloaded file of weights that the authors released."""
         return f"{self.root}/released/{file}"
 
     def transfer(self, run: str) -> str:
-        """Folder of all transfer evaluations of one pretraining run."""
+        """Return the folder of all transfer evaluations of one pretraining run."""
         return f"{self.root}/transfer/{run}"
 
     def metrics(self, run: str, cell: str) -> str:
-        """Record of a transfer evaluation."""
+        """Return the record of one transfer evaluation."""
         return self._of("metrics", run=run, cell=cell)
 
     def transferred(self, run: str) -> str:
-        """Record of all transfer evaluations of a run, where one job makes them together."""
+        """Return the record of all transfer evaluations of a run that a single job made."""
         return self._of("transferred", run=run)
 
     def explain(self, run: str, explainer: str, suffix: str = "csv") -> str:
-        """Table of an explainer, as CSV; with the suffix `json` its record."""
+        """Return the CSV of an explainer, or its record with the suffix `json`."""
         record = self._of("explanation", run=run, explainer=explainer)
         return f"{record.removesuffix('json')}{suffix}"
 
     def table(self, name: str, suffix: str) -> str:
-        """A finished table; with the suffix `json` its record."""
+        """Return a finished table, or its record with the suffix `json`."""
         return f"{self._of('table', name=name).removesuffix('json')}{suffix}"
 
     def figure(self, name: str, suffix: str = "png") -> str:
-        """A finished figure."""
+        """Return a finished figure."""
         return f"{self.root}/figures/{name}.{suffix}"
 
     def report(self) -> str:
-        """The report of the whole workflow."""
+        """Return the report of the whole workflow."""
         return f"{self.root}/report.html"
 
     def preflight(self, job: str) -> str:
-        """Record of a preflight job, until the table of all of them is made."""
+        """Return the record of a preflight job; the table of all preflight jobs replaces it."""
         return f"{self.root}/preflight/{job}.json"
 
     def preflight_table(self) -> str:
-        """The table of all preflight jobs."""
+        """Return the table of all preflight jobs."""
         return f"{self.root}/preflight/table.txt"
 
     def log(self, stage: str, name: str) -> str:
-        """Output of a job."""
+        """Return the log file of a job."""
         return f"{self.root}/logs/{stage}/{name}.log"
 
     def benchmark(self, stage: str, name: str) -> str:
-        """Time and memory of a job, as Snakemake measures them."""
+        """Return the file of the time and memory of a job, as measured by Snakemake."""
         return f"{self.root}/benchmarks/{stage}/{name}.tsv"
 
     def _of(self, kind: ArtifactKind, **identity: str) -> str:
@@ -208,10 +208,10 @@ def _parent(path: str) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """What a path stands for: an artifact of a scale, by its kind and identity.
+    """An artifact that a path refers to: its scale, kind and identity.
 
-    `record` is the file of the artifact's record, which the path itself may be. An artifact outside
-    of a results folder has no identity.
+    `record` is the file of the artifact's record; it may be the path itself. An artifact outside of
+    a results folder has an empty identity.
     """
 
     paths: Paths
@@ -221,10 +221,11 @@ class Place:
 
 
 def identify(path: Path) -> Place | None:
-    """What a path stands for, whether it exists or not; None if it is no artifact's.
+    """Return the artifact that a path refers to, existing or not; None if it is not an artifact.
 
-    Links are not followed, so that an artifact is where its results folder is. Elsewhere a file
-    with the name of a record is one, with its own folder in place of the results folder.
+    Links are not followed, so an artifact always belongs to the results folder that its path names.
+    Outside of a results folder, any file with the name of a record counts as a record; its own
+    folder then replaces the results folder.
     """
     text = os.path.normpath(path.absolute())
     for kind, template in ARTIFACTS.items():
@@ -253,5 +254,5 @@ def _regex(template: str) -> re.Pattern[str]:
 
 
 def archive_folders(raw: Path, given: str | None) -> list[Path]:
-    """Where the archives of a raw folder may lie: those fetched for it, and the user's own."""
+    """Return the folders that may contain the archives: the downloads, then the user's folder."""
     return [raw.with_name(f"{raw.name}.archives"), *([Path(given)] if given else [])]

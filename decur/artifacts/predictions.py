@@ -1,4 +1,4 @@
-"""Predicted class maps beside the metrics: one image file per evaluation sample."""
+"""Store the predicted class maps beside the metrics: one image file per evaluation sample."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -10,19 +10,19 @@ from PIL import Image
 from decur.errors import DecurError
 
 PREDICTIONS = "predictions"
-"""Name of the folder of predictions, beside `metrics.json`."""
+"""Name of the folder of predicted class maps, beside `metrics.json`."""
 
 
 def map_path(folder: Path, sample: str, *, on_ground: bool) -> Path:
-    """The file of a sample's class map: GeoTIFF if the sample is georeferenced, else PNG.
+    """Return the file of a sample's class map: GeoTIFF if it is georeferenced, otherwise PNG.
 
-    Characters of the sample's id that no file name may hold are spelt as in `%2F`.
+    Characters of the sample's id that are not allowed in file names are escaped, as in `%2F`.
     """
     return folder / f"{quote(sample, safe='')}.{'tif' if on_ground else 'png'}"
 
 
 def read_map(folder: Path, sample: str, *, on_ground: bool) -> NDArray[np.uint8] | None:
-    """The class map (H, W) of a sample; None where there is none.
+    """Read the class map (H, W) of a sample; return None if there is no file.
 
     Raises:
         DecurError: the file is damaged.
@@ -33,7 +33,7 @@ def read_map(folder: Path, sample: str, *, on_ground: bool) -> NDArray[np.uint8]
     try:
         with Image.open(path) as image:
             return np.array(image)
-    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
+    except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         raise DecurError(
             f"{path}: is not a readable class map; delete it and run the transfer stage again"
         ) from error

@@ -1,4 +1,4 @@
-"""The record of a preflight job: what it checked on the machine that it ran on."""
+"""Read and write the records of preflight jobs, which check the machines of the real jobs."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -11,7 +11,7 @@ from decur.errors import DecurError
 
 
 class Check(RecordPart):
-    """One check: its subject, what was found, and what to change if that is not well."""
+    """One check: its subject, its state, the finding, and a remedy if there is a problem."""
 
     subject: str
     state: Literal["ok", "warning", "error"]
@@ -20,7 +20,7 @@ class Check(RecordPart):
 
 
 class PreflightRecord(RecordPart):
-    """The checks of one class of jobs, the machine, and SLURM's job if it was one."""
+    """Results of the preflight job of one class of jobs: its machine, SLURM job and checks."""
 
     job: str
     host: str
@@ -37,9 +37,11 @@ class PreflightRecord(RecordPart):
         try:
             return cls.model_validate(read_json(path))
         except ValidationError:
-            raise DecurError(f"{path}: holds no record of a preflight job; run it again") from None
+            raise DecurError(
+                f"{path}: is not the record of a preflight job; run the job again"
+            ) from None
 
     def write(self, path: Path) -> None:
-        """Write the record in place of an earlier one."""
+        """Write the record; replace an earlier one."""
         text = self.model_dump_json(indent=1, exclude_none=True) + "\n"
         write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Where an artifact came from: settings, inputs and versions; fingerprints; JSON files."""
+"""Record the provenance of artifacts (settings, inputs, versions); fingerprints; JSON files."""
 
 import functools
 import hashlib
@@ -19,17 +19,17 @@ from decur.artifacts.paths import CARD, MANIFEST, METRICS
 from decur.errors import DecurError
 
 BLOCK = 2**20
-"""Bytes that are read at once."""
+"""Bytes per read of a large file."""
 
 
 class RecordPart(BaseModel):
-    """A part of a record, or a record; keys that it does not declare are kept."""
+    """Base of records and of their parts; keys that they do not declare are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class Origin(RecordPart):
-    """Provenance: the settings of a stage, the checksums of its inputs by name, and versions.
+    """Provenance of an artifact: settings, checksums of the inputs by name, and versions.
 
     `pretrained` is the provenance of the weights that were evaluated or explained.
     """
@@ -48,15 +48,15 @@ def provenance(
     packages: Sequence[str],
     pretrained: Origin | None = None,
 ) -> Origin:
-    """The provenance of an artifact, the same whenever and wherever it is made.
+    """Return the provenance of an artifact, independent of the time and machine of its job.
 
-    What differs from run to run is in `decur.artifacts.timing.JobRecord`.
+    Time and machine are in `decur.artifacts.timing.JobRecord`.
 
     Args:
-        settings: everything that the stage was asked for, also how its job was to run.
-        inputs: the checksum of each input, by its name.
-        packages: the installed packages that decide the result, beside Python and this one.
-        pretrained: the provenance of the weights, if there are any among the inputs.
+        settings: all settings of the stage, including those of its job.
+        inputs: the checksum of each input, by name.
+        packages: the installed packages that affect the result, besides Python and decur.
+        pretrained: the provenance of the weights, if the inputs contain weights.
     """
     tree = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else dict(settings)
     versions = {"python": platform.python_version(), **{name: _version(name) for name in packages}}
@@ -70,14 +70,14 @@ def provenance(
     )
 
 
-_version = functools.cache(metadata.version)  # which reads a long file each time
+_version = functools.cache(metadata.version)  # cached, because each call parses a long file
 
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit of the checkout the package runs from, with `-dirty` if changed; None elsewhere.
+    """Return the commit of the package's git checkout, with `-dirty` if changed; None without one.
 
-    A repository that happens to contain the environment is not such a checkout.
+    Another repository that happens to contain the installed package does not count.
     """
     package = Path(decur.__file__).resolve().parent
     try:
@@ -90,7 +90,7 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *command: str) -> str:
-    """What a git command prints of the repository of a folder."""
+    """Run a git command in the repository of a folder and return its output."""
     words = ["git", "-C", str(folder), *command]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
@@ -98,11 +98,15 @@ def _git(folder: Path, *command: str) -> str:
 
 @read_once
 def fingerprint(path: Path) -> str:
-    """What names the content of a product, and so stands in the records of what is made from it.
+    """Return the fingerprint of an artifact, which the records of later artifacts contain.
 
-    Of raw files a digest of names, sizes and archives, of shards their samples' checksum, of
-    weights a digest of the tensors and their bands, of `metrics.json` one of what was measured, not
-    of how these came about; of any other file its SHA-256.
+    The fingerprint depends on the kind of artifact:
+
+    - manifest: a digest of the names and sizes of the raw files and of the archives
+    - card: the checksum of the samples
+    - weights: a digest of the tensors and their bands
+    - `metrics.json`: a digest of the results, without provenance and job
+    - any other file: its SHA-256
 
     Raises:
         DecurError: the file is damaged.
@@ -120,7 +124,7 @@ def fingerprint(path: Path) -> str:
 
 
 def _tensors_checksum(path: Path) -> str:
-    """`sha256:` and the digest of a safetensors file without the record of how it came about."""
+    """Return the checksum of a safetensors file without the provenance and job in its header."""
     try:
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
@@ -135,16 +139,16 @@ def _tensors_checksum(path: Path) -> str:
 
 
 def json_checksum(tree: Mapping[str, Any]) -> str:
-    """`sha256:` and the digest of what a tree says, in whatever order."""
+    """Return the checksum of a JSON tree, independent of the order of its keys."""
     text = json.dumps(tree, sort_keys=True)
     return checksum(text.encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
-        DecurError: the file is damaged, or holds something else.
+        DecurError: the file is damaged, or does not contain an object.
     """
     try:
         tree = json.loads(path.read_bytes())
@@ -156,10 +160,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically; replace only one that decur wrote.
+    """Write a JSON file atomically; replace only a file that decur wrote.
 
     Raises:
-        DecurError: the file exists and is not ours.
+        DecurError: the file exists and was not written by decur.
     """
     text = json.dumps(tree, indent=1) + "\n"
     ours = names_origin if "provenance" in tree else None

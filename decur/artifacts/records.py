@@ -1,7 +1,7 @@
-"""The record of each artifact: what it is, what it was made from, and by which job.
+"""Records of artifacts: content, inputs, settings and the job that made each artifact.
 
-Records are JSON objects; that of weights lies in the header of their file. Keys that a record does
-not declare are kept, so that what another version wrote can be read.
+A record is a JSON object in a file; the record of weights is in the header of the weights file.
+Keys that a record does not declare are kept, so that records of other versions can be read.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ from decur.errors import DecurError
 
 @dataclass(frozen=True)
 class Input:
-    """What an artifact was made from: where it lies, and its checksum, if one was recorded.
+    """An input of an artifact: its path, and its checksum if one was recorded.
 
-    A file that is no artifact may lie `elsewhere`; `size` in bytes is of large files, whose content
-    is not read again; `facts` are lines to read.
+    `elsewhere` lists other possible paths of a file that is not an artifact. `size`, in bytes, is
+    set for large files, whose content is not read again. `facts` are lines to show to the user.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Input:
 
 
 class Record(RecordPart, ABC):
-    """What all records have in common; `shown` are the settings that its lineage lists."""
+    """Common base of all records; `shown` names the settings that the lineage lists."""
 
     kind: ClassVar[ArtifactKind]
     shown: ClassVar[tuple[str, ...]] = ()
@@ -57,16 +57,16 @@ class Record(RecordPart, ABC):
 
     @abstractmethod
     def inputs(self, place: Place) -> list[Input]:
-        """What the artifact was made from, below the results folder where it lies."""
+        """Return the inputs of the artifact, below the results folder that contains it."""
 
     def summary(self) -> Iterator[str]:
-        """What a reader wants to know of the artifact, line by line."""
+        """Yield lines that summarise the artifact for a reader."""
         yield from ()
 
     def own_checksums(self, path: Path, record: Path) -> list[tuple[str, str]]:
-        """Checksums of the artifact now and when it was written, where its record has any.
+        """Return pairs of current and recorded checksums; empty if the record has none.
 
-        `path` is the file in question, `record` the one that this record was read from.
+        `path` is the file to check, `record` is the file that this record was read from.
         """
         return []
 
@@ -75,38 +75,38 @@ class Record(RecordPart, ABC):
         """Read and check a record.
 
         Raises:
-            DecurError: the file is damaged, or lacks a key that this version needs.
+            DecurError: the file is damaged, or lacks a key that this version requires.
         """
         return cls.parse(read_json(path), path)
 
     @classmethod
     def parse(cls, tree: Mapping[str, Any], path: Path) -> Self:
-        """Check a record that was read from `path`; raises as `read`."""
+        """Check a record that was read from `path`; raise the same errors as `read`."""
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(map(str, problem["loc"]))
             raise DecurError(
-                f"{path}: holds no record of {cls.kind} of this version ({key}: {problem['msg']}); "
-                "run its stage again"
+                f"{path}: is not a valid {cls.kind} record of this version ({key}: "
+                f"{problem['msg']}); run its stage again"
             ) from None
 
     def write(self, path: Path) -> None:
-        """Write the record; replace only one that decur wrote.
+        """Write the record; replace only a record that decur wrote.
 
         Raises:
-            DecurError: the file exists and is not ours.
+            DecurError: the file exists and was not written by decur.
         """
         write_json(path, self.dump())
 
     def dump(self) -> dict[str, Any]:
-        """The record as a JSON tree, without what is not known."""
+        """Return the record as a JSON tree, without keys whose value is None."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 class StoredArchive(RecordPart):
-    """An archive that raw files were unpacked from."""
+    """An archive from which raw files were unpacked."""
 
     name: str
     bytes: int
@@ -115,14 +115,14 @@ class StoredArchive(RecordPart):
 
 
 class Source(RecordPart):
-    """A folder or file of the user that raw files were taken from, and a digest of its content."""
+    """A folder or file of the user with raw files, and a digest of its content."""
 
     path: str
     content: str | None
 
 
 class Manifest(Record):
-    """Raw files of a dataset, complete."""
+    """Record of the complete raw files of a dataset."""
 
     kind = "manifest"
     shown = ("source", "scenes", "splits")
@@ -134,7 +134,7 @@ class Manifest(Record):
     sources: dict[str, Source] = Field(default_factory=dict)
 
     def inputs(self, place: Place) -> list[Input]:
-        """The archives, beside the raw folder or in the folder that the settings give."""
+        """Return the archives, beside the raw folder or in the folder named in the settings."""
         given = self.provenance.settings.get("archives")
         folders = archive_folders(place.record.parent, given)
         found = []
@@ -145,17 +145,17 @@ class Manifest(Record):
         return found
 
     def summary(self) -> Iterator[str]:
-        """See `Record.summary`."""
+        """Summarise the raw files; see `Record.summary`."""
         yield f"{self.files} files, {self.bytes / 1e6:.1f} MB"
         if self.folder:
             yield f"from {self.folder}"
 
 
 class StoredModality(RecordPart):
-    """A modality as shards hold it: its bands, scaling, and statistics of the training samples.
+    """A modality in shards: its bands, its scaling, and statistics of the training samples.
 
-    `percentiles` are by band, under "1", "50" and "99"; `shape` is that of one sample, (seasons,
-    bands, height, width). Cards of earlier versions have the scaling in words, and `limits`.
+    `percentiles` has the keys "1", "50" and "99", with one value per band. `shape` is that of one
+    sample: (seasons, bands, height, width). Cards of earlier versions have scalings as text.
     """
 
     name: str
@@ -169,7 +169,7 @@ class StoredModality(RecordPart):
 
 
 class Card(Record):
-    """Shards, complete: what they hold, file by file, and the checksums."""
+    """Record of a folder of complete shards: the content of each file, and checksums."""
 
     kind = "card"
     shown = ("pixels", "modalities", "seasons", "splits", "bad_samples")
@@ -193,24 +193,24 @@ class Card(Record):
     card_sha256: str = ""
 
     def modality(self, name: str) -> StoredModality | None:
-        """A modality by its name; None if there is no such."""
+        """Return the modality with this name; None if there is none."""
         return next((found for found in self.modalities if found.name == name), None)
 
     def inputs(self, place: Place) -> list[Input]:
-        """The raw files."""
+        """Return the raw files."""
         return [Input(Path(place.paths.manifest(self.dataset)), json_checksum(self.raw))]
 
     def summary(self) -> Iterator[str]:
-        """See `Record.summary`."""
+        """Summarise the shards; see `Record.summary`."""
         yield f"samples: {pairs(self.counts)}; left out: {self.quarantined}"
 
     def own_checksums(self, path: Path, record: Path) -> list[tuple[str, str]]:
-        """See `Record.own_checksums`."""
+        """Return the digests of the card; see `Record.own_checksums`."""
         return [(card_digest(read_json(record)), self.card_sha256)]
 
 
 class ReleasedFile(RecordPart):
-    """The file that weights were imported from, its licence, and what to know of it."""
+    """The file from which weights were imported, its licence, and notes about it."""
 
     file: str
     licence: str
@@ -218,12 +218,11 @@ class ReleasedFile(RecordPart):
 
 
 class Weights(Record):
-    """Both backbones and projectors of a run, or imported backbones.
+    """Record of the backbones and projectors of a run, or of imported backbones.
 
-    By modality: `bands` in order, `scalings` to 8 bits, and `seen`, the range of the stored values
-    of each band in which 98 % of the pixels are. `limits` and scalings in words are of earlier
-    versions. `preprocessing` and `released` describe imported weights and what they were trained
-    on.
+    Per modality: `bands`, in order; `scalings` to 8 bits; and `seen`, the range of the stored
+    values of each band that covers 98 % of the pixels. Earlier versions wrote `limits` and scalings
+    as text. `preprocessing` and `released` describe imported weights and their training data.
     """
 
     kind = "weights"
@@ -240,26 +239,26 @@ class Weights(Record):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """See `Record.read`."""
+        """Read and check the record in the header of a weights file; see `Record.read`."""
         try:
             with safetensors.safe_open(path, framework="np") as file:
                 tree = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
         except (OSError, safetensors.SafetensorError, ValueError) as error:
             raise DecurError(
-                f"{path}: not a readable weights file ({error}); name a weights.safetensors, or "
-                "delete a damaged one and run the pretrain stage again"
+                f"{path}: is not a readable weights file ({error}); name a weights.safetensors, or "
+                "delete the damaged file and run the pretrain stage again"
             ) from None
         return cls.parse(tree, path)
 
     def inputs(self, place: Place) -> list[Input]:
-        """Shards; the file of ImageNet weights; of imported weights the released file."""
+        """Return the shards, and the files of ImageNet weights and released weights, if any."""
         files = map(self.provenance.settings.get, ("imagenet", "released"))
         given = {Path(file).name: Path(file) for file in files if file is not None}
         found = []
         for name, checksum in self.provenance.inputs.items():
             if name in given:
                 found.append(Input(given[name], checksum, is_artifact=False))
-            elif self.released is not None:  # which lay anywhere
+            elif self.released is not None:  # the original folder is not recorded
                 found.append(Input(place.record.with_name(name), checksum, is_artifact=False))
             else:
                 found.append(Input(Path(place.paths.card(name)), checksum))
@@ -267,7 +266,7 @@ class Weights(Record):
 
 
 def _inputs_of_run(origin: Origin, place: Place) -> list[Input]:
-    """The weights of a run, and shards."""
+    """Return the weights of a run, and the shards."""
     weights = Path(place.paths.weights(origin.settings["run"]))
     shards = [
         Input(Path(place.paths.card(name)), checksum)
@@ -278,7 +277,7 @@ def _inputs_of_run(origin: Origin, place: Place) -> list[Input]:
 
 
 class Metrics(Record):
-    """A transfer evaluation: metrics in percent by name, and how they came about."""
+    """Record of one transfer evaluation: metrics in percent, by name, and their provenance."""
 
     kind = "metrics"
     shown = ("run",)
@@ -287,11 +286,11 @@ class Metrics(Record):
     metrics: dict[str, float]
 
     def inputs(self, place: Place) -> list[Input]:
-        """Weights and shards."""
+        """Return the weights and the shards."""
         return _inputs_of_run(self.provenance, place)
 
     def summary(self) -> Iterator[str]:
-        """See `Record.summary`."""
+        """Summarise the recipe and the metrics; see `Record.summary`."""
         cell = Cell.parse(self.cell)
         recipes = self.provenance.settings["recipes"].get(cell.dataset, {})
         recipe = recipes.get(cell.protocol.replace("-", "_"))
@@ -301,9 +300,9 @@ class Metrics(Record):
 
 
 class Transferred(Record):
-    """All transfer evaluations of a run that one job made: the fingerprints of their metrics.
+    """Record of all transfer evaluations that one job made: the fingerprints of their metrics.
 
-    The workflow declares it as the output of the job, whichever cells a run has.
+    The workflow declares it as the output of the job, because the cells differ between runs.
     """
 
     kind = "transferred"
@@ -312,34 +311,34 @@ class Transferred(Record):
     cells: dict[str, str]
 
     def inputs(self, place: Place) -> list[Input]:
-        """The metrics of each cell."""
+        """Return the metrics of each cell."""
         paths = {cell: Path(place.paths.metrics(self.run, cell)) for cell in self.cells}
         return [Input(paths[cell], checksum) for cell, checksum in self.cells.items()]
 
     def summary(self) -> Iterator[str]:
-        """See `Record.summary`."""
+        """Count the cells; see `Record.summary`."""
         yield f"{len(self.cells)} transfer evaluations"
 
 
 class Listing(Record):
-    """The record of files that lie beside it: their checksums, by their paths from its folder.
+    """Record of several files: their checksums, by path relative to the record's folder.
 
-    A file that was being replaced when its job was killed has several.
+    A file has several checksums if its job was killed while it was being replaced.
     """
 
     files: dict[str, str | list[str]] = Field(default_factory=dict)
 
     def write_files(self, record: Path, contents: Mapping[Path, bytes]) -> None:
-        """Write files, and this record with their checksums; replace only what decur wrote.
+        """Write files, and this record with their checksums; replace only files that decur wrote.
 
         Raises:
-            DecurError: one of the files exists and is not ours.
+            DecurError: one of the files exists and was not written by decur.
         """
         tree = {key: value for key, value in self.dump().items() if key != "files"}
         write_with_record(record, tree, contents)
 
     def own_checksums(self, path: Path, record: Path) -> list[tuple[str, str]]:
-        """See `Record.own_checksums`."""
+        """Return the checksums of a listed file; see `Record.own_checksums`."""
         if path == record:
             return []
         listed = self.files.get(os.path.relpath(path, record.parent))
@@ -347,30 +346,30 @@ class Listing(Record):
 
 
 class ExplanationRecord(Listing):
-    """The result of an explainer: its CSV, and facts of the whole of it."""
+    """Record of the result of an explainer: its CSV, and overall numbers in `facts`."""
 
     kind = "explanation"
     shown = ("run", "recipe")
     facts: dict[str, Any] = Field(default_factory=dict)
 
     def inputs(self, place: Place) -> list[Input]:
-        """Weights and shards."""
+        """Return the weights and the shards."""
         return _inputs_of_run(self.provenance, place)
 
 
 class TableRecord(Listing):
-    """A table and its figure; `page` is `decur.tables.pages.Page`, which earlier versions lack."""
+    """Record of a table; `page`, a `decur.tables.pages.Page`, is None in earlier versions."""
 
     kind = "table"
     page: dict[str, Any] | None = None
 
     def inputs(self, place: Place) -> list[Input]:
-        """All artifacts that it was collated from."""
+        """Return all artifacts from which the table was compiled."""
         named = self.provenance.inputs.items()
         return [Input(Path(place.paths.root, name), checksum) for name, checksum in named]
 
     def summary(self) -> Iterator[str]:
-        """See `Record.summary`."""
+        """Summarise the experiment; see `Record.summary`."""
         settings = self.provenance.settings
         yield f"{settings['experiment']['title']}; scale {settings['scale']}"
         yield f"seeds {settings['seeds']} of {', '.join(settings['methods'])}"
@@ -383,13 +382,13 @@ RECORDS: dict[ArtifactKind, type[Record]] = {
 
 
 def card_digest(card: Mapping[str, Any]) -> str:
-    """SHA-256 of a card's JSON tree without this digest itself."""
+    """Return the SHA-256 of the JSON tree of a card, without its key `card_sha256`."""
     rest = {key: value for key, value in card.items() if key != "card_sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def pairs(tree: Mapping[str, Any]) -> str:
-    """`a 1, b c 2`: the names and values of a mapping, nested ones in brackets."""
+    """Format a mapping as text, such as `a 1, b (c 2)`; nested mappings are in brackets."""
     parts = []
     for key, value in tree.items():
         if isinstance(value, Mapping):

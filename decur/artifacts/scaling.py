@@ -1,4 +1,4 @@
-"""How the values of a modality became 8 bits: a typed value that cards and weights carry."""
+"""Describe how raw values of a modality are scaled to 8 bits; stored in cards and weights."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -8,17 +8,21 @@ from pydantic import BaseModel, ConfigDict
 Limits = tuple[float, ...]
 
 RELATIVE = 1e-6
-"""Relative difference up to which two limits are equal: they may have been measured twice."""
+"""Relative difference up to which two limits count as equal, since both may be measured."""
 
 
 class Scaling(BaseModel):
-    """A straight line per band from raw values to 0..255, clipped and truncated.
+    """A linear map per band from raw values to 0..255, clipped and truncated.
 
-    `none`: the images have 8 bits already. `divide`: by `unit`. `stretch`: `black` becomes 0 and
-    `white` 255; with `percentiles`, the values of each band of each image are first clipped to
-    these, and without `black` and `white` these become 0 and 255. `from_dataset`: `black` and
-    `white` follow from the mean and deviation of the dataset, so they differ between datasets that
-    are scaled alike. `units` are those of the raw values; of `none` it is what the 8 bits are.
+    - `none`: the images already have 8 bits; `units` describes them.
+    - `divide`: values are divided by `unit`, which becomes 255.
+    - `stretch`: `black` becomes 0 and `white` becomes 255. With `percentiles`, each band of each
+      image is first clipped to these percentiles. Without `black` and `white`, the percentiles
+      become 0 and 255.
+
+    `from_dataset` is true if `black` and `white` are computed from the mean and standard deviation
+    of the dataset; they then differ between datasets with the same scaling. `units` are the units
+    of the raw values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,34 +37,34 @@ class Scaling(BaseModel):
 
     @classmethod
     def stored(cls, what: str = "8 bits as stored") -> Self:
-        """Images that have 8 bits already, and what these are."""
+        """Return the scaling of images that already have 8 bits; `what` describes them."""
         return cls(kind="none", units=what)
 
     @classmethod
     def divided(cls, unit: float, units: str) -> Self:
-        """Values whose `unit` becomes 255."""
+        """Return the scaling that maps `unit` to 255."""
         return cls(kind="divide", units=units, unit=unit)
 
     @classmethod
     def stretched(cls, limits: Sequence[Sequence[float]], units: str = "as read") -> Self:
-        """A pair of limits per band, which become 0 and 255."""
+        """Return the scaling that maps a pair of limits per band to 0 and 255."""
         black, white = zip(*limits, strict=True)
         return cls(kind="stretch", units=units, black=tuple(black), white=tuple(white))
 
     @classmethod
     def clipped(cls, percentiles: tuple[float, float], units: str) -> Self:
-        """The percentiles of each band of each image become 0 and 255."""
+        """Return the scaling that maps two percentiles of each band and image to 0 and 255."""
         return cls(kind="stretch", units=units, percentiles=percentiles)
 
     @property
     def limits(self) -> tuple[tuple[float, float], ...] | None:
-        """What becomes 0 and 255 of each band, where that is the same for all images."""
+        """Return the values that become 0 and 255 per band; None if they differ between images."""
         if self.black is None or self.white is None or self.percentiles is not None:
             return None
         return tuple(zip(self.black, self.white, strict=True))
 
     def words(self) -> str:
-        """The scaling as a phrase."""
+        """Return the scaling as a phrase."""
         if self.kind == "none":
             return self.units
         if self.kind == "divide":
@@ -77,7 +81,7 @@ class Scaling(BaseModel):
         return f"{self.units}, {', then '.join(steps)}"
 
     def of_bands(self, places: Sequence[int | None]) -> Self:
-        """The scaling of some bands, by their places; a band without a place is left out."""
+        """Return the scaling of some bands, by their indices; None in `places` is skipped."""
         if self.black is None or self.white is None:
             return self
         kept = [place for place in places if place is not None]
@@ -85,10 +89,10 @@ class Scaling(BaseModel):
         return self.model_copy(update={"black": black, "white": white})
 
     def is_same(self, other: Self) -> bool:
-        """Whether images are scaled alike, whatever the units are called.
+        """Return whether two scalings are equivalent, even if their units have different names.
 
-        That are equal limits, or limits of each one's own dataset. Of images that had 8 bits
-        already, it counts what these are.
+        The limits must be equal, or both must be computed from their datasets. Images that already
+        have 8 bits must have the same description.
         """
         if (self.kind, self.percentiles, self.unit) != (other.kind, other.percentiles, other.unit):
             return False
@@ -99,7 +103,7 @@ class Scaling(BaseModel):
         return all(map(_are_close, (self.black, self.white), (other.black, other.white)))
 
     def description(self) -> dict[str, Any]:
-        """The scaling as `preprocessing.json` of exported weights has it."""
+        """Return the scaling in the form used in `preprocessing.json` of exported weights."""
         if self.kind == "none":
             return {"units": self.units, "scaling": "none"}
         if self.kind == "divide":

@@ -1,4 +1,4 @@
-"""Folders and files of a user that a dataset is made of: listings, links, digests."""
+"""List, check and fingerprint the user's folders and files from which a dataset is made."""
 
 import hashlib
 import stat
@@ -13,9 +13,9 @@ from decur.errors import DecurError
 
 
 def content(path: str) -> str | None:
-    """A digest of a file, or of the names and sizes of all files below a folder.
+    """Return a digest of a file, or of the names and sizes of all files below a folder.
 
-    None where there is nothing, or a link leads nowhere.
+    Return None if the path does not exist or contains a broken link.
     """
     try:
         if Path(path).is_dir():
@@ -26,21 +26,21 @@ def content(path: str) -> str | None:
 
 
 def check_links(raw: Path, *, deep: bool) -> None:
-    """Check that the links in a raw folder lead somewhere, in its subfolders too if `deep`.
+    """Check that no link in a raw folder is broken, including its subfolders if `deep`.
 
     Raises:
-        DecurError: what a link leads to is not there: it was moved or removed.
+        DecurError: the target of a link was moved or removed.
     """
     for path in sorted(raw.rglob("*") if deep else raw.iterdir()):
         if path.is_symlink() and not path.exists():
             raise DecurError(
-                f"{path}: leads to {path.readlink()}, which is not there; if it was moved, link it "
-                f"anew: snakemake --forcerun {raw / MANIFEST}"
+                f"{path}: links to {path.readlink()}, which does not exist; if it was moved, "
+                f"renew the link: snakemake --forcerun {raw / MANIFEST}"
             )
 
 
 class Contents(NamedTuple):
-    """How many files there are, of how many bytes, and a short digest of their names and sizes."""
+    """Number of files, their size in bytes, and a short digest of their names and sizes."""
 
     files: int
     bytes: int
@@ -48,13 +48,13 @@ class Contents(NamedTuple):
 
 
 def contents(root: Path) -> Contents:
-    """What a folder holds: all files in it and below but our own records.
+    """Count and fingerprint all files in and below a folder, except the records of decur.
 
-    Links are followed. A manifest in the folder is ours. Memory is needed for the names of one
-    folder only.
+    Links are followed. A manifest in the folder is a record of decur. Only the names of one folder
+    at a time are kept in memory.
 
     Raises:
-        OSError: a link leads nowhere.
+        OSError: a link is broken.
     """
     count = size = 0
     digest = hashlib.sha256()
@@ -67,7 +67,7 @@ def contents(root: Path) -> Contents:
 
 
 def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
-    """Relative path and size of all files, sorted by the names of folders and file."""
+    """Yield the relative path and size of all files, sorted by the names of folders and files."""
     for name in sorted(entry.name for entry in folder.iterdir()):
         status = (folder / name).stat()
         if not stat.S_ISDIR(status.st_mode):

@@ -1,13 +1,13 @@
-"""The step log as a file: one line of JSON per step, the last of which may be torn."""
+"""Read step logs: files with one line of JSON per training step; the last may be incomplete."""
 
 import json
 from pathlib import Path
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """Read the steps of a log, if there is one.
+    """Read the steps of a log; return an empty list if there is no file.
 
-    A line that a killed job or a lost node left torn is passed over.
+    Incomplete lines, from a killed job or a failed node, are skipped.
     """
     if not path.is_file():
         return []
@@ -16,12 +16,12 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 def is_log(path: Path) -> bool:
-    """Tell whether a file is a step log: empty, or with a line of a step in it."""
+    """Return whether a file is a step log: it is empty, or contains at least one valid step."""
     return path.stat().st_size == 0 or bool(read_log(path))
 
 
 def parsed(line: str) -> dict[str, float] | None:
-    """Return the values of a step, or None if the line is not whole."""
+    """Return the values of a step, or None if the line is incomplete."""
     try:
         values = json.loads(line)
     except ValueError:

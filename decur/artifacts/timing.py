@@ -1,4 +1,4 @@
-"""The job that makes an artifact: all that differs from one run of it to the next."""
+"""Record the job that made an artifact: start, duration, machine, device and SLURM job."""
 
 import socket
 import time
@@ -11,7 +11,7 @@ from decur.cluster.slurm import own_job, restarts
 
 
 class JobRecord(RecordPart):
-    """When a job started, the seconds that it took, its machine and, of SLURM, its number."""
+    """Start time, duration in seconds, machine, device and SLURM job of a job."""
 
     started: str
     seconds: float
@@ -23,7 +23,7 @@ class JobRecord(RecordPart):
 
 
 class JobTimer:
-    """A job that starts when this is made, on torch's `device`, with `processes` that share it."""
+    """Measure a job from now on, with PyTorch's `device` and the number of its `processes`."""
 
     def __init__(self, device: str = "cpu", processes: int = 1) -> None:
         self._device, self._processes = device, processes
@@ -32,16 +32,16 @@ class JobTimer:
         self._clock = time.monotonic()
 
     def times(self) -> dict[str, Any]:
-        """When it started, and the seconds that it has taken so far."""
+        """Return the start time and the seconds so far, including earlier parts of the job."""
         seconds = self._earlier + time.monotonic() - self._clock
         return {"started": self._started, "seconds": round(seconds, 2)}
 
     def go_on_from(self, times: Mapping[str, Any]) -> None:
-        """Go on where a job of these `times` was stopped: it began then, and took so long."""
+        """Continue a stopped job: take its start time and add its duration."""
         self._started, self._earlier = times["started"], times["seconds"]
 
     def record(self) -> JobRecord:
-        """The times, the host, the device with the number of GPUs, and SLURM's job if it is one."""
+        """Return the record of the job so far: times, host, device, GPUs and SLURM job."""
         return JobRecord(
             **self.times(),
             host=socket.gethostname(),
@@ -53,7 +53,7 @@ class JobTimer:
 
 
 def _restarts() -> str | None:
-    """How often SLURM ran this job again; None if never, or outside of SLURM."""
+    """Return how often SLURM restarted this job; None if never, or outside of SLURM."""
     again = restarts() if own_job() is not None else 0
     return str(again) if again else None
 
@@ -61,6 +61,6 @@ def _restarts() -> str | None:
 def _device_name(device: str) -> str:
     if device == "cpu":
         return device
-    from decur.distributed import device_name  # loads PyTorch, which a GPU in use has done already
+    from decur.distributed import device_name  # imported late, because it loads PyTorch
 
     return device_name(device)

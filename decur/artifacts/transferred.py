@@ -1,7 +1,7 @@
-"""The record of all transfer evaluations of a run, `cells.json`, where one job makes them.
+"""Read and write `cells.json`, the record of all transfer evaluations of a run by one job.
 
-It lists the cells with the fingerprints of their metrics. The workflow declares it as the output of
-the job, whichever cells a run has.
+The record lists the cells and the fingerprints of their metrics. The workflow declares it as the
+output of the job, because the cells differ between runs.
 """
 
 import json
@@ -15,16 +15,16 @@ from decur.errors import DecurError
 
 
 def write_transferred(record: Path, run: str, metrics: Mapping[str, Path], origin: Origin) -> None:
-    """Write the record of a run.
+    """Write the record of the transfer evaluations of a run.
 
     Args:
-        record: its file.
+        record: the file to write.
         run: the identity of the run.
-        metrics: the metrics of each cell, by the cell's identity.
+        metrics: the metrics file of each cell, by the identity of the cell.
         origin: the provenance of the evaluations.
 
     Raises:
-        DecurError: the file exists and is not ours.
+        DecurError: the file exists and was not written by decur.
     """
     cells = {cell: fingerprint(path) for cell, path in metrics.items()}
     tree = Transferred(run=run, cells=cells, provenance=origin).dump()
@@ -33,9 +33,9 @@ def write_transferred(record: Path, run: str, metrics: Mapping[str, Path], origi
 
 
 def was_written(record: Path) -> bool:
-    """Return whether the record has been written, even if Snakemake has deleted it since.
+    """Return whether the record was ever written, even if Snakemake has since deleted it.
 
-    Snakemake deletes the outputs of a job before it runs. The proof that the record is ours stays.
+    Snakemake deletes the outputs of a job before the job runs. The ownership proof is kept.
     """
     return record.name in made(record.parent)
 
@@ -44,17 +44,17 @@ def withdraw(record: Path) -> None:
     """Delete the record, so that `was_written` is false until it is written again.
 
     Raises:
-        DecurError: the file is not ours.
+        DecurError: the file was not written by decur.
     """
     remove_entry(record)
 
 
 def check_transferred(record: Path, metrics: Mapping[str, Path]) -> None:
-    """Check that the metrics of a run are still there; without a record they may not be made yet.
+    """Check that the metrics that the record lists still exist; do nothing without a record.
 
     Args:
         record: the record of the run.
-        metrics: the metrics of the cells that are needed, by the cell's identity.
+        metrics: the metrics files of the required cells, by the identity of the cell.
 
     Raises:
         DecurError: the record lists one of the cells, and its metrics are missing.
@@ -66,5 +66,5 @@ def check_transferred(record: Path, metrics: Mapping[str, Path]) -> None:
         if cell in listed and not path.is_file():
             raise DecurError(
                 f"{path}: is missing, although {record} lists it; delete {record} and run "
-                "snakemake, which evaluates this cell again"
+                "snakemake to evaluate this cell again"
             )

@@ -1,1 +1,1 @@
-"""What a process asks of the machine and cluster it runs on: locks, signals, SLURM, workers."""
+"""Interface to the machine and the cluster: locks, signals, SLURM and worker processes."""

@@ -1,8 +1,8 @@
-"""Let one process at a time work in a folder, and find out whether its owner is still at work.
+"""Let one process at a time work in a folder, and find out whether that process still runs.
 
-A claim is a small JSON file in the folder. Unlike a lock of the file system it names its owner, and
-it holds on file systems whose locks do not reach from node to node. It is created exclusively, so
-of several processes that claim a folder at once exactly one succeeds.
+A claim is a small JSON file in the folder. Unlike a file system lock, it names its owner, and it
+also works on file systems whose locks are not shared between nodes. It is created exclusively: if
+several processes claim a folder at once, exactly one succeeds.
 """
 
 import getpass
@@ -23,20 +23,21 @@ from decur.cluster.slurm import end_job, is_alive, is_marked, own_job, restarts
 from decur.errors import DecurError
 
 PATIENCE = 3.0
-"""Seconds to wait for a claim to become readable: without hard links it is empty at first."""
+"""Seconds to wait until a claim is readable; without hard links it is empty at first."""
 
 POLL = 0.02
-"""Seconds between two looks at such a claim."""
+"""Seconds between two attempts to read such a claim."""
 
 
 @dataclass(frozen=True)
 class Owner:
     """A process that works in a folder.
 
-    `begun` is its start time, which distinguishes it from a later process with the same number; it
-    is empty if unknown. The number means something only on one `machine`, since one `boot`, in one
-    `pid_namespace`. `alone`: its SLURM job was submitted for this run alone, `restarts` counts how
-    often that has been requeued. Claims of earlier versions have None for what they do not record.
+    `begun` is the start time of the process, or empty if unknown. It distinguishes the process from
+    a later one with the same number. The number `pid` is valid only on one `machine`, after one
+    `boot`, in one `pid_namespace`. `alone` is true if its SLURM job was submitted for this run
+    alone; `restarts` counts how often that job has been requeued. Values that earlier versions did
+    not record are None.
     """
 
     host: str
@@ -73,7 +74,7 @@ def this_process() -> Owner:
 
 
 def user_name() -> str:
-    """Return the name of the user, or the number of one without a name, as in some containers."""
+    """Return the user's name, or the user's number where there is no name (some containers)."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # the latter from Python 3.13 on
@@ -81,7 +82,7 @@ def user_name() -> str:
 
 
 def holder(path: Path) -> Owner | None:
-    """Return who claims a folder by the file at `path`; None if nobody, or it is unreadable."""
+    """Return the owner in the claim file `path`; None if it is missing or unreadable."""
     try:
         return _parsed(_read(path) or "")
     except DecurError:
@@ -89,13 +90,13 @@ def holder(path: Path) -> Owner | None:
 
 
 def is_gone(owner: Owner) -> bool | None:
-    """Return whether the owner has ended; None if that cannot be found out from here.
+    """Return whether the owner has ended; None if this machine cannot find out.
 
     Raises:
-        DecurError: only SLURM could answer, and does not.
+        DecurError: the answer depends on SLURM, which does not respond.
     """
     here = this_process()
-    if _share_processes(owner, here):  # the job may well outlive the process
+    if _share_processes(owner, here):  # ask for the process: its job may run longer
         begun = _begun(owner.pid)
         return begun is None or ("" not in (begun, owner.begun) and begun != owner.begun)
     if _rebooted_since(owner, here):
@@ -106,16 +107,17 @@ def is_gone(owner: Owner) -> bool | None:
         return not is_alive(owner.slurm_job)
     if owner.restarts is None or here.restarts is None:
         return None
-    # Our own job before it was requeued; without a requeue, perhaps another of its nodes.
+    # With fewer restarts, the owner is this job before a requeue. Otherwise it may be a process of
+    # this job on another node.
     return True if owner.restarts < here.restarts else None
 
 
 def claim(path: Path) -> None:
-    """Claim a folder for this process by the file at `path`, unless somebody else is at work.
+    """Claim a folder for this process with the file `path`, unless another process works there.
 
     Raises:
-        DecurError: somebody is, or may be; the file cannot be read or written; SLURM, which alone
-            could say whether the owner is gone, does not answer.
+        DecurError: another process works there, or may do so; the file cannot be read or written;
+            whether the owner has ended depends on SLURM, which does not respond.
     """
     give_up = time.monotonic() + PATIENCE
     while True:
@@ -131,37 +133,38 @@ def claim(path: Path) -> None:
             give_up = time.monotonic() + PATIENCE
         elif time.monotonic() > give_up:
             raise DecurError(
-                f"{path}: no claim that can be read; if nobody is at work in {path.parent}, delete "
-                "this file"
+                f"{path}: the claim is empty or damaged; if no process works in {path.parent}, "
+                "delete this file"
             )
         else:
             time.sleep(POLL)
 
 
 def release(path: Path) -> None:
-    """Give up this process's claim, if it has one."""
+    """Delete the claim of this process, if it has one."""
     if holder(path) == this_process():
-        with suppress(OSError):  # whatever stays is stale once this process has ended
+        with suppress(OSError):  # a claim that remains is stale once this process has ended
             path.unlink(missing_ok=True)
 
 
 @contextmanager
 def taken_over(path: Path) -> Iterator[None]:
-    """Within the block this process holds the claim at `path`.
+    """Hold the claim at `path` within the block.
 
-    A job that was submitted for one run alone first ends another such job that holds the claim, and
-    which may save what it has done: it is left over from a Snakemake that was killed, since one
-    that lives has its results to itself. No other job is ended, which may do other work, too.
+    If this job and the job that holds the claim were both submitted for one run alone, this job
+    first ends the other one, which may still save a checkpoint. The other job is an orphan of a
+    killed Snakemake, because a running Snakemake has exclusive use of its results. Jobs of other
+    kinds are never ended, because they may do other work too.
 
     Raises:
-        DecurError: somebody else is at work, or may be; or see `claim`.
+        DecurError: another process works there, or may do so; or see `claim`.
     """
     other = holder(path)
     if other is not None and other.alone and is_marked() and other.slurm_job != own_job():
         left_over = str(other.slurm_job)
-        # Even if the process is gone: the job may be queued to run again.
+        # Ask for the job, not the process: a job without a process may be queued to run again.
         if is_alive(left_over):
-            print(f"{path.parent}: ending {other}, which is left over, and going on", flush=True)
+            print(f"{path.parent}: ending {other}, which is orphaned, and continuing", flush=True)
             end_job(left_over)
     claim(path)
     try:
@@ -174,18 +177,18 @@ def _refuse_unless_gone(path: Path, other: Owner) -> None:
     gone = is_gone(other)
     if gone is None:
         raise DecurError(
-            f"{path.parent}: claimed by {other}, and whether that is still at work cannot be "
-            f"told from here; if it is not, delete {path}"
+            f"{path.parent}: claimed by {other}, which cannot be checked from this machine; if it "
+            f"no longer runs, delete {path}"
         )
     if not gone:
         raise DecurError(f"{path.parent}: {other} is at work here; wait for it or end it")
 
 
 def _remove_stale(path: Path, content: str) -> None:
-    """Remove a claim whose owner is gone, unless it is no longer the one with this content.
+    """Remove a claim whose owner has ended, unless its content has changed.
 
-    Only the process that holds the claim on this very content removes it. Owners that are gone make
-    no claims, so what that process reads again it also removes.
+    Processes that want to remove a claim first claim its content, so that only one of them acts. An
+    owner that has ended writes no new claim, so unchanged content is safe to remove.
     """
     token = hashlib.sha256(content.encode()).hexdigest()[:16]
     lock = path.with_name(f".{path.name}.{token}")
@@ -194,26 +197,28 @@ def _remove_stale(path: Path, content: str) -> None:
         if _read(path) == content:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise DecurError(f"{path}: a stale claim that cannot be deleted ({error})") from error
+        raise DecurError(
+            f"{path}: the stale claim cannot be deleted ({error}); delete it by hand"
+        ) from error
     finally:
         release(lock)
 
 
 def _read(path: Path) -> str | None:
-    """Return the content of a claim; None if there is none."""
+    """Return the content of a claim file; None if it does not exist."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DecurError(
-            f"{path}: the claim cannot be read ({error.strerror or error}); if nobody is at work "
-            f"in {path.parent}, delete it"
+            f"{path}: the claim cannot be read ({error.strerror or error}); if no process works in "
+            f"{path.parent}, delete this file"
         ) from error
 
 
 def _parsed(content: str) -> Owner | None:
-    """Return the owner whom a claim names; None if it is damaged."""
+    """Return the owner that a claim names; None if the claim is damaged."""
     try:
         tree = json.loads(content)
         known = {field.name: tree[field.name] for field in fields(Owner) if field.name in tree}
@@ -236,28 +241,28 @@ def _is_sound(owner: Owner) -> bool:
 
 
 def _create(path: Path, content: str) -> bool:
-    """Create a file with this content; returns False if there is one already.
+    """Create a file with this content; return False if the file exists.
 
     Raises:
-        DecurError: it cannot be written.
+        DecurError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_new(temporary, content)
         try:
-            # One step that fails if the file is there, on NFS as well.
+            # A hard link is atomic and fails if the file exists, on NFS as well.
             os.link(temporary, path)
         except FileExistsError:
             return False
-        except OSError:  # no hard links here
+        except OSError:  # the file system has no hard links
             return _create_in_place(path, content)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DecurError(
-            f"{path}: the claim cannot be written ({error.strerror or error}); make room or choose "
-            "another folder and run again"
+            f"{path}: the claim cannot be written ({error.strerror or error}); free some space or "
+            "choose another folder, and run again"
         ) from error
     return True
 
@@ -271,7 +276,7 @@ def _create_in_place(path: Path, content: str) -> bool:
 
 
 def _write_new(path: Path, content: str) -> None:
-    """Create and flush a file; what cannot be written in full is removed."""
+    """Create and flush a file; remove it if it cannot be written completely."""
     with path.open("x", encoding="utf-8") as file:
         try:
             file.write(content)
@@ -283,9 +288,9 @@ def _write_new(path: Path, content: str) -> None:
 
 
 def _share_processes(owner: Owner, here: Owner) -> bool:
-    """Whether a process number of the owner means the same here."""
+    """Return whether a process number refers to the same process here and for the owner."""
     places = ((o.machine, o.boot, o.pid_namespace) for o in (owner, here))
-    # What an earlier version has not recorded is not compared; the host decides, as it did then.
+    # Values that an earlier version did not record are skipped; then the host name decides.
     same = all(theirs in (None, ours) for theirs, ours in zip(*places, strict=True))
     return owner.host == here.host and same
 
@@ -296,15 +301,15 @@ def _rebooted_since(owner: Owner, here: Owner) -> bool:
 
 
 def _begun(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks; None if it has ended, "" if that is unknown."""
+    """Return when a process started, in kernel ticks; None if it has ended, "" if unknown."""
     try:
-        # Another number: /proc is of another PID namespace, and lists other processes.
+        # If the numbers differ, /proc belongs to another PID namespace and lists other processes.
         if str(Path("/proc/self").readlink()) == str(os.getpid()):
             state, *rest = (
                 Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             )
-            # A zombie has ended, and may wait for its parent to notice for ever.
+            # A zombie has ended, even if its parent never collects it.
             return None if state in "ZX" else rest[18]
     except (OSError, ValueError, IndexError):
-        pass  # not Linux, or a /proc that hides the processes of other users
+        pass  # not Linux, or /proc hides the processes of other users
     return "" if is_running(pid) else None

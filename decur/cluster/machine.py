@@ -1,4 +1,4 @@
-"""Which machine this is, and which of its processes run: what a process number is valid for."""
+"""Identify this machine and its running processes."""
 
 import functools
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process of this number runs here, whoever's it is."""
+    """Return whether a process with this number runs here, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -20,18 +20,18 @@ def is_running(pid: int) -> bool:
 
 @functools.cache
 def machine_digest() -> str:
-    """Eight digits for where a process number is valid: a boot of a machine, a PID namespace."""
-    place = boot_id() + pid_namespace() or socket.gethostname()  # neither is known beside Linux
+    """Return eight digits that identify the boot and PID namespace of this process."""
+    place = boot_id() + pid_namespace() or socket.gethostname()  # both are empty outside Linux
     return hashlib.sha256(place.encode()).hexdigest()[:8]
 
 
 def boot_id() -> str:
-    """Return what identifies this machine since it was started; "" if unknown."""
+    """Return the kernel's identifier of this boot of the machine; "" if unknown."""
     return line_of("/proc/sys/kernel/random/boot_id")
 
 
 def pid_namespace() -> str:
-    """Return what identifies the PID namespace of this process; "" if unknown."""
+    """Return the identifier of the PID namespace of this process; "" if unknown."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -39,7 +39,7 @@ def pid_namespace() -> str:
 
 
 def line_of(path: str) -> str:
-    """Return the line in a file of the system; "" if it cannot be read."""
+    """Return the content of a one-line system file; "" if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A progress bar on stderr; where that is no terminal, silent at first, then seldom."""
+"""Show progress bars on stderr, with few updates if stderr is not a terminal."""
 
 import sys
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from tqdm import tqdm
 
 SELDOM = 30.0
-"""Seconds until a log file has a first line, and between two."""
+"""Seconds before the first line in a log file, and between two lines."""
 
 
 def progress_bar(title: str, total: int | None, **options: Any) -> "tqdm[Any]":
-    """A tqdm bar; `options` are tqdm's."""
+    """Return a tqdm bar; `options` are those of tqdm."""
     quiet: dict[str, Any] = {} if sys.stderr.isatty() else {"mininterval": SELDOM, "delay": SELDOM}
     return tqdm(desc=title, total=total, **quiet, **options)
 
 
 def byte_bar(title: str, total: int | None) -> "tqdm[Any]":
-    """A bar over bytes."""
+    """Return a progress bar that counts bytes."""
     return progress_bar(title, total, unit="B", unit_scale=True)

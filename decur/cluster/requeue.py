@@ -1,4 +1,4 @@
-"""Have SLURM run a job again that has saved because its time runs out."""
+"""Requeue a SLURM job that has saved a checkpoint shortly before its time limit."""
 
 import time
 from collections.abc import Iterator
@@ -8,18 +8,18 @@ from decur.cluster.signals import StoppedError
 from decur.cluster.slurm import own_job, requeue_own_job
 
 PATIENCE = 120
-"""Seconds to wait for SLURM to end a job that is requeued."""
+"""Seconds to wait for SLURM to end a requeued job."""
 
 
 @contextmanager
 def run_again(requeue: bool, *, asks: bool = True) -> Iterator[None]:
-    """Within the block, a SLURM job that is warned of its time limit is requeued if it may be.
+    """Requeue this SLURM job if the block stops because of the time limit and `requeue` is true.
 
-    One of a job's processes `asks` SLURM.
+    Exactly one process of the job must have `asks` set; it sends the request to SLURM.
 
     Raises:
-        StoppedError: the block was asked to stop; also where the job will run again.
-        DecurError: SLURM refuses.
+        StoppedError: the block was asked to stop, whether or not the job will run again.
+        DecurError: SLURM refuses the request.
     """
     try:
         yield
@@ -28,6 +28,6 @@ def run_again(requeue: bool, *, asks: bool = True) -> Iterator[None]:
             raise
         if asks:
             print(f"{stopped}: SLURM job {requeue_own_job()} is requeued", flush=True)
-        # The end must come from SLURM: a rank that failed would be a failure of the job.
+        # Wait for SLURM to end the job: a rank that exits with an error would fail the whole job.
         time.sleep(PATIENCE)
         raise

@@ -1,4 +1,4 @@
-"""Asked to stop (SIGTERM, SIGUSR1), a job finishes its step, saves, and says so."""
+"""Handle SIGTERM and SIGUSR1: a job finishes its step, saves a checkpoint and stops."""
 
 import signal
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from types import FrameType
 from decur.errors import DecurError
 
 WARNING = signal.SIGUSR1
-"""What `--signal=USR1@...` sends some time before the time limit: save, and go on later."""
+"""Signal that SLURM sends before the time limit (`--signal=USR1@...`): save, continue later."""
 
 SIGNALS = (signal.SIGTERM, WARNING)
-"""What SLURM sends before it ends a job: at its time limit, on preemption, as `--signal` asks."""
+"""Signals that SLURM sends before it ends a job: time limit, preemption, or `--signal`."""
 
 
 class StoppedError(DecurError):
-    """A job has saved and ended because it was asked to; `warned`: its time was running out."""
+    """Report that a job has saved and stopped; `warned` is true if its time limit was near."""
 
     def __init__(self, message: str, *, warned: bool) -> None:
         super().__init__(message)
@@ -23,21 +23,21 @@ class StoppedError(DecurError):
 
 
 class Request:
-    """Whether, and by which signal, the process was asked to stop."""
+    """Name of the signal that asked the process to stop; None if there was none."""
 
     name: str | None = None
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler: remember the signal."""
+        """Remember the signal; this is the signal handler."""
         self.name = signal.Signals(number).name
 
 
 @contextmanager
 def stop_request(*signals: signal.Signals) -> Iterator[Request]:
-    """Within the block, the signals (by default `SIGNALS`) are noted and do not end the process.
+    """Record the signals (by default `SIGNALS`) within the block, so that they do not end it.
 
-    A block within another one has its request: what came before the inner block is not lost. Nor is
-    what came while the signal was blocked, as `hold_warning` does.
+    A nested block shares the request of the outer block, so signals from before the inner block are
+    kept. Signals that arrived while they were blocked (see `hold_warning`) are kept too.
     """
     request = _request() or Request()
     numbers = signals or SIGNALS
@@ -52,10 +52,10 @@ def stop_request(*signals: signal.Signals) -> Iterator[Request]:
 
 
 def check_stop() -> None:
-    """Return unless the process, within `stop_request`, was asked to stop.
+    """Raise an error if the process was asked to stop, within a block of `stop_request`.
 
     Raises:
-        StoppedError: it was.
+        StoppedError: the process was asked to stop.
     """
     request = _request()
     if request is not None and request.name is not None:
@@ -63,16 +63,16 @@ def check_stop() -> None:
 
 
 def _request() -> Request | None:
-    """The request of the block around; None outside of any."""
+    """Return the request of the surrounding `stop_request` block; None outside of one."""
     noting = getattr(signal.getsignal(WARNING), "__self__", None)
     return noting if isinstance(noting, Request) else None
 
 
 def hold_warning() -> None:
-    """Let the warning of a time limit end neither this process nor its children.
+    """Prevent the time limit warning from ending this process and its children.
 
-    A child that notes it (see `stop_request`) also gets one that came before it could: a blocked
-    signal waits, where one that is only ignored would be lost.
+    The signal is blocked as well as ignored, because a blocked signal stays pending. A child that
+    handles it (see `stop_request`) thus receives a warning that came before it was ready.
     """
     signal.signal(WARNING, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [WARNING])

@@ -1,7 +1,7 @@
-"""A name, a home folder and caches for a user that has none, as in a container.
+"""Provide a user name, a home folder and cache folders where there are none, as in containers.
 
-Packages ask for them and fail, or print warnings, or make a folder named `~`. So the command line
-and the Snakefile provide them before anything else.
+Without them, packages fail, print warnings or create a folder named `~`. The command line and the
+Snakefile therefore provide them before anything else.
 """
 
 import getpass
@@ -12,19 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 
 STAND_IN = "DECUR_STAND_IN"
-"""Variable that holds the folder that stands in for a home folder; jobs inherit it."""
+"""Environment variable with the folder that replaces a missing home folder; jobs inherit it."""
 
 
 def provide_user() -> None:
-    """Set `LOGNAME`, `HOME` and the folders of caches where the present ones cannot be used.
+    """Set `LOGNAME`, `HOME` and the cache folders if the current ones cannot be used.
 
     Raises:
-        FileNotFoundError: there is no folder for temporary files either.
+        FileNotFoundError: there is no folder for temporary files.
     """
     try:
         getpass.getuser()
     except (KeyError, OSError):  # KeyError until Python 3.12
-        os.environ["LOGNAME"] = str(os.getuid())  # which SLURM's commands take for a name, too
+        os.environ["LOGNAME"] = str(os.getuid())  # SLURM's commands also accept a number
     if home_folder() is None:
         os.environ["HOME"] = str(_stand_in())
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
@@ -35,7 +35,7 @@ def provide_user() -> None:
 
 
 def home_folder() -> Path | None:
-    """The user's home folder; None without one, also where another folder stands in for it."""
+    """Return the user's home folder; None if there is none, or only a replacement."""
     try:
         home = Path.home()
     except RuntimeError:
@@ -44,11 +44,11 @@ def home_folder() -> Path | None:
 
 
 def _stand_in() -> Path:
-    """A folder for temporary files that only this user can read and write."""
+    """Create and return a temporary folder that only this user can read and write."""
     if given := os.environ.get(STAND_IN):
         return Path(given)
     folder = Path(tempfile.gettempdir()) / f"decur-{os.getuid()}"
-    with suppress(OSError):  # it is there already, and perhaps somebody else's
+    with suppress(OSError):  # the folder exists, and may belong to another user
         folder.mkdir(mode=0o700)
     if not _is_private(folder):
         folder = Path(tempfile.mkdtemp(prefix="decur-"))
@@ -65,6 +65,6 @@ def _is_private(folder: Path) -> bool:
 
 
 def _can_write(folder: Path) -> bool:
-    """Whether files can be written into a folder, which may have to be made first."""
+    """Return whether this user can write to a folder, or create it if it does not exist."""
     there = next((f for f in (folder, *folder.absolute().parents) if f.exists()), None)
     return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)

@@ -1,4 +1,4 @@
-"""Processes that share the work of a stage: how they are started, and how they end."""
+"""Start and stop the worker processes that share the work of a stage."""
 
 import gc
 import multiprocessing
@@ -14,38 +14,38 @@ from multiprocessing import forkserver, util
 from decur.errors import DecurError
 
 PRELOADED = ["decur.preprocess.run", "decur.scenes.draw"]
-"""Modules that the server of worker processes imports once, for all of them."""
+"""Modules that the fork server imports once for all worker processes."""
 
 METHOD = "forkserver"
-"""How worker processes start. A fork of this process would wait for ever for the threads that GDAL
-has started here (GDAL_NUM_THREADS), which a fork does not copy."""
+"""Start method of worker processes. A plain fork of this process would hang: it would wait for the
+GDAL threads of this process (GDAL_NUM_THREADS), and a fork does not copy threads."""
 
 LONGEST_FOLDER = 70
-"""Bytes of the path of a folder that sockets can lie in: theirs may have 107."""
+"""Maximum length in bytes of the path of a folder with sockets; socket paths are limited to 107."""
 
 SAFE_PATH = "PYTHONSAFEPATH"
-"""With this variable, Python imports nothing from the folder in which it was started."""
+"""Environment variable that stops Python from importing modules from the working directory."""
 
 
 def prepare_workers(count: int) -> None:
-    """Start the server of worker processes, so that it imports while this process goes on.
+    """Start the fork server early, so that it imports modules while this process continues.
 
-    A single worker needs none. Calling it again changes nothing.
+    A single worker needs no server. Further calls have no effect.
 
     Raises:
-        DecurError: this process is a worker that reads the caller's script again.
+        DecurError: this process is a worker that runs the caller's script again.
     """
     if count == 1:
         return
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise DecurError(
-            "a worker process reads this script again and meets the call that started it; put "
-            "the call below `if __name__ == '__main__':`, or ask for one worker"
+            "a worker process runs this script again and reaches the call that started the worker; "
+            "put the call below `if __name__ == '__main__':`, or use one worker"
         )
     multiprocessing.get_context(METHOD).set_forkserver_preload(PRELOADED)
     _choose_folder_of_sockets()
     before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"  # the working directory may hold a folder named like a module
+    os.environ[SAFE_PATH] = "1"  # the working directory may contain a folder named like a module
     try:
         forkserver.ensure_running()
     finally:
@@ -56,22 +56,22 @@ def prepare_workers(count: int) -> None:
 
 
 def _choose_folder_of_sockets() -> None:
-    """Let the server's socket lie where its path is short enough, whatever `TMPDIR` says."""
+    """Choose a folder for the server's socket whose path is short enough, whatever `TMPDIR` is."""
     chosen = tempfile.tempdir
     if len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER:
-        tempfile.tempdir = "/tmp"  # the folder made in it is this user's alone
+        tempfile.tempdir = "/tmp"  # safe: multiprocessing creates a private folder in it
     try:
-        util.get_temp_dir()  # which multiprocessing asks once
+        util.get_temp_dir()  # multiprocessing keeps the result of the first call
     finally:
         tempfile.tempdir = chosen
 
 
 @contextmanager
 def worker_pool(count: int, name: str) -> Iterator[ProcessPoolExecutor]:
-    """A pool of `count` processes that work on the dataset `name`; its tasks must be picklable.
+    """Provide a pool of `count` processes for the dataset `name`; tasks must be picklable.
 
-    Tasks that have not begun are dropped when the block ends. Workers end with this process, even
-    if it is killed.
+    Tasks that have not started are cancelled when the block ends. Workers end with this process,
+    even if it is killed.
 
     Raises:
         DecurError: a worker process died.
@@ -83,16 +83,16 @@ def worker_pool(count: int, name: str) -> Iterator[ProcessPoolExecutor]:
             yield pool
         except BrokenProcessPool:
             raise DecurError(
-                f"{name}: a worker process died; if it printed no reason above, it was perhaps "
-                "killed for its memory: run again with fewer threads or more memory"
+                f"{name}: a worker process died; if it printed no reason above, it may have been "
+                "killed for lack of memory: run again with fewer threads or more memory"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:
-    """Prepare a worker: it ends when the main process is killed and cannot tell it to."""
-    gc.freeze()  # a collection would write to, and so copy, all that is shared with the server
+    """Prepare a worker, so that it ends when the main process is killed."""
+    gc.freeze()  # garbage collection would write to the pages shared with the server, and copy them
 
     def wait() -> None:
         parent = multiprocessing.parent_process()

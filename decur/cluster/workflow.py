@@ -1,4 +1,4 @@
-"""What the workflow's processes do about signals, marks of SLURM jobs and locks of others."""
+"""Prepare the processes of the Snakemake workflow: user, signals, SLURM jobs and locks."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -12,13 +12,13 @@ from decur.errors import DecurError
 
 
 def begin(argv: Sequence[str]) -> None:
-    """Prepare a process of Snakemake, whose command line is `argv`, and the jobs that it starts.
+    """Prepare a Snakemake process, whose command line is `argv`, and the jobs that it starts.
 
-    - Snakemake and jobs have a user with a name, a home folder and caches.
-    - SLURM warns every process of a job step of its time limit. The job itself answers, by saving
-      what it has done; the Snakemake around it must live until then.
-    - A SLURM job that was sent for a single job is marked: a later job of the same run may end it,
-      if it is left over.
+    - Provide a user name, a home folder and cache folders; see `provide_user`.
+    - Hold the time limit warning. SLURM sends it to every process of a job step. The job itself
+      saves a checkpoint; the Snakemake process around it must survive until then.
+    - Mark a SLURM job that runs a single job. If it is orphaned, a later job of the same run may
+      end it.
     """
     provide_user()
     hold_warning()
@@ -27,7 +27,7 @@ def begin(argv: Sequence[str]) -> None:
 
 
 def is_for_one_job(argv: Sequence[str]) -> bool:
-    """Return whether SLURM's executor started a Snakemake for a single job and not for a group."""
+    """Return whether the SLURM executor started Snakemake for a single job, not for a group."""
     if not {"slurm-jobstep", "--target-jobs"} <= {*argv}:
         return False
     rest = argv[argv.index("--target-jobs") + 1 :]
@@ -35,10 +35,10 @@ def is_for_one_job(argv: Sequence[str]) -> bool:
 
 
 def advice_on_lock(claim: Path, locks: Path) -> str | None:
-    """Return whether the lock that Snakemake may find is in use, and what to do; None without one.
+    """Return a message on who holds the Snakemake lock and what to do; None without a lock.
 
     Args:
-        claim: the claim of the results folder, which names who works on it.
+        claim: the claim of the results folder, which names its owner.
         locks: the folder of Snakemake's own locks.
     """
     owner = holder(claim)
@@ -46,11 +46,11 @@ def advice_on_lock(claim: Path, locks: Path) -> str | None:
         return None
     try:
         gone = is_gone(owner)
-    except DecurError:  # SLURM, which alone would know, does not answer
+    except DecurError:  # the answer depends on SLURM, which does not respond
         gone = None
     advice = {
-        True: "was left by {}, which is gone: unlock it by `snakemake --unlock`",
+        True: "was left by {}, which has ended: remove it with `snakemake --unlock`",
         False: "is in use by {}: wait for it or end it",
-        None: "is of {}, which may be at work: if not, `snakemake --unlock`",
+        None: "belongs to {}, which may still run: if not, run `snakemake --unlock`",
     }[gone]
     return f"the lock of this folder {advice.format(owner)}"

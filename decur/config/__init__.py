@@ -1,8 +1,8 @@
-"""The typed configuration: one strict model, from which the JSON schema is made.
+"""The typed configuration: strict models, from which the JSON schema is generated.
 
-Defaults are the paper's (section 4 and appendix B). An unknown key or name is an error, and so is
-an impossible value; each is named in one line. A stage receives its own resolved settings and
-nothing else. Those of them that decide results (`deciding`) make a job run again when they change.
+Defaults are those of the paper (section 4 and appendix B). Unknown keys, unknown names and invalid
+values are errors, each reported in one line. A stage receives only its own resolved settings. If a
+setting that affects results changes (see `deciding`), its job runs again.
 """
 
 from decur.config.data import (

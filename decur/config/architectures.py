@@ -1,6 +1,6 @@
-"""The registry of architectures: how each backbone is built, what it costs, what it exports to.
+"""The registry of architectures: how each backbone is built, its cost and its export formats.
 
-Nothing heavy is imported here: a network is named by its module and imported where it is built.
+Nothing heavy is imported here: an architecture names its module, which is imported on use.
 """
 
 from collections.abc import Mapping
@@ -18,19 +18,20 @@ from decur.errors import DecurError
 class Architecture:
     """A backbone of one modality.
 
-    `build` is `module:callable`, called with the number of channels (`in_chans`) and `options`.
-    `gmac` is the cost of an image of 224 x 224 pixels forward, in billions of multiplications and
-    additions, `parameters` their number in millions, `features` the width of the features.
-
-    * `family`: decides how published files name the tensors (`decur.weights.naming`);
-    * `small`: trained without a GPU;
+    * `build`: `module:callable`, called with the number of channels (`in_chans`) and `options`;
+    * `gmac`: cost of one forward pass of an image of 224 x 224 pixels, in billions of
+      multiply-accumulate operations;
+    * `parameters`: number of parameters in millions;
+    * `features`: width of the features;
+    * `family`: determines the tensor names in published files (`decur.weights.naming`);
+    * `small`: can be trained without a GPU;
     * `attention`: has the deformable attention of the released code;
-    * `mean_pooled`: the architecture that takes the mean of the patches as its features, where this
-      one takes the class token;
-    * `formats`: what it can be exported to (`decur.weights.exporting`);
+    * `mean_pooled`: the corresponding architecture whose features are the mean of the patches, if
+      the features of this one are the class token;
+    * `formats`: export formats (`decur.weights.exporting`);
     * `timm`: its name in timm and TorchGeo;
-    * `released_head_dim`: width of the linear layer that the released code puts between this
-      backbone and the projector; 0: none.
+    * `released_head_dim`: width of the linear layer between this backbone and the projector in the
+      released code; 0: none.
     """
 
     build: str
@@ -77,7 +78,7 @@ MIT = partial(
     released_head_dim=2048,
 )
 
-# GMAC counted by torch's FlopCounterMode.
+# GMAC are counted with torch's FlopCounterMode.
 ARCHITECTURES = {
     "tiny": Architecture("decur.models.tiny:TinyNet", 0.049, 0.1, 128, small=True),
     "mit_tiny": MIT(0.075, 0.5, 128, {"arch": "mit_tiny"}, small=True),
@@ -98,14 +99,14 @@ ARCHITECTURES = {
 }
 
 MEAN_POOLED = frozenset(arch.mean_pooled for arch in ARCHITECTURES.values() if arch.mean_pooled)
-"""Architectures whose features are the mean of the patches, of those that leave a choice."""
+"""Architectures with the mean of the patches as features that also exist with a class token."""
 
 
 def find_architecture(name: str) -> Architecture:
-    """The architecture of a name.
+    """Return the architecture with a name.
 
     Raises:
-        DecurError: there is none.
+        DecurError: there is no architecture with this name.
     """
     if name not in ARCHITECTURES:
         raise DecurError(f"arch '{name}': unknown{did_you_mean(name, ARCHITECTURES)}")
@@ -113,7 +114,7 @@ def find_architecture(name: str) -> Architecture:
 
 
 def with_format(name: str) -> tuple[str, ...]:
-    """Names of the architectures that can be exported to a format."""
+    """Return the names of the architectures that can be exported to a format."""
     return tuple(arch for arch, known in ARCHITECTURES.items() if name in known.formats)
 
 

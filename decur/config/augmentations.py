@@ -1,4 +1,4 @@
-"""The names of the augmentation presets, which `decur.imagery.augment` defines."""
+"""List the names of the augmentation presets, which are defined in `decur.imagery.augment`."""
 
 from typing import Annotated
 

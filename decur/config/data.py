@@ -1,4 +1,4 @@
-"""Where the data are from, and how their samples are stored."""
+"""Settings of datasets: the source of the data, and how samples are stored."""
 
 import re
 from collections import Counter
@@ -20,7 +20,7 @@ from decur.errors import DecurError
 
 
 class Piece(NamedTuple):
-    """One of several jobs that preprocess a dataset at once; written `2-of-8`."""
+    """One of several jobs that preprocess a dataset at the same time; written `2-of-8`."""
 
     number: int
     of: int
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The inverse of `str(piece)`."""
+        """Parse the text that `str(piece)` returns."""
         found = re.fullmatch(r"([0-9]+)-of-([0-9]+)", text)
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
             raise DecurError(f"piece '{text}': expected <number>-of-<count>, for example 2-of-8")
@@ -38,37 +38,41 @@ class Piece(NamedTuple):
 
 
 class ScenesSettings(Strict):
-    """How many synthetic scenes to draw, and from which seed."""
+    """Number and seed of the synthetic scenes that replace a dataset."""
 
-    train: Count
-    test: Count
-    seed: Annotated[int, Field(ge=0)] = 0
+    train: Count = Field(description="number of training scenes")
+    test: Count = Field(description="number of evaluation scenes")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="random seed of the scenes")
 
 
 Align = Literal["refuse", "nearest", "bilinear"]
-"""Refuse a pair whose pixels do not match, or interpolate it, and how."""
+"""Refuse samples whose pixel grids differ, or the interpolation that aligns them."""
 
 IGNORED = 255
-"""The mask value that means "not labelled" where nothing else is said."""
+"""Default mask value for "not labelled"."""
 
 OWN_SPLITS = ("train", "test")
 """Names of the splits of a user's own dataset."""
 
 Limits = tuple[float, float]
-"""What becomes 0 and what becomes 255."""
+"""The value that becomes 0, and the value that becomes 255."""
 
 
 class FolderSettings(Strict):
     """One modality of a user's own dataset: a folder of images, all with the same bands."""
 
     folder: Execution[UserPath] = Field(
-        description="GeoTIFF, PNG, JPEG or JPEG 2000; subfolders are part of a name"
+        description="folder of images: GeoTIFF, PNG, JPEG or JPEG 2000; subfolders are part of the "
+        "name of a sample"
     )
-    bands: Annotated[tuple[str, ...], Field(min_length=1)]
+    bands: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="names of the bands, in the order of the files"
+    )
     scale: Literal["stored", "percentiles"] | Limits | tuple[Limits, ...] = Field(
         "stored",
-        description="how values become 0..255: 8 bit as stored, the 1-99 % range of each band over "
-        "the training images, or [min, max], one of all bands or a list of one a band",
+        description="scaling of values to 0..255: `stored`: 8 bits as stored; `percentiles`: the "
+        "1-99 % range of each band over the training images; [min, max]: one range for all bands, "
+        "or a list with one range per band",
     )
 
     @model_validator(mode="after")
@@ -78,14 +82,16 @@ class FolderSettings(Strict):
                 raise ValueError(f"bands: '{band}' is given twice; name each band once")
         pairs = self.limits or ()
         if pairs and len(pairs) != len(self.bands):
-            raise ValueError(f"scale: {len(pairs)} pairs for {len(self.bands)} bands")
+            raise ValueError(
+                f"scale: {len(pairs)} ranges for {len(self.bands)} bands; give one range per band"
+            )
         if wrong := [pair for pair in pairs if not pair[0] < pair[1]]:
-            raise ValueError(f"scale: {list(wrong[0])} is no [min, max]")
+            raise ValueError(f"scale: {list(wrong[0])} is not a range; give [min, max], min < max")
         return self
 
     @property
     def limits(self) -> tuple[Limits, ...] | None:
-        """What becomes 0 and 255 of each band; None: as stored, or not measured yet."""
+        """Return the range of each band; None if values stay as stored or are not yet measured."""
         if isinstance(self.scale, str):
             return None
         first = self.scale[0]
@@ -93,57 +99,67 @@ class FolderSettings(Strict):
 
 
 class FoldersSettings(Strict):
-    """A user's own dataset: folders of images with matching names, labelled or not."""
+    """A user's own dataset: folders of images with matching names, with or without labels."""
 
-    modalities: dict[ModalityName, FolderSettings]
+    modalities: dict[ModalityName, FolderSettings] = Field(
+        description="modalities by name, at least two; the name `mask` is reserved"
+    )
     masks: Execution[UserPath | None] = Field(
-        None, description="folder of label masks: one band of class values; some may be missing"
+        None,
+        description="folder of masks with one band of class values; single masks may be missing",
     )
     labels: Execution[UserPath | None] = Field(
         None,
-        description="CSV of `id,label`: an image's name without suffix, and its class, or several "
-        "with ';' between them",
+        description="CSV with the columns `id,label`: the name of an image without suffix, and its "
+        "class, or several classes separated by ';'",
     )
-    classes: tuple[str, ...] = Field((), description="in the order of the masks' values")
+    classes: tuple[str, ...] = Field(
+        (), description="names of the classes, for masks in the order of their values"
+    )
     labels_from_masks: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
-        exclude_if=lambda share: share is None,  # the settings of others stay the same
-        description="classify images instead of segmenting them: an image's labels are the classes "
-        "that fill at least this share of its mask, and no masks are stored",
+        exclude_if=lambda share: share is None,  # keep the settings of other datasets unchanged
+        description="classify images instead of segmenting them: the labels of an image are the "
+        "classes that cover at least this fraction of its mask; masks are not stored; null: off",
     )
     mask_values: tuple[int, ...] | None = Field(
         None,
-        exclude_if=lambda values: values is None,  # the settings of others stay the same
-        description="the value of each class in the masks, in the order of `classes` (default: 0, "
-        "1, 2, ...); [0, 255] for masks of 0 and 255",
+        exclude_if=lambda values: values is None,  # keep the settings of other datasets unchanged
+        description="mask value of each class, in the order of `classes`; null: 0, 1, 2, ...; for "
+        "example [0, 255] for masks with the values 0 and 255",
     )
     ignore: int = Field(
         255,
-        description="mask value: not labelled; the default of 255 is none if it is the value of a "
-        "class",
+        description="mask value for `not labelled`; the default 255 has no effect if 255 is the "
+        "value of a class",
     )
     cut: bool = Field(
         False,
-        description="cut images into squares of `pixels`, what remains at the right and the bottom "
-        "left out; otherwise each is one sample, resized to `pixels`",
+        description="cut images into squares with sides of `pixels` and skip narrower strips at "
+        "the right and bottom edges; otherwise each image is one sample, resized to `pixels`",
     )
     align: Align = Field(
         "refuse",
-        exclude_if=lambda align: align == "refuse",  # the settings of runs without it stay the same
-        description="images of a pair whose pixels lie more than half of one beside those of the "
-        "first modality: an error, or interpolated onto its grid (masks always by `nearest`)",
+        exclude_if=lambda align: align == "refuse",  # keep the settings of other datasets unchanged
+        description="treatment of images whose pixels are shifted by more than half a pixel from "
+        "those of the first modality: `refuse` is an error; otherwise interpolation onto the grid "
+        "of the first modality (masks always by `nearest`)",
     )
     split: Annotated[Annotated[float, Field(gt=0, lt=1)] | str, HowAJobRuns(str)] = Field(
         0.2,
-        description="share of the images, by a hash of their names, that is the split `test`; or a "
-        "CSV of `id,split` with the splits `train` and `test`",
+        description="fraction of the images in the split `test`, chosen by a hash of their names; "
+        "or the path of a CSV with the columns `id,split` and the splits `train` and `test`",
     )
-    title: Execution[str | None] = None
-    licence: Execution[str] = "none stated"
-    homepage: Execution[str] = ""
+    title: Execution[str | None] = Field(
+        None, description="title of the dataset in its card; null: its name"
+    )
+    licence: Execution[str] = Field(
+        "none stated", description="licence of the dataset, for its card"
+    )
+    homepage: Execution[str] = Field("", description="web page of the dataset, for its card")
 
     def paths(self) -> dict[str, str | None]:
-        """The paths that are named, by their keys; None where one is not given."""
+        """Return the paths in the settings, by key; None for a path that is not given."""
         found: dict[str, str | None] = {
             f"modalities.{name}.folder": modality.folder
             for name, modality in self.modalities.items()
@@ -159,18 +175,18 @@ class FoldersSettings(Strict):
     @model_validator(mode="after")
     def _is_a_dataset(self) -> Self:
         if len(self.modalities) < 2:
-            raise ValueError(f"modalities: at least two are needed, got {list(self.modalities)}")
+            raise ValueError(f"modalities: expected at least two, found {list(self.modalities)}")
         if "mask" in self.modalities:
-            raise ValueError("modalities: 'mask' is the name of the labels; choose another")
+            raise ValueError("modalities: the name 'mask' is reserved for labels; choose another")
         if self.masks is not None and self.labels is not None:
             raise ValueError("give 'masks' or 'labels', not both")
         if (self.masks is None and self.labels is None) == bool(self.classes):
             raise ValueError("give 'classes' if and only if there are 'masks' or 'labels'")
         if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
-            raise ValueError(f"classes: '{twice[0]}' comes more than once")
+            raise ValueError(f"classes: '{twice[0]}' comes more than once; name each class once")
         if len(self.classes) == 1:
             raise ValueError(
-                f"classes: '{self.classes[0]}' alone cannot be told from anything; give two or more"
+                f"classes: found only '{self.classes[0]}', expected at least two; add a class"
             )
         self._check_mask_values()
         return self
@@ -179,93 +195,111 @@ class FoldersSettings(Strict):
         if self.masks is None:
             for key in ("mask_values", "labels_from_masks"):
                 if getattr(self, key) is not None:
-                    raise ValueError(f"{key}: there are no 'masks'")
+                    raise ValueError(f"{key}: there are no 'masks'; add them or remove this key")
             return
         if len(self.classes) > IGNORED:
-            raise ValueError(f"classes: {len(self.classes)}, at most {IGNORED} can be stored")
+            raise ValueError(
+                f"classes: found {len(self.classes)}, expected at most {IGNORED}; merge some"
+            )
         values = self.class_values
         if len(values) != len(self.classes):
-            raise ValueError(f"mask_values: {len(values)} values for {len(self.classes)} classes")
+            raise ValueError(
+                f"mask_values: {len(values)} values for {len(self.classes)} classes; give one "
+                "value per class"
+            )
         if len(set(values)) < len(values):
-            raise ValueError(f"mask_values: {list(values)} has a value twice")
+            raise ValueError(f"mask_values: {list(values)} has a value twice; remove one")
         if self.ignore in values and self.ignore != IGNORED:
-            raise ValueError(f"ignore: {self.ignore} is one of the values of the classes")
+            raise ValueError(
+                f"ignore: {self.ignore} is one of the values of the classes; choose another"
+            )
 
     @property
     def stores_masks(self) -> bool:
-        """Whether the samples have label masks, not labels of whole images."""
+        """Return whether the samples have masks, not labels of whole images."""
         return self.masks is not None and self.labels_from_masks is None
 
     @property
     def class_values(self) -> tuple[int, ...]:
-        """What stands for each class in the mask files."""
+        """Return the value of each class in the mask files."""
         return tuple(range(len(self.classes))) if self.mask_values is None else self.mask_values
 
     @property
     def stored_ignore(self) -> int:
-        """What stands for "not labelled" in the stored masks, whose classes are 0, 1, 2, ..."""
+        """Return the value for "not labelled" in stored masks, where classes are 0, 1, 2, ..."""
         return self.ignore if len(self.classes) <= self.ignore <= IGNORED else IGNORED
 
 
 class DatasetSettings(Strict):
-    """One dataset: where its raw files come from and how large its stored samples are."""
+    """One dataset: the source of its raw files, and the size of its stored samples."""
 
-    source: Literal["scenes", "samples", "archive", "folders"] = "archive"
+    source: Literal["scenes", "samples", "archive", "folders"] = Field(
+        "archive",
+        description="source of the raw files: `archive`: the official archives; `scenes`: "
+        "synthetic scenes; `samples`: a folder of sample frames; `folders`: your own images",
+    )
     folders: FoldersSettings | None = Field(
         None,
-        exclude_if=lambda folders: folders is None,  # the settings of others stay the same
+        exclude_if=lambda folders: folders is None,  # keep the settings of other datasets unchanged
         description="your own images, for `source: folders`, or for `source: samples` if they are "
-        "below the folder of the sample frames; the dataset's name is free",
+        "below the folder of the sample frames; any dataset name is allowed",
     )
     folder: Execution[UserPath | None] = Field(
         None, description="folder of the sample frames, or of the unpacked official archives"
     )
     archives: Execution[UserPath | None] = Field(
-        None, description="folder of archives that are there already or were fetched by hand"
+        None, description="folder of archives that already exist or were downloaded by hand"
     )
     mirror: Execution[str | None] = Field(
-        None, description="URL of a folder in which archives are looked for first"
+        None, description="URL of a folder that is tried first when archives are downloaded"
     )
     checksums: Execution[UserPath | None] = Field(
-        None, description="list by sha256sum in place of the official checksums of the archives"
+        None, description="list by sha256sum that replaces the official checksums of the archives"
     )
-    scenes: ScenesSettings | None = None
+    scenes: ScenesSettings | None = Field(
+        None, description="synthetic scenes, for `source: scenes` only"
+    )
     pixels: Pixels | tuple[Pixels, Pixels] = Field(
-        264, description="side of a stored sample, or its height and width (RGB-depth only)"
+        264,
+        description="size of a stored sample in pixels: its side, or [height, width] (RGB-depth "
+        "only)",
     )
     modalities: tuple[str, ...] | None = Field(
-        None, description="which of the dataset's modalities to store (default: its first two)"
+        None, description="modalities of the dataset to store; null: its first two"
     )
-    seasons: Annotated[int, Field(ge=1, le=4)] = 4
+    seasons: Annotated[int, Field(ge=1, le=4)] = Field(
+        4, description="number of seasons to store, for datasets with seasons (SSL4EO-S12)"
+    )
     splits: Literal["official", "seco"] = Field(
-        "official", description="which lists split BigEarthNet; the paper took SeCo's"
+        "official",
+        description="lists that define the splits of BigEarthNet; the paper uses those of SeCo",
     )
     snow_and_clouds: Literal["skip", "keep"] = Field(
         "skip",
-        exclude_if=lambda choice: choice == "skip",  # the settings of others stay the same
-        description="leave out or keep BigEarthNet's patches under snow, clouds or shadow",
+        exclude_if=lambda choice: choice == "skip",  # keep the settings of other datasets unchanged
+        description="skip or keep the BigEarthNet patches with snow, clouds or shadow",
     )
     unpack: Execution[bool] = Field(
         False,
-        description="unpack archives, which needs one file on disk for every file in them; "
-        "otherwise samples are read from the archives as they are, into the same shards",
+        description="unpack archives, which needs one file on disk per archive member; otherwise "
+        "samples are read directly from the archives; the shards are the same",
     )
     keep_archives: Execution[bool] = Field(
         True,
-        description="false: once the shards are made and checked, delete the archives that were "
-        "fetched, but none that were there before",
+        description="keep downloaded archives; false: delete them once the shards are written and "
+        "checked, but never archives that existed before",
     )
     pieces: Execution[Count] = Field(
         1,
-        description="jobs that preprocess the dataset at once, for a cluster; of archives that are "
-        "not unpacked, each reads whole ones, so that more pieces than archives have no work",
+        description="number of jobs that preprocess the dataset at the same time, for a cluster; "
+        "without unpacking, each job reads whole archives, so more pieces than archives are idle",
     )
-    # Where no sample is bad, the shards are the same: `decur.planning.rerun` looks.
+    # Without bad samples the shards do not depend on this key; `decur.planning.rerun` checks that.
     bad_samples: Execution[Literal["stop", "skip"]] = Field(
         "stop",
-        description="a sample that cannot be read or is not valid ends preprocessing, or is left "
-        "out and listed in the shards' quarantine.csv; more than 1 % of the evaluation split ends "
-        "it in any case",
+        description="treatment of samples that are unreadable or not valid: stop preprocessing, or "
+        "skip them and list them in quarantine.csv of the shards; more than 1 % of the evaluation "
+        "split always stops",
     )
 
     @model_validator(mode="after")
@@ -282,11 +316,14 @@ class DatasetSettings(Strict):
 
     @property
     def side(self) -> int:
-        """`pixels` of datasets whose samples are squares.
+        """Return `pixels` of a dataset whose samples are squares.
 
         Raises:
-            DecurError: it is a height and a width.
+            DecurError: `pixels` is a height and a width.
         """
         if not isinstance(self.pixels, int):
-            raise DecurError(f"pixels {list(self.pixels)}: these samples are square; give one side")
+            raise DecurError(
+                f"pixels: found {list(self.pixels)}, but samples of this dataset are square; give "
+                "one number"
+            )
         return self.pixels

@@ -1,21 +1,22 @@
-"""The registry of datasets: what is known of each without its files.
+"""The registry of datasets: the properties of each dataset, available without its files.
 
-Titles, classes and archives are in the dataset's own module, as `DATASET`. Tests compare the two.
+Titles, classes and archives are in the dataset's own module, as `DATASET`. Tests check that both
+agree.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 SSL4EO_IMAGES = 231.0
-"""Images per second in pretraining on SSL4EO-S12, see `KnownDataset.images_per_second`."""
+"""Images per second in pretraining on SSL4EO-S12; see `KnownDataset.images_per_second`."""
 
 
 @dataclass(frozen=True)
 class FullSize:
-    """A complete dataset, for estimates.
+    """The size of a complete dataset, for estimates.
 
-    `download` and `unpacked` are GB, `counts` the samples by split, `rate` the samples that one
-    core preprocesses per second (the seasons, of a dataset with seasons).
+    `download` and `unpacked` are in GB. `counts` is the number of samples per split. `rate` is the
+    number of samples that one core preprocesses per second (seasons, for a dataset with seasons).
     """
 
     download: float
@@ -25,24 +26,24 @@ class FullSize:
 
 
 UNLISTED = "unlisted"
-"""The split of samples that no official list names."""
+"""The split of the samples that are in no official list."""
 
 
 @dataclass(frozen=True)
 class KnownDataset:
-    """A dataset that has a module of its own.
+    """A built-in dataset, which has its own module.
 
     Attributes:
         module: the module that reads it, see `decur.datasets`.
-        modalities: bands by modality; the first two modalities are stored by default.
-        splits: names of its splits. Synthetic scenes in its place have `train` and `evaluation`.
-        evaluation: the split that results are reported on.
-        masks: whether its samples have label masks.
+        modalities: number of bands per modality; by default, the first two modalities are stored.
+        splits: names of its splits. Scenes that replace it have only `train` and `evaluation`.
+        evaluation: the split on which results are reported.
+        masks: whether its samples have masks.
         seasons: whether its samples have several seasons.
-        full: its full size, None where nobody has measured it.
-        images_per_second: images of 224 pixels that one A100 pretrains a ResNet-50 on. The paper's
-            30, 4 and 6 hours on four A100 give three; other datasets are assumed to be as fast as
-            SSL4EO-S12.
+        full: its full size; None if it has not been measured.
+        images_per_second: images of 224 pixels per second in pretraining a ResNet-50 on one A100.
+            Three values follow from the paper's 30, 4 and 6 hours on four A100; other datasets are
+            assumed to be as fast as SSL4EO-S12.
     """
 
     module: str
@@ -56,19 +57,20 @@ class KnownDataset:
 
     @property
     def unused(self) -> tuple[str, ...]:
-        """The splits that are neither trained on nor reported."""
+        """Return the splits that are used neither for training nor for reported results."""
         used = ("train", self.evaluation, UNLISTED)
         return tuple(name for name in self.splits if name not in used)
 
     @property
     def stored(self) -> tuple[str, ...]:
-        """The modalities that are stored by default."""
+        """Return the modalities that are stored by default."""
         return tuple(self.modalities)[:2]
 
 
-# Archives: the servers' listings, but BigEarthNet's, which nobody states: the remainder of the 1.2
-# TB of config/paper.yaml. Unpacked: pixels times bytes. Counts: the official lists (BigEarthNet's
-# as SeCo splits it). Rates: tests/benchmarks/bench_preprocess.py, two shared cores, real frames.
+# Sources of the sizes. Archives: the listings of the servers; BigEarthNet's size is not published,
+# so it is the remainder of the 1.2 TB of config/paper.yaml. Unpacked: pixels times bytes. Counts:
+# the official lists (BigEarthNet with the SeCo splits). Rates: tests/benchmarks/bench_preprocess.py
+# on two shared cores, with real frames.
 DATASETS = {
     "ssl4eo-s12": KnownDataset(
         "decur.datasets.ssl4eo_s12",

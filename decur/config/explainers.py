@@ -9,25 +9,27 @@ from pydantic import Field, create_model
 from decur.config.strict import Count, Pixels, Positive, Strict
 
 TSNE_MOVE = 4e-6
-"""Seconds of one core to move a point of t-SNE once: 512 points 2,000 times in 3.6 s."""
+"""Core seconds per point and iteration of t-SNE, from 3.6 s for 512 points and 2,000 iterations."""
 
 
 class Alignment(Strict):
     """Cross-modal alignment of embedding dimensions (paper §7, figures 4a and 8)."""
 
-    batch_size: Count = 64
-    batches: Count = 8
+    batch_size: Count = Field(default=64, description="samples per batch")
+    batches: Count = Field(default=8, description="maximum number of batches")
 
 
 class Tsne(Strict):
     """t-SNE of embedding dimensions (paper §7, figures 1 and 9)."""
 
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    batches: Count = 4
+    batch_size: Annotated[int, Field(ge=2)] = Field(default=128, description="samples per batch")
+    batches: Count = Field(default=4, description="maximum number of batches, each with its map")
     perplexity: Positive = Field(
-        default=40, description="at most a third of the points, if they are few"
+        default=40, description="perplexity of t-SNE; reduced to a third of the points if necessary"
     )
-    iterations: Annotated[int, Field(ge=250)] = 2000
+    iterations: Annotated[int, Field(ge=250)] = Field(
+        default=2000, description="number of iterations of t-SNE"
+    )
 
 
 class GradCam(Strict):
@@ -35,39 +37,45 @@ class GradCam(Strict):
 
     samples: Count | Literal["all"] = Field(
         default=4,
-        description="samples that the run was not trained on, if any: so many, evenly spaced",
+        description="number of samples, evenly spaced, from splits not used in pretraining, if any",
     )
     pixels: Pixels | None = Field(
-        default=None, description="side of the views; null: the crop of pretraining"
+        default=None, description="side of the views in pixels; null: `crop` of pretraining"
     )
 
 
 class Saliency(GradCam):
-    """How far the maps of both modalities coincide (paper §7, figure 5)."""
+    """Overlap of the Grad-CAM maps of both modalities (paper §7, figure 5)."""
 
-    samples: Count | Literal["all"] = "all"
+    samples: Count | Literal["all"] = Field(
+        default="all",
+        description="number of samples, evenly spaced, from splits not used in pretraining, if any",
+    )
 
 
 class Spectral(Strict):
-    """Integrated gradients by band (paper §7, figure 5)."""
+    """Integrated gradients per band (paper §7, figure 5)."""
 
-    samples: Count | Literal["all"] = 200
+    samples: Count | Literal["all"] = Field(
+        default=200,
+        description="number of samples, evenly spaced, from splits not used in pretraining, if any",
+    )
     steps: Annotated[int, Field(ge=2)] = Field(
-        default=200, description="points of the path integral; 50 in the released code"
+        default=200, description="number of points of the path integral (50 in the released code)"
     )
 
 
 class Share(Strict):
     """An estimate of the share of common dimensions (paper §6, figure 3a)."""
 
-    samples: Count = 2048
+    samples: Count = Field(default=2048, description="maximum number of samples")
 
 
 class RunSize(NamedTuple):
-    """The size of the run that is explained.
+    """The size of an explained run.
 
-    `samples` is how many there are (0: not known yet), `dims` and `parts` are the dimensions and
-    the parts of the embedding.
+    `samples` is the number of samples (0: not known yet), `dims` is the number of embedding
+    dimensions, `parts` is the number of their groups (common, unique).
     """
 
     samples: int
@@ -76,11 +84,11 @@ class RunSize(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What explaining one run takes.
+    """The work of explaining one run.
 
-    `forward` and `backward` are images per modality that pass forward alone, and that pass forward
-    and backward; `pixels` is their side where it is not the crop of pretraining; `seconds` is the
-    time of one core beside the networks.
+    `forward` is the number of images per modality that only pass forward, `backward` the number of
+    those that pass forward and backward. `pixels` is their side, or None for the crop of
+    pretraining. `seconds` is the core time besides the networks.
     """
 
     forward: float = 0
@@ -113,14 +121,15 @@ def _share_work(recipe: Share, run: RunSize) -> Work:
 
 
 def _samples(asked: int | Literal["all"], run: RunSize) -> int | None:
-    """How many samples are explained; None where all are, and nobody knows how many."""
+    """Return the number of explained samples; None if it is all samples and not known yet."""
     return (run.samples or None) if asked == "all" else asked
 
 
 class PartScore(NamedTuple):
-    """A score of each part of an embedding: its name for readers, and where the CSV has it.
+    """A score of each part of an embedding: its title, and its column in the CSV.
 
-    `column` holds the scores of lines with a column `part`; None: there is a column per part.
+    `column` contains the score of the part that the column `part` names. If `column` is None, the
+    CSV has one column per part.
     """
 
     title: str
@@ -129,18 +138,18 @@ class PartScore(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Explainer:
-    """What the package knows of an explainer without importing it.
+    """The properties of an explainer, available without importing its module.
 
     Attributes:
         recipe: its settings, all with defaults.
         module: the module with `explain(subject, recipe)` and `PACKAGES`, see `decur.explain.run`.
-        work: what explaining a run takes; None where that depends on data that are not there yet.
+        work: computes the work of a run; returns None if it depends on data that do not exist yet.
         page: the module with `result(experiment, config, paths)`, which makes its page and figure;
-            None for its CSV as a table, without a figure.
-        reads: what the page is made from beside the explainer's own files: the metrics of the
-            experiment's transfers, or the shards of the explained datasets.
-        score: what claims compare the parts of an embedding by; None where they cannot.
-        on_grid: whether it stands beside a grid of transfers, whose runs it explains.
+            None: the page is its CSV as a table, without a figure.
+        reads: the inputs of the page besides the explainer's own files: the metrics of the cells of
+            the experiment, or the shards of the explained datasets.
+        score: the score by which claims compare the parts of an embedding; None if they cannot.
+        on_grid: whether it is shown beside a grid of transfer cells, and explains their runs.
     """
 
     recipe: type[Strict]
@@ -196,8 +205,11 @@ EXPLAINERS = {
     ),
 }
 
-_fields: Any = {name: (known.recipe, known.recipe()) for name, known in EXPLAINERS.items()}
+_fields: Any = {
+    name: (known.recipe, Field(known.recipe(), description=f"settings of the explainer `{name}`"))
+    for name, known in EXPLAINERS.items()
+}
 Explain = create_model(
-    "Explain", __base__=Strict, __doc__="How each explainer looks at a pretrained run.", **_fields
+    "Explain", __base__=Strict, __doc__="Settings of the explainers of pretrained runs.", **_fields
 )
 """The settings of all explainers, by name."""

@@ -1,6 +1,6 @@
-"""The registry of methods: what each one is, as far as anything but its loss has to know.
+"""The registry of pretraining methods: the properties of each method, except its loss.
 
-Nothing heavy is imported here: a loss is named by its module and imported where it is computed.
+Nothing heavy is imported here: a method names the module of its loss, which is imported on use.
 """
 
 import math
@@ -12,37 +12,37 @@ from pydantic import AfterValidator, WithJsonSchema
 from decur.config.strict import check_known
 
 CONTRASTIVE_DIMS = (512, 128)
-"""Hidden and embedding dimensions of the projector of contrastive methods."""
+"""Hidden and output dimensions of the projector of contrastive methods."""
 
 OFFICIAL_RANKS = 4
-"""Processes that the released code was run on, and that some of its faults depend on."""
+"""Number of processes used with the released code; some of its faults depend on it."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to pretrain two backbones, or a baseline that pretrains nothing.
+    """A way to pretrain two backbones, or a baseline without pretraining.
 
-    `loss` is the module whose function `method_loss` computes the loss (see `decur.losses`);
-    without one the backbones stay as they are initialised. `views` is the number of augmented views
-    of each modality, `views_without_intra` that number where intra-modal terms are switched off.
+    `loss` is the module whose function `method_loss` computes the loss (see `decur.losses`); if it
+    is None, the backbones keep their initial weights. `views` is the number of augmented views of
+    each modality; `views_without_intra` is that number without intra-modal terms.
 
-    The other fields say whether
+    The flags mean:
 
     * `has_unique`: the embedding is divided into common and unique dimensions;
-    * `contrastive`: the projector is a small one (`CONTRASTIVE_DIMS`), whatever the settings say;
+    * `contrastive`: the projector is small (`CONTRASTIVE_DIMS`), and the settings are ignored;
     * `single`: each modality is trained alone, so the projector is never shared;
     * `imagenet`: the backbones start from ImageNet weights;
-    * `released`: the backbones are those of a file that the authors released;
-    * `lost_gradient`: the released code makes the gradient too small by the number of its
-      processes. Each process sums the cross-correlation over all of them, but only its own part
-      carries a gradient, and the mean over the processes is taken. A step of LARS is as large as
-      the weights, whatever the gradient's size. So for weights only the weight decay, which is
-      added to the gradient, counts that many times; for parameters of one dimension, which LARS
-      neither scales nor decays, the step is that much smaller. The gradients of the other methods
-      go through a gather that is differentiated.
+    * `released`: the backbones are read from a file that the authors released;
+    * `lost_gradient`: in the released code, the gradient is too small by the number of processes.
+      Each process sums the cross-correlation over all processes, but only its own part has a
+      gradient, and the gradients are then averaged. The step size of LARS is proportional to the
+      weights and independent of the size of the gradient. For weights, the effect is therefore that
+      weight decay, which is added to the gradient, counts that many times as much. For parameters
+      of one dimension, which LARS neither scales nor decays, the step is that many times smaller.
+      The other methods use a differentiable gather, so their gradients are correct.
 
-    `log_scale` is the initial value of a learned log of the inverse temperature; None: none is
-    learned.
+    `log_scale` is the initial value of the learned logarithm of the inverse temperature; None if it
+    is not learned.
     """
 
     loss: str | None = None
@@ -58,7 +58,7 @@ class Method:
 
     @property
     def trained(self) -> bool:
-        """Whether the method pretrains its backbones at all."""
+        """Return whether the method pretrains its backbones."""
         return self.loss is not None
 
 

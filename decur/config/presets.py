@@ -1,15 +1,15 @@
-"""The augmentation that a scenario gives a modality: a preset, or one with changes."""
+"""Resolve the augmentation of a modality in a scenario: a preset, or a preset with changes."""
 
 from typing import Any
 
 from decur.config.pretraining import Augment
 
 Preset = str | Augment
-"""The name of a preset, or one with changes."""
+"""The name of a preset, or a preset with changes."""
 
 
 def preset_of(given: Preset) -> tuple[str, dict[str, Any]]:
-    """The name of the preset, and the values that differ from it by name."""
+    """Return the name of the preset, and the changed values by name."""
     if isinstance(given, str):
         return given, {}
     changes = given.model_dump(exclude_none=True)

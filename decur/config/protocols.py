@@ -1,4 +1,4 @@
-"""The registry of transfer protocols: ways to measure what pretrained backbones are worth."""
+"""The registry of transfer protocols: ways to evaluate pretrained backbones."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,21 +10,21 @@ from decur.config.strict import check_known
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What the package knows of a protocol without importing it.
+    """The properties of a protocol, available without importing its module.
 
     Attributes:
         module: the module with `evaluate(inputs) -> CellResult`, see `decur.transfer.cell`.
-        recipe: the key of `Transfer` with its optimisation; None for a protocol without one.
-        trains: what is trained by gradient descent; None for a protocol that only encodes images.
-        head: what is put on the backbones: the head of the dataset's task, or that of CMX.
-        labelled: whether it needs labels of the dataset, and so a recipe for the dataset and a
-            fraction of labels. Without labels, a protocol predicts the known factors of scenes.
-        predicts: whether it keeps predictions, which a gallery shows.
-        distance: how nearest neighbours are found, and with it how they vote.
-        part: the part of the embedding that it reads; None for the features of the backbones.
-        official: whether it is as in the released code, where that differs from the paper: batch
-            norms of frozen backbones go on learning, whatever the recipe's `frozen_mode`.
-        work: how often the work of the backbones alone it takes.
+        recipe: the key of its recipe in `Transfer`; None for a protocol without a recipe.
+        trains: the part trained by gradient descent; None for a protocol that only encodes images.
+        head: the head on the backbones: that of the dataset's task, or that of CMX.
+        labelled: whether it needs labels, and therefore a recipe for the dataset and a share of
+            labels. A protocol without labels predicts the known factors of scenes.
+        predicts: whether it keeps predictions, which a gallery can show.
+        distance: the distance between neighbours, which also determines how they vote.
+        part: the part of the embedding that it evaluates; None for the features of the backbones.
+        official: whether it follows the released code where the paper differs: the batch norms of
+            frozen backbones keep learning, and the recipe's `frozen_mode` is ignored.
+        work: its cost relative to the backbones alone.
     """
 
     module: str

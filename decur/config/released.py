@@ -1,6 +1,6 @@
-"""The files that the authors released, as data: names, checksums, and what is in them.
+"""List the files that the authors released: their names, checksums and content.
 
-Names and checksums are those of the files' pages; none of the files has been downloaded here.
+Names and checksums come from the web pages of the files; the files were not downloaded for this.
 """
 
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ HOST = "https://huggingface.co/wangyi111/DeCUR/resolve/main"
 LICENCE = "cc-by-4.0"
 
 RELEASED_FORMAT = "released"
-"""The form of the joint files, as the registry of architectures and `--format` name it."""
+"""Name of the format of the joint files, as in the registry of architectures and `--format`."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """How the released files of a pair of modalities were trained.
+    """The training of the released files of a pair of modalities.
 
-    `presets` are our modalities, first branch first, with their augmentation; `chans` the channels
-    of each one's first convolution. Modalities in `reversed` were read in the order blue, green,
-    red; in `repeated` one band stood in every channel.
+    `presets` maps our modalities, first branch first, to their augmentation presets. `chans` is the
+    number of input channels of each first convolution. Modalities in `reversed` were read in the
+    order blue, green, red. For modalities in `repeated`, one band was repeated in all channels.
     """
 
     dataset: str
@@ -50,9 +50,10 @@ RELEASED_PAIRS = {
 
 @dataclass(frozen=True)
 class Released:
-    """One file. `modality` is None of a joint one; `sha256` may be its first digits, or unknown.
+    """One released file; `modality` is None for a joint file with both backbones.
 
-    `size` in bytes; None where the page of the file has a rounded one.
+    `sha256` may be incomplete (only the first digits) or empty. `size` is in bytes, or None if the
+    web page of the file gives only a rounded size.
     """
 
     name: str
@@ -64,14 +65,15 @@ class Released:
 
     @property
     def url(self) -> str:
-        """Where it lies."""
+        """Return the URL of the file."""
         return f"{HOST}/{self.name}"
 
     @property
     def standardised(self) -> bool:
-        """Whether its optical images were scaled by each band's mean and deviation.
+        """Return whether optical images were scaled by the mean and deviation of each band.
 
-        So the later version's were, those of ResNet-50 without deformable attention by 10,000.
+        This holds for the files of the later version. For ResNet-50 without deformable attention,
+        the optical images were divided by 10,000.
         """
         arch = ARCHITECTURES[self.arch]
         later = arch.family == "vit" or arch.attention
@@ -82,7 +84,7 @@ OPTICAL_MEAN = (
     *(1605.575, 1390.782, 1314.873, 1363.524, 1549.444, 2091.749, 2371.717, 2299.905, 2560.295),
     *(830.066, 22.104, 2177.072, 1524.065),
 )
-"""Means of the Sentinel-2 bands, reflectance times 10,000, from the later version's code."""
+"""Means of the Sentinel-2 bands (reflectance times 10,000), from the code of the later version."""
 OPTICAL_STD = (
     *(786.787, 850.348, 875.065, 1138.850, 1122.178, 1161.592, 1274.392, 1248.429, 1345.527),
     *(577.316, 51.154, 1336.099, 1136.538),
@@ -143,6 +145,6 @@ BY_NAME = {entry.name: entry for entry in RELEASED}
 
 
 def of_checksum(sha256: str) -> Released | None:
-    """The released file of this SHA-256 (hexadecimal), under whatever name it lies."""
+    """Return the released file with this SHA-256 (hexadecimal), independent of its name."""
     known = (entry for entry in RELEASED if entry.sha256)
     return next((entry for entry in known if sha256.startswith(entry.sha256)), None)

@@ -1,4 +1,4 @@
-"""What a job of one run reads: its stage's own settings, with its variant resolved."""
+"""Resolve the settings of the jobs of one run: scenario, method, variant and seed."""
 
 import re
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ VARIANT_PARTS = (
 
 
 class PretrainSettings(Pretrain):
-    """Everything a pretraining job reads; `modalities` maps a modality to its augmentation.
+    """All settings of a pretraining job; `modalities` maps each modality to its augmentation.
 
-    `imagenet` is the file that this very run starts from, null where it starts at random;
-    `released` the file that holds its backbones.
+    `imagenet` is the file of weights that the run starts from, or None if it starts from random
+    weights. `released` is the file with its backbones, or None.
     """
 
     scenario: Scenario
@@ -41,12 +41,12 @@ class PretrainSettings(Pretrain):
     modalities: dict[str, PresetName | Augment]
 
     def arch_of(self, modality: str) -> str:
-        """The backbone of a modality."""
+        """Return the architecture of the backbone of a modality."""
         return self.archs.get(modality, self.arch)
 
 
 def count_views(settings: PretrainSettings) -> int:
-    """Views of each modality that a run draws per step."""
+    """Return the number of views of each modality that a run draws per step."""
     method = METHODS[settings.method]
     if settings.intra or method.views_without_intra is None:
         return method.views
@@ -54,12 +54,15 @@ def count_views(settings: PretrainSettings) -> int:
 
 
 def dims_common(settings: PretrainSettings, dims: int) -> int:
-    """Common dimensions of an embedding of `dims`, which without a projector is not `dim` wide."""
+    """Return the number of common dimensions of an embedding with `dims` dimensions.
+
+    Without a projector, `dims` differs from the setting `dim`.
+    """
     return common_of(settings.share_common, dims)
 
 
 class TransferSettings(Strict):
-    """Everything a transfer job reads: how the backbone was made, and the recipe by dataset."""
+    """All settings of a transfer job: those of the pretraining, and the recipes by dataset."""
 
     run: str
     pretrain: PretrainSettings
@@ -67,7 +70,7 @@ class TransferSettings(Strict):
 
 
 class ExplainSettings(Strict, Generic[R]):
-    """Everything that an explainer reads: how the run was made, and its own recipe."""
+    """All settings of an explainer's job: those of the pretraining, and its own recipe."""
 
     run: str
     pretrain: PretrainSettings
@@ -75,26 +78,33 @@ class ExplainSettings(Strict, Generic[R]):
 
 
 def explain_settings_type(explainer: str) -> type[ExplainSettings[Any]]:
-    """The model of what an explainer reads, with its own recipe."""
-    generic: Any = ExplainSettings  # for mypy, whose types are not made at run time
+    """Return the settings model of an explainer's job, with the type of its recipe."""
+    generic: Any = ExplainSettings  # mypy rejects type arguments that are known only at run time
     model: type[ExplainSettings[Any]] = generic[EXPLAINERS[explainer].recipe]
     return model
 
 
 def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
-    """The settings of a variant such as `dim-512_common-75`.
+    """Return the settings of a variant such as `dim-512_common-75`.
 
-    Parts: `dim-<K>` (keeps the share of common dimensions), `hidden-<width>` (of the projector's
-    hidden layers; without it K), `common-<percent>` (100: without decoupling), `no-intra`,
-    `no-projector` (the loss acts on the features), `official` (the released code's weighting,
-    shared projector, settings of the baselines and, with LARS, what its lost gradient comes to, see
-    `Method.lost_gradient`), `data-<dataset>`, `from-imagenet` (the
-    backbones start from ImageNet weights), `large` (`arch_large`, if any).
-    Files of weights that the run does not start from are left out of the result, and widths are
+    The parts of a variant are:
+
+    - `dim-<K>`: embedding dimensions; the share of common dimensions is kept;
+    - `hidden-<width>`: width of the hidden layers of the projector; without it, K;
+    - `common-<percent>`: share of common dimensions; 100: without decoupling;
+    - `no-intra`: no intra-modal terms;
+    - `no-projector`: the loss acts on the features;
+    - `official`: as in the released code: the weighting, a shared projector, the settings of the
+      baselines and, with LARS, the effect of its lost gradient (`Method.lost_gradient`);
+    - `data-<dataset>`: another dataset;
+    - `from-imagenet`: the backbones start from ImageNet weights;
+    - `large`: the backbone `arch_large`, if any.
+
+    Files of weights that the run does not start from are removed from the result. Widths are
     divided by `dim_divisor`, which is then 1.
 
     Raises:
-        DecurError: a part that is none of these, or no file of the weights to start from.
+        DecurError: a part is unknown, or the file of the initial weights is not given.
     """
     files = ("imagenet", "imagenet_large", "released")
     changes: dict[str, Any] = {**dict.fromkeys(files), "arch_large": None}
@@ -125,7 +135,7 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
             changes["archs"] = {} if settings.arch_large else settings.archs
         elif part != FROM_IMAGENET:
             raise DecurError(
-                f"variant '{variant}': cannot read '{part}'; known are {VARIANT_PARTS}"
+                f"variant '{variant}': cannot read '{part}'; known parts are {VARIANT_PARTS}"
             )
     start = starting_weights(settings, settings.method, variant)
     if start is not None:
@@ -135,9 +145,9 @@ def apply_variant(settings: PretrainSettings, variant: str) -> PretrainSettings:
 
 
 def canonical_variant(config: Config, scenario: Scenario, variant: str) -> str:
-    """The variant without the parts that are the scenario's default anyway.
+    """Return the variant without the parts that equal the defaults of the scenario.
 
-    To start from ImageNet weights never is, and which file that takes only the whole variant tells.
+    `from-imagenet` is always kept: it is never a default, and its file depends on the full variant.
     """
     parts = [] if variant == "default" else variant.split("_")
 
@@ -151,24 +161,24 @@ def canonical_variant(config: Config, scenario: Scenario, variant: str) -> str:
 
 @dataclass(frozen=True)
 class StartingWeights:
-    """The file of weights that a run starts from; `key` of the scenario's `pretrain` gives it."""
+    """The file of weights that a run starts from; `key` is its key in `pretrain`."""
 
     key: Literal["imagenet", "imagenet_large", "released"]
     file: str | None
 
     @property
     def kind(self) -> str:
-        """The key in the run's own settings, which have no large backbone beside theirs."""
+        """Return the key in the settings of the run, which have no separate large backbone."""
         return self.key.removesuffix("_large")
 
     @property
     def is_published(self) -> bool:
-        """Whether it is given by the name under which the authors published it."""
+        """Return whether the file is given by the name that the authors published."""
         return self.key == "released" and self.file in BY_NAME
 
 
 def starting_weights(pretrain: Pretrain, method: str, variant: str) -> StartingWeights | None:
-    """The file of weights that a run starts from, or is; None where it starts at random."""
+    """Return the file of weights that a run starts from; None if it starts from random weights."""
     parts = variant.split("_")
     if METHODS[method].released:
         return StartingWeights("released", pretrain.released)
@@ -183,7 +193,7 @@ def _needed_file(start: StartingWeights, settings: PretrainSettings, variant: st
     if start.file is None:
         raise DecurError(
             f"scenarios.{settings.scenario}.pretrain: method '{settings.method}', variant "
-            f"'{variant}' starts from a file of weights, and there is none; give `{start.key}`"
+            f"'{variant}' needs a file of weights, but none is given; add `{start.key}`"
         )
     return start.file
 
@@ -197,10 +207,10 @@ def _is_percent(text: str) -> bool:
 
 
 def pretrain_settings(config: Config, run: Run) -> PretrainSettings:
-    """What the pretraining job of a run reads: scenario, method, variant and seed resolved.
+    """Resolve the settings of the pretraining job of a run.
 
     Raises:
-        DecurError: the config has no such scenario or method.
+        DecurError: the configuration has no such scenario or method.
     """
     if run.scenario not in config.scenarios:
         hint = did_you_mean(run.scenario, config.scenarios)
@@ -224,7 +234,7 @@ def pretrain_settings(config: Config, run: Run) -> PretrainSettings:
 
 
 def transfer_settings(config: Config, run: Run, cells: list[Cell]) -> TransferSettings:
-    """What the transfer job of a run reads, for the datasets of `cells`."""
+    """Resolve the settings of the transfer job of a run, for the datasets of `cells`."""
     pretrain = pretrain_settings(config, run)
     for cell in cells:
         check_recipe(config, cell)
@@ -233,17 +243,17 @@ def transfer_settings(config: Config, run: Run, cells: list[Cell]) -> TransferSe
 
 
 def check_recipe(config: Config, cell: Cell) -> None:
-    """Check that a config says how to evaluate a cell; without labels no recipe is needed.
+    """Check that the configuration has a recipe for a cell; protocols without labels need none.
 
     Raises:
-        DecurError: it does not.
+        DecurError: the recipe is missing, or the protocol needs scenes and the dataset has none.
     """
     protocol, key = PROTOCOLS[cell.protocol], f"transfer.{cell.dataset}"
     if not protocol.labelled:
         if config.datasets[cell.dataset].source != "scenes":
             raise DecurError(
-                f"cell '{cell}': '{cell.protocol}' predicts the known factors of scenes, and the "
-                f"source of datasets.{cell.dataset} is no scenes; choose another protocol"
+                f"cell '{cell}': '{cell.protocol}' predicts the known factors of scenes, but the "
+                f"source of datasets.{cell.dataset} is not 'scenes'; choose another protocol"
             )
         return
     if cell.dataset not in config.transfer:
@@ -253,7 +263,7 @@ def check_recipe(config: Config, cell: Cell) -> None:
 
 
 def explain_settings(config: Config, run: Run, explainer: str) -> ExplainSettings[Any]:
-    """What the job of an explainer reads for a run."""
+    """Resolve the settings of an explainer's job for a run."""
     recipe = getattr(config.explain, explainer)
     pretrain = pretrain_settings(config, run)
     return explain_settings_type(explainer)(run=str(run), pretrain=pretrain, recipe=recipe)

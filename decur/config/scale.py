@@ -1,4 +1,4 @@
-"""The whole configuration of a scale, read from YAML."""
+"""Read and check the configuration of a scale from YAML."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -23,8 +23,8 @@ def _results_folder(text: str) -> str:
     folder = expand(text)
     if not re.fullmatch(r"[^-{}\n][^{}\n]*", folder):
         raise DecurError(
-            f"the folder {folder!r} begins with '-', is empty, or has braces or a line break, "
-            "which Snakemake cannot read; choose another"
+            f"the folder {folder!r} is empty, begins with '-', or contains braces or a line break, "
+            "which Snakemake cannot read; choose another folder"
         )
     return folder
 
@@ -32,34 +32,43 @@ def _results_folder(text: str) -> str:
 class Config(Strict):
     """The whole configuration of one scale."""
 
-    scale: Name
+    scale: Name = Field(description="name of the scale, and of its folder in `results`")
     results: Annotated[str, AfterValidator(_results_folder)] = Field(
         "results",
-        description="folder of all products; Snakemake would read braces as a pattern, but for "
-        "those of a variable",
+        description="folder of all artifacts; braces are allowed only in variables, because "
+        "Snakemake would read them as a pattern",
         json_schema_extra={"pattern": r"^(\$\{\w+\}|[^-{}\n])(\$\{\w+\}|[^{}\n])*$"},
     )
-    methods: tuple[MethodName, ...]
-    seeds: tuple[Annotated[int, Field(ge=0)], ...]
+    methods: tuple[MethodName, ...] = Field(description="methods to pretrain and compare")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        description="random seeds, with one run per seed"
+    )
     experiments: tuple[str, ...] = Field(
         (),
-        description="tables and figures of experiments.yaml; without these and `own_experiments`, "
-        "each method is pretrained in each scenario",
+        description="names of experiments in experiments.yaml; if this and `own_experiments` are "
+        "empty, each method is pretrained in each scenario",
     )
     own_experiments: dict[str, dict[str, Any]] = Field(
         {},
         exclude_if=lambda declared: not declared,
-        description="more tables and figures, declared as in experiments.yaml",
+        description="further experiments by name, declared as in experiments.yaml",
     )
-    scenarios: dict[Scenario, ScenarioSettings]
-    datasets: dict[Name, DatasetSettings]
+    scenarios: dict[Scenario, ScenarioSettings] = Field(
+        description="scenarios by name: the modalities that are pretrained together, and how"
+    )
+    datasets: dict[Name, DatasetSettings] = Field(
+        description="datasets by name: the source of the data, and how samples are stored"
+    )
     transfer: dict[Name, Transfer] = Field(
-        {}, description="how the datasets that experiments evaluate on are transferred to"
+        {}, description="settings of the transfer evaluation on each dataset, by dataset"
     )
     transfer_together: bool = Field(
-        False, description="evaluate a backbone's transfer runs in one process (small nets)"
+        False,
+        description="evaluate all transfer cells of a run in one process (for small networks)",
     )
-    explain: Explain = Explain()  # type: ignore[valid-type]
+    explain: Explain = Field(  # type: ignore[valid-type]
+        Explain(), description="settings of the explainers, by name"
+    )
 
     @model_validator(mode="after")
     def _datasets_exist(self) -> Self:
@@ -87,10 +96,10 @@ class Config(Strict):
         return self
 
     def check_dataset(self, key: str, name: str, modalities: Iterable[str] = ()) -> None:
-        """Check that a dataset is declared, and that these of its modalities are stored.
+        """Check that a dataset is declared, and that the given modalities are stored.
 
         Raises:
-            ValueError: naming `key`.
+            ValueError: they are not; the message names `key`.
         """
         _check(key, name, self.datasets, "dataset", " under 'datasets'")
         for modality in modalities:
@@ -106,12 +115,12 @@ def _check(key: str, name: str, known: Iterable[str], what: str, where: str = ""
 
 
 def _check_dataset(key: str, name: str, settings: DatasetSettings) -> None:
-    """Check a dataset's name and modalities, of which stored samples are made."""
+    """Check the name of a dataset and the modalities that it stores."""
     if settings.folders is None:
         _check(key, name, DATASETS, "known dataset", " (your own images need `source: folders`)")
         known = tuple(DATASETS[name].modalities)
     elif name in DATASETS:
-        raise ValueError(f"{key}: is a known dataset; give your folders another name")
+        raise ValueError(f"{key}: is a known dataset; choose another name for your folders")
     else:
         known = tuple(settings.folders.modalities)
     for modality in settings.modalities or ():
@@ -119,19 +128,19 @@ def _check_dataset(key: str, name: str, settings: DatasetSettings) -> None:
 
 
 def _check_task(key: str, name: str, settings: DatasetSettings, task: str) -> None:
-    """Check that a dataset has labels for a task: masks for segmentation, else none."""
+    """Check that the labels of a dataset fit a task: segmentation needs masks, and vice versa."""
     own = settings.folders
     masks = DATASETS[name].masks if own is None else own.stores_masks
     if own is not None and own.masks is None and own.labels is None:
-        raise ValueError(f"{key}: {name} has no labels; give its folders `masks` or `labels`")
+        raise ValueError(f"{key}: {name} has no labels; add `masks` or `labels` to its folders")
     possible = "segmentation" if masks else "classification"
     if task != possible:
         labels = "masks" if masks else "classes of whole images"
-        raise ValueError(f"{key}: {name} is labelled by {labels}; the task is '{possible}'")
+        raise ValueError(f"{key}: {name} is labelled with {labels}; set the task to '{possible}'")
 
 
 def stored_modalities(name: str, settings: DatasetSettings) -> tuple[str, ...]:
-    """Names of the modalities in a dataset's shards."""
+    """Return the names of the modalities in the shards of a dataset."""
     if settings.modalities is not None:
         return settings.modalities
     if settings.folders is not None:
@@ -140,7 +149,7 @@ def stored_modalities(name: str, settings: DatasetSettings) -> tuple[str, ...]:
 
 
 def splits(name: str, settings: DatasetSettings) -> tuple[str, ...]:
-    """Names that a dataset's splits may have."""
+    """Return the names of the splits that a dataset may have."""
     if settings.folders is not None:
         return OWN_SPLITS
     known = DATASETS[name]
@@ -151,7 +160,7 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
     """Validate a configuration tree.
 
     Raises:
-        DecurError: naming `where`, the first wrong key and the reason, in one line.
+        DecurError: the tree is not valid; one line names `where`, the first wrong key and why.
     """
     try:
         return Config.model_validate(tree)
@@ -160,7 +169,7 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
 
 
 def load_config(source: Path | str) -> Config:
-    """Read and validate a YAML file, or the text of a JSON object."""
+    """Read and validate a configuration: a YAML file, or the text of a JSON object."""
     if isinstance(source, str) and source.lstrip().startswith("{"):
         return parse_config(parse_yaml(source, "config"))
     tree = read_yaml(source)

@@ -1,4 +1,4 @@
-"""The folders and files of the user that the settings of a dataset name."""
+"""Collect the user's folders and files that are named in the settings of a dataset."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,12 @@ SAMPLES_VARIABLE = "DECUR_SAMPLES"
 
 
 def samples_folder(settings: DatasetSettings) -> str | None:
-    """The folder of the sample frames: that of the settings, or of the environment."""
+    """Return the folder of the sample frames, from the settings or from the environment."""
     return settings.folder or os.environ.get(SAMPLES_VARIABLE)
 
 
 def own_paths(settings: DatasetSettings) -> dict[str, Path]:
-    """The folders and files of a user's own dataset by key, such as `folders.masks`.
+    """Return the folders and files of a user's own dataset by key, such as `folders.masks`.
 
     If the source is `samples`, they are relative to the folder of the sample frames.
     """
@@ -27,10 +27,10 @@ def own_paths(settings: DatasetSettings) -> dict[str, Path]:
 
 
 def given_paths(settings: DatasetSettings) -> dict[str, str]:
-    """The path of each source that the settings name, by its key: absolute, without links.
+    """Return the absolute path, without links, of each source named in the settings, by key.
 
-    Archives are not among them: their official checksums decide what they hold. Nor is the folder
-    of the sample frames if the dataset names its own folders below it.
+    Archives are not included, because official checksums identify their content. The folder of the
+    sample frames is not included if the dataset names its own folders below it.
     """
     found: dict[str, str | Path | None] = {"checksums": settings.checksums, **own_paths(settings)}
     if settings.source != "samples":

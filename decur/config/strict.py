@@ -1,4 +1,4 @@
-"""What all parts of the configuration share: strict models, marks, ranges, errors in one line."""
+"""Common base of the configuration: strict models, value types, marks, one-line errors."""
 
 import difflib
 import re
@@ -22,7 +22,7 @@ from decur.cluster.user_paths import expand
 T = TypeVar("T")
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-"""A part of a path, and a word of a command."""
+"""A name that is used in paths and commands."""
 
 
 ModalityName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
@@ -45,27 +45,27 @@ Size = tuple[Count, Count]
 
 
 UserPath = Annotated[str, AfterValidator(expand)]
-"""A path that a user gives; `~` and variables in it are replaced."""
+"""A path that a user gives; `~` and variables are expanded."""
 
 
 @dataclass(frozen=True)
 class HowAJobRuns:
-    """Mark of a setting that does not decide results; `values` limits it to values of a type."""
+    """Mark of a setting that does not affect results; `values` limits it to values of one type."""
 
     values: type = object
 
 
 Execution = Annotated[T, HowAJobRuns()]
-"""A setting of how a job runs, or where files lie: a change of it leaves all results valid.
+"""A setting about how a job runs or where files are: results stay valid if it changes.
 
-Every other setting decides results. Without a mark the worst is a job that runs again for nothing.
+All other settings affect results. A missing mark is harmless: jobs only run again needlessly.
 """
 
 
 def deciding(settings: BaseModel) -> dict[str, Any]:
-    """The JSON tree of the settings that decide results: all but those marked `Execution`.
+    """Return the settings that affect results as a JSON tree: all except those marked `Execution`.
 
-    Identities of checkpoints, shards and jobs are made of these alone.
+    Only these settings identify checkpoints, shards and jobs.
     """
     tree: dict[str, Any] = _pruned(settings, settings.model_dump(mode="json"))
     return tree
@@ -89,7 +89,7 @@ def _is_execution(settings: BaseModel, key: str) -> bool:
 
 
 class Strict(BaseModel):
-    """A model that forbids unknown keys and never changes."""
+    """An immutable model that rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -105,7 +105,7 @@ class Strict(BaseModel):
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """`; did you mean 'x'?` for the known name nearest to a wrong one; else all that are known."""
+    """Return a hint for a wrong name: `; did you mean 'x'?`, or `otherwise`, or the known names."""
     names = {found.casefold(): found for found in sorted(known)}
     for close in difflib.get_close_matches(name.casefold(), names, n=1):
         return f"; did you mean '{names[close]}'?"
@@ -113,10 +113,10 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) 
 
 
 def check_known(name: str, known: Iterable[str], what: str, where: str = "") -> str:
-    """The name itself.
+    """Return the name if it is known.
 
     Raises:
-        ValueError: it is none of the known ones; `what` and `where` say what it should be.
+        ValueError: the name is not known; the message describes it by `what` and `where`.
     """
     names = tuple(known)
     if name not in names:
@@ -146,13 +146,13 @@ EXPECTED = {
     "literal_error": "expected {expected}",
     "string_pattern_mismatch": "expected text of the form {pattern}",
 }
-"""Problems by pydantic's type, in the words of YAML; others keep pydantic's."""
+"""Messages by pydantic error type, in terms of YAML; other types keep pydantic's message."""
 
 
 def first_problem(error: ValidationError, where: str, tree: Any = None) -> str:
-    """One line for the first problem of a validation: where, which key, why, what was found.
+    """Describe the first validation error in one line: place, key, reason and the value found.
 
-    `tree` is what was validated: with it, no part of the key is a name of pydantic's.
+    `tree` is the validated tree. With it, the key contains no names that pydantic adds.
     """
     text = _first_problem(error, where, tree)
     return "".join(c if c.isprintable() else " " for c in text)  # keys and values may be anything
@@ -163,7 +163,7 @@ def _first_problem(error: ValidationError, where: str, tree: Any) -> str:
     first, _ = located[0]
 
     def rank(found: tuple[list[str], ErrorDetails]) -> tuple[bool, int]:
-        keys, problem = found  # of the members of a union, the one that came furthest
+        keys, problem = found  # among the members of a union, prefer the deepest match
         depth = len(keys) if keys[: len(first)] == first else -1
         return problem["type"] == "unknown_key", depth
 
@@ -186,7 +186,7 @@ def _expected(context: Mapping[str, Any]) -> list[str]:
 
 
 def _keys(problem: ErrorDetails, tree: Any) -> list[str]:
-    """The keys that lead through a tree to a problem, without names of members of unions."""
+    """Return the keys that lead through a tree to a problem, without names of union members."""
     location = problem["loc"]
     if tree is None:
         return [str(part) for part in location]

@@ -1,4 +1,4 @@
-"""Read YAML in which no key is given twice, since the first value would be lost without a word."""
+"""Read YAML files and refuse duplicate keys, because YAML silently drops the first value."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +9,14 @@ import yaml
 from decur.errors import DecurError
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The same language, ten times as fast where the C library is there."""
+"""The YAML loader: the C library, which is ten times as fast, or else the Python version."""
 
 
 def read_yaml(path: Path | str) -> Any:
-    """What a YAML or JSON file holds.
+    """Read the content of a YAML or JSON file.
 
     Raises:
-        DecurError: there is no such file, it is not YAML, or it gives a key twice; with the line.
+        DecurError: the file is missing, is not YAML, or contains a duplicate key (with its line).
     """
     path = Path(path)
     if not path.is_file():
@@ -29,9 +29,9 @@ def read_yaml(path: Path | str) -> Any:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """What a text of YAML or JSON means; errors begin with `where`, and are as of `read_yaml`."""
+    """Parse a text of YAML or JSON; raise the errors of `read_yaml`, which begin with `where`."""
     if text.lstrip().startswith("{"):
-        text = text.replace("\t", " ")  # which JSON may be indented by, and YAML may not
+        text = text.replace("\t", " ")  # JSON may be indented by tabs, YAML may not
     loader = LOADER(text)
     try:
         node = loader.get_single_node()
@@ -51,7 +51,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def _twice(node: yaml.Node | None, seen: set[int]) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-    """Keys that a mapping has twice, each with the one before; an anchor's node is read once."""
+    """Yield duplicate keys of mappings, each with its first occurrence; visit each node once."""
     if node is None or id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
     seen.add(id(node))

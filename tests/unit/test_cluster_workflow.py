@@ -70,9 +70,9 @@ def test_without_a_claim_or_a_lock_there_is_no_advice(places, tmp_path):
     ("changes", "words"),
     [
         ({}, "wait for it or end it"),
-        ({"begun": "1"}, "which is gone: unlock it by `snakemake --unlock`"),
-        ({"host": "elsewhere"}, "if not, `snakemake --unlock`"),
-        ({"host": "elsewhere", "slurm_job": "7"}, "if not, `snakemake --unlock`"),
+        ({"begun": "1"}, "which has ended: remove it with `snakemake --unlock`"),
+        ({"host": "elsewhere"}, "if not, run `snakemake --unlock`"),
+        ({"host": "elsewhere", "slurm_job": "7"}, "if not, run `snakemake --unlock`"),
     ],
     ids=["at-work", "gone", "out-of-reach", "slurm-does-not-answer"],
 )

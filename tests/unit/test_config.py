@@ -78,7 +78,7 @@ def test_a_config_declares_experiments_of_its_own_beside_those_it_names(tree):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "table1"}, "'table1' is declared already"),
+        ({"name": "table1"}, "'table1' is already declared"),
         ({"panel": {"scenario": "rgb-nothing"}}, "mine: there is no scenario 'rgb-nothing'"),
         ({"panel": {"dataset": "nothing"}}, "mine: there is no dataset 'nothing'"),
         ({"panel": {"modalities": "rgb+x"}}, "mine: rgb-dem has no modality 'x'"),
@@ -135,7 +135,7 @@ def test_the_committed_schema_is_made_from_the_model():
         ("scenarios.rgb-dem.pretrain.dataset", "imagenet", "no dataset 'imagenet'"),
         ("scenarios.rgb-dem.modalities", {"rgb": "rgb"}, "exactly two"),
         ("datasets.geonrw.scenes", None, "if and only if source is 'scenes'"),
-        ("transfer.geonrw.linear.steps", 5, "either 'epochs' or 'steps'"),
+        ("transfer.geonrw.linear.steps", 5, "exactly one of 'epochs' and 'steps'"),
         ("scenarios.rgb-dem.pretrain.splits", [], r"scenarios\.rgb-dem\.pretrain\.splits"),
         ("transfer.geonrw.task", "classification", r"transfer\.geonrw\.task: .*segmentation"),
         ("transfer.bigearthnet.task", "segmentation", r"transfer\.bigearthnet\.task"),
@@ -254,7 +254,7 @@ def test_a_run_reads_the_imagenet_file_that_it_starts_from_and_no_other(
 def test_a_start_from_imagenet_without_a_file_is_named(tree, method, variant, changes):
     config = config_with(tree, **changes)
     with pytest.raises(
-        DecurError, match=rf"^scenarios\.rgb-depth\.pretrain: .*'{method}'.*'{variant}'.*give `im"
+        DecurError, match=rf"^scenarios\.rgb-depth\.pretrain: .*'{method}'.*'{variant}'.*add `im"
     ):
         pretrain_settings(config, Run("rgb-depth", method, variant))
 

@@ -324,7 +324,7 @@ def test_nodes_whose_own_name_is_loopback_are_told_the_variable(tmp_path):
             else:
                 _, error = ranks[1].communicate(timeout=60)
                 assert ranks[1].returncode != 0
-                assert "n2: its own name leads to 127.0.1.1" in error
+                assert "n2: the host name resolves to 127.0.1.1" in error
                 assert "set GLOO_SOCKET_IFNAME" in error
                 ranks[0].kill()
                 ranks[0].communicate()

@@ -281,7 +281,7 @@ def test_all_squares_of_a_bad_evaluation_image_count_as_lost(place):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"classes": ["water"]}, "'water' alone"),
+        ({"classes": ["water"]}, "only 'water'"),
         ({"classes": ["a", "a"]}, "'a' comes more than once"),
         ({"mask_values": [0]}, "1 values for 2 classes"),
         ({"mask_values": [3, 3]}, "a value twice"),

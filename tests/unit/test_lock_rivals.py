@@ -112,5 +112,7 @@ def test_a_stale_claim_of_another_namespace_may_be_at_work(owner_file, namespace
     )
     subprocess.run([*namespace, sys.executable, "-c", code, owner_file], check=True)
     assert holder(owner_file).host == this_process().host
-    with pytest.raises(DecurError, match="cannot be told from here; if it is not, delete"):
+    with pytest.raises(
+        DecurError, match="cannot be checked from this machine; if it no longer runs, delete"
+    ):
         claim(owner_file)

@@ -95,5 +95,5 @@ def test_another_node_of_our_own_job_may_be_at_work(owner_file, cluster, monkeyp
 def test_a_cluster_that_does_not_answer_is_named(owner_file, monkeypatch):
     monkeypatch.setenv("PATH", "")
     held_by(owner_file, Owner("n1", 1, "5", "me", slurm_job="7"))
-    with pytest.raises(DecurError, match="squeue: SLURM does not answer"):
+    with pytest.raises(DecurError, match="squeue: SLURM does not respond"):
         claim(owner_file)

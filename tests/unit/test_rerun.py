@@ -268,7 +268,7 @@ def test_shards_of_a_folder_that_was_moved_ask_for_new_links(place, tmp_path):
     moved.rename(tmp_path / "elsewhere")
     for name in ("nyuv2", "harbour"):
         raw = Path(paths_of(config).raw(name))
-        with pytest.raises(DecurError, match=f"is not there; .*--forcerun {raw}/manifest.json"):
+        with pytest.raises(DecurError, match=f"does not exist; .*--forcerun {raw}/manifest.json"):
             preprocess(name, config.datasets[name], raw, tmp_path / "shards" / name)
 
 

@@ -267,7 +267,7 @@ def test_a_name_of_the_config_is_a_plain_word(key, value):
 def test_a_name_of_an_experiment_is_a_plain_word(tmp_path):
     path = tmp_path / "experiments.yaml"
     path.write_text("'a/../../table1': {title: a, caption: b}\n")
-    with pytest.raises(DecurError, match="table1': a name is of"):
+    with pytest.raises(DecurError, match="table1': a name consists of"):
         load_experiments(path)
 
 

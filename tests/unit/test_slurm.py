@@ -96,7 +96,7 @@ def test_without_slurm_there_is_no_job(monkeypatch):
     assert own_job() is None
     assert not is_marked()
     assert "slurm_job" not in JobTimer().record()
-    with pytest.raises(DecurError, match="this is no SLURM job"):
+    with pytest.raises(DecurError, match="this is not a SLURM job"):
         requeue_own_job()
 
 

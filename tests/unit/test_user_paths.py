@@ -131,13 +131,13 @@ def test_a_folder_that_has_such_a_name_is_meant(tmp_path, name):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("$NOPE/x", "the variable NOPE is not set; set and export it, or write the whole path"),
+        ("$NOPE/x", "the variable NOPE is not set; set and export it, or write the full path"),
         ("a/${EMPTY}", "the variable EMPTY is not set"),
         ("~nobody-here/x", "`~nobody-here`: there is no such user; correct the name, or write"),
-        ("$LOOP", "the variable LOOP stands for itself"),
-        ("${PART", "`${PART` is no variable"),
-        ("${}/x", "`${}` is no variable"),
-        ("${NOPE:-x}", "`${NOPE:-x}` is no variable"),
+        ("$LOOP", "the variable LOOP refers to itself"),
+        ("${PART", "`${PART` is not a variable"),
+        ("${}/x", "`${}` is not a variable"),
+        ("${NOPE:-x}", "`${NOPE:-x}` is not a variable"),
     ],
 )
 @pytest.mark.parametrize("key", PATHS)
@@ -159,7 +159,7 @@ def test_a_home_folder_that_is_not_there_is_named(monkeypatch, tmp_path, home, t
         monkeypatch.setenv(STAND_IN, home)
     if home is not None:
         monkeypatch.setenv("HOME", home)
-    with pytest.raises(DecurError, match=r"there is no home folder here|HOME is not set"):
+    with pytest.raises(DecurError, match=r"there is no home folder|HOME is not set"):
         expand(text)
 
 

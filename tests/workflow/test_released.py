@@ -89,7 +89,7 @@ def test_a_published_name_is_downloaded_and_no_pretraining_data_is(tmp_path):
             "rn50_ssl4eo-s12_s1_s2_decur_ep100.pth",
             "did you mean 'rn50_ssl4eo-s12_s1_s2c_decur_ep100.pth'?",
         ),
-        ("there/file.pth", "there/file.pth is not there, and the run"),
+        ("there/file.pth", "there/file.pth does not exist, but the run"),
     ],
 )
 def test_a_file_that_is_not_there_is_named(tmp_path, file, told):

@@ -1,7 +1,8 @@
-"""The paper's tables and figures as data, and the runs that fill them.
+"""Experiments: the tables and figures of the paper as data, and the runs that they need.
 
-An experiment has rows (a method and variant) and panels (a dataset, and what is measured on it);
-their product is its cells. Experiments share runs: what two of them need exists once.
+An experiment has rows (a method and variant) and panels (a dataset, and what is measured on it).
+Each combination of row and panel is evaluated in cells. Experiments share runs: a run that two of
+them need exists only once.
 """
 
 from decur.config.experiments.declared import (

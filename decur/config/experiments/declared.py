@@ -1,4 +1,4 @@
-"""What an experiment declares, and the reading of declarations from YAML."""
+"""Declare experiments (tables, figures, lists of claims) and read their declarations from YAML."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from decur.config.yaml_file import read_yaml
 from decur.errors import DecurError
 
 Column = tuple[str, float, str, str]
-"""Panel, labels, protocol and metric: a column of a table, or a subplot of a curve."""
+"""A column of a table or a subplot of a curve: panel, labels in percent, protocol and metric."""
 
 METRIC_NAMES = {
     "map_micro": "mAP (micro)",
@@ -33,7 +33,7 @@ METRIC_NAMES = {
     **{name: known.score.title for name, known in EXPLAINERS.items() if known.score},
 }
 ALL = 100
-"""Percent of common dimensions without decoupling."""
+"""Share of common dimensions without decoupling, in percent."""
 
 SCENARIO_NAMES = {
     "sar-optical": "SAR-optical",
@@ -43,7 +43,7 @@ SCENARIO_NAMES = {
 }
 
 KINDS = ("table", "curve", "gallery", "claims", *EXPLAINERS)
-"""The kinds of experiments; `decur.tables.experiment_kinds` maps each to its sources and page."""
+"""Kinds of experiments; `decur.tables.experiment_kinds` maps each kind to its sources and page."""
 
 
 def _is_kind(name: str) -> str:
@@ -57,10 +57,11 @@ Percent = Annotated[float, Field(gt=0, le=100)]
 
 
 class Row(Strict):
-    """A line of a table, or a point of a curve (`x`); without a method only the paper's value.
+    """A line of a table, or a point of a curve at `x`.
 
-    `scenario`, `modalities` and `protocol` override the panel's, `panels` and `scales` limit where
-    the row appears. A mapping under `protocol` overrides those protocols of the panel that it has.
+    A row without a method shows only the value of the paper. `scenario`, `modalities` and
+    `protocol` override those of the panel. `panels` and `scales` limit where the row appears. If
+    `protocol` is a mapping, it overrides only the protocols of the panel that it contains.
     """
 
     label: str
@@ -75,19 +76,19 @@ class Row(Strict):
     scales: tuple[str, ...] | None = None
 
     def protocol_for(self, column: str) -> str:
-        """The protocol that measures the row in a column of a panel's protocol."""
+        """Return the protocol of this row in a column whose panel has the protocol `column`."""
         if isinstance(self.protocol, dict):
             return self.protocol.get(column, column)
         return self.protocol or column
 
 
 class Panel(Strict):
-    """A group of columns: one dataset and choice of modalities, by labels, protocol and metric.
+    """A group of columns: one dataset and its modalities, by labels, protocol and metric.
 
-    `paper` is the table whose numbers stand beside ours, `paper_metric` the metric that these are
-    in, where it is not ours: it stands there too, and the paper's number is compared with it.
-    `split` is one of the dataset's unused splits, to be shown in place of that which is reported.
-    `missing` is which of the modalities is absent in evaluation, and what replaces it: `sar/mean`.
+    `paper` is the table of the paper whose numbers are shown beside ours. `paper_metric` is the
+    metric of these numbers, if it is not ours: it is shown too, and compared with the paper.
+    `split` is an unused split of the dataset, shown instead of the reported split. `missing` is a
+    modality that is absent in the evaluation, and its replacement, such as `sar/mean`.
     """
 
     label: str
@@ -106,22 +107,25 @@ class Panel(Strict):
     def _missing_is_one_of_several(self) -> Self:
         present = self.modalities.split("+")
         if self.missing and (len(present) < 2 or self.missing.split("/")[0] not in present):
-            raise ValueError(f"missing: '{self.missing}' is not of one of several {present}")
+            raise ValueError(
+                f"missing: found '{self.missing}', expected one of several modalities; the panel "
+                f"has {present}"
+            )
         if self.split and self.missing:
-            raise ValueError("split: only the split that is reported is evaluated with one missing")
+            raise ValueError("split: cannot be combined with 'missing'; remove one of the two")
         if self.paper_metric and len(self.metrics) != 1:
-            raise ValueError("paper_metric: stands beside one metric alone")
+            raise ValueError("paper_metric: needs exactly one metric; remove it or other metrics")
         for metric in filter(None, (*self.metrics, self.paper_metric)):
             check_known(metric, METRIC_NAMES, "metric")
         return self
 
 
 class Comparison(Strict):
-    """Cells of the experiment `of`: in each, the row `higher` has more than any row of `lower`.
+    """A comparison in the experiment `of`: the row `higher` exceeds each row of `lower`.
 
-    Rows and panels are named by their labels; what is not given takes in all panels, labels,
-    protocols or metrics. Of alignment and saliency what is compared is the mean; DeCUR's
-    dimensions are `DeCUR, common` and `DeCUR, unique`.
+    It must hold in all selected columns. Rows and panels are named by their labels. A filter
+    (`panels`, `labels`, `protocols`, `metrics`) that is None selects all. For alignment and
+    saliency, means are compared, and the rows of DeCUR are `DeCUR, common` and `DeCUR, unique`.
     """
 
     of: str
@@ -134,9 +138,10 @@ class Comparison(Strict):
 
 
 class Claim(Strict):
-    """What is said of the methods, in our words; it holds if all its comparisons do.
+    """A statement about the methods, in our words; it holds if all its comparisons hold.
 
-    `section` is that of the paper; none: it is ours. Without comparisons nothing measures it.
+    `section` is the section of the paper, or None if the claim is ours. A claim without comparisons
+    is not tested.
     """
 
     text: str
@@ -145,9 +150,10 @@ class Claim(Strict):
 
 
 class Experiment(Strict):
-    """One table, curve, gallery of predictions, list of claims, or what an explainer found.
+    """A table, a curve, a gallery of predictions, a list of claims or the results of an explainer.
 
-    `seeds` limits how many of the scale's it uses; `stage` is where the report shows it.
+    `seeds` is the maximum number of the scale's seeds that it uses. `stage` is the part of the
+    report that shows it.
     """
 
     title: str
@@ -161,19 +167,19 @@ class Experiment(Strict):
     seeds: Count | None = None
     about: dict[str, "Experiment"] = Field(
         {},
-        exclude=True,  # they are recorded as themselves
-        description="the experiments of the scale that the claims compare cells of, filled in by "
+        exclude=True,  # these experiments have their own records
+        description="experiments of the scale whose cells the claims compare; set by "
         "`selection.chosen_experiments`",
     )
 
     @property
     def explainer(self) -> Explainer | None:
-        """The explainer whose results it shows; None for another kind."""
+        """Return the explainer whose results the experiment shows; None for other kinds."""
         return EXPLAINERS.get(self.kind)
 
     @property
     def needs_transfers(self) -> bool:
-        """Whether its cells are transfers; those of most explainers are not."""
+        """Return whether its cells are transfer evaluations; those of most explainers are not."""
         return self.explainer is None or self.explainer.on_grid
 
     @model_validator(mode="after")
@@ -190,10 +196,10 @@ class Experiment(Strict):
 
 
 def load_experiments(path: Path | str) -> dict[str, Experiment]:
-    """Read `experiments.yaml`.
+    """Read a file of experiments, such as `experiments.yaml`.
 
     Raises:
-        DecurError: naming the file, the experiment and the first wrong key.
+        DecurError: a declaration is wrong; the message names file, experiment and first wrong key.
     """
     trees = read_yaml(path)
     if not isinstance(trees, dict):
@@ -204,19 +210,20 @@ def load_experiments(path: Path | str) -> dict[str, Experiment]:
 def parse_experiments(
     trees: Mapping[str, Any], where: str, known: Mapping[str, Experiment]
 ) -> dict[str, Experiment]:
-    """The experiments of a tree, whose claims may be about those known before.
+    """Parse a tree of experiments; their claims may refer to the experiments in `known`.
 
     Raises:
-        DecurError: naming `where`, the experiment and the first wrong key.
+        DecurError: a declaration is wrong; the message names `where`, the experiment and first
+            wrong key.
     """
     experiments = {}
     for name, tree in trees.items():
         if name.startswith("."):
             continue
         if not re.fullmatch("[a-z0-9][a-z0-9-]*", name):
-            raise DecurError(f"{where}: '{name}': a name is of a-z, 0-9 and -")
+            raise DecurError(f"{where}: '{name}': a name consists of a-z, 0-9 and -; rename it")
         if name in known:
-            raise DecurError(f"{where}: '{name}' is declared already; choose another name")
+            raise DecurError(f"{where}: '{name}' is already declared; choose another name")
         try:
             experiments[name] = Experiment.model_validate(tree)
         except ValidationError as error:
@@ -228,7 +235,7 @@ def parse_experiments(
 
 
 def parts(experiment: Experiment, row: Row) -> dict[str, str]:
-    """What a row has to compare, by its label: a part of what was explained, else ''."""
+    """Return the labels of a row in comparisons, each with its part of the embedding or ''."""
     if experiment.explainer is None or experiment.explainer.score is None:
         return {row.label: ""}
     if row.method is None or not METHODS[row.method].has_unique:
@@ -237,7 +244,7 @@ def parts(experiment: Experiment, row: Row) -> dict[str, str]:
 
 
 def comparisons(experiment: Experiment) -> list[tuple[str, Comparison]]:
-    """Every comparison of an experiment, with the name of its claim."""
+    """Return all comparisons of an experiment, each with the name of its claim."""
     return [(name, c) for name, claim in experiment.claims.items() for c in claim.comparisons]
 
 
@@ -257,12 +264,12 @@ def _check_names(place: str, comparison: Comparison, experiments: dict[str, Expe
 
 
 def column_parts(column: Column) -> list[str]:
-    """Panel, labels, protocol and metric of a column, as they are read."""
+    """Return the panel, labels, protocol and metric of a column as texts for readers."""
     panel, labels, protocol, metric = column
     by_labels = [f"{labels:g} % labels", protocol] if PROTOCOLS[protocol].labelled else []
     return [panel, *by_labels, METRIC_NAMES.get(metric, metric)]
 
 
 def scenario_name(scenario: str) -> str:
-    """A scenario as the paper writes it."""
+    """Return the name of a scenario as the paper writes it."""
     return SCENARIO_NAMES.get(scenario, scenario)

@@ -1,4 +1,4 @@
-"""Which cells and runs the experiments of a scale ask for."""
+"""Select the cells and runs that the experiments of a scale need."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ from decur.errors import DecurError
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of a table: what stands in it, and the runs (one a seed) that measure it.
+    """One entry of a table: its row, panel, cell and metric, and its runs, one per seed.
 
-    `runs` is empty where the scale does not include the row's method, or the scenario has no file
-    of the ImageNet weights that it starts from.
+    `runs` is empty if the scale does not include the method of the row, or if the scenario gives no
+    file for the initial weights of the row.
     """
 
     row: Row
@@ -45,16 +45,16 @@ class Entry:
 
     @property
     def paper_metric(self) -> str | None:
-        """The metric of the paper's number, where it is another one than ours."""
+        """Return the metric of the number in the paper, if it differs from ours."""
         return self.panel.paper_metric if self.panel.paper else None
 
 
 def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> dict[str, Experiment]:
-    """The experiments that the config asks for, in its order, and then those that it declares.
+    """Return the experiments that the configuration names, in its order, then those it declares.
 
     Raises:
-        DecurError: the config names an experiment that is not declared, declares one wrongly, or
-            asks for a gallery of predictions that no transfer keeps.
+        DecurError: the configuration names an unknown experiment, declares one wrongly, or includes
+            a gallery of predictions that no transfer evaluation keeps.
     """
     own = parse_experiments(config.own_experiments, "own_experiments", experiments)
     chosen = {}
@@ -73,7 +73,10 @@ def chosen_experiments(experiments: dict[str, Experiment], config: Config) -> di
 
 
 def _check_own(place: str, experiment: Experiment, config: Config) -> None:
-    """That a config has what its own experiment names; one of all scales may name more."""
+    """Check that the configuration has all names that its own experiment uses.
+
+    Experiments of experiments.yaml are not checked: they serve all scales, so they may name more.
+    """
     for panel in experiment.panels:
         _check_scenario(place, panel.scenario, config)
         if panel.dataset not in config.datasets:
@@ -84,7 +87,9 @@ def _check_own(place: str, experiment: Experiment, config: Config) -> None:
         if row.scenario is not None:
             _check_scenario(place, row.scenario, config)
         if row.method is not None and row.method not in config.methods:
-            raise DecurError(f"{place}: method '{row.method}' is not among the config's methods")
+            raise DecurError(
+                f"{place}: method '{row.method}' is not among the config's methods; add it there"
+            )
 
 
 def _check_scenario(place: str, name: str, config: Config) -> None:
@@ -98,17 +103,19 @@ def _check_modalities(place: str, modalities: str, scenario: str, config: Config
     named = modalities.split("+")
     for modality in named:
         if named.count(modality) > 1:
-            raise DecurError(f"{place}: modalities '{modalities}' has '{modality}' twice")
+            raise DecurError(
+                f"{place}: modalities '{modalities}' has '{modality}' twice; name it once"
+            )
         if modality not in known:
             hint = did_you_mean(modality, known)
             raise DecurError(f"{place}: {scenario} has no modality '{modality}'{hint}")
 
 
 def check_cells(experiments: Mapping[str, Experiment], config: Config) -> None:
-    """Check that a config has data and recipe of all cells that it has a run of.
+    """Check that the configuration has data and a recipe for each cell that has a run.
 
     Raises:
-        DecurError: naming the experiment, and the first thing that is not there.
+        DecurError: something is missing; the message names the experiment and the first problem.
     """
     for name, experiment in experiments.items():
         if experiment.needs_transfers:
@@ -138,13 +145,18 @@ def _check_gallery(name: str, experiment: Experiment, config: Config) -> None:
         recipe = config.transfer.get(dataset)
         predicts = PROTOCOLS[entry.cell.protocol].predicts and not entry.panel.missing
         if recipe is None or recipe.task != "segmentation" or not predicts:
-            raise DecurError(f"{panel}: only segmentations by a head on all modalities are shown")
+            raise DecurError(
+                f"{panel}: a gallery shows only segmentations by a head on all modalities; remove "
+                "this panel"
+            )
         if recipe.predictions == "none":
-            raise DecurError(f"{panel}: no predictions; set transfer.{dataset}.predictions")
+            raise DecurError(
+                f"{panel}: predictions are not kept; set transfer.{dataset}.predictions"
+            )
 
 
 def entries(experiment: Experiment, config: Config) -> list[Entry]:
-    """All cells of an experiment, row by row, in the panels whose scenario the config has."""
+    """Return all entries of an experiment, row by row, for panels whose scenario is configured."""
     found = []
     for row, panel in product(experiment.rows, experiment.panels):
         if panel.scenario not in config.scenarios:
@@ -175,7 +187,7 @@ def _runs(row: Row, scenario: Scenario, config: Config) -> tuple[Run, ...]:
 
 
 def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run, list[Cell]]:
-    """Which transfer cells the tables, curves and galleries ask of each pretraining run."""
+    """Return the transfer cells that tables, curves and galleries need, by pretraining run."""
     wanted: dict[Run, set[Cell]] = {}
     for experiment in experiments:
         if not experiment.needs_transfers:
@@ -187,21 +199,21 @@ def transfer_runs(experiments: Iterable[Experiment], config: Config) -> dict[Run
 
 
 def pretrain_runs(experiments: Sequence[Experiment], config: Config) -> list[Run]:
-    """The pretraining runs that experiments need; without any, each method in each scenario.
+    """Return the pretraining runs of experiments; without any, each method in each scenario.
 
     Raises:
-        DecurError: the experiments need no run at all, or the config does not have what a run
-            starts from.
+        DecurError: the experiments need no run, or the dataset or initial weights of a run are
+            missing.
     """
     if experiments:
         explained = {run for run, _ in explain_runs(experiments, config)}
         runs = {*transfer_runs(experiments, config), *explained}
         if not runs and config.methods and config.seeds:
             raise DecurError(
-                "experiments: none has a row of one of the config's methods "
-                f"({', '.join(config.methods)}) and a panel of one of its scenarios "
+                "experiments: none has both a row with one of the config's methods "
+                f"({', '.join(config.methods)}) and a panel with one of its scenarios "
                 f"({', '.join(config.scenarios)}), so nothing would be pretrained; add some, or "
-                "leave `experiments` out to pretrain every method in every scenario"
+                "remove `experiments` to pretrain every method in every scenario"
             )
     else:
         every = product(config.scenarios, config.methods, config.seeds)
@@ -217,20 +229,20 @@ def pretrain_runs(experiments: Sequence[Experiment], config: Config) -> list[Run
 
 
 def _check_start(run: Run, config: Config) -> None:
-    """Check that the file of weights that a run starts from, if any, is there or can be had."""
+    """Check that the initial weights of a run, if any, exist or can be downloaded."""
     start = starting_weights(config.scenarios[run.scenario].pretrain, run.method, run.variant)
     if start is None or start.file is None or start.is_published or Path(start.file).is_file():
         return
     remedy = "correct the path"
     published = BY_NAME if start.key == "released" else ()
     raise DecurError(
-        f"scenarios.{run.scenario}.pretrain.{start.key}: {start.file} is not there, and the run "
+        f"scenarios.{run.scenario}.pretrain.{start.key}: {start.file} does not exist, but the run "
         f"'{run}' starts from it{did_you_mean(start.file, published, remedy)}"
     )
 
 
 def explain_runs(experiments: Iterable[Experiment], config: Config) -> list[tuple[Run, str]]:
-    """The pretraining runs that experiments explain, with the explainer of each."""
+    """Return the pretraining runs that experiments explain, each with its explainer."""
     found: set[tuple[Run, str]] = set()
     for experiment in experiments:
         if experiment.explainer is not None:
@@ -245,10 +257,10 @@ def _explained(experiment: Experiment, config: Config) -> Iterable[Run]:
 
 
 def share_runs(experiment: Experiment, config: Config) -> list[tuple[float, Run]]:
-    """The runs of a grid that a share is estimated from, with the share of each (`x`).
+    """Return the runs from which the share is estimated, each with its own share (`x`).
 
-    Where all dimensions are common, of every seed of the scale, however few `seeds` the grid has:
-    table 4 needs these runs anyway.
+    If all dimensions are common, the runs of all seeds of the scale are included, even if the grid
+    has fewer `seeds`, because table 4 needs these runs anyway.
     """
     found: set[tuple[float, Run]] = set()
     for entry in entries(experiment.model_copy(update={"seeds": None}), config):
