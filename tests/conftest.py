@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from decur.config import DatasetSettings
@@ -14,6 +15,10 @@ from tests.support.http_server import Server, serving
 from tests.support.samples import MODALITIES, random_sample
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Machines are shared, so how long an example takes is no property of the code.
+hypothesis.settings.register_profile("decur", deadline=None)
+hypothesis.settings.load_profile("decur")
 
 
 @pytest.fixture(scope="session")

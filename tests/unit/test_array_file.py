@@ -35,7 +35,7 @@ def _quick(monkeypatch):
     monkeypatch.setattr(files, "PAUSES", (0.0,))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(shape=SHAPES, seed=st.integers(0, 99), data=st.data())
 def test_any_part_is_what_numpy_reads(tmp_path_factory, shape, seed, data):
     path = tmp_path_factory.mktemp("any") / "a.npy"

@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from decur.cluster import lock as claims
@@ -108,7 +108,6 @@ TEXTS = st.none() | st.text()
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(
     st.builds(
         Owner,
@@ -136,7 +135,6 @@ NAMES = st.sampled_from([*asdict(Owner("", 1, "", ""))])
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(st.text() | st.dictionaries(NAMES | st.text(), VALUES).map(json.dumps))
 def test_no_content_is_a_bug(content):
     owner = claims._parsed(content)

@@ -2,7 +2,7 @@ import os
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from decur.artifacts.timing import JobTimer
@@ -100,7 +100,6 @@ def test_without_slurm_there_is_no_job(monkeypatch):
         requeue_own_job()
 
 
-@settings(deadline=None)
 @given(job=IDS, array=IDS, task=st.integers(0, 4_000_000).map(str))
 def test_whatever_the_ids_a_task_is_never_taken_for_its_array(job, array, task):
     with pytest.MonkeyPatch.context() as patch:
@@ -145,7 +144,6 @@ def test_an_unknown_id_is_of_no_job_and_another_error_is_one(cluster):
 BLANKS = st.text(" \t", max_size=3)
 
 
-@settings(deadline=None)
 @given(
     state=st.sampled_from(sorted(OVER)),
     suffix=st.sampled_from(["", "+", " by 0", " by 1000"]),
@@ -156,7 +154,6 @@ def test_a_state_is_over_in_every_spelling(state, suffix, lower, blanks):
     assert is_over(blanks[0] + (state.lower() if lower else state) + suffix + blanks[1])
 
 
-@settings(deadline=None)
 @given(st.text(string.ascii_letters + "_+, ", max_size=20) | st.sampled_from(ON))
 def test_any_other_state_is_not_over(text):
     known = text.upper().strip().removesuffix("+").split(" BY ")[0]
