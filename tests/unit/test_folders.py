@@ -192,7 +192,7 @@ def damage(name: str) -> None:
 
 FAULTS = {
     "partner": r"raw/heat/p4: no image of this name, but raw/photo/p4\.png is there",
-    "size": r"heat/p4\.tif: is 40 x 40 pixels, its partner .*p4\.png 48 x 40",
+    "size": r"heat/p4\.tif: is 40 x 40 pixels, its partner .*p4\.png is 48 x 40",
     "bands": r"heat/p4\.tif: has 1 bands, expected 2",
     "nan": r"heat/p4\.tif: .* are not finite or have no data",
     "nodata": r"heat/p4\.tif: .* are not finite or have no data",
