@@ -1,4 +1,4 @@
-"""Which split and which classes an own image has: CSV lists by `id`, or a hash of its name."""
+"""Assign splits and classes to own images: from CSV lists by `id`, or by a hash of the name."""
 
 import codecs
 import csv
@@ -11,11 +11,11 @@ from decur.errors import DecurError
 
 
 def read_splits(path: Path) -> dict[str, str]:
-    """The split of each name.
+    """Read the split of each name.
 
     Raises:
-        DecurError: as `read_column`, or a split that is none: misspelt, it would take the image out
-            of the evaluation.
+        DecurError: as `read_column`, or a split is unknown: a misspelt one would remove the image
+            from the evaluation.
     """
     found = read_column(path, "split")
     for name, split in found.items():
@@ -26,9 +26,9 @@ def read_splits(path: Path) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with the mark at its begin that programs write.
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark.
 
-    Other encodings cannot be told from one another, so they are refused.
+    Other encodings cannot be distinguished, so they are refused.
     """
     data = path.read_bytes()
     encoding = (
@@ -44,11 +44,11 @@ def _text(path: Path) -> str:
 
 
 def read_column(path: Path, column: str) -> dict[str, str]:
-    """A column by `id`.
+    """Read a column of a CSV by `id`.
 
     Raises:
-        DecurError: the file is no text in UTF-8 or UTF-16, has no such columns, a line with more,
-            or an id twice.
+        DecurError: the file is not UTF-8 or UTF-16 text, lacks a column, has a line with more
+            columns, or has an id twice.
     """
     rows = csv.DictReader(io.StringIO(_text(path), newline=""))
     try:
@@ -57,24 +57,24 @@ def read_column(path: Path, column: str) -> dict[str, str]:
         found: dict[str, str] = {}
         for row in rows:
             if row["id"] in found:
-                raise DecurError(f"{path}: id '{row['id']}' comes more than once")
+                raise DecurError(f"{path}: id '{row['id']}' occurs more than once; keep one line")
             if None in row:
                 raise DecurError(
-                    f"{path}: the line of '{row['id']}' has more columns than the first line; part "
-                    "several labels by ';'"
+                    f"{path}: the line of '{row['id']}' has more columns than the first line; "
+                    "separate several labels by ';'"
                 )
             found[row["id"]] = (row[column] or "").strip()
     except csv.Error as error:
-        raise DecurError(f"{path}: no CSV ({error}); save it anew") from error
+        raise DecurError(f"{path}: is not a CSV file ({error}); save it again") from error
     return found
 
 
 def hashed_split(name: str, share: float | str) -> str:
-    """`test` for a share of all names, always the same ones, else `train`."""
+    """Assign `test` to a share of all names, the same ones each time, else `train`."""
     digest = hashlib.sha256(name.encode()).digest()
     return "test" if int.from_bytes(digest[:4]) / 2**32 < float(share) else "train"
 
 
 def classes_of(text: str | None) -> tuple[str, ...]:
-    """The classes of a label, which may be several with `;` between them."""
+    """Split a label into its classes, which are separated by `;`."""
     return tuple(part.strip() for part in (text or "").split(";") if part.strip())
