@@ -65,7 +65,7 @@ class Layout(ABC):
 
 
 class _Ssl4eo(Layout):
-    """Write `s1/<location>/<scene>/VV.tif` and `s2c/<location>/<scene>/B1.tif`, scenes by season."""
+    """Write `s1/<location>/<scene>/VV.tif` and `s2c/.../B1.tif`, one scene per season."""
 
     def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
         return [f"{number:07d}" for number in numbers]
