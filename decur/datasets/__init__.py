@@ -1,13 +1,13 @@
-"""Datasets: the origin of each, how its raw files become samples, and its labels.
+"""Describe datasets: their archives, how raw files become samples, and their labels.
 
-`decur.config.datasets.DATASETS` names a module per dataset, which has
+`decur.config.datasets.DATASETS` names one module per dataset, which has
 
 * `DATASET`, a `Dataset`: title, licence, bands, classes, archives;
-* `scan(root, settings)`: a `Record` of each sample found below a raw folder, sorted by id; an
-  incomplete one has a fault. `Records` pack those of a large dataset, and say what its rules leave
-  out;
+* `scan(root, settings)`: one `Record` per sample found below a raw folder, sorted by id. The
+  record of an incomplete sample has a fault. Large datasets return `Records`, which also count the
+  samples that the dataset's rules leave out;
 * `read(record, settings) -> Sample`: the arrays of one sample;
-* where it has archives that are read without unpacking them, a `Streamed` named `STREAMED`;
+* `STREAMED`, a `Streamed`, if its archives can be read without unpacking them;
 * `arrange_samples(samples, root)`: link the sample frames in the layout of the official archives.
 """
 
@@ -34,9 +34,9 @@ from decur.shards import Modality, Sample
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to fetch: its name, its URLs (the same bytes at each), its size and its checksum.
+    """Describe a file to fetch: its name, its URLs (the same bytes at each), size and checksum.
 
-    The checksum is "md5:..." or "sha256:..."; None where nobody published one.
+    The checksum is "md5:..." or "sha256:...", or None if none is published.
     """
 
     name: str
@@ -47,12 +47,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Archive:
-    """Files that are one archive when joined in order, and its place in the raw folder.
+    """Describe an archive: files that are joined in order, and its place in the raw folder.
 
     A "tar" is gzipped; a "zip" and a plain "file" have one part. Members lose their first `strip`
-    folders and go below `into`. `page` is where a reader finds the parts (else the homepage).
-    `splits`, if given, is the setting that needs them. `scanned` is how the names of the members
-    end whose content a scan needs: it is kept where the archive is not unpacked.
+    folders and are written below `into`. `page` is the web page with the parts (default: the
+    homepage). `splits`, if given, is the setting that needs the archive. `scanned` is the name
+    ending of the members whose content a scan needs: it is kept if the archive is not unpacked.
     """
 
     parts: tuple[RemoteFile, ...]
@@ -66,10 +66,10 @@ class Archive:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Facts about a dataset; without `archives` its raw files can only be linked.
+    """Describe a dataset; without `archives` its raw files can only be linked.
 
-    `classes` are in label order (multi-label position, or mask value), `ignore` is the mask value
-    that no metric counts, `evaluation` the split that results are reported on.
+    `classes` are in label order (multi-label position, or mask value). `ignore` is the mask value
+    that metrics ignore. `evaluation` is the split that results are reported on.
     """
 
     name: str
@@ -84,23 +84,23 @@ class Dataset:
     archives: tuple[Archive, ...] = ()
 
     def palette(self) -> NDArray[np.uint8]:
-        """The colour of every mask value, (256, 3); black where no class has the value."""
+        """Return the colour of every mask value, (256, 3); black for values without a class."""
         colours = np.zeros((256, 3), np.uint8)
         colours[: len(self.colours)] = np.reshape(self.colours, (-1, 3))
         return colours
 
 
 PACKET = 32
-"""How many samples are packed together, which look alike; to get one, all are unpacked."""
+"""Number of similar records compressed together; reading one of them unpacks all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A sample before reading: its id, its split and the files it is made from.
+    """Describe a sample before reading: its id, its split and its files.
 
-    `paths` are named as the dataset's `read` needs them; `patch` numbers the crop in a tile;
-    `labels` are names of classes that a common list gives it; `fault` says why it is no sample, if
-    that shows already (a partner is missing): never read it.
+    The keys of `paths` are those that the dataset's `read` needs. `patch` is the number of the crop
+    in a tile. `labels` are class names from a shared list. `fault` explains why this cannot be a
+    sample, if a scan shows it (a partner is missing): such a record is never read.
     """
 
     id: str
@@ -113,10 +113,10 @@ class Record:
 
 
 class Component(NamedTuple):
-    """What one place in an archive holds of a sample.
+    """Hold the part of a sample that one place in an archive contains.
 
-    `arrays` are those to store, uint8, by name; `notes` is what else belongs to the sample or must
-    fit the other components, of types that JSON has.
+    `arrays` are the uint8 arrays to store, by name. `notes` is everything else that belongs to the
+    sample or must match the other components; its types must be those of JSON.
     """
 
     arrays: dict[str, NDArray[np.uint8]]
@@ -125,16 +125,16 @@ class Component(NamedTuple):
 
 @dataclass(frozen=True)
 class Streamed:
-    """How the samples of a dataset are read component by component, as an archive's members pass.
+    """Read a dataset's samples component by component, as the members of an archive pass by.
 
     Attributes:
-        shapes: the shape of every stored array by name, given the settings.
-        components: by the name of each component of a record, in the order in which they are
-            read, the keys of the `paths` that it is read from: files, or folders with all that they
-            hold. They lie in one archive.
-        read: one component of a record; raises a DecurError if it is bad.
-        join: the sample of a record from all its components; raises a DecurError if these do not
-            fit.
+        shapes: returns the shape of every stored array by name, given the settings.
+        components: returns the components of a record in reading order. Each has a name and the
+            keys of the `paths` it is read from: files, or folders with all their content. All
+            paths of a component are in one archive.
+        read: reads one component of a record; raises a DecurError if it is bad.
+        join: makes the sample of a record from all its components; raises a DecurError if they do
+            not fit together.
     """
 
     shapes: Callable[[DatasetSettings], dict[str, tuple[int, ...]]]
@@ -146,16 +146,16 @@ class Streamed:
         """Read one sample from files.
 
         Raises:
-            DecurError: a component is bad, or they do not fit.
+            DecurError: a component is bad, or the components do not fit together.
         """
         names = self.components(record, settings)
         return self.join(record, {n: self.read(record, n, settings) for n in names}, settings)
 
 
 class Records(Sequence[Record]):
-    """The samples of a dataset, packed: about a hundred bytes each, however many files it is of.
+    """Hold the records of a dataset in about a hundred bytes each, however many files each has.
 
-    `left_out` counts by reason the samples that the dataset's rules leave out.
+    `left_out` counts the samples that the dataset's rules leave out, by reason.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Records(Sequence[Record]):
 
 
 class DatasetModule(Protocol):
-    """The shape of a dataset module."""
+    """Declare the interface of a dataset module."""
 
     DATASET: Dataset
 
@@ -207,24 +207,26 @@ class DatasetModule(Protocol):
         """Read one sample."""
 
     def arrange_samples(self, samples: Path, root: Path) -> None:
-        """Fill a raw folder from the folder of sample frames, by links where nothing changes."""
+        """Fill a raw folder from the folder of sample frames, with links to unchanged files."""
 
 
 def load(name: str, settings: DatasetSettings | None = None) -> DatasetModule:
-    """The module of a dataset; for a user's own folders, an object of `folders.Folders`.
+    """Load the module of a dataset; for a user's own folders, a `folders.Folders` object.
 
     Raises:
-        DecurError: no dataset of that name, or own folders under the name of a known dataset.
+        DecurError: no dataset has this name, or own folders have the name of a built-in dataset.
     """
     if settings is not None and settings.folders is not None:
         if name in DATASETS:
-            raise DecurError(f"datasets.{name}: is a known dataset; give your folders another name")
+            raise DecurError(
+                f"datasets.{name}: is a built-in dataset; give your folders another name"
+            )
         from decur.datasets.folders import Folders
 
         return Folders(name, settings.folders)
     if name not in DATASETS:
         raise DecurError(
-            f"dataset '{name}': unknown; known are {', '.join(DATASETS)}; for your own images give "
+            f"dataset '{name}': unknown; known are {', '.join(DATASETS)}; for your own images set "
             "`source: folders`"
         )
     module: DatasetModule = importlib.import_module(DATASETS[name].module)
@@ -232,16 +234,16 @@ def load(name: str, settings: DatasetSettings | None = None) -> DatasetModule:
 
 
 def streamed(module: DatasetModule) -> Streamed:
-    """How a dataset is read from archives that are not unpacked.
+    """Return how a dataset is read from archives that are not unpacked.
 
     Raises:
-        DecurError: it is not.
+        DecurError: the dataset does not support it.
     """
     found: Streamed | None = getattr(module, "STREAMED", None)
     if found is None:
         raise DecurError(
-            f"datasets.{module.DATASET.name}.unpack: set it to true; nobody has said how to read "
-            "these archives as they are"
+            f"datasets.{module.DATASET.name}.unpack: is false, but these archives can only be read "
+            "unpacked; set it to true"
         )
     return found
 
@@ -252,10 +254,10 @@ def recorded_scaling(
     scaling: Scaling | str | None,
     limits: Sequence[Sequence[float]] | None,
 ) -> Scaling:
-    """The scaling of a modality by a card or weights of whatever version.
+    """Return the scaling of a modality from a card or weights of any version.
 
-    Earlier versions recorded `limits`, where there were any, and the scaling in words: for known
-    datasets it is that of their module, for own images 8 bits as stored.
+    Earlier versions recorded `limits`, if any, and the scaling in words. For these, the scaling is
+    that of the dataset's module, or 8 bits as stored for own images.
     """
     if isinstance(scaling, Scaling):
         return scaling
@@ -269,17 +271,17 @@ def recorded_scaling(
 
 
 def scaling_in(card: Card, modality: str) -> Scaling:
-    """How the images of a modality became 8 bits, by a card of whatever version.
+    """Return how the images of a modality were scaled to 8 bits, from a card of any version.
 
     Raises:
-        KeyError: the card has no such modality.
+        KeyError: the card does not list the modality.
     """
     stored = {found.name: found for found in card.modalities}[modality]
     return recorded_scaling(card.dataset, modality, stored.scaling, stored.limits)
 
 
 def facts(name: str, card: Card) -> Dataset:
-    """The facts about the dataset of a shards folder; of own images those in its card."""
+    """Return the description of a shards folder's dataset; for own images, from the card."""
     if name in DATASETS:
         return load(name).DATASET
     from decur.datasets.folders import described

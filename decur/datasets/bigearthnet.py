@@ -1,8 +1,9 @@
-"""BigEarthNet-MM v1.0: 590,326 patches of ten European countries with CORINE land cover labels.
+"""Read BigEarthNet-MM v1.0: 590,326 patches of ten European countries with CORINE land cover.
 
-Layout: `BigEarthNet-S1-v1.0/<S1 patch>/` and `BigEarthNet-v1.0/<S2 patch>/`, one GeoTIFF a band
-and one JSON a patch; the JSON of S1 names its S2 patch. The lists in `splits/` may be packed (.gz,
-.bz2). The 43 CORINE classes of the files become the 19 of the BigEarthNet-MM paper.
+Layout: `BigEarthNet-S1-v1.0/<S1 patch>/` and `BigEarthNet-v1.0/<S2 patch>/`, with one GeoTIFF per
+band and one JSON per patch; the JSON of S1 names its S2 patch. The lists in `splits/` may be
+compressed (.gz, .bz2). The 43 CORINE classes of the files become the 19 of the BigEarthNet-MM
+paper.
 """
 
 import bz2
@@ -38,10 +39,10 @@ from decur.shards import Sample
 FOLDERS = {"sar": "BigEarthNet-S1-v1.0", "optical": "BigEarthNet-v1.0"}
 SPLITS = ("train", "val", "test")
 PRECEDENCE = ("val", "test", "train")
-"""Which split has a patch that several lists name: results are reported on "val"."""
+"""Which split gets a patch that is in several lists, first match; results are reported on "val"."""
 
 LISTS = {"official": "{}.csv", "seco": "bigearthnet-{}.txt"}
-"""Names of the split lists; SeCo's hold snow and clouds too, which the other two lists take out."""
+"""Names of the split lists; SeCo's include the patches with snow and clouds."""
 
 EXCLUDED = ("patches_with_seasonal_snow.csv", "patches_with_cloud_and_shadow.csv")
 HIDDEN = "under snow, clouds or shadow"
@@ -86,7 +87,7 @@ CORINE: dict[str, tuple[str, ...]] = {
     "Inland waters": ("Water courses", "Water bodies"),
     "Marine waters": ("Coastal lagoons", "Estuaries", "Sea and ocean"),
 }
-"""The 19 classes in label order, each with the CORINE classes that it joins."""
+"""The 19 classes in label order, each with the CORINE classes that it merges."""
 
 DROPPED = (
     "Road and rail networks and associated land",
@@ -101,7 +102,7 @@ DROPPED = (
     "Burnt areas",
     "Intertidal flats",
 )
-"""CORINE classes that belong to none of the 19; a patch may keep no label at all."""
+"""CORINE classes outside the 19 classes; a patch may be left without any label."""
 
 ZENODO = "https://zenodo.org/records/12687186/files"
 GIT = (
@@ -114,7 +115,7 @@ SECO = "https://storage.googleapis.com/remote_sensing_representations"
 
 
 def _list(url: str, checksum: str | None = None, splits: str = "") -> Archive:
-    """A list of patches; bigearth.net, where the snow and cloud lists used to be, is gone."""
+    """Describe a list of patches; bigearth.net, the former host of two lists, is offline."""
     page, name = url.rsplit("/", 1)
     return Archive(
         (RemoteFile(name, (url,), checksum=checksum),), "file", "splits", 0, page, splits
@@ -144,7 +145,7 @@ DATASET = Dataset(
         _list(f"{GIT}/val.csv", "md5:22efe8ed9cbd71fa10742ff7df2b7978", "official"),
         _list(f"{GIT}/test.csv", "md5:697fb90677e30571b9ac7699b7e5b432", "official"),
         *(_list(f"{SECO}/bigearthnet-{split}.txt", None, "seco") for split in SPLITS),
-        _list(f"{ZENODO}/patches_with_seasonal_snow.csv.gz"),  # no checksum is known to us
+        _list(f"{ZENODO}/patches_with_seasonal_snow.csv.gz"),  # no published checksum is known
         _list(f"{ZENODO}/patches_with_cloud_and_shadow.csv.gz"),
     ),
 )
@@ -155,15 +156,15 @@ _POSITION = {corine: k for k, joined in enumerate(CORINE.values()) for corine in
 
 
 def scan(root: Path, settings: DatasetSettings) -> Records:
-    """Pairs of patches, without those of the snow and cloud lists, in the splits of the settings.
+    """List the pairs of patches in their splits, without those of the snow and cloud lists.
 
-    A patch without a partner, or whose file naming it is damaged, has a fault. One that no list
-    names is "unlisted"; where there are no official lists at all, everything is "train". One that
-    several lists name is in one split alone: that of the evaluation, else the test split.
+    A patch has a fault if its partner is missing, or if the file that names it is damaged. A patch
+    in no list is "unlisted"; without any official list, all patches are "train". A patch in several
+    lists gets one split: that of the evaluation, else the test split.
 
     Raises:
-        DecurError: a folder is missing, or only some lists are there, or none of SeCo's, or, unless
-            these patches are kept, none of snow and clouds.
+        DecurError: a folder is missing, only some of the official lists exist, SeCo's lists are
+            missing, or the snow and cloud lists are missing and their patches are not kept.
     """
     files = raw_files(root)
     sar_patches, optical_patches = (files.names(root / folder) for folder in FOLDERS.values())
@@ -193,7 +194,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
     def record(partner: str, patch: str, fault: str) -> Record:
         paths = {"sar": root / FOLDERS["sar"] / patch} if patch else {}
         paths |= {"optical": root / FOLDERS["optical"] / partner}
-        tile = re.search(r"_(\d\d[A-Z]{3})_", patch)  # of the Sentinel-2 grid, 110 km wide
+        tile = re.search(r"_(\d\d[A-Z]{3})_", patch)  # a Sentinel-2 tile, 110 km wide
         split = split_of.get(partner, other)
         return Record(partner, split, paths, place=tile[1] if tile else "", fault=fault)
 
@@ -206,7 +207,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
-    """One pair of patches with its 19-class label vector.
+    """Read one pair of patches with its 19-class label vector.
 
     Raises:
         DecurError: a file is missing, damaged, without data or of the wrong size, type or place, or
@@ -216,7 +217,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
 
 
 def shapes(settings: DatasetSettings) -> dict[str, tuple[int, ...]]:
-    """See `Streamed`; of both versions."""
+    """Return the shapes of the stored arrays, in v1.0 and v2.0; see `Streamed`."""
     bands = {modality.name: len(modality.bands) for modality in DATASET.modalities}
     return {
         name: (1, bands[name], settings.side, settings.side)
@@ -225,9 +226,9 @@ def shapes(settings: DatasetSettings) -> dict[str, tuple[int, ...]]:
 
 
 def read_sensor(record: Record, name: str, settings: DatasetSettings) -> Component:
-    """One sensor's image, uint8 (1, bands, pixels, pixels), and its place; of both versions.
+    """Read one sensor's image, uint8 (1, bands, pixels, pixels), and its place, of v1.0 or v2.0.
 
-    Resized bicubically, as the released code's 120 to 128 pixels.
+    It is resized bicubically, as the released code resizes 120 to 128 pixels.
 
     Raises:
         DecurError: a file is missing, damaged, without data or of the wrong size or type.
@@ -237,7 +238,7 @@ def read_sensor(record: Record, name: str, settings: DatasetSettings) -> Compone
         paths = {band: patch / f"{patch.name}_{band}.tif" for band in SAR_BANDS}
         image = read_sar(paths, settings.side, SAR_MEAN, SAR_STD, "bicubic")
     else:
-        # Level 2A has no B10; the network's channel for it stays black (released code).
+        # Level 2A has no B10, so the network's channel for it stays zero (released code).
         paths = {
             band: patch / f"{patch.name}_B{band[1:].zfill(2)}.tif"
             for band in METRES
@@ -254,10 +255,10 @@ def join_pair(
     settings: DatasetSettings,
     labels: NDArray[np.uint8],
 ) -> Sample:
-    """The sample of a pair of patches; of both versions.
+    """Join a pair of patches into a sample, of v1.0 or v2.0.
 
     Raises:
-        DecurError: they lie in different places.
+        DecurError: the patches lie in different places.
     """
     check_same_place(Place(*place) for c in components.values() for place in c.notes["places"])
     names = stored_modalities(DATASET, settings)
@@ -272,7 +273,7 @@ def join_pair(
 
 
 def _components(record: Record, settings: DatasetSettings) -> dict[str, tuple[str, ...]]:
-    names = dict.fromkeys((*stored_modalities(DATASET, settings), "optical"))  # it has the labels
+    names = dict.fromkeys((*stored_modalities(DATASET, settings), "optical"))  # has the labels
     return {name: (name,) for name in names}
 
 
@@ -298,7 +299,9 @@ def _label_vector(patch: Path) -> NDArray[np.uint8]:
         if isinstance(label, str) and label in _POSITION:
             vector[_POSITION[label]] = 1
         elif label not in DROPPED:
-            raise DecurError(f"{patch}: label {label!r} is no CORINE class; use BigEarthNet v1.0")
+            raise DecurError(
+                f"{patch}: label {label!r} is not a CORINE class; use BigEarthNet v1.0"
+            )
     return vector
 
 
@@ -318,21 +321,21 @@ def _read_json(
 
 
 def _excluded(folder: Path) -> set[str]:
-    """The patches under snow, clouds or shadow; both lists must be there, be it empty."""
+    """Read the patches under snow, clouds or shadow; both lists must exist, even if empty."""
     patches: set[str] = set()
     for name in EXCLUDED:
         listed = _read_list(folder, name)
         if listed is None:
             raise DecurError(
-                f"{folder / name}: not found, nor packed as .gz or .bz2; get it from {ZENODO}/"
-                f"{name}.gz, or set `snow_and_clouds: keep`, which changes the results"
+                f"{folder / name}: not found, neither as is nor as .gz or .bz2; get it from "
+                f"{ZENODO}/{name}.gz, or set `snow_and_clouds: keep`, which changes the results"
             )
         patches.update(listed)
     return patches
 
 
 def _splits(folder: Path, kind: str) -> tuple[dict[str, str], set[str]]:
-    """The split of each patch, and which patches several splits have."""
+    """Return the split of each patch, and the patches that several splits contain."""
     names = {split: LISTS[kind].format(split) for split in SPLITS}
     lists = {split: _read_list(folder, name) for split, name in names.items()}
     missing = [names[split] for split, patches in lists.items() if patches is None]
@@ -348,7 +351,7 @@ def _splits(folder: Path, kind: str) -> tuple[dict[str, str], set[str]]:
 
 
 def _read_list(folder: Path, name: str) -> list[str] | None:
-    """S2 patches of a list, which may have their S1 patches in a second column; None without."""
+    """Read the S2 patches of a list, whose second column may be S1 patches; None if missing."""
     for suffix, reader in (("", open), (".gz", gzip.open), (".bz2", bz2.open)):
         path = folder / f"{name}{suffix}"
         if path.is_file():

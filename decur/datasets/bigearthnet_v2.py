@@ -1,8 +1,8 @@
-"""BigEarthNet v2.0 (reBEN): patches of level 2A made anew, with their own labels and splits.
+"""Read BigEarthNet v2.0 (reBEN): reprocessed level 2A patches, with new labels and splits.
 
-Layout: `BigEarthNet-S1/<scene>/<S1 patch>/` and `BigEarthNet-S2/<scene>/<S2 patch>/`, one GeoTIFF a
-band, and `metadata.parquet`: a row a pair with its 19-class labels and split. The paper used v1.0:
-results on v2.0 are not comparable with its own.
+Layout: `BigEarthNet-S1/<scene>/<S1 patch>/` and `BigEarthNet-S2/<scene>/<S2 patch>/`, with one
+GeoTIFF per band, and `metadata.parquet` with one row per pair: its 19-class labels and split. The
+paper used v1.0, so results on v2.0 are not comparable with the paper's.
 """
 
 from collections.abc import Mapping
@@ -81,12 +81,12 @@ DATASET = Dataset(
 
 
 def scan(root: Path, settings: DatasetSettings) -> Records:
-    """Pairs of the metadata in their splits, but for those with snow, clouds or shadow.
+    """List the pairs of the metadata in their splits, without those with snow, clouds or shadow.
 
-    Settings may keep these. A pair of which a patch is not there has a fault.
+    The settings can keep these. A pair has a fault if one of its patches is missing.
 
     Raises:
-        DecurError: the metadata are missing, damaged, or not BigEarthNet v2.0's.
+        DecurError: the metadata is missing, damaged, or not that of BigEarthNet v2.0.
     """
     metadata = root / METADATA
     files = raw_files(root)
@@ -113,7 +113,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
-    """One pair of patches with its 19-class label vector.
+    """Read one pair of patches with its 19-class label vector.
 
     Raises:
         DecurError: a file is missing, damaged, without data or of the wrong size, type or place, or
@@ -134,7 +134,7 @@ STREAMED = Streamed(shapes, _components, read_sensor, _join)
 
 
 def _in_tile(patch: str, parts: int) -> str:
-    """A patch in the folder of its tile, whose name lacks the last parts of the patch's."""
+    """Return the path of a patch in its tile's folder: the patch name without its last parts."""
     return f"{patch.rsplit('_', parts)[0]}/{patch}"
 
 
@@ -147,7 +147,7 @@ def _label_vector(record: Record) -> NDArray[np.uint8]:
 
 
 def _hidden(path: Path, table: Any) -> set[str]:
-    """The patches under snow, clouds or shadow."""
+    """Read the patches under snow, clouds or shadow."""
     if absent := [flag for flag in FLAGS if flag not in table]:
         raise DecurError(
             f"{path}: no column '{absent[0]}'; fetch BigEarthNet v2.0's metadata from "
@@ -171,9 +171,9 @@ def _metadata(path: Path) -> Any:
 
 
 def arrange_samples(samples: Path, root: Path) -> None:
-    """The sample frames of v2.0 are patches of three different pairs: no sample can be made.
+    """Refuse: the sample frames of v2.0 belong to three different pairs and form no sample.
 
     Raises:
         DecurError: always.
     """
-    raise DecurError(f"{samples}: holds no pair of BigEarthNet v2.0; set 'source: archive'")
+    raise DecurError(f"{samples}: contains no pair of BigEarthNet v2.0; set 'source: archive'")

@@ -1,4 +1,4 @@
-"""Labels of own images: what a mask's values mean, and whether the labels show every class."""
+"""Interpret the labels of own images, and check that they contain every class."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +17,14 @@ from decur.imagery.pixels import GDAL, opened
 
 Colour = tuple[int, ...]
 
-REMEDY = "give `mask_values`, the value of each class, or the value to `ignore`"
+REMEDY = "set `mask_values`, the value of each class, or the value to `ignore`"
 
 
 def class_indices(mask: NDArray[Any], own: FoldersSettings, path: Path) -> NDArray[np.uint8]:
-    """The stored mask: class 0, 1, ... of each value of a mask of any type and shape.
+    """Convert a mask of any type and shape to the stored one: class 0, 1, ... of each value.
 
     Raises:
-        DecurError: a value that is neither that of a class nor to be ignored.
+        DecurError: a value is neither that of a class nor the one to ignore.
     """
     meaning = {value: index for index, value in enumerate(own.class_values)}
     meaning.setdefault(own.ignore, own.stored_ignore)
@@ -46,14 +46,14 @@ def stored_labels(
     own: FoldersSettings,
     pixels: int | tuple[int, int],
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
-    """The labels of a whole image, as 0 and 1, and its mask, as a sample stores them.
+    """Return the labels of a whole image, as 0 and 1, and its mask, as a sample stores them.
 
-    Labels are None if `names` is empty, or if they are from a mask without a labelled pixel.
+    Labels are None if `names` is empty, or if they come from a mask without a labelled pixel.
 
     Args:
-        names: classes that a list gives to the image.
+        names: classes that a list assigns to the image.
         mask: class indices of the whole image.
-        own: whether the mask is stored, or which labels follow from it.
+        own: settings: whether the mask is stored, or which labels follow from it.
         pixels: side, or height and width, of the stored mask.
     """
     if mask is None:
@@ -65,10 +65,11 @@ def stored_labels(
 
 
 def mask_faults(masks: Mapping[str, Path], own: FoldersSettings) -> dict[str, str]:
-    """What is wrong with a mask before its pixels are read, by its name.
+    """Find faults of masks before their pixels are read, by mask name.
 
-    It has several bands, such as colours, or a palette that gives a class another colour than the
-    masks before: programs that reduce an image to a palette number its colours anew each time.
+    A mask has a fault if it has several bands, such as colours, or if its palette gives a class
+    another colour than earlier masks: programs that reduce an image to a palette number its colours
+    anew for each image.
     """
     faults: dict[str, str] = {}
     seen: dict[int, tuple[Colour, Path]] = {}
@@ -82,7 +83,7 @@ def mask_faults(masks: Mapping[str, Path], own: FoldersSettings) -> dict[str, st
             continue
         for value in own.class_values:
             colour = palette.get(value, ())
-            if not any(colour[:3]) and value:  # none, or what fills up a palette
+            if not any(colour[:3]) and value:  # no colour, or an unused palette entry
                 continue
             known, other = seen.setdefault(value, (colour, path))
             if known != colour:
@@ -95,7 +96,7 @@ def mask_faults(masks: Mapping[str, Path], own: FoldersSettings) -> dict[str, st
 
 
 def _palette(path: Path) -> dict[int, Colour]:
-    """The colour of each value; empty without a palette."""
+    """Read the colour of each value; empty without a palette."""
     with rasterio.Env(**GDAL), opened(path) as file:
         if file.count != 1:
             raise DecurError(
@@ -110,10 +111,10 @@ def _palette(path: Path) -> dict[int, Colour]:
 
 
 def check_classes(name: str, own: FoldersSettings, rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each split whose labels lack a class, given the rows of the shards' index.
+    """Return one line per split whose labels lack a class, given the rows of the shards' index.
 
     Raises:
-        DecurError: a class that no label of any split shows.
+        DecurError: a class is in no label of any split.
     """
     if not own.classes:
         return []
@@ -136,14 +137,14 @@ def check_classes(name: str, own: FoldersSettings, rows: Iterable[Mapping[str, A
 
 
 def _shown(row: Mapping[str, Any]) -> Iterable[int]:
-    """Classes that a sample shows, as they are stored."""
+    """Return the classes of a sample, as stored."""
     if row.get("mask_values") is not None:
         return list(row["mask_values"])
     return np.flatnonzero(row["labels"]).tolist() if row["labels"] is not None else []
 
 
 def _remedy(own: FoldersSettings, total: Counter[int], label: str) -> str:
-    rest = f"take '{label}' out of `classes`"
+    rest = f"remove '{label}' from `classes`"
     if own.masks is None:
         return f"{rest}, or correct the CSV of `labels`"
     if own.labels_from_masks is not None:
@@ -154,21 +155,21 @@ def _remedy(own: FoldersSettings, total: Counter[int], label: str) -> str:
         found.append(f"{own.ignore} (ignored)")
     kept = f"the masks have {', '.join(found) or 'no labelled pixel'}"
     if total[own.stored_ignore] and own.mask_values is None and len(own.classes) == len(found):
-        rest = f"if {own.ignore} is '{label}', give {_suggested(own, total)}, else {rest}"
+        rest = f"if {own.ignore} is '{label}', set {_suggested(own, total)}, else {rest}"
     else:
-        rest = f"give `mask_values`, the value of each class, or {rest}"
+        rest = f"set `mask_values`, the value of each class, or {rest}"
     return f"{kept}; {rest}"
 
 
 def _suggested(own: FoldersSettings, total: Counter[int]) -> str:
-    """The setting by which the ignored value stands for the one class that no mask shows."""
+    """Suggest the setting that makes the ignored value the one class that no mask shows."""
     values = [v if total[i] else own.ignore for i, v in enumerate(own.class_values)]
     setting = f"`mask_values: {values}`"
     return setting if own.ignore == 255 else f"{setting} and another `ignore`"
 
 
 def _told(own: FoldersSettings) -> str:
-    """The values that a mask may have, as they are written behind "neither"."""
+    """List the values that a mask may have, to follow "neither" in a message."""
     values = own.class_values
     known = _some(map(str, values)) if own.mask_values else f"0..{len(values) - 1}"
     return known if own.ignore in values else f"{known} nor {own.ignore}"

@@ -1,4 +1,4 @@
-"""Band scaling of own images by percentiles of the data set: what becomes 0 and 255, measured."""
+"""Measure band scaling of own images: the percentiles of the dataset that become 0 and 255."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +20,16 @@ COLOUR = {"darker": "black", "brighter": "white"}
 
 MEASURED_IMAGES = 256
 MEASURED_SIDE = 64
-"""Percentiles of the data set are those of so many images at most, evenly spaced among those to
-train on, and of each at most 64 x 64 pixels: a million values a band."""
+"""Percentiles are measured on at most this many training images, evenly spaced, and on at most
+64 x 64 pixels of each: a million values per band."""
 
 
 def with_limits(name: str, settings: DatasetSettings, root: Path) -> DatasetSettings:
-    """The settings with measured limits in the place of `scale: percentiles`.
+    """Return the settings with measured limits in place of `scale: percentiles`.
 
     Raises:
-        DecurError: no training image, none that can be read, a band has one value alone, or limits
-            that the settings give leave nothing of the images but black or white.
+        DecurError: there is no training image, none can be read, a band has a single value, or the
+            limits in the settings make all images black or white.
     """
     own = settings.folders
     if own is None or all(m.scale == "stored" for m in own.modalities.values()):
@@ -42,8 +42,8 @@ def with_limits(name: str, settings: DatasetSettings, root: Path) -> DatasetSett
         return settings
     if not training:
         raise DecurError(
-            f"datasets.{name}.folders: `scale: percentiles` is measured on training images, and "
-            "there are none; correct the split, or give `scale: [min, max]`"
+            f"datasets.{name}.folders: `scale: percentiles` is measured on training images, but "
+            "there are none; correct the split, or set `scale: [min, max]`"
         )
     modalities = dict(own.modalities)
     for modality, folder in own.modalities.items():
@@ -61,13 +61,13 @@ def with_limits(name: str, settings: DatasetSettings, root: Path) -> DatasetSett
 
 
 def _sampled(root: Path, paths: Sequence[Path], folder: FolderSettings) -> NDArray[np.float64]:
-    """Values (bands, n) from all over the images, NaN where there are none."""
+    """Sample values (bands, n) from all over the images; NaN without data."""
     chosen = np.linspace(0, len(paths) - 1, min(len(paths), MEASURED_IMAGES)).round().astype(int)
     values = []
     for path in (paths[i] for i in chosen):
         try:
             values.append(_thumbnail(path, folder.bands))
-        except DecurError:  # preprocessing says so, or leaves it out
+        except DecurError:  # preprocessing reports the image, or leaves it out
             continue
     if not values:
         raise DecurError(f"{root}: no image of {len(folder.bands)} bands to measure percentiles of")
@@ -82,13 +82,13 @@ def _measured(
         finite = of_band[np.isfinite(of_band)]
         low, high = np.percentile(finite, PERCENTILES).tolist() if finite.size else (0, 0)
         if not low < high:
-            raise DecurError(f"{root}: 98 % of band '{band}' have one value; give [min, max]")
+            raise DecurError(f"{root}: 98 % of band '{band}' have one value; set [min, max]")
         limits.append((low, high))
     return tuple(limits)
 
 
 def _check(key: str, pixels: NDArray[np.float64], limits: Sequence[tuple[float, float]]) -> None:
-    """Limits of another unit make all images black or white."""
+    """Refuse limits of another unit, which make all images black or white."""
     finite = [band[np.isfinite(band)] for band in pixels]
     stored = [
         range_to_uint8(band[None, None], [pair])[0, 0]
@@ -98,13 +98,13 @@ def _check(key: str, pixels: NDArray[np.float64], limits: Sequence[tuple[float, 
         values = np.concatenate(finite)
         raise DecurError(
             f"{key}: {list(limits[0])} makes nearly all pixels {COLOUR[side]}: the training images "
-            f"have values from {values.min():g} to {values.max():g}; give limits in their unit, or "
+            f"have values from {values.min():g} to {values.max():g}; set limits in their unit, or "
             "`percentiles`"
         )
 
 
 def _thumbnail(path: Path, bands: Sequence[str]) -> NDArray[np.float64]:
-    """At most 64 x 64 pixels of an image, evenly spaced: (bands, pixels), NaN without data."""
+    """Read at most 64 x 64 evenly spaced pixels of an image: (bands, pixels), NaN without data."""
     with rasterio.Env(**GDAL), opened(path) as file:
         check_count(path, file, len(bands))
         with named(path):

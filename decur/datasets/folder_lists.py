@@ -1,21 +1,24 @@
-"""Which split and which classes an own image has: CSV lists by `id`, or a hash of its name."""
+"""List own images by name, and their splits and classes: from folders, CSV lists, or a hash."""
 
 import codecs
 import csv
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 from decur.config.data import OWN_SPLITS
 from decur.errors import DecurError
 
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")
+
 
 def read_splits(path: Path) -> dict[str, str]:
-    """The split of each name.
+    """Read the split of each name.
 
     Raises:
-        DecurError: as `read_column`, or a split that is none: misspelt, it would take the image out
-            of the evaluation.
+        DecurError: as `read_column`, or a split is unknown: a misspelt one would remove the image
+            from the evaluation.
     """
     found = read_column(path, "split")
     for name, split in found.items():
@@ -26,9 +29,9 @@ def read_splits(path: Path) -> dict[str, str]:
 
 
 def _text(path: Path) -> str:
-    """The text of a file in UTF-8, or in UTF-16 with the mark at its begin that programs write.
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark.
 
-    Other encodings cannot be told from one another, so they are refused.
+    Other encodings cannot be distinguished, so they are refused.
     """
     data = path.read_bytes()
     encoding = (
@@ -44,11 +47,11 @@ def _text(path: Path) -> str:
 
 
 def read_column(path: Path, column: str) -> dict[str, str]:
-    """A column by `id`.
+    """Read a column of a CSV by `id`.
 
     Raises:
-        DecurError: the file is no text in UTF-8 or UTF-16, has no such columns, a line with more,
-            or an id twice.
+        DecurError: the file is not UTF-8 or UTF-16 text, lacks a column, has a line with more
+            columns, or has an id twice.
     """
     rows = csv.DictReader(io.StringIO(_text(path), newline=""))
     try:
@@ -57,24 +60,59 @@ def read_column(path: Path, column: str) -> dict[str, str]:
         found: dict[str, str] = {}
         for row in rows:
             if row["id"] in found:
-                raise DecurError(f"{path}: id '{row['id']}' comes more than once")
+                raise DecurError(f"{path}: id '{row['id']}' occurs more than once; keep one line")
             if None in row:
                 raise DecurError(
-                    f"{path}: the line of '{row['id']}' has more columns than the first line; part "
-                    "several labels by ';'"
+                    f"{path}: the line of '{row['id']}' has more columns than the first line; "
+                    "separate several labels by ';'"
                 )
             found[row["id"]] = (row[column] or "").strip()
     except csv.Error as error:
-        raise DecurError(f"{path}: no CSV ({error}); save it anew") from error
+        raise DecurError(f"{path}: is not a CSV file ({error}); save it again") from error
     return found
 
 
 def hashed_split(name: str, share: float | str) -> str:
-    """`test` for a share of all names, always the same ones, else `train`."""
+    """Assign `test` to a share of all names, the same ones each time, else `train`."""
     digest = hashlib.sha256(name.encode()).digest()
     return "test" if int.from_bytes(digest[:4]) / 2**32 < float(share) else "train"
 
 
 def classes_of(text: str | None) -> tuple[str, ...]:
-    """The classes of a label, which may be several with `;` between them."""
+    """Split a label into its classes, which are separated by `;`."""
     return tuple(part.strip() for part in (text or "").split(";") if part.strip())
+
+
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """List the images below a folder by name: the path in the folder, without suffix.
+
+    Raises:
+        DecurError: no image, two images of one name, or a link that leads nowhere.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(_files(folder, set())):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        if not path.exists():
+            raise DecurError(
+                f"{path}: leads to {path.readlink()}, which does not exist; fix the link"
+            )
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise DecurError(f"{path}: has the name of {found[name]}; remove one of them")
+        found[name] = path
+    if not found:
+        raise DecurError(f"{folder}: contains no image ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _files(folder: Path, above: set[Path]) -> Iterator[Path]:
+    """Find all files below a folder and below linked folders, unless the links form a cycle."""
+    own = folder.resolve()
+    if own in above:
+        raise DecurError(f"{folder}: leads to a folder that contains it; remove the link")
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files(path, above | {own})
+        else:
+            yield path

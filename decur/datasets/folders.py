@@ -1,11 +1,11 @@
-"""Images of one's own: a folder a modality, with matching names, and labels or none.
+"""Read a user's own images: one folder per modality, with matching names and optional labels.
 
-Layout: `<modality>/<name>.<suffix>`, links to the user's folders; beside them, if there are any,
-`mask/<name>.<suffix>`, `labels.csv` and `split.csv`. The name may have folders in it. An image is a
-sample, or with `cut` as many as squares of `pixels` fit into it.
+Layout: `<modality>/<name>.<suffix>`, which are links to the user's folders. Beside them may be
+`mask/<name>.<suffix>`, `labels.csv` and `split.csv`. A name may include folders. Each image is one
+sample; with `cut`, each square of `pixels` that fits into it is one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -23,7 +23,13 @@ from decur.artifacts.scaling import Scaling
 from decur.config import Align, DatasetSettings, FolderSettings, FoldersSettings
 from decur.datasets import Dataset, Record, Records
 from decur.datasets.folder_labels import class_indices, mask_faults, stored_labels
-from decur.datasets.folder_lists import classes_of, hashed_split, read_column, read_splits
+from decur.datasets.folder_lists import (
+    classes_of,
+    hashed_split,
+    images_by_name,
+    read_column,
+    read_splits,
+)
 from decur.datasets.raw_files import link, stored_modalities
 from decur.datasets.rgbd import spread_colours
 from decur.errors import DecurError
@@ -42,12 +48,11 @@ from decur.imagery.pixels import (
 from decur.imagery.rasters import named
 from decur.shards import MASK, Georeference, Modality, Sample
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")
 LABELS, SPLIT = "labels.csv", "split.csv"
 
 
 class Folders:
-    """The dataset module that the settings of own folders make."""
+    """Provide the dataset module that the settings of own folders describe."""
 
     def __init__(self, name: str, own: FoldersSettings) -> None:
         self._own = own
@@ -63,13 +68,13 @@ class Folders:
         )
 
     def scan(self, root: Path, settings: DatasetSettings) -> Records:
-        """Images by name; one without a partner, a split or a valid label has a fault.
+        """List the images by name; one without a partner, split or valid label has a fault.
 
         A mask or a line of a CSV without an image has a fault, too.
 
         Raises:
-            DecurError: a folder without images, two images of one name, no name that all folders
-                have, or a CSV that is none.
+            DecurError: a folder has no images, two images share a name, no name is in all folders,
+                or a CSV cannot be parsed.
         """
         own = self._own
         images = {name: images_by_name(root / name) for name in own.modalities}
@@ -106,11 +111,11 @@ class Folders:
         return Records(chain(found, _without_image(root, names, listed)))
 
     def read(self, record: Record, settings: DatasetSettings) -> Sample:
-        """One image of each modality, or one square of it, with its labels.
+        """Read one image of each modality, or one square of it, with its labels.
 
         Raises:
-            DecurError: a file is damaged, not of its bands, size or place, has pixels without data,
-                or a mask has a value that is no class.
+            DecurError: a file is damaged, has wrong bands, size or place, or has pixels without
+                data; or a mask has a value without a class.
         """
         own, paths = self._own, record.paths
         wanted = [m for m in self.DATASET.modalities if m.name in self._stored(settings)]
@@ -147,7 +152,7 @@ class Folders:
         """Link the folders and lists, whose paths are relative to `samples`.
 
         Raises:
-            DecurError: one is not there.
+            DecurError: one does not exist.
         """
         own, where = self._own, f"datasets.{self.DATASET.name}.folders"
         wanted: dict[str, tuple[str | None, Path]] = {
@@ -169,7 +174,7 @@ class Folders:
 
 
 def described(card: Card) -> Dataset:
-    """The facts about own images, as the card of their shards records them."""
+    """Describe the dataset of own images, from the card of their shards."""
     return Dataset(
         name=card.dataset,
         title=card.title,
@@ -185,44 +190,9 @@ def described(card: Card) -> Dataset:
 
 
 def _modality(name: str, folder: FolderSettings) -> Modality:
-    limits = folder.limits  # None of percentiles, too, before they are measured
+    limits = folder.limits  # also None for percentiles, before they are measured
     scaling = Scaling.stored() if limits is None else Scaling.stretched(limits)
     return Modality(name, folder.bands, scaling)
-
-
-def images_by_name(folder: Path) -> dict[str, Path]:
-    """List the images below a folder by name: the path in the folder, without suffix.
-
-    Raises:
-        DecurError: no image, two images of one name, or a link that leads nowhere.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(_files(folder, set())):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        if not path.exists():
-            raise DecurError(
-                f"{path}: leads to {path.readlink()}, which is not there; mend the link"
-            )
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise DecurError(f"{path}: has the name of {found[name]}; remove one of them")
-        found[name] = path
-    if not found:
-        raise DecurError(f"{folder}: no image in it ({', '.join(SUFFIXES)})")
-    return found
-
-
-def _files(folder: Path, above: set[Path]) -> Iterator[Path]:
-    """All files below a folder, also in folders that are links, unless these lead in a circle."""
-    own = folder.resolve()
-    if own in above:
-        raise DecurError(f"{folder}: leads to a folder that it lies in; remove the link")
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _files(path, above | {own})
-        else:
-            yield path
 
 
 def _check_common(root: Path, images: Mapping[str, Mapping[str, Path]]) -> None:
@@ -240,14 +210,14 @@ def _partner_fault(
     for modality, found in images.items():
         if name not in found:
             there = next(iter(paths.values()))
-            return f"{root / modality / name}: no image of this name, but {there} is there"
+            return f"{root / modality / name}: no image of this name, but {there} exists"
     return ""
 
 
 def _without_image(
     root: Path, names: Sequence[str], listed: Mapping[str, Mapping[str, Path | str]]
 ) -> list[Record]:
-    """A record with a fault for each name that a list or the folder of masks has in vain.
+    """Create a faulty record for each name in a list or mask folder that has no image.
 
     Such a name is most likely misspelt, and its image unlabelled or in no split.
     """
@@ -258,15 +228,14 @@ def _without_image(
         Record(
             name,
             str(splits.get(name, "")),
-            fault=f"{root / what}: has '{name}', but there is no image of that name; correct or "
-            "remove it",
+            fault=f"{root / what}: has '{name}', but no image has that name; correct or remove it",
         )
         for name, what in vain.items()
     ]
 
 
 def _split_fault(root: Path, name: str, split: str) -> str:
-    return "" if split else f"{root / SPLIT}: has no line of '{name}'"
+    return "" if split else f"{root / SPLIT}: has no line for '{name}'"
 
 
 def _label_fault(root: Path, name: str, labels: Sequence[str], classes: Sequence[str]) -> str:
@@ -287,7 +256,7 @@ def pair_area(paths: Mapping[str, Path], first: Path, align: Align) -> Area:
 
 
 def _grids(paths: Mapping[str, Path], first: Path, align: Align) -> tuple[dict[str, Grid], Area]:
-    """The grid of each image, and the area that all have in common, on the grid of the first."""
+    """Read the grid of each image, and find the area that they share, on the first one's grid."""
     grids = {}
     with rasterio.Env(**GDAL):
         for name, path in paths.items():
@@ -298,9 +267,9 @@ def _grids(paths: Mapping[str, Path], first: Path, align: Align) -> tuple[dict[s
 
 
 def _cut(record: Record, side: int, align: Align) -> list[Record]:
-    """A record a square, numbered from 1, row by row; the record with a fault if there is none.
+    """Create one record per square, numbered from 1 row by row; a faulty one if none fits.
 
-    Bad images are cut, too, so that all their squares count as lost.
+    Bad images are divided too, so that all their squares count as lost.
     """
     if not record.paths:
         return [record]
@@ -328,7 +297,7 @@ def _cut(record: Record, side: int, align: Align) -> list[Record]:
 
 
 def _first_size(record: Record) -> tuple[int, int] | None:
-    """Height and width of the first image that can be read."""
+    """Return the height and width of the first readable image."""
     for path in record.paths.values():
         try:
             with rasterio.Env(**GDAL), opened(path) as file:
@@ -341,7 +310,7 @@ def _first_size(record: Record) -> tuple[int, int] | None:
 
 
 def _window(area: Area, patch: int, side: int | None) -> Window:
-    """The square of a number; without `side` all of the area."""
+    """Return the window of a numbered square; without `side`, the whole area."""
     if side is None:
         return Window(0, 0, area.width, area.height)
     row, column = divmod(patch - 1, area.width // side)
@@ -351,9 +320,9 @@ def _window(area: Area, patch: int, side: int | None) -> Window:
 def _read(
     grid: Grid, bands: Sequence[str], area: Area, window: Window, align: Align
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Bands (C, H, W) of an image on a window of the common area, and which pixels are valid.
+    """Read bands (C, H, W) of an image in a window of the common area, and which pixels are valid.
 
-    Without names of bands it is a mask of labels.
+    Without band names the image is a mask.
     """
     path, labels = grid.path, not bands
     same = is_same(area, grid)
@@ -367,7 +336,7 @@ def _read(
         values, valid = read_values(path, file, order, window=part, labels=labels)
     if same:
         return values, valid
-    assert align != "refuse"  # so the image would not be on another grid
+    assert align != "refuse"  # otherwise `common_area` would have refused the image's grid
     found = on_grid(np.where(valid, values, np.nan), grid, part, area, window, align)
     valid = np.isfinite(found)
     if np.issubdtype(values.dtype, np.integer):
@@ -376,10 +345,10 @@ def _read(
 
 
 def band_order(file: Any, bands: Sequence[str]) -> list[int]:
-    """Which bands of an open raster to read, from 0: by their names if it has these, else all.
+    """Find the bands of an open raster to read, from 0: by name if it has the names, else all.
 
     Raises:
-        DecurError: two bands of the same name.
+        DecurError: two bands have the same name.
     """
     found = positions(band_names(file) or (), bands)
     return list(range(len(bands))) if None in found else found  # type: ignore[return-value]
@@ -391,16 +360,16 @@ def _scaled(image: NDArray[Any], modality: Modality, path: Path) -> NDArray[np.u
         if limits is not None:
             return range_to_uint8(image, limits)
         if np.issubdtype(image.dtype, np.floating) and np.isnan(image).any():
-            raise DecurError("has pixels without data; fill them or leave the image out")
+            raise DecurError("has pixels without data; fill them or remove the image")
         if image.dtype != np.uint8:
             raise DecurError(
-                f"is {image.dtype}, not 8 bit; give a `scale`: percentiles or [min, max]"
+                f"is {image.dtype}, not 8 bits; set `scale` to percentiles or [min, max]"
             )
         return image
 
 
 def _georeference(area: Area, window: Window, pixels: int | tuple[int, int]) -> Georeference | None:
-    """Where the stored sample lies; None if its file does not say."""
+    """Compute where the stored sample lies; None if its file has no georeference."""
     crs, corner = area.first.crs, area.transform(window)
     if crs is None or corner is None:
         return None

@@ -1,6 +1,6 @@
-"""GeoNRW: aerial photographs and elevation of North Rhine-Westphalia, with land-cover labels.
+"""Read GeoNRW: aerial photographs and elevation of North Rhine-Westphalia, with land cover.
 
-A tile of 1000 x 1000 m at 1 m is cut into 4 x 4 patches (paper §4: 111k training patches).
+Each tile of 1000 x 1000 m at 1 m is cut into 4 x 4 patches (paper §4: 111k training patches).
 Official layout: `<city>/<E>_<N>_{rgb.jp2,dem.tif,seg.tif}`.
 """
 
@@ -64,7 +64,7 @@ LABELS = {
 }
 TILE = re.compile(r"(?P<east>\d+)_(?P<north>\d+)_rgb\.jp2")
 
-# A copy that needs no login, of 32.4 GB; the original, at the homepage, does.
+# A copy of 32.4 GB that needs no login; the original, at the homepage, needs one.
 ARCHIVE = RemoteFile(
     "nrw_dataset.tar.gz",
     (
@@ -94,12 +94,12 @@ DATASET = Dataset(
 def scan(root: Path, settings: DatasetSettings) -> Records:
     """List the patches below `root`, sorted by id; the official split is by city.
 
-    Municipalities overlap at their borders, so that a tile may lie in several folders. One that a
-    test city has is left out of the training cities, and counted; of cities of one split all keep
-    it. The patches of a tile without labels, or without a wanted elevation model, have a fault.
+    Municipalities overlap at their borders, so a tile may be in several folders. A tile of a test
+    city is left out of the training cities, and counted. Cities of the same split keep it. The
+    patches of a tile without labels, or without a requested elevation model, have a fault.
 
     Raises:
-        DecurError: no tile, or one whose name is no position.
+        DecurError: there is no tile, or the name of a tile is not a position.
     """
     wanted = stored_modalities(DATASET, settings)
     files = raw_files(root)
@@ -128,13 +128,13 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
 def read(record: Record, settings: DatasetSettings) -> Sample:
     """Read one patch: the wanted modalities uint8 (1, bands, pixels, pixels), and its mask 0..10.
 
-    The files of the last tile stay decoded, as decoding a JPEG 2000 costs far more than cutting
-    it: read a tile's records one after the other. Elevation is stretched patch by patch, so that
-    absolute height is lost, as in the released code.
+    The decoded files of the last tile are cached, because decoding a JPEG 2000 costs far more than
+    cropping it: read the records of a tile one after the other. Elevation is stretched per patch,
+    which loses the absolute height, as in the released code.
 
     Raises:
-        DecurError: a damaged file, files of different size or place, pixels without data, or a
-            label that is not 0..10.
+        DecurError: a file is damaged, files differ in size or place, pixels have no data, or a
+            label is not 0..10.
     """
     return STREAMED.sample(record, settings)
 
@@ -176,7 +176,7 @@ def _read_component(record: Record, name: str, settings: DatasetSettings) -> Com
 def _coloured(
     path: Path, tile: NDArray[np.uint8], settings: DatasetSettings
 ) -> dict[str, NDArray[np.uint8]]:
-    """The bands of an image by modality, as far as they are stored."""
+    """Return the stored bands of an image by modality."""
     wanted = stored_modalities(DATASET, settings)
     if "nir" in wanted and len(tile) < 4:
         raise DecurError(f"{path}: no fourth band; set datasets.geonrw.modalities to [rgb, dem]")
@@ -205,17 +205,17 @@ STREAMED = Streamed(_shapes, _components, _read_component, _join)
 
 
 def arrange_samples(samples: Path, root: Path) -> None:
-    """Link the sample tiles, which lie in the official layout but have no elevation model."""
+    """Link the sample tiles, which have the official layout but no elevation model."""
     for city in list_names(samples / "GeoNRW"):
         for file in (samples / "GeoNRW" / city).glob("*_*.*"):
             link(file, root / city / file.name)
 
 
 def _tiles(root: Path, files: RawFiles) -> Iterator[tuple[str, str]]:
-    """City and position of every tile.
+    """Find the city and position of every tile.
 
     Raises:
-        DecurError: the name of an image is no position.
+        DecurError: the name of an image is not a position.
     """
     depth = len(root.parts) + 2
     for path in files.walk(root):
@@ -235,7 +235,7 @@ def _partner(rgb: Path, kind: str) -> Path:
 
 
 def _missing(tile: str, paths: dict[str, Path], files: RawFiles) -> str:
-    """The fault of a tile that lacks a file, or nothing."""
+    """Return the fault of a tile that lacks a file, else an empty string."""
     remedies = {"seg": "fetch the archive again"}
     remedies["dem"] = "set datasets.geonrw.modalities to [rgb, nir]"
     for name, remedy in remedies.items():
@@ -246,7 +246,7 @@ def _missing(tile: str, paths: dict[str, Path], files: RawFiles) -> str:
 
 @lru_cache(maxsize=1)
 def _image(path: Path) -> NDArray[np.uint8]:
-    """The bands (3 or 4, H, W) of a tile's image."""
+    """Read the bands (3 or 4, H, W) of a tile's image."""
     image = read_image(path)
     height, width, bands = image.shape if image.ndim == 3 else (*image.shape, 1)
     if image.dtype != np.uint8 or bands not in (3, 4) or height != width or height % GRID:
@@ -265,14 +265,14 @@ def _places(path: Path) -> tuple[Place, ...]:
 
 @lru_cache(maxsize=2)
 def _band(path: Path, kind: str) -> NDArray[Any]:
-    """The labels or the elevation (H, W) of a tile."""
+    """Read the labels or the elevation (H, W) of a tile."""
     band = read_band(path, kind)
     band.setflags(write=False)
     return band
 
 
 def _cut(tile: NDArray[Any], patch: int) -> NDArray[Any]:
-    """The patch (..., H/4, W/4) of number 1..16, row by row from the top left."""
+    """Return patch 1..16 (..., H/4, W/4), row by row from the top left."""
     side = tile.shape[-1] // GRID
     row, column = divmod(patch - 1, GRID)
     return tile[..., row * side : (row + 1) * side, column * side : (column + 1) * side]

@@ -1,8 +1,9 @@
-"""A table of the files in archives that are not unpacked, so that a dataset can be scanned.
+"""List the files in archives that are not unpacked, so that a dataset can be scanned.
 
-It is a SQLite file of one row per folder, or of several where its files are many or do not come
-together: of millions of files nothing is kept in memory. Only one process writes it, and it has its
-name only when it is whole, so SQLite need not lock it, which some file systems of clusters cannot.
+The table is a SQLite file with one row per folder, or several rows if a folder has many files or
+its files are not adjacent. It keeps millions of files out of memory. Only one process writes it,
+and it gets its name only when it is complete. So SQLite need not lock it, which some cluster file
+systems do not support.
 """
 
 import json
@@ -29,22 +30,22 @@ CREATE TABLE IF NOT EXISTS folders
   WITHOUT ROWID;
 """
 
-EXAMPLE = 1 << 15  # bytes, of which zlib looks at no more
+EXAMPLE = 1 << 15  # bytes; zlib uses no more
 
-OWN = "\0"  # which JSON cannot hold
+OWN = "\0"  # JSON cannot contain it
 
 MOST = 1000
-"""Names of files in a row."""
+"""Largest number of file names per row."""
 
 RECENT = 64
-"""How many folders a reader remembers: it is asked for each file of a folder, one after another."""
+"""Folders that a reader caches, because the files of a folder are requested one after another."""
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """Open a SQLite file that no other process writes.
 
     Raises:
-        DecurError: it cannot be read.
+        DecurError: the file cannot be read.
     """
     mode = "rwc" if write else "ro"
     try:
@@ -56,16 +57,16 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
 
 
 def unreadable(path: Path, error: sqlite3.Error) -> DecurError:
-    """The error of a table that SQLite cannot read or write."""
+    """Create the error for a table that SQLite cannot read or write."""
     return DecurError(f"{path}: {error}; if the disk is not full, delete the file and run again")
 
 
 @contextmanager
 def transaction(base: sqlite3.Connection, path: Path) -> Iterator[None]:
-    """Changes to a table, all or, after an error or a kill, none.
+    """Make all changes to a table, or none after an error or a kill.
 
     Raises:
-        DecurError: they cannot be made.
+        DecurError: the changes fail.
     """
     try:
         with base:
@@ -76,20 +77,20 @@ def transaction(base: sqlite3.Connection, path: Path) -> Iterator[None]:
 
 @dataclass
 class Files:
-    """Files in a folder: how often each name comes, and what was kept of some."""
+    """Hold the files of a folder: the count of each name, and the content kept of some."""
 
     names: Counter[str] = field(default_factory=Counter)
     contents: dict[str, bytes] = field(default_factory=dict)
 
     def text(self, folder: str) -> bytes:
-        """As JSON in which the folder's own name, which many files begin with, is a zero byte."""
+        """Write JSON, with the folder's name, which many files begin with, as a zero byte."""
         contents = {name: content.decode("latin-1") for name, content in self.contents.items()}
         text = json.dumps([sorted(self.names.elements()), contents])
         return text.replace(PurePosixPath(folder).name or OWN, OWN).encode()
 
     @classmethod
     def of(cls, text: bytes, folder: str) -> "Files":
-        """Parse what `text` wrote of this folder."""
+        """Parse what `text` wrote for this folder."""
         tree = text.decode().replace(OWN, PurePosixPath(folder).name)
         names, contents = json.loads(tree)
         return cls(
@@ -98,7 +99,7 @@ class Files:
 
 
 def _pack(text: bytes, example: bytes) -> bytes:
-    """A text in few bytes: the fewer, the more it is like the example."""
+    """Compress a text; the more it resembles the example, the smaller the result."""
     packing = zlib.compressobj(1, wbits=-zlib.MAX_WBITS, zdict=example)
     return packing.compress(text) + packing.flush()
 
@@ -108,7 +109,7 @@ def _unpack(packed: bytes, example: bytes) -> bytes:
 
 
 class ListingWriter:
-    """A table that is being written; archives that are in it already need not be read again."""
+    """Write a table; archives that it lists already need not be read again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -123,13 +124,13 @@ class ListingWriter:
 
     @property
     def archives(self) -> dict[str, tuple[int, int]]:
-        """How many files each archive in the table holds, and of how many bytes."""
+        """Return the number of files and bytes of each archive in the table."""
         rows = self._base.execute("SELECT name, files, bytes FROM archives")
         return {name: (files, size) for name, files, size in rows}
 
     @contextmanager
     def archive(self, name: str) -> Iterator["_Archive"]:
-        """Add the members of an archive: all of them, or after an error none.
+        """Add the members of an archive: all of them, or none after an error.
 
         Raises:
             DecurError: the table cannot be written.
@@ -143,7 +144,7 @@ class ListingWriter:
 
 
 class _Archive:
-    """Members of an archive on their way into the table; those of a folder mostly come together."""
+    """Collect an archive's members for the table; those of a folder are mostly adjacent."""
 
     def __init__(self, base: sqlite3.Connection, number: int) -> None:
         self._base, self.number = base, number
@@ -152,7 +153,7 @@ class _Archive:
         self.rows = self.files = self.bytes = 0
 
     def add(self, path: str, size: int) -> None:
-        """Add a file, by its path below the raw folder; it counts again if it comes again."""
+        """Add a file by its path below the raw folder; a repeated path counts again."""
         folder, _, name = path.rpartition("/")
         folder = folder or "."
         if folder != self._folder or len(self._files.names) == MOST:
@@ -163,11 +164,11 @@ class _Archive:
         self.bytes += size
 
     def keep(self, path: str, content: bytes) -> None:
-        """Keep the content of the file that was added last."""
+        """Keep the content of the last added file."""
         self._files.contents[path.rpartition("/")[2]] = content
 
     def flush(self) -> None:
-        """Write what has come of the last folder."""
+        """Write the collected files of the last folder."""
         if not self._files.names:
             return
         text = self._files.text(self._folder)
@@ -179,7 +180,7 @@ class _Archive:
 
 
 class Listing:
-    """A whole table; paths are those below the raw folder."""
+    """Read a complete table; paths are relative to the raw folder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -189,7 +190,7 @@ class Listing:
         self._files = lru_cache(RECENT)(self._read)
 
     def names(self, folder: PurePosixPath) -> list[str] | None:
-        """Names in a folder, sorted; None if there is no such folder."""
+        """List the names in a folder, sorted; None if the folder does not exist."""
         found = {*self._files(str(folder)).names}
         first = len(folder.parts)
         for path in self._below(folder):
@@ -197,23 +198,23 @@ class Listing:
         return sorted(found) if found else None
 
     def has(self, path: PurePosixPath) -> bool:
-        """Whether there is a file of this path."""
+        """Return whether a file has this path."""
         return path.name in self._files(str(path.parent)).names
 
     def walk(self, folder: PurePosixPath) -> Iterator[PurePosixPath]:
-        """Paths of all files in a folder and below."""
+        """Iterate over the paths of all files in a folder and below."""
         for place in (str(folder), *self._below(folder)):
             for name in self._files(place).names:
                 yield PurePosixPath(place, name)
 
     def count(self, path: PurePosixPath) -> int:
-        """How many members are this file, or lie in this folder and below; each time they come."""
+        """Count the members that are this file, or lie in this folder and below, with repeats."""
         own = self._files(str(path.parent)).names[path.name]
         below = (str(path), *self._below(path))
         return own + sum(self._files(place).names.total() for place in below)
 
     def archive(self, path: PurePosixPath) -> str | None:
-        """The name of the archive that a file, or the files in a folder and below, are from."""
+        """Return the name of the archive of a file, or of the files in a folder and below."""
         query = "SELECT archive FROM folders WHERE path = ? OR (path > ? AND path < ?) LIMIT 1"
         values = (str(path), f"{path}/", f"{path}0")
         if self.has(path):
@@ -221,11 +222,11 @@ class Listing:
         return next((self._archives[number][0] for (number,) in self._rows(query, *values)), None)
 
     def content(self, path: PurePosixPath) -> bytes | None:
-        """What was kept of a file."""
+        """Return the kept content of a file."""
         return self._files(str(path.parent)).contents.get(path.name)
 
     def _read(self, folder: str) -> Files:
-        """The files in a folder, without those below; none if there is no such folder."""
+        """Read the files of a folder, without those in subfolders; empty if it does not exist."""
         files = Files()
         query = "SELECT archive, files FROM folders WHERE path = ? ORDER BY archive, row"
         for number, packed in self._rows(query, folder):
@@ -235,7 +236,7 @@ class Listing:
         return files
 
     def _below(self, folder: PurePosixPath) -> Iterator[str]:
-        """The folders below a folder, sorted; "0" comes after "/"."""
+        """Find the folders below a folder, sorted; the bound works because "0" follows "/"."""
         if folder == PurePosixPath():
             rows = self._rows("SELECT DISTINCT path FROM folders WHERE path <> '.' ORDER BY path")
         else:

@@ -1,11 +1,11 @@
-"""The members of an archive, one after the other, read safely and to the end.
+"""Read the members of an archive one after the other, safely and completely.
 
-`tarfile` and `zipfile` read, and `tarfile.data_filter` refuses what is no data. The rest is done
-here. A member may only become a regular file below the raw folder: absolute paths, `..` and links
-that stay inside are refused too, which the libraries would mend or follow. A tar is read as one
-stream over its parts, without a joined copy, and up to its end: `tarfile` alone takes an archive
-that ends early, or that it cannot read further, for a complete one. Both libraries keep all that
-they know of every member; here it is dropped, or lies in a temporary file.
+`tarfile` and `zipfile` do the reading, and `tarfile.data_filter` refuses special files. This module
+adds the following. A member must be a regular file below the raw folder: absolute paths, `..` and
+harmless links are refused too, which the libraries would repair or follow. A tar is read as one
+stream over its parts, without a joined copy, and to its end: `tarfile` alone accepts an archive
+that is truncated or partly unreadable as complete. Both libraries keep all metadata of every
+member; here it is dropped, or kept in a temporary file.
 """
 
 import io
@@ -28,14 +28,14 @@ from decur.errors import DecurError
 
 MOST_NAME = 1 << 16  # bytes of a member's name and other attributes
 MOST_TIMES, SMALL = 50, 1 << 30
-"""What is unpacked may take so many times the archive's bytes, or so many bytes."""
+"""An archive may unpack to this many times its bytes, or to this many bytes if that is more."""
 
 CHUNK, PACKED = 1 << 20, 1 << 17
 NOWHERE = "/dev/null"
-"""A destination for checks by name alone: to resolve the real path of each member, which has no
-links, would take as long as to write a small file."""
+"""Destination for checks of names only. Resolving the real path of each member, which has no links,
+would take as long as writing a small file."""
 
-BLOCK = 1 << 16  # tarfile copies what is left of one at every header
+BLOCK = 1 << 16  # tarfile copies the rest of a block at every header
 ATTRIBUTES = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -43,30 +43,30 @@ ATTRIBUTES = (
     tarfile.XGLTYPE,
     tarfile.SOLARIS_XHDTYPE,
 )
-"""Types of header that are followed by a name or other attributes of a member."""
+"""Header types that are followed by a name or other attributes of a member."""
 
 DAMAGE: tuple[type[Exception], ...] = (  # type: ignore[assignment]  # IsalError is declared wrongly
     EOFError,
-    NotImplementedError,  # a compression that zipfile does not know
+    NotImplementedError,  # a compression that zipfile does not support
     RuntimeError,  # a zip with a password
-    ValueError,  # a name that no file can have
+    ValueError,  # an impossible file name
     tarfile.TarError,
     zipfile.BadZipFile,
     igzip_lib.IsalError,
-    zlib.error,  # zipfile's own
+    zlib.error,  # raised by zipfile
 )
-"""What the libraries raise at an archive that they cannot read."""
+"""Exceptions that the libraries raise for an archive that they cannot read."""
 
 
 class DamagedError(DecurError):
-    """An archive is truncated or damaged: nothing that was read of it may be trusted."""
+    """Report a truncated or damaged archive: nothing that was read from it may be trusted."""
 
 
 class Member(NamedTuple):
-    """A regular file in an archive: its path below the raw folder, its bytes, and how to read it.
+    """Describe a regular file in an archive: path below the raw folder, size, and how to open it.
 
-    The path is text: to make a Path of each of millions takes longer than to read a header. `open`
-    must be called, if at all, before the next member is asked for.
+    The path is a string, because creating millions of Path objects takes longer than reading the
+    headers. `open` must be called before the next member is requested, if at all.
     """
 
     path: str
@@ -77,15 +77,15 @@ class Member(NamedTuple):
 def members(
     archive: Archive, files: Sequence[Path], tell: Callable[[int], object] = lambda count: None
 ) -> Iterator[Member]:
-    """The files in an archive, in its order; to be read in `naming_damage`.
+    """Iterate over the files in an archive, in its order; use it inside `naming_damage`.
 
     Args:
-        archive: what it is and where its members go.
+        archive: the archive's kind and destination.
         files: its parts, in order.
-        tell: told how many more bytes of the archive were read.
+        tell: called with the number of bytes of the archive read since the last call.
 
     Raises:
-        DecurError: a member that is refused.
+        DecurError: a member is refused.
     """
     total = sum(file.stat().st_size for file in files)
     room = _Room(files[0], max(SMALL, MOST_TIMES * total))
@@ -103,10 +103,10 @@ def members(
 
 @contextmanager
 def naming_damage(file: Path) -> Iterator[None]:
-    """Name the archive where a library cannot read it.
+    """Turn a library's error about an unreadable archive into one that names the archive.
 
     Raises:
-        DamagedError: it is truncated or damaged.
+        DamagedError: the archive is truncated or damaged.
     """
     try:
         yield
@@ -120,28 +120,28 @@ def naming_damage(file: Path) -> Iterator[None]:
 
 
 class _Room:
-    """How much an archive may still become: a small one can be made to fill a disk."""
+    """Limit the unpacked size of an archive, because a small archive can be made to fill a disk."""
 
     def __init__(self, file: Path, size: int) -> None:
         self._file, self._left = file, size
 
     def take(self, name: str, size: int) -> None:
-        """Take account of a member, before it is written."""
+        """Count a member, before it is written."""
         self._left -= size
         if self._left < 0:
             raise _refused(self._file, name, f"fills over {MOST_TIMES} times the archive's size")
 
 
 _Found = tuple[str, int, bool, Callable[[], IO[bytes]]]
-"""Name, size, whether it is a regular file, and how it is opened."""
+"""Name, size, whether it is a regular file, and a function that opens it."""
 
 
 def _tar_members(files: Sequence[Path], tell: Callable[[int], object]) -> Iterator[_Found]:
     stream = _Watched(_Unzipped(io.BufferedReader(_Joined(files, tell), CHUNK)))
-    # As a stream the tar is never sought backwards, which gzip could only do from its start.
+    # Streaming mode never seeks backwards, which gzip can only do by starting over.
     with tarfile.open(fileobj=stream, mode="r|", bufsize=BLOCK, tarinfo=_Header) as tar:  # type: ignore[call-overload]
         while (member := tar.next()) is not None:
-            tar.members.clear()  # tarfile keeps them all: gigabytes for millions of files
+            tar.members.clear()  # tarfile keeps all of them: gigabytes for millions of files
             _check_kind(files[0], member)
             opener = cast("Callable[[], IO[bytes]]", partial(_TarMember, tar.fileobj, member))
             yield member.name, member.size, member.isfile(), opener
@@ -149,7 +149,7 @@ def _tar_members(files: Sequence[Path], tell: Callable[[int], object]) -> Iterat
 
 
 class _TarMember(io.RawIOBase):
-    """A member of a tar that is read as a stream: a fifth of the calls of `tarfile.extractfile`."""
+    """Read a member of a streamed tar, with a fifth of the calls of `tarfile.extractfile`."""
 
     def __init__(self, stream: Any, member: tarfile.TarInfo) -> None:
         super().__init__()
@@ -157,10 +157,10 @@ class _TarMember(io.RawIOBase):
         self._stream, self._left = stream, member.size
 
     def read(self, size: int = -1) -> bytes:
-        """Give so many bytes, or all, as far as there are any.
+        """Read up to `size` bytes, or all that remain.
 
         Raises:
-            ReadError: the tar ends before.
+            ReadError: the tar is truncated.
         """
         wanted = self._left if size < 0 else min(size, self._left)
         data: bytes = self._stream.read(wanted)
@@ -171,9 +171,9 @@ class _TarMember(io.RawIOBase):
 
 
 def _check_kind(file: Path, member: tarfile.TarInfo) -> None:
-    """Refuse whatever tarfile would not unpack as data, and all links.
+    """Refuse links, and everything else that tarfile does not unpack as data.
 
-    Only the name of a file or folder matters; `_inside` checks that in a tenth of the time.
+    For files and folders only the name matters; `_inside` checks it in a tenth of the time.
     """
     if member.isreg() or member.isdir():
         return
@@ -186,10 +186,10 @@ def _check_kind(file: Path, member: tarfile.TarInfo) -> None:
 
 
 def _read_to_end(stream: "_Watched", end: int) -> None:
-    """Read what follows the last member, so that gzip checks its sum and nothing stays unread.
+    """Read what follows the last member, so that gzip verifies its checksum and nothing is skipped.
 
     Raises:
-        EOFError, ReadError: the tar ends before its end mark, or goes on after it.
+        EOFError, ReadError: the tar ends before its end mark, or has data after it.
     """
     while stream.read(CHUNK):
         pass
@@ -203,9 +203,9 @@ def _zip_members(files: Sequence[Path], tell: Callable[[int], object]) -> Iterat
     with tempfile.TemporaryFile() as table, _Zip(files[0], table) as zipped:
         table.seek(0)
         for _ in range(zipped.count):
-            member = pickle.load(table)  # which was written above
+            member = pickle.load(table)  # safe: written above
             tell(member.compress_size)
-            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the packer was no Unix
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if it was not packed on Unix
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _refused(files[0], member.filename, "is a link, device or other special")
             opener = partial(zipped.open, member)
@@ -213,7 +213,7 @@ def _zip_members(files: Sequence[Path], tell: Callable[[int], object]) -> Iterat
 
 
 class _Zip(zipfile.ZipFile):
-    """A zip whose members are written to `table`, `count` of them, and not kept in memory."""
+    """Open a zip whose `count` members are written to `table` and not kept in memory."""
 
     def __init__(self, file: Path, table: IO[bytes]) -> None:
         self._table, self.count = table, 0
@@ -221,7 +221,7 @@ class _Zip(zipfile.ZipFile):
 
     @property
     def filelist(self) -> list[zipfile.ZipInfo]:
-        """What `zipfile` appends each member to, and what it finds there."""
+        """Return the list to which `zipfile` appends each member; it stays empty."""
         return _Passed(self._pass_on)
 
     @filelist.setter
@@ -234,19 +234,19 @@ class _Zip(zipfile.ZipFile):
 
 
 class _Passed(list[zipfile.ZipInfo]):
-    """A list that stays empty: what is appended is passed on."""
+    """Pass on what is appended, and stay empty."""
 
     def __init__(self, pass_on: Callable[[zipfile.ZipInfo], object]) -> None:
         super().__init__()
         self._pass_on = pass_on
 
     def append(self, member: zipfile.ZipInfo) -> None:
-        """Take one more member."""
+        """Pass on one more member."""
         self._pass_on(member)
 
 
 def _inside(file: Path, name: str, archive: Archive) -> str | None:
-    """Where a member goes below the raw folder; None for the folders that are stripped."""
+    """Return a member's path below the raw folder; None for the folders that are stripped."""
     if name.startswith("/"):
         raise _refused(file, name, "has an absolute path")
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -258,12 +258,12 @@ def _inside(file: Path, name: str, archive: Archive) -> str | None:
 
 def _refused(file: Path, name: str, reason: str) -> DecurError:
     return DecurError(
-        f"{file}: member {name!r} {reason}, which no data set needs; do not trust this archive"
+        f"{file}: member {name!r} {reason}, which no dataset needs; do not trust this archive"
     )
 
 
 class _Header(tarfile.TarInfo):
-    """A header of a tar; not one that has tarfile read gigabytes of attributes, or of holes."""
+    """Parse a tar header, and refuse gigabytes of attributes and sparse files."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:  # type: ignore[override]
@@ -277,7 +277,7 @@ class _Header(tarfile.TarInfo):
 
 
 class _Joined(io.RawIOBase):
-    """The parts of an archive as one file to read."""
+    """Read the parts of an archive as one file."""
 
     def __init__(self, files: Sequence[Path], tell: Callable[[int], object]) -> None:
         self._rest = iter(files)
@@ -305,9 +305,9 @@ class _Joined(io.RawIOBase):
 
 
 class _Unzipped:
-    """Gzipped bytes, unzipped; their sum is checked at the end.
+    """Decompress gzip data and verify its checksum at the end.
 
-    ISA-L takes little over half of the time of zlib, and most of reading an archive is this.
+    ISA-L takes little more than half the time of zlib, and decompression dominates reading.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -316,15 +316,15 @@ class _Unzipped:
         self._unzip: Any = None
 
     def read(self, size: int) -> bytes:
-        """Give at most `size` bytes, none at the end.
+        """Return at most `size` bytes; none at the end.
 
         Raises:
-            EOFError: it ends before its end mark.
-            IsalError: it is damaged.
+            EOFError: the data end before their end mark.
+            IsalError: the data are damaged.
         """
         while True:
             self._packed = self._packed or self._file.read(PACKED)
-            if self._unzip is None:  # at the begin, or after an end mark, which zeros may follow
+            if self._unzip is None:  # at the start, or after an end mark, which zeros may follow
                 ended, self._packed = not self._packed, self._packed.lstrip(b"\0")
                 if ended:
                     return b""
@@ -342,7 +342,7 @@ class _Unzipped:
 
 
 class _Watched:
-    """A stream that knows how far it was read, and where its last byte that is not zero lies."""
+    """Track how far a stream was read, and the position of its last non-zero byte."""
 
     def __init__(self, file: _Unzipped) -> None:
         self._file = file

@@ -1,7 +1,8 @@
-"""NYU-Depth v2: 1449 indoor frames of a Kinect, with 40 classes per pixel.
+"""Read NYU-Depth v2: 1449 indoor frames of a Kinect, with 40 classes per pixel.
 
-Either the official `nyu_depth_v2_labeled.mat` with `classMapping40.mat`, or a folder of images
-`{color,depth,label40}/0001.png` (depth 16-bit millimetres); both with the official `splits.mat`.
+Layout: either the official `nyu_depth_v2_labeled.mat` with `classMapping40.mat`, or a folder of
+images `{color,depth,label40}/0001.png` (depth in 16-bit millimetres). Both need the official
+`splits.mat`.
 """
 
 import math
@@ -37,8 +38,8 @@ ARCHIVE = "nyu_depth_v2_labeled.mat"
 MAPPING = "classMapping40.mat"
 SPLITS = "splits.mat"
 MOST_FRAMES = 10_000
-MOST_BYTES = 100_000  # of a .mat; packed, its numbers may take a thousand times as much
-THOUSAND = np.float32(1000)  # millimetres in a metre
+MOST_BYTES = 100_000  # of a .mat; its compressed numbers may expand a thousandfold
+THOUSAND = np.float32(1000)  # millimetres per metre
 
 HOST = "http://horatio.cs.nyu.edu/mit/silberman"
 META = "https://github.com/ankurhanda/nyuv2-meta-data"
@@ -84,10 +85,10 @@ DATASET = Dataset(
 def scan(root: Path, settings: DatasetSettings) -> Records:
     """List the frames below `root`, in the official split of 795 train and 654 test frames.
 
-    One without its depth has a fault.
+    A frame without its depth has a fault.
 
     Raises:
-        DecurError: neither archive nor images, or no split, or two, for a frame.
+        DecurError: there are neither archive nor images, or a frame has no split or two splits.
     """
     if (root / ARCHIVE).is_file():
         mapping = {"archive": root / ARCHIVE, "mapping": root / MAPPING}
@@ -114,7 +115,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
     """Read one frame: rgb and hha uint8 `(1, 3, *pixels)`, and its mask 0..39 or `IGNORE`.
 
     Raises:
-        DecurError: a damaged file, files of different size, or a label that has no class.
+        DecurError: a file is damaged, files differ in size, or a label has no class.
     """
     paths, pixels = record.paths, settings.pixels
     if "archive" in paths:
@@ -139,7 +140,7 @@ def read(record: Record, settings: DatasetSettings) -> Sample:
 def arrange_samples(samples: Path, root: Path) -> None:
     """Link the sample frames 1..18 as images, with the official split.
 
-    Only frame 1 has labels of 40 classes.
+    Only frame 1 has labels of the 40 classes.
     """
     frames = samples / "NYUDv2" / "AIM-SKKU_NYUDv2-IS"
     for split in ("train", "val"):
@@ -161,9 +162,9 @@ def _count(archive: Path) -> int:
 
 
 def _frame(archive: Path, index: int) -> tuple[NDArray[Any], ...]:
-    """One frame: colour (H, W, 3), depth and raw depth (H, W) metres, labels (H, W) of 894 names.
+    """Read one frame: colour (H, W, 3), depth and raw depth (H, W) in m, labels (H, W), 894 names.
 
-    Only this frame is read. MATLAB stores columns first, so every array comes transposed.
+    Only this frame is read. MATLAB stores columns first, so every array is read transposed.
     """
     with _open(archive) as file:
         keys = ("images", "depths", "rawDepths", "labels")
@@ -171,13 +172,13 @@ def _frame(archive: Path, index: int) -> tuple[NDArray[Any], ...]:
 
 
 def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
-    """An array of the archive: of a size that can be, and not stored in other files."""
+    """Return an array of the archive; its size must be plausible, and it must not be external."""
     array = file[key]
     hidden = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
     if hidden or array.external or array.is_virtual:
-        raise ValueError(f"'{key}' leads to another file")
+        raise ValueError(f"'{key}' is stored in another file")
     if max(math.prod(array.shape[1:]), math.prod(array.chunks or ())) > MOST_PIXELS:
-        raise ValueError(f"'{key}' of {array.shape} cannot be")
+        raise ValueError(f"'{key}' has the impossible shape {array.shape}")
     return array
 
 
@@ -186,14 +187,14 @@ def _open(archive: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(archive) as file:
             yield file
-    except Exception as error:  # HDF5 and h5py raise many kinds for a damaged file
+    except Exception as error:  # HDF5 and h5py raise many exception types for damaged files
         check_readable(archive)
         reason = " ".join(str(error).split())
         raise DecurError(f"{archive}: truncated or damaged ({reason}); fetch it again") from error
 
 
 def _to_40(names: NDArray[Any], paths: dict[str, Path]) -> NDArray[np.uint8]:
-    """Labels 0..40 from the archive's, where 0 is unlabelled in both."""
+    """Convert the archive's labels to 0..40; 0 is unlabelled in both."""
     mapping = _matlab(paths["mapping"], "mapClass").ravel()
     check_labels(names, len(mapping), paths["archive"])
     labels: NDArray[np.uint8] = np.concatenate([[0], mapping]).astype(np.uint8)[names]
@@ -215,7 +216,7 @@ def _number(path: Path) -> int:
 
 
 def _splits(path: Path) -> dict[int, str]:
-    """The split of each frame number, counted from 1."""
+    """Read the split of each frame number, counted from 1."""
     keys = {"train": "trainNdxs", "test": "testNdxs"}
     splits: dict[int, str] = {}
     for split, key in keys.items():
@@ -229,10 +230,10 @@ def _matlab(path: Path, key: str) -> NDArray[Any]:
     if not path.is_file():
         raise DecurError(f"{path}: not found; it comes with the dataset's toolbox")
     if path.stat().st_size > MOST_BYTES:
-        raise DecurError(f"{path}: is larger than it can be; fetch it again")
+        raise DecurError(f"{path}: is implausibly large; fetch it again")
     try:
         array: NDArray[Any] = scipy.io.loadmat(path, variable_names=[key])[key]
-    except Exception as error:  # of many kinds for a damaged file
+    except Exception as error:  # many types for damaged files
         check_readable(path)
         reason = " ".join(str(error).split())
         raise DecurError(f"{path}: no '{key}' can be read ({reason}); fetch it again") from error

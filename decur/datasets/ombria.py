@@ -1,7 +1,7 @@
-"""OMBRIA: 694 flooded places before and after, Sentinel-1 and Sentinel-2 as 8-bit PNG.
+"""Read OMBRIA: 694 places before and after a flood, Sentinel-1 and Sentinel-2 as 8-bit PNG.
 
 Layout: `Ombria{S1,S2}/{train,test}/{BEFORE,AFTER,MASK}/S{1,2}_{before,after,mask}_<number>.png`.
-Each place gives two samples, one a date; the flood is mapped after it only, so that the mask of
+Each place gives two samples, one per date. Only the flood after the event is mapped, so the mask of
 the date before is all `ignore`.
 """
 
@@ -44,9 +44,9 @@ DATES = ("before", "after")
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
-    """Places, once for each date; the folders are the splits.
+    """List the places, once per date; the folders are the splits.
 
-    A place that only one sensor saw at a date has a fault.
+    A place that only one sensor imaged at a date has a fault.
     """
     records = []
     for split in ("train", "test"):
@@ -59,7 +59,7 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
                 }
                 missing = [paths[name] for name in SENSORS if number not in seen[name]]
                 fault = (
-                    f"{missing[0]}: not found, but the other sensor's image is there"
+                    f"{missing[0]}: not found, but the other sensor's image exists"
                     if missing
                     else ""
                 )
@@ -70,11 +70,11 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
-    """One place at one date, with its water mask.
+    """Read one place at one date, with its water mask.
 
     Raises:
         DecurError: a file is missing, damaged, without data, not square or not of the size of the
-            others, or a mask is not of 0 and 255.
+            others, or a mask has values other than 0 and 255.
     """
     images = {m.name: _read_bands(record.paths[m.name], len(m.bands)) for m in DATASET.modalities}
     side = images["sar"].shape[-1]

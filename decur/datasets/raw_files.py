@@ -1,4 +1,4 @@
-"""What the dataset modules share about raw folders: files, links, places, stored modalities."""
+"""Access raw folders, for all dataset modules: files, links, places, stored modalities."""
 
 import os
 from collections.abc import Iterator
@@ -18,29 +18,29 @@ from decur.shards import Georeference
 
 
 class RawFiles(Protocol):
-    """What a scan may ask of a raw folder, whether its archives are unpacked or not."""
+    """Declare the access that a scan has to a raw folder, with archives unpacked or not."""
 
     def names(self, folder: Path) -> list[str]:
-        """Sorted names in a folder, hidden ones left out; raises a DecurError if there is none."""
+        """List the sorted, unhidden names in a folder; raises a DecurError if it is missing."""
 
     def walk(self, folder: Path) -> Iterator[Path]:
-        """All files in a folder and below, in any order."""
+        """Iterate over all files in a folder and below, in any order."""
 
     def is_file(self, path: Path) -> bool:
-        """Whether there is such a file."""
+        """Return whether a file exists."""
 
     def is_folder(self, path: Path) -> bool:
-        """Whether there is such a folder."""
+        """Return whether a folder exists."""
 
     def read(self, path: Path) -> bytes:
-        """The content of a file; raises an OSError without it.
+        """Read a file; raises an OSError if it is missing.
 
-        Of files in archives it must be one that the archive's `scanned` names.
+        In archives, only the members that the archive's `scanned` selects can be read.
         """
 
 
 class UnpackedFiles:
-    """The files of a raw folder on disk."""
+    """Access a raw folder on disk."""
 
     def names(self, folder: Path) -> list[str]:
         """See `RawFiles`."""
@@ -66,7 +66,7 @@ class UnpackedFiles:
 
 
 class ArchivedFiles:
-    """The files of a raw folder whose archives are listed in it; a few others are on disk."""
+    """Access a raw folder whose archives are listed in it; a few other files are on disk."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -97,11 +97,11 @@ class ArchivedFiles:
         return path.read_bytes() if content is None else content
 
     def count(self, path: Path) -> int:
-        """How many members are this file, or lie in this folder and below."""
+        """Count the members that are this file, or lie in this folder and below."""
         return self._listing.count(self._inside(path))
 
     def archive(self, path: Path) -> str | None:
-        """The name of the archive, or of its first part, in which a file or folder is."""
+        """Return the name of the archive, or of its first part, with this file or folder."""
         return self._listing.archive(self._inside(path))
 
     def _inside(self, path: Path) -> PurePosixPath:
@@ -109,23 +109,23 @@ class ArchivedFiles:
 
 
 def is_archived(root: Path) -> bool:
-    """Whether the archives of a raw folder were listed rather than unpacked."""
+    """Return whether the archives of a raw folder were listed rather than unpacked."""
     return (root / LISTING).is_file()
 
 
 def raw_files(root: Path) -> RawFiles:
-    """The files of a raw folder."""
+    """Return the access to a raw folder."""
     return ArchivedFiles(root) if is_archived(root) else UnpackedFiles()
 
 
 def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Georeference | None:
-    """Where a cell of a file lies once it is stored as a square; None if the file does not say.
+    """Compute where a cell of a file lies once it is stored as a square; None without georeference.
 
     Args:
         path: a GeoTIFF or JPEG 2000 file.
         pixels: side of the stored square.
-        cell: which cell, 1 to `grid**2`, row by row.
-        grid: how many cells the image has along each side.
+        cell: number of the cell, 1 to `grid**2`, row by row.
+        grid: number of cells along each side.
 
     Raises:
         DecurError: the file is missing or damaged.
@@ -140,10 +140,10 @@ def georeference(path: Path, pixels: int, cell: int = 1, grid: int = 1) -> Geore
 
 
 def list_names(folder: Path) -> list[str]:
-    """Sorted names in a folder of raw files, hidden ones left out.
+    """List the names in a folder of raw files, sorted, without hidden ones.
 
     Raises:
-        DecurError: there is no such folder.
+        DecurError: the folder does not exist.
     """
     try:
         found = names_in(folder)
@@ -154,10 +154,10 @@ def list_names(folder: Path) -> list[str]:
 
 
 def below(root: Path, name: str, listed: Path) -> Path:
-    """The path of what a list of the dataset names below `root`.
+    """Return the path below `root` for a name in a list of the dataset.
 
     Raises:
-        DecurError: naming `listed`, if that leads out of `root`.
+        DecurError: the path leads out of `root`; the error names `listed`.
     """
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts:
@@ -182,12 +182,12 @@ def link(source: Path, target: Path) -> None:
 
 
 def stored_modalities(dataset: Dataset, settings: DatasetSettings) -> tuple[str, ...]:
-    """Names of the modalities to store: those of the settings, or the dataset's first two.
+    """Return the names of the modalities to store: those in the settings, or the first two.
 
     All modalities of a user's own folders are stored.
 
     Raises:
-        DecurError: the dataset has no such modality.
+        DecurError: the dataset does not have a modality.
     """
     known = [modality.name for modality in dataset.modalities]
     if settings.modalities is None:

@@ -1,4 +1,4 @@
-"""What the two indoor RGB-depth datasets share: modalities, label names, and how a frame is stored.
+"""Share modalities, label names and frame storage between the indoor RGB-depth datasets.
 
 SUN-RGBD labels the first 37 of the 40 classes of NYUv2.
 """
@@ -46,7 +46,7 @@ CLASSES = (
 
 
 def spread_colours(count: int) -> tuple[tuple[int, int, int], ...]:
-    """`count` RGB colours (0..255) whose neighbours differ: hues a golden section apart."""
+    """Return `count` RGB colours (0..255) whose neighbours differ: hues a golden section apart."""
     colours = []
     for i in range(count):
         lightness, saturation = (0.45, 0.65, 0.3)[i % 3], (0.85, 0.6)[i % 2]
@@ -64,21 +64,21 @@ def frame_arrays(
     *,
     missing: NDArray[np.bool_] | None = None,
 ) -> dict[str, NDArray[np.uint8]]:
-    """A frame's stored arrays; HHA is made at native resolution, since it depends on the camera.
+    """Make a frame's stored arrays; HHA uses the native resolution, as it depends on the camera.
 
     Args:
         rgb: (H, W, 3) uint8.
         depth_m: (H, W) metres, in-painted.
         intrinsics: (3, 3) camera matrix of this frame, in pixels.
         pixels: side of the stored square, or height and width; the aspect ratio is not kept.
-        source: the file that an error names.
+        source: the file to name in errors.
         missing: (H, W) bool, pixels that the sensor did not measure.
 
     Returns:
         rgb and hha, each uint8 `(1, 3, *pixels)`.
 
     Raises:
-        DecurError: depth and colour differ in size, are blank, or are no valid depth and colour.
+        DecurError: depth and colour differ in size, are blank, or are not valid depth and colour.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise DecurError(
@@ -87,7 +87,9 @@ def frame_arrays(
     check_not_blank(source, rgb)
     check_not_blank(source, depth_m)
     if rgb.shape[:2] != depth_m.shape:
-        raise DecurError(f"{source}: depth is {depth_m.shape}, its colour image {rgb.shape[:2]}")
+        raise DecurError(
+            f"{source}: depth is {depth_m.shape}, but its colour image is {rgb.shape[:2]}"
+        )
     try:
         hha = depth_to_hha(depth_m, intrinsics, missing=missing)
     except DecurError as error:
@@ -97,7 +99,7 @@ def frame_arrays(
 
 
 def read_labels(path: Path | None, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Labels (H, W) of a frame of `shape`, all 0 if nobody labelled it.
+    """Read the labels (H, W) of a frame of `shape`; all 0 if it is unlabelled.
 
     Raises:
         DecurError: the file is damaged or of another size.
@@ -106,18 +108,18 @@ def read_labels(path: Path | None, shape: tuple[int, ...]) -> NDArray[Any]:
         return np.zeros(shape, dtype=np.uint8)
     labels = read_image(path, labels=True)
     if labels.shape != shape:
-        raise DecurError(f"{path}: labels are {labels.shape}, their colour image {shape}")
+        raise DecurError(f"{path}: labels are {labels.shape}, but their colour image is {shape}")
     return labels
 
 
 def label_mask(
     labels: NDArray[Any], classes: Sequence[str], pixels: int | tuple[int, int], source: Path
 ) -> NDArray[np.uint8]:
-    """Stored mask `(*pixels)` uint8 of labels (H, W): class i+1 becomes i, 0 `IGNORE`.
+    """Convert labels (H, W) to the stored mask `(*pixels)` uint8: i+1 becomes i, 0 `IGNORE`.
 
     Raises:
-        DecurError: a label that has no class.
+        DecurError: a label has no class.
     """
     check_labels(labels, len(classes), source)
-    shifted = labels.astype(np.uint8) - np.uint8(1)  # 0 wraps around to 255
+    shifted = labels.astype(np.uint8) - np.uint8(1)  # 0 wraps around to 255 on purpose
     return resize(shifted, pixels, "nearest")

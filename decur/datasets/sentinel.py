@@ -1,4 +1,4 @@
-"""Sentinel-1 and Sentinel-2 as the SAR-optical datasets store them: one GeoTIFF a band."""
+"""Read Sentinel-1 and Sentinel-2 images stored as one GeoTIFF per band."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ METRES = {
     "B11": 20,
     "B12": 20,
 }
-"""Pixel size of each Sentinel-2 band, in the order of the network's channels."""
+"""Pixel size of each Sentinel-2 band in metres, in the order of the network's channels."""
 
 SAR_BANDS = ("VV", "VH")
 REFLECTANCE = Scaling.divided(REFLECTANCE_UNIT, REFLECTANCE_UNITS)
@@ -43,7 +43,7 @@ OPTICAL = Modality("optical", tuple(METRES), REFLECTANCE)
 
 
 def sar_modality(mean: tuple[float, ...], std: tuple[float, ...]) -> Modality:
-    """Backscatter (paper appendix B); `mean` and `std` of the dataset in dB, of VV and VH."""
+    """Describe backscatter (paper appendix B); `mean` and `std` of the dataset in dB, VV and VH."""
     return Modality("sar", SAR_BANDS, spread(mean, std, "dB", SAR_CLIP))
 
 
@@ -54,14 +54,14 @@ def read_sar(
     std: tuple[float, ...],
     kernel: Kernel = "bilinear",
 ) -> NDArray[np.uint8]:
-    """VV and VH of one acquisition, scaled and then resized: uint8 (2, pixels, pixels).
+    """Read VV and VH of one acquisition, scaled and then resized: uint8 (2, pixels, pixels).
 
     Args:
         paths: the files of VV and VH, dB.
         pixels: side of the result.
         mean: means of the dataset in dB, VV first.
         std: standard deviations of the dataset in dB, VV first.
-        kernel: how to resize.
+        kernel: interpolation kernel.
 
     Raises:
         DecurError: a file is missing, damaged, not float, not square, of another size, or has
@@ -80,18 +80,18 @@ def read_sar(
 def read_optical(
     paths: Mapping[str, Path], pixels: int, kernel: Kernel = "bilinear"
 ) -> NDArray[np.uint8]:
-    """The 13 bands of one acquisition, resized and then scaled: uint8 (13, pixels, pixels).
+    """Read the 13 bands of one acquisition, resized and then scaled: uint8 (13, pixels, pixels).
 
-    A band that `paths` does not name is black, as B10 of a product corrected for the atmosphere.
+    Bands missing in `paths` are zero, such as B10 of an atmospherically corrected product.
 
     Args:
-        paths: the files by band, reflectance times 10,000; B2, which gives the size, among them.
+        paths: the files by band, reflectance times 10,000; must include B2, which gives the size.
         pixels: side of the result.
-        kernel: how to resize.
+        kernel: interpolation kernel.
 
     Raises:
-        DecurError: a file is missing, damaged, not of 16 bits, or not of the size that its band
-            has beside B2; all bands are 0, or no reflectance times 10,000.
+        DecurError: a file is missing, damaged, not 16-bit, or has a wrong size relative to B2; or
+            all bands are 0 or not reflectance times 10,000.
     """
     images = dict(zip(paths, read_bands(paths.values(), "reflectance"), strict=True))
     side = len(images["B2"])

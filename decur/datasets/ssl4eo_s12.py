@@ -1,8 +1,8 @@
-"""SSL4EO-S12: 251,079 places of the world in four seasons, Sentinel-1 and Sentinel-2 level 1C.
+"""Read SSL4EO-S12: 251,079 places in four seasons, Sentinel-1 and Sentinel-2 level 1C.
 
-Layout: `s1/<location>/<scene>/{VV,VH}.tif` and `s2c/<location>/<scene>/{B1,...,B12}.tif`, a scene
-being one season. S1 and S2 of a location belong together; their scenes, sorted by date each, are
-of the same season but not of the same day.
+Layout: `s1/<location>/<scene>/{VV,VH}.tif` and `s2c/<location>/<scene>/{B1,...,B12}.tif`, where a
+scene is one season. S1 and S2 of a location are a pair. Their scenes, each sorted by date, are from
+the same season but not from the same day.
 """
 
 import re
@@ -20,7 +20,7 @@ from decur.errors import DecurError
 from decur.imagery.rasters import Place, check_same_place, places
 from decur.shards import Sample
 
-# Of the parts aa, ab, ... that the archives are cut into; as torchgeo's data set records them.
+# Checksums of the parts aa, ab, ... of the archives, as recorded by torchgeo.
 SAR_PARTS = (
     "c875a430ed19c48fa90ea2574785069eb939629beec372b42d8ba283aa26d5e6",
     "517fe7eaa8a93b74ab8ea2cd5a8f65fb2130986266c7a702bcdd312afce2b396",
@@ -50,9 +50,9 @@ OPTICAL_PARTS = (
 
 
 def _archive(folder: str, checksums: tuple[str, ...], into: str) -> Archive:
-    """An archive on Hugging Face; each part has 48.3 GB, the last less.
+    """Describe an archive on Hugging Face; each part has 48.3 GB, the last less.
 
-    Its members lie below one folder, which becomes `into` whatever its name.
+    Its members are in one folder, which becomes `into` whatever its name.
     """
     host = "https://hf.co/datasets/wangyi111/SSL4EO-S12/resolve"
     commit = "3f5ddad68ba2ea29d019b0cef6cf292ff8af0d62"
@@ -94,11 +94,11 @@ DATASET = Dataset(
 
 FOLDERS = {"sar": "s1", "optical": "s2c"}
 GRID_OF = {"sar": "VV.tif", "optical": "B2.tif"}
-SHIFT = 0.05  # of a location's width; the sensors' grids are found up to 0.017 apart
+SHIFT = 0.05  # of a location's width; the sensors' grids are up to 0.017 apart in the data
 
 
 def scan(root: Path, settings: DatasetSettings) -> Records:
-    """Locations; one that only one sensor saw, or that is in the list of void ones, has a fault.
+    """List the locations; one with a single sensor, or in the list of void ones, has a fault.
 
     Raises:
         DecurError: a folder is missing, or the list is damaged.
@@ -110,7 +110,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
     def record(location: str) -> Record:
         paths = {name: root / folder / location for name, folder in FOLDERS.items()}
         missing = [path for name, path in paths.items() if location not in seen[name]]
-        fault = f"{missing[0]}: not found, but the other sensor saw the place" if missing else ""
+        fault = f"{missing[0]}: not found, but the other sensor's folder exists" if missing else ""
         if location in void:
             fault = f"{paths['optical']}: its authors list the location as void in {VOID}"
         return Record(location, "train", paths, place=location, fault=fault)
@@ -119,7 +119,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
 
 
 def _void_ids(path: Path) -> frozenset[str]:
-    """Seven-digit ids of locations without data: gaps in the numbers, if the archives are sound."""
+    """Read the seven-digit ids of locations without data; intact archives skip them."""
     if not path.is_file():
         return frozenset()
     ids = path.read_text(encoding="utf-8").split()
@@ -129,14 +129,14 @@ def _void_ids(path: Path) -> frozenset[str]:
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
-    """The first `settings.seasons` scenes of each sensor.
+    """Read the first `settings.seasons` scenes of each sensor.
 
-    Where a location has fewer, they are repeated in turn, so that every sample has the same shape
-    and no season is made up.
+    If a location has fewer scenes, they are repeated in turn. Every sample has the same shape, and
+    no season is invented.
 
     Raises:
-        DecurError: a location without scenes; a file missing, damaged, without data or of the wrong
-            size or type; a scene of another place than the others.
+        DecurError: a location has no scenes; a file is missing, damaged, without data or of the
+            wrong size or type; or a scene shows another place than the others.
     """
     return STREAMED.sample(record, settings)
 
@@ -184,10 +184,10 @@ def _scenes(location: Path) -> list[Path]:
 
 
 def _acquired(scene: Path) -> str:
-    """Date and time at which a scene begins: satellites and tiles must not decide its season."""
+    """Return the date and time of a scene's name, so that its satellite and tile do not sort it."""
     found = re.search(r"\d{8}T\d{6}", scene.name)
     if found is None:
-        raise DecurError(f"{scene}: no acquisition time (YYYYMMDDThhmmss) in the folder's name")
+        raise DecurError(f"{scene}: the folder name has no acquisition time (YYYYMMDDThhmmss)")
     return found[0]
 
 

@@ -1,7 +1,7 @@
-"""SUN-RGBD: indoor frames of four depth cameras, with 37 classes per pixel.
+"""Read SUN-RGBD: indoor frames of four depth cameras, with 37 classes per pixel.
 
-Official layout: `SUNRGBD/<sensor>/<source>/<frame>/{image,depth,depth_bfx}/` with `intrinsics.txt`;
-the order of the two lists in `meta/` numbers the label images `labels/img-000001.png`, test first.
+Official layout: `SUNRGBD/<sensor>/<source>/<frame>/{image,depth,depth_bfx}/` with `intrinsics.txt`.
+The order of the two lists in `meta/` numbers the label images `labels/img-000001.png`, test first.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ LABELLED = 37  # the other three classes of NYUv2 are not used
 
 LABELS = "sunrgbd_train_test_labels.tar.gz"
 EXTRACTED = "https://github.com/ankurhanda/sunrgbd-meta-data"
-"""Lists and labels, extracted from the toolbox, whose own file takes 64 GB of memory to read."""
+"""Lists and labels extracted from the toolbox, whose own file takes 64 GB of memory to read."""
 
 
 def _extracted(name: str, md5: str | None = None) -> RemoteFile:
@@ -40,7 +40,7 @@ def _extracted(name: str, md5: str | None = None) -> RemoteFile:
     return RemoteFile(name, (f"{EXTRACTED}/raw/{commit}/{name}",), checksum=checksum)
 
 
-# Nobody has published a checksum of the frames or of the labels that we know of.
+# No published checksum of the frames or of the labels is known.
 FRAMES = RemoteFile("SUNRGBD.zip", ("https://rgbd.cs.princeton.edu/data/SUNRGBD.zip",))
 TEST_LIST = _extracted(LISTS["test"], "08a7b17a940d0e5fee86f2299b5cc76f")
 TRAIN_LIST = _extracted(LISTS["train"], "9b00620022574a3135272bbc3cf38e82")
@@ -64,12 +64,12 @@ DATASET = Dataset(
 
 
 def scan(root: Path, settings: DatasetSettings) -> Records:
-    """List the frames below `root` in the order of the official lists, or by path without them.
+    """List the frames below `root` in the order of the official lists, or by path without lists.
 
-    A frame that is not complete or listed before has a fault.
+    A frame has a fault if it is incomplete or listed twice.
 
     Raises:
-        DecurError: no frame, or only one of the two lists.
+        DecurError: there is no frame, or only one of the two lists.
     """
     files = raw_files(root)
     frames = _listed(root) or [("train", path) for path in _images(root, files)]
@@ -80,7 +80,7 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
     def record(number: int, split: str, image: Path) -> Record:
         found = _record(root, files, number, split, image)
         first = seen.setdefault(image, found.id)
-        if first != found.id:  # perhaps in the other split, too
+        if first != found.id:  # possibly in the other split
             fault = f"{image}: listed as {first} and {found.id}"
             return dataclasses.replace(found, fault=fault)
         return found
@@ -91,11 +91,11 @@ def scan(root: Path, settings: DatasetSettings) -> Records:
 def read(record: Record, settings: DatasetSettings) -> Sample:
     """Read one frame: rgb and hha uint8 `(1, 3, *pixels)`, and its mask 0..36 or `IGNORE`.
 
-    HHA is of the in-painted depth; pixels that the sensor did not measure take no part in the
-    planes from which its normals come.
+    HHA is made from the in-painted depth. Pixels that the sensor did not measure are not used for
+    the plane fits that give its normals.
 
     Raises:
-        DecurError: a damaged file, files of different size, or a label above 37.
+        DecurError: a file is damaged, files differ in size, or a label is above 37.
     """
     return STREAMED.sample(record, settings)
 
@@ -121,7 +121,9 @@ def _read_component(record: Record, name: str, settings: DatasetSettings) -> Com
     rgb = read_image(paths["image"], "RGB")
     depth, measured = (decode_sun_depth(read_depth(paths[name])) for name in ("depth", "measured"))
     if measured.shape != depth.shape:
-        raise DecurError(f"{paths['measured']}: is {measured.shape}, in-painted {depth.shape}")
+        raise DecurError(
+            f"{paths['measured']}: is {measured.shape}, but the in-painted depth is {depth.shape}"
+        )
     camera = read_intrinsics(paths["intrinsics"])
     arrays = frame_arrays(rgb, depth, camera, pixels, paths["depth"], missing=measured == 0)
     return Component(arrays, {"shape": depth.shape})
@@ -136,7 +138,7 @@ def _join(record: Record, components: Mapping[str, Component], settings: Dataset
         shape, expected = tuple(labels.notes["shape"]), tuple(frame.notes["shape"])
         if shape != expected:
             path = record.paths["labels"]
-            raise DecurError(f"{path}: labels are {shape}, their colour image {expected}")
+            raise DecurError(f"{path}: labels are {shape}, but their colour image is {expected}")
     return Sample(
         id=record.id,
         split=record.split,
@@ -153,8 +155,8 @@ STREAMED = Streamed(_shapes, _components, _read_component, _join)
 def arrange_samples(samples: Path, root: Path) -> None:
     """Link the sample frames: two in the official layout, thirty more of the Kinect v2.
 
-    The thirty are numbered otherwise than in the official lists, so there are no lists, and none
-    is labelled; their camera is that of the Kinect v2 frame.
+    The thirty frames are not numbered as in the official lists, so there are no lists and no
+    labels. Their camera is that of the Kinect v2 frame.
     """
     toy = samples / "SUNRGBD" / "sunrgbd-toy" / "images"
     kinect = root / "SUNRGBD" / "kv2"
@@ -179,7 +181,7 @@ def arrange_samples(samples: Path, root: Path) -> None:
 
 
 def _listed(root: Path) -> list[tuple[str, Path]]:
-    """Split and image of every line of the two lists; empty if there is neither."""
+    """Read the split and image of every line of the two lists; empty if both are missing."""
     lists = {split: root / "meta" / name for split, name in LISTS.items()}
     if not any(path.is_file() for path in lists.values()):
         return []
@@ -193,7 +195,7 @@ def _listed(root: Path) -> list[tuple[str, Path]]:
 
 
 def _images(root: Path, files: RawFiles) -> list[Path]:
-    """The colour images of all frames, by path."""
+    """Find the colour images of all frames, sorted by path."""
     found = files.walk(root / "SUNRGBD")
     return sorted(p for p in found if p.parent.name == "image" and p.suffix == ".jpg")
 

@@ -1,7 +1,7 @@
-"""TerraMind's example tiles: calibrated SAR, optical, elevation and land cover of the same ground.
+"""Read TerraMind's example tiles: SAR, optical, elevation and land cover of the same ground.
 
 Layout: `{S1RTC,S2L1C,DEM,LULC}/<tile>.tif`, 224 x 224 pixels of 10 m, each cut into 4 x 4 patches.
-A handful of real tiles, for trying every pair of modalities, not for results.
+The SAR is calibrated. The few real tiles serve to try every pair of modalities, not for results.
 """
 
 from collections.abc import Callable, Sequence
@@ -86,14 +86,14 @@ KINDS = {
 FOLDERS = {"sar": "S1RTC", "optical": "S2L1C", "rgb": "S2L1C", "dem": "DEM"}
 GRID = 4
 DARK = OPTICAL.bands.index("B10")
-OFFSET = 1000  # added to every band by processing baselines from 4.00 on
+OFFSET = 1000  # added to every band since processing baseline 4.00
 
 
 def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
-    """The 16 patches of every tile; those of the last tile are the test split.
+    """List the 16 patches of every tile; those of the last tile are the test split.
 
-    Whole tiles are held out, since neighbouring patches resemble each other. The patches of a tile
-    that lacks a file have a fault.
+    Whole tiles are held out, because neighbouring patches resemble each other. All patches of a
+    tile that lacks a file have a fault.
     """
     seen = {folder: set(list_names(root / folder)) for folder in BANDS}
     whole = set.intersection(*seen.values())
@@ -101,7 +101,7 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
     for tile in set.union(*seen.values()):
         missing = [folder for folder in BANDS if tile not in seen[folder]]
         fault = (
-            f"{root / missing[0] / tile}: not found, but the tile has other files"
+            f"{root / missing[0] / tile}: not found, but other files of the tile exist"
             if missing
             else ""
         )
@@ -120,11 +120,11 @@ def scan(root: Path, settings: DatasetSettings) -> Sequence[Record]:
 
 
 def read(record: Record, settings: DatasetSettings) -> Sample:
-    """One patch, scaled by itself and then resized.
+    """Read one patch, scaled on its own and then resized.
 
     Raises:
         DecurError: a file is missing, damaged, not divisible, of the wrong type, not of the size
-            or place of the others, or has no data.
+            or place of the others, or without data.
     """
     names = stored_modalities(DATASET, settings)
     raw = {
@@ -158,8 +158,8 @@ def _scale_sar(x: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _scale_optical(x: NDArray[Any]) -> NDArray[np.uint8]:
-    # B10 sees high cloud only and is near 0 elsewhere, so a B10 that starts at the offset has it.
-    # As floats, since what is below the offset would become very bright as a whole number.
+    # B10 responds to high cloud only and is near 0 elsewhere, so a B10 that starts at the offset
+    # has it. Floats are used because unsigned values below the offset would become very bright.
     return reflectance_to_uint8(x.astype(np.float32) - OFFSET if x[DARK].min() >= OFFSET else x)
 
 

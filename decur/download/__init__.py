@@ -1,1 +1,1 @@
-"""The download stage: archives are fetched, checked and unpacked into raw folders."""
+"""Run the download stage: fetch, check and list or unpack archives into raw folders."""

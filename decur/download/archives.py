@@ -1,7 +1,8 @@
-"""A dataset's archives: fetched or found, checked, and listed or unpacked in a stage.
+"""Fetch or find a dataset's archives, check them, and list or unpack them in a staging folder.
 
-Archives stay in `<raw>.archives`. The stage of the raw folder has the name of their identity and
-outlives a kill: the next run finishes it if the archives are still the same, and removes it if not.
+Archives stay in `<raw>.archives`. The staging folder of the raw folder is named after the identity
+of the archives and survives a kill. The next run continues in it if the archives are the same, and
+otherwise removes it.
 """
 
 import dataclasses
@@ -28,26 +29,26 @@ from decur.download.verify import Stored
 from decur.errors import DecurError
 
 MOST_SCANNED = 1 << 20
-"""Bytes kept of a file that a scan needs."""
+"""Largest number of bytes kept of a file that a scan needs."""
 
 
 def store_archives(
     dataset: Dataset, settings: DatasetSettings, raw: OwnFolder
 ) -> tuple[Path, list[Stored]]:
-    """Bring and check all archives of a dataset, and list or unpack what they hold.
+    """Fetch and check all archives of a dataset, and list or unpack their members.
 
-    A plain file becomes a link in the raw folder where archives are listed.
+    If archives are listed, a plain file becomes a link in the raw folder.
 
     Args:
-        dataset: the dataset; its `archives` say what is needed.
-        settings: mirror, checksums, folder of archives that are there already, whether to unpack.
-        raw: the raw folder to be; archives are kept beside it.
+        dataset: the dataset, with the `archives` it needs.
+        settings: mirror, checksums, folder of existing archives, and whether to unpack.
+        raw: the future raw folder; archives are kept beside it.
 
     Returns:
-        The stage with the list or the raw files, and the archives that they are from.
+        The staging folder with the list or the raw files, and the archives they come from.
 
     Raises:
-        DecurError: an archive cannot be had or is damaged, or the disk is too small.
+        DecurError: an archive cannot be fetched or is damaged, or the disk is too small.
     """
     key, out = f"datasets.{dataset.name}", raw.path
     archives = _resolve(dataset, settings, key)
@@ -72,7 +73,7 @@ def store_archives(
 
 
 def _list_or_link(out: Path, archive: Archive, files: Sequence[Path], staged: Path) -> None:
-    """List the members of an archive in the stage, unless they are; link to a plain file."""
+    """List the members of an archive in the staging folder, once; link to a plain file."""
     if archive.kind == "file":
         link = staged / archive.into / files[0].name
         with writing(staged):
@@ -86,7 +87,7 @@ def _list_or_link(out: Path, archive: Archive, files: Sequence[Path], staged: Pa
 
 
 def listed_contents(staged: Path, stored: Sequence[Stored]) -> Contents:
-    """What archives hold, of which a stage has the list, and their digest."""
+    """Return the files, bytes and digest of archives that are listed in a staging folder."""
     found: list[tuple[int, int]] = []
     if (staged / LISTING).is_file():
         with ListingWriter(staged / LISTING) as listing:
@@ -99,9 +100,9 @@ def listed_contents(staged: Path, stored: Sequence[Stored]) -> Contents:
 
 
 def _seen_from(root: Path, folder: str, file: Path) -> Path:
-    """The target of a link in a folder of the raw folder `root` to a file.
+    """Return the link target for a file, as written in a folder of the raw folder `root`.
 
-    Relative, where the file lies beside the raw folder, so that both can be moved together.
+    It is relative if the file is beside the raw folder, so that both can be moved together.
     """
     beside = file.is_relative_to(root.parent)
     return Path(os.path.relpath(file, root / folder)) if beside else file
@@ -123,13 +124,13 @@ def _list(archive: Archive, files: Sequence[Path], listing: ListingWriter) -> No
 
 
 def read_checksums(path: Path) -> dict[str, str]:
-    """Checksum of each file name in a list as `sha256sum` writes it.
+    """Read the checksum of each file name in a list written by `sha256sum`.
 
     Raises:
-        DecurError: the list is missing, or a line of it is no such line.
+        DecurError: the list is missing, or contains a line of another format.
     """
     if not path.is_file():
-        raise DecurError(f"{path}: no such list of checksums; make it with sha256sum")
+        raise DecurError(f"{path}: list of checksums not found; make it with sha256sum")
     checksums = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         found = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line)
@@ -140,7 +141,7 @@ def read_checksums(path: Path) -> dict[str, str]:
 
 
 def _resolve(dataset: Dataset, settings: DatasetSettings, key: str) -> list[Archive]:
-    """The archives with the mirror before their URLs, and the checksums in force."""
+    """Return the archives with the mirror before their URLs, and the checksums to use."""
     if not dataset.archives:
         raise DecurError(f"{key}.folder: set it to the unpacked archive ({dataset.homepage})")
     checksums = None if settings.checksums is None else read_checksums(Path(settings.checksums))
@@ -163,7 +164,7 @@ def _resolve(dataset: Dataset, settings: DatasetSettings, key: str) -> list[Arch
 
 
 def _size(part: RemoteFile, folder: Path, given: Path | None) -> int | None:
-    """Size of a part: of the file that is there, as published, or as the server says."""
+    """Find the size of a part: of the existing file, as published, or as the server states."""
     for path in ([given / part.name] if given else []) + [folder / part.name]:
         if path.is_file():
             return path.stat().st_size
@@ -178,7 +179,7 @@ def _check_space(
     *,
     unpack: bool,
 ) -> None:
-    """Refuse to begin what cannot end: unpacked, an archive takes at least its own size.
+    """Refuse to start if space is lacking: unpacked, an archive takes at least its own size.
 
     Raises:
         DecurError: the disk is too small.
@@ -191,7 +192,7 @@ def _check_space(
     out.parent.mkdir(parents=True, exist_ok=True)
     needed: dict[int, int] = {}
     places: dict[int, Path] = {}
-    # A raw folder that is a link may be on another disk than the archives beside it.
+    # If the raw folder is a link, it may be on another disk than the archives beside it.
     for place, more in (
         (out.parent, max(fetched - present, 0)),
         (nearest_folder(out.resolve()), max(archives - unpacked, 0)),
@@ -204,24 +205,25 @@ def _check_space(
         free = shutil.disk_usage(place).free
         if needed[disk] > free:
             raise DecurError(
-                f"{place}: {needed[disk] / 1e9:.1f} GB more are needed (archives "
-                f"{fetched / 1e9:.1f} GB{unpacking}), {free / 1e9:.1f} GB are free; set 'results' "
-                "to a larger disk"
+                f"{place}: needs {needed[disk] / 1e9:.1f} GB more (archives "
+                f"{fetched / 1e9:.1f} GB{unpacking}), but only {free / 1e9:.1f} GB are free; set "
+                "'results' to a larger disk"
             )
 
 
 def _by_hand(name: str, dataset: Dataset, archives: Sequence[Archive]) -> str:
-    """What to fetch where, when the part `name` cannot be had."""
+    """Explain which files to fetch manually if the part `name` cannot be fetched."""
     (archive,) = (a for a in archives if name in [part.name for part in a.parts])
     names = ", ".join(part.name for part in archive.parts)
     return (
-        f"run again to go on, or fetch {names} by hand from {archive.page or dataset.homepage} and "
-        f"give their folder as --from (datasets.{dataset.name}.archives)"
+        f"run again to continue, or fetch {names} by hand from "
+        f"{archive.page or dataset.homepage} and give their folder as --from "
+        f"(datasets.{dataset.name}.archives)"
     )
 
 
 def _identity(archives: Sequence[Archive], stored: Sequence[Stored], unpack: bool) -> str:
-    """Name a stage by its archives, where their members go, and whether they are unpacked."""
+    """Name a staging folder by its archives, where their members go, and if they are unpacked."""
     places = [(archive.kind, archive.into, archive.strip) for archive in archives]
     text = repr((places, [file.checksum for file in stored], unpack))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,8 +1,8 @@
-"""Files from servers that break, lie or are busy: several at once, from the first good mirror.
+"""Fetch files from unreliable or busy servers: several at once, from the first working mirror.
 
-The libraries at hand do less: huggingface_hub resumes what it hosts itself but knows no mirror and
-no MD5, pooch and fsspec begin anew after a break and check after the transfer; so the transfer is
-ours, over `requests` and `urllib3`.
+Existing libraries do less. huggingface_hub resumes the files it hosts, but supports neither mirrors
+nor MD5. pooch and fsspec start over after a break and check after the transfer. So this package has
+its own transfer, over `requests` and `urllib3`.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from decur.download.verify import Stored, WrongError, check
 from decur.errors import DecurError
 
 AT_ONCE = 4
-"""Parts that are fetched side by side."""
+"""Number of parts that are fetched at the same time."""
 
 
 class FetchError(DecurError):
-    """A part that could not be had from any of its URLs; says why for each."""
+    """Report a part that could not be fetched from any of its URLs, with the reason for each."""
 
     def __init__(self, part: RemoteFile, reasons: Sequence[str]) -> None:
         super().__init__(f"{part.name}: not fetched: {'; '.join(reasons)}")
@@ -39,20 +39,20 @@ def fetch_all(
     given: Path | None = None,
     total: int | None = None,
 ) -> list[Stored]:
-    """Bring every part into `folder`, several at once; what is there already is checked again.
+    """Fetch every part into `folder`, several at once; existing files are checked again.
 
     Args:
-        parts: what to fetch.
-        folder: where to.
-        given: a folder where parts may lie already; they are used from there, and never changed.
+        parts: the files to fetch.
+        folder: destination.
+        given: a folder that may have some of the parts; they are used there, and never changed.
         total: bytes of all parts, for the progress bar.
 
     Returns:
         The files, in the order of `parts`.
 
     Raises:
-        FetchError: a part cannot be had, or not with the right bytes.
-        DecurError: a file in `given` is not what it should be.
+        FetchError: a part cannot be fetched, or its bytes are wrong.
+        DecurError: a file in `given` is wrong.
     """
     folder.mkdir(parents=True, exist_ok=True)
     counter = ByteCounter("download", total)
@@ -77,11 +77,11 @@ def fetch_all(
 
 
 def fetch(part: RemoteFile, folder: Path, counter: ByteCounter) -> Stored:
-    """Bring one part into `folder`, from the first of its URLs that gives the right bytes.
+    """Fetch one part into `folder`, from the first of its URLs that gives the right bytes.
 
     Raises:
-        FetchError: none does.
-        DecurError: a file of its name is there that is not right; it may be the user's own.
+        FetchError: no URL gives the right bytes.
+        DecurError: a wrong file of this name exists; it may be the user's own.
         StoppedError: another part has failed.
     """
     target = folder / part.name
@@ -99,7 +99,7 @@ def fetch(part: RemoteFile, folder: Path, counter: ByteCounter) -> Stored:
 
 
 def size_on_server(part: RemoteFile) -> int | None:
-    """Return the size that the first answering server states, or None if there is none."""
+    """Return the size stated by the first server that answers, or None."""
     for url in part.urls:
         try:
             answer = requests.head(
@@ -113,7 +113,7 @@ def size_on_server(part: RemoteFile) -> int | None:
 
 
 def _short(error: BaseException) -> str:
-    """Return the innermost reason, without what requests and urllib3 wrap around it."""
+    """Return the innermost reason, without the wrapping of requests and urllib3."""
     for inner in (getattr(error, "reason", None), *error.args[-1:]):
         if isinstance(inner, BaseException):
             return _short(inner)

@@ -1,4 +1,4 @@
-"""A progress bar over bytes: how far, how fast, how long still."""
+"""Show a progress bar over bytes: done, speed and remaining time."""
 
 import threading
 
@@ -6,11 +6,11 @@ from decur.cluster.progress import byte_bar
 
 
 class StoppedError(Exception):
-    """Another part has failed for good."""
+    """Stop a part because another part has failed permanently."""
 
 
 class ByteCounter:
-    """The bytes of all parts on one bar, which may go back; `stop` ends all parts together."""
+    """Show the bytes of all parts on one bar, which may go back; `stop` ends all parts."""
 
     def __init__(self, title: str, total: int | None) -> None:
         self._bar = byte_bar(title, total)
@@ -19,10 +19,10 @@ class ByteCounter:
         self.stop = threading.Event()
 
     def at(self, name: str, position: int) -> None:
-        """Record how many bytes of a part there are.
+        """Record the number of bytes of a part so far.
 
         Raises:
-            StoppedError: the part should go no further.
+            StoppedError: the part should stop.
         """
         if self.stop.is_set():
             raise StoppedError
@@ -31,5 +31,5 @@ class ByteCounter:
             self._positions[name] = position
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar."""
         self._bar.close()

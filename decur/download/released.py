@@ -1,4 +1,4 @@
-"""Files of weights that the authors released, by name."""
+"""Fetch files of weights that the authors released, by name."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from decur.download.fetch import fetch_all
 from decur.errors import DecurError
 
 DIGITS = 64
-"""The hexadecimal digits of a whole SHA-256."""
+"""Number of hexadecimal digits of a full SHA-256."""
 
 
 def fetch_released(name: str, folder: Path) -> Path:
-    """Bring a released file into `folder`, and check it as far as its checksum is known.
+    """Fetch a released file into `folder`, and check as much of its checksum as is known.
 
     Raises:
-        DecurError: there is no file of this name, it cannot be had, or it has another checksum.
+        DecurError: no file has this name, it cannot be fetched, or it has another checksum.
     """
     if name not in BY_NAME:
         raise DecurError(f"'{name}': no released file{did_you_mean(name, BY_NAME)}")
@@ -27,7 +27,7 @@ def fetch_released(name: str, folder: Path) -> Path:
     (stored,) = fetch_all([part], folder)
     if not stored.checksum.startswith(known):
         raise DecurError(
-            f"{stored.path}: its checksum is {stored.checksum}, that of the released file begins "
-            f"with {known}; remove it, and fetch it again"
+            f"{stored.path}: its checksum is {stored.checksum}, but that of the released file "
+            f"begins with {known}; remove it and fetch it again"
         )
     return stored.path

@@ -1,4 +1,4 @@
-"""When a server is asked again: the one policy of all downloads, by `urllib3`."""
+"""Decide when to ask a server again: one policy for all downloads, based on `urllib3`."""
 
 import threading
 from contextlib import suppress
@@ -11,24 +11,24 @@ from urllib3.util import Retry
 from decur.download.progress import StoppedError
 
 TRIES = 6
-"""Attempts in a row without a new byte before the next mirror's turn."""
+"""Consecutive attempts without a new byte before the next mirror is tried."""
 
 BACKOFF_SECONDS = 1.0
-"""The second failure in a row waits for twice as long; each later one doubles, up to a minute."""
+"""Wait after the second consecutive failure is twice this; it doubles each time, up to a minute."""
 
 PATIENCE_SECONDS = 600.0
-"""The longest pause that a server may ask for."""
+"""Longest pause accepted from a server, in seconds."""
 
 BUSY = (408, 429, *range(500, 600))
-"""States that may pass."""
+"""HTTP status codes that may be temporary."""
 
 
 class RefusedError(Exception):
-    """This URL will not give the file: go to the next."""
+    """Report that this URL will not give the file, so the next one is tried."""
 
 
 class Patience(Retry):
-    """A `Retry` whose pauses end when all downloads stop, and are not longer than patience."""
+    """Retry with pauses that end when all downloads stop, and that have a maximum length."""
 
     def __init__(self, *, stop: threading.Event, **options: Any) -> None:
         super().__init__(**options)
@@ -39,7 +39,7 @@ class Patience(Retry):
         return super().new(stop=self._stop, **changes)
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        """Wait as long as the server asks, or else as the back-off says.
+        """Wait as long as the server asks, or else for the back-off time.
 
         Raises:
             RefusedError: the server asks for too long a pause.
@@ -57,7 +57,7 @@ class Patience(Retry):
 
 
 def patience(stop: threading.Event) -> Patience:
-    """Return the policy of one transfer, which `stop` ends."""
+    """Return the retry policy of one transfer, which `stop` ends."""
     return Patience(
         stop=stop,
         total=TRIES - 1,

@@ -1,7 +1,7 @@
-"""Fill a dataset's raw folder, in its official layout: drawn scenes, sample frames, own folders, or
-archives, which are listed or unpacked.
+"""Fill a dataset's raw folder in its official layout.
 
-A raw folder is complete once it holds `manifest.json`, which comes last.
+The source is drawn scenes, sample frames, own folders, or archives, which are listed or unpacked. A
+raw folder is complete when it contains `manifest.json`, which is written last.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow")
 
 
 def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 1) -> None:
-    """Fill the raw folder `out` anew.
+    """Fill the raw folder `out` from scratch.
 
     Raises:
-        DecurError: the source folder is not given or not there, an archive cannot be had whole, or
-            `out` holds anything that is not ours.
+        DecurError: the source folder is not set or does not exist, an archive cannot be fetched
+            completely, or `out` contains foreign files.
     """
     job = JobTimer()
     raw = OwnFolder(out, MANIFEST)
@@ -54,7 +54,7 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
             datasets.load(name, settings).arrange_samples(folder, staged)
         else:
             for entry in folder.iterdir():
-                if entry.name != HIDDEN:  # of an earlier raw folder
+                if entry.name != HIDDEN:  # belongs to an earlier raw folder
                     (staged / entry.name).symlink_to(entry)
         _finish(name, settings, raw, staged, job, folder=folder)
     finally:
@@ -62,17 +62,17 @@ def download(name: str, settings: DatasetSettings, out: Path, *, workers: int = 
 
 
 def _check_apart(name: str, settings: DatasetSettings, out: Path) -> None:
-    """Refuse a source that lies in the raw folder, whose content is to be replaced.
+    """Refuse a source inside the raw folder, whose content is replaced.
 
     Raises:
-        DecurError: naming the source.
+        DecurError: the source is inside; the error names it.
     """
     for key in ("folder", "archives"):
         given = getattr(settings, key)
         if given is not None and Path(given).resolve().is_relative_to(out.resolve()):
             raise DecurError(
-                f"datasets.{name}.{key}: {given} lies in {out}, whose content is replaced; choose "
-                "another --out"
+                f"datasets.{name}.{key}: {given} is inside {out}, whose content is replaced; "
+                "choose another --out"
             )
 
 
@@ -86,15 +86,15 @@ def _finish(
     archives: Sequence[Stored] = (),
     folder: Path | None = None,
 ) -> None:
-    """Make what is staged the content of the raw folder, with its manifest.
+    """Move what is staged into the raw folder, with its manifest.
 
-    `archives` or a `folder` are what it was filled from, if not with scenes.
+    `archives` or `folder` is its source, unless it was filled with scenes.
     """
-    (staged / MANIFEST).unlink(missing_ok=True)  # of a run that was killed in these last steps
+    (staged / MANIFEST).unlink(missing_ok=True)  # of a run that was killed in the last steps
     listed = archives and not settings.unpack
     found = listed_contents(staged, archives) if listed else contents(staged)
     if not found.files:
-        raise DecurError(f"datasets.{name}: its source has no file")
+        raise DecurError(f"datasets.{name}: its source contains no file; check its folder")
     names = [entry.name for entry in sorted(staged.iterdir())]
     inputs = {file.path.name: file.checksum for file in archives}
     chosen = settings.model_dump(mode="json", exclude_unset=True)
@@ -125,7 +125,7 @@ def _finish(
 
 
 def _is_linked(settings: DatasetSettings, key: str) -> bool:
-    """Whether a source's files are those of the raw folder, which need not be listed again."""
+    """Return whether a source's files are those of the raw folder, which are listed already."""
     return settings.source == "archive" and key == "folder"
 
 
@@ -149,6 +149,7 @@ def _unpacked_folder(name: str, settings: DatasetSettings, out: Path) -> Path:
         raise DecurError(f"datasets.{name}.folder: {folder} does not exist; see {homepage}")
     if out.absolute().resolve().is_relative_to(folder.resolve()):
         raise DecurError(
-            f"datasets.{name}.folder: {folder} holds {out}, which would link to itself"
+            f"datasets.{name}.folder: {folder} contains {out}, which would link to itself; choose "
+            "another --out"
         )
     return folder

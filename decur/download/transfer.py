@@ -1,7 +1,7 @@
-"""One file from one URL: resumed after a break, verified, and named only once it is right.
+"""Fetch one file from one URL: resume after a break, verify, and name the file once it is right.
 
-The bytes are appended to `<name>.part`, and their checksum is computed on the way. Until an answer
-begins, `urllib3` connects and tries again; a body that breaks is resumed here, by the same policy.
+The bytes are appended to `<name>.part`, and their checksum is computed as they arrive. Until an
+answer begins, `urllib3` connects and retries. A broken body is resumed here, by the same policy.
 """
 
 import json
@@ -25,26 +25,26 @@ from decur.download.retry import RefusedError, patience
 from decur.download.verify import CHUNK, Stored, WrongError, hash_file, new_digest, verify
 
 WRONG_TRIES = 2
-"""Whole transfers of one URL with a wrong checksum before the next mirror's turn."""
+"""Complete transfers of one URL with a wrong checksum before the next mirror is tried."""
 
 TIMEOUT_SECONDS = (10, 60)  # to connect, and between two bytes
 HEADERS = {
-    "Accept-Encoding": "identity",  # a resumed range must be of the file, not of its packed form
+    "Accept-Encoding": "identity",  # a resumed range must be of the file itself, not compressed
     "User-Agent": f"decur/{decur.__version__}",
 }
 
 
 class Transfer:
-    """A part from one URL into `target`."""
+    """Transfer a part from one URL to `target`."""
 
     def __init__(self, part: RemoteFile, url: str, target: Path, counter: ByteCounter) -> None:
         self.part, self.url, self.target, self.counter = part, url, target, counter
         self.partial = target.with_name(f"{target.name}.part")
-        self.side = target.with_name(f"{target.name}.part.json")  # where its bytes are from
+        self.side = target.with_name(f"{target.name}.part.json")  # records the bytes' origin
         self.retry = patience(counter.stop)
 
     def run(self, tries: int = WRONG_TRIES) -> Stored:
-        """Fetch until the file is right, or there is no hope.
+        """Fetch until the file is right, or the tries are used up.
 
         Raises:
             WrongError: the URL gives other bytes.
@@ -61,12 +61,12 @@ class Transfer:
             return self.run(tries - 1)
 
     def _resume(self) -> Stored:
-        """Fetch the file; go on after a broken body, and count the tries anew after new bytes."""
+        """Fetch the file; resume after a broken body, and reset the tries after new bytes."""
         farthest = self._have()
         while True:
             try:
                 return self._attempt()
-            except HTTPError as error:  # in the body: before that, urllib3 has tried again
+            except HTTPError as error:  # in the body: urllib3 handles what comes before it
                 if self._have() > farthest:
                     self.retry, farthest = patience(self.counter.stop), self._have()
                 self.retry = self.retry.increment("GET", self.url, error=error)
@@ -74,7 +74,7 @@ class Transfer:
 
     def _attempt(self) -> Stored:
         origin, have = self._origin(), self._have()
-        # Bytes of another URL, or of no known version, can only be trusted if a checksum follows.
+        # Bytes of another URL or an unknown version can only be trusted if a checksum is known.
         same = bool(origin.get("version")) and origin.get("url") == self.url
         headers = {}
         if have and (same or self.part.checksum):
@@ -85,7 +85,7 @@ class Transfer:
             _session(self.retry) as session,
             session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer,
         ):
-            self.retry = answer.raw.retries  # with the tries that it took
+            self.retry = answer.raw.retries  # includes the tries used so far
             start, total = _position(answer, have if headers else 0)
             if start and same and _version(answer) not in (None, origin["version"]):
                 raise WrongError("the file on the server has changed")
@@ -102,7 +102,7 @@ class Transfer:
     def _check_size(self, total: int | None) -> None:
         if total is None and self.part.checksum is None:
             raise RefusedError(
-                "the server does not say how large the file is, nor is a checksum known"
+                "the server does not state the size of the file, and no checksum is known"
             )
         if None not in (total, self.part.size) and total != self.part.size:
             raise RefusedError(f"has {total} bytes, expected {self.part.size}")
@@ -111,7 +111,7 @@ class Transfer:
         """Append the answer to the first `start` bytes; returns the size."""
         position = start
         with self.partial.open("ab" if start else "wb", buffering=0) as file:
-            if not start:  # after the bytes of another version are gone, before the first of this
+            if not start:  # old bytes are truncated by now, and new ones not yet written
                 origin = json.dumps({"url": self.url, "version": _version(answer)})
                 write_atomically(self.side, partial(Path.write_text, data=origin, encoding="utf-8"))
             for chunk in _chunks(answer) if position != total else ():
@@ -119,7 +119,7 @@ class Transfer:
                     write_all(file, chunk)
                 digest.update(chunk)
                 position += len(chunk)
-                if position > (total or self.part.size or position):  # or it has no end
+                if position > (total or self.part.size or position):  # the answer may be endless
                     raise WrongError(f"goes on after {total or self.part.size} bytes")
                 self.counter.at(self.part.name, position)
             with writing(self.partial.parent):
@@ -148,21 +148,21 @@ def _session(retry: Retry) -> requests.Session:
 
 
 def _chunks(answer: requests.Response) -> Iterator[bytes]:
-    """Yield the body as the server stores it, as soon as it comes.
+    """Yield the body as the server stores it, as soon as it arrives.
 
-    `iter_content` would lose what came before a break, and unpack a .gz that a server declares as a
-    packed transfer.
+    `iter_content` would lose the bytes before a break, and decompress a .gz that a server declares
+    as a compressed transfer.
     """
     while chunk := answer.raw.read1(CHUNK, decode_content=False):
         yield chunk
 
 
 def _position(answer: requests.Response, have: int) -> tuple[int, int | None]:
-    """Return where in the file the answer begins, and the size of the file if it is stated.
+    """Return the position of the answer in the file, and the file's size if it is stated.
 
     Raises:
         RefusedError: the URL does not give the file.
-        WrongError: the bytes that are there do not fit the file.
+        WrongError: the existing bytes do not match the file.
     """
     status = answer.status_code
     if status == 200:
@@ -178,13 +178,13 @@ def _position(answer: requests.Response, have: int) -> tuple[int, int | None]:
         return have, int(found[2])
     if status == 416 and have:
         if span != f"bytes */{have}":
-            raise WrongError("the server's file is shorter than what there is of it")
+            raise WrongError("the server's file is shorter than the part fetched so far")
         return have, have
     login = " (a login may be needed)" if status in (401, 403) else ""
     raise RefusedError(f"HTTP {status}{login}")
 
 
 def _version(answer: requests.Response) -> str | None:
-    """Return the mark of the file's version that If-Range takes, which a weak ETag is not."""
+    """Return a version of the file for If-Range, which does not accept weak ETags."""
     etag = answer.headers.get("ETag", "W/")
     return answer.headers.get("Last-Modified") if etag.startswith("W/") else etag

@@ -1,8 +1,8 @@
-"""Archives into a folder, restartably.
+"""Unpack archives into a folder, in a way that can be restarted.
 
-Each file is written under a temporary name, closed and renamed, so that after a kill a file of the
-right size is whole and is not written again. (After a power cut it may not be: delete the `.part`
-folder then.)
+Each file is written under a temporary name, closed and renamed. So after a kill, a file of the
+right size is complete and is not written again. (After a power cut it may be incomplete: delete the
+`.part` folder then.)
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from decur.datasets.members import CHUNK, members, naming_damage
 
 
 def unpack(archive: Archive, files: Sequence[Path], root: Path) -> None:
-    """Unpack an archive below the raw folder `root`, where a killed run may have left members.
+    """Unpack an archive below the raw folder `root`; members left by a killed run are kept.
 
     Args:
-        archive: what it is and where its members go.
+        archive: the archive's kind and destination.
         files: its parts, in order.
         root: the folder.
 
     Raises:
-        DecurError: a member that is refused, or an archive that is truncated or damaged.
+        DecurError: a member is refused, or the archive is truncated or damaged.
     """
     total = sum(file.stat().st_size for file in files)
     with byte_bar(f"unpack {files[0].name}", total) as bar, naming_damage(files[0]):
@@ -46,7 +46,7 @@ def _write(source: IO[bytes], size: int, target: Path) -> None:
         file = temporary.open("wb", buffering=0)
     with file:
         while chunk := source.read(CHUNK):
-            with writing(target.parent):  # not while reading, whose errors are the archive's
+            with writing(target.parent):  # excludes reading, whose errors are the archive's
                 write_all(file, chunk)
         written = file.tell()
     if written != size:

@@ -1,4 +1,4 @@
-"""Sizes and checksums: whether a file is the part that it should be."""
+"""Check the size and checksum of fetched files."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ CHUNK = 1 << 20
 
 
 class WrongError(Exception):
-    """The bytes are not those of the file: throw them away."""
+    """Report that the bytes are not those of the file and must be deleted."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A file that is there and right; `checksum` and `urls` as in `RemoteFile`."""
+    """Describe an existing, verified file; `checksum` and `urls` as in `RemoteFile`."""
 
     path: Path
     size: int
@@ -27,12 +27,12 @@ class Stored:
 
 
 def new_digest(part: RemoteFile) -> Any:
-    """Return an empty digest (of hashlib) of the kind that the part's checksum is of."""
+    """Return an empty hashlib digest of the algorithm of the part's checksum."""
     return hashlib.new((part.checksum or "sha256:").split(":")[0])
 
 
 def hash_file(digest: Any, path: Path, name: str, counter: ByteCounter) -> int:
-    """Add a file's bytes to a digest; returns how many.
+    """Add a file's bytes to a digest; returns their number.
 
     Raises:
         StoppedError: another part has failed.
@@ -47,17 +47,17 @@ def hash_file(digest: Any, path: Path, name: str, counter: ByteCounter) -> int:
 
 
 def verify(part: RemoteFile, path: Path, size: int, digest: Any, *, expected: int | None) -> Stored:
-    """Compare a file's size and digest with what is expected, as far as that is known.
+    """Compare a file's size and digest with the expected ones, as far as they are known.
 
     Args:
-        part: what the file should be.
-        path: where the file lies, or will.
+        part: the expected file.
+        path: the present or future path of the file.
         size: its bytes.
-        digest: their digest, as `new_digest` begins one.
-        expected: the size that it should have.
+        digest: their digest, started by `new_digest`.
+        expected: the expected size.
 
     Raises:
-        WrongError: it is another file, or damaged.
+        WrongError: the file is damaged or another file.
     """
     checksum = f"{digest.name}:{digest.hexdigest()}"
     if expected is not None and size != expected:
@@ -68,10 +68,10 @@ def verify(part: RemoteFile, path: Path, size: int, digest: Any, *, expected: in
 
 
 def check(part: RemoteFile, path: Path, counter: ByteCounter) -> Stored:
-    """Check a file that the user has: its size and checksum, as far as they are known.
+    """Check the size and checksum of a file that the user has, as far as they are known.
 
     Raises:
-        DecurError: it is another file, or damaged.
+        DecurError: the file is damaged or another file.
         StoppedError: another part has failed.
     """
     digest = new_digest(part)
@@ -79,4 +79,4 @@ def check(part: RemoteFile, path: Path, counter: ByteCounter) -> Stored:
     try:
         return verify(part, path, size, digest, expected=part.size)
     except WrongError as error:
-        raise DecurError(f"{path}: {error}; fetch it again, or remove it") from None
+        raise DecurError(f"{path}: {error}; fetch it again or remove it") from None

@@ -1,1 +1,1 @@
-"""Images as arrays: reading raster files, band scaling, depth, HHA and augmentation."""
+"""Read images as arrays: raster files, band scaling, depth, HHA and augmentation."""

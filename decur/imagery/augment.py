@@ -1,11 +1,11 @@
-"""Augmentations of one modality, on whole batches, on the device (paper §4).
+"""Augment batches of one modality on their device (paper §4).
 
-Each sample has its own parameters, drawn from an explicit generator. That generator may live on
-the CPU while the batch is on a GPU; the views are then the same on either. Crops and flips are
-drawn anew at each call, so the views of a pair are not aligned, within a modality or across.
+Each sample has its own parameters, drawn from an explicit generator. The generator may live on
+the CPU while the batch is on a GPU, so that the views are the same on both. Each call draws new
+crops and flips, so the views of a pair are not aligned, neither within nor across modalities.
 
-Ranges are the released code's; its faults (uint8 wrap-around after brightness and contrast,
-a solarisation that only ever moved 0 to 255) are not repeated.
+The ranges are those of the released code. Its bugs are not repeated: uint8 wrap-around after
+brightness and contrast, and a solarisation that only moved 0 to 255.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from torch import Generator, Tensor
 from decur.errors import DecurError
 
 ASPECT = (3 / 4, 4 / 3)
-STRENGTH = (0.6, 1.4)  # of brightness and of contrast
-SIGMA = (0.1, 2.0)  # of the blur, in pixels of the crop
+STRENGTH = (0.6, 1.4)  # factors of brightness and contrast
+SIGMA = (0.1, 2.0)  # of the blur, in pixels of the cropped view
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What happens to each of n images; an operation that is never applied is None.
+    """Hold the drawn parameters of n images; an operation that is never applied is None.
 
     Attributes:
-        boxes: crop (n, 4) int64 of top, left, height, width.
-        flips: (n, 2) bool, left to right and top to bottom.
-        factors: (n, 2) of brightness and of contrast; 1 changes nothing.
+        boxes: crops (n, 4) int64: top, left, height, width.
+        flips: (n, 2) bool: left to right, top to bottom.
+        factors: (n, 2): brightness, contrast; 1 changes nothing.
         gray: (n,) bool.
-        sigma: (n,) of the blur in pixels; 0 changes nothing.
+        sigma: (n,) sigma of the blur in pixels; 0 changes nothing.
         solarize: (n,) bool.
     """
 
@@ -46,26 +46,26 @@ class Draws:
     solarize: Tensor | None
 
     def __getitem__(self, rows: slice) -> "Draws":
-        """The draws of some of the images."""
+        """Return the draws of some of the images."""
         drawn = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v[rows] for k, v in drawn.items() if v is not None})
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random view of a batch: crop, brightness and contrast, gray, blur, solarise, flips.
+    """Create a random view of a batch: crop, brightness, contrast, gray, blur, solarise, flips.
 
     Attributes:
         size: side of the square view, in pixels.
-        crop_scale: range of the crop's area, as a fraction of the image's.
-        brightness_contrast: probability that both change, each by U(0.6, 1.4).
-        gray: probability that every channel becomes the mean of all.
+        crop_scale: range of the crop's area, as a fraction of the image area.
+        brightness_contrast: probability of changing both, each by U(0.6, 1.4).
+        gray: probability of replacing every channel by the mean of all channels.
         blur: probability of a Gaussian blur, sigma U(0.1, 2) pixels.
-        solarize: probability that values from 0.5 up are inverted.
+        solarize: probability of inverting the values from 0.5 up.
         hflip: probability of a flip left to right.
         vflip: probability of a flip top to bottom.
         mean: per-channel mean to subtract at the end, or None to stay in [0, 1].
-        std: per-channel divisor, given if and only if `mean` is.
+        std: per-channel divisor; required with `mean`, not allowed without it.
     """
 
     size: int = 224
@@ -92,7 +92,7 @@ class Augmentation:
         return self.apply(batch, self.draw(len(batch), height, width, generator))
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> "Draws":
-        """Draw what happens to each of `n` images of `height` x `width` pixels."""
+        """Draw the parameters for `n` images of `height` x `width` pixels."""
         boxes = draw_boxes(n, height, width, self.crop_scale, generator)
         flips = torch.stack([_chance(n, p, generator) for p in (self.hflip, self.vflip)], dim=1)
         factors = gray = sigma = solarize = None
@@ -139,7 +139,7 @@ class Augmentation:
         given = [None if v is None else len(v) for v in (self.mean, self.std)]
         if given not in ([None, None], [channels, channels]):
             raise DecurError(
-                f"mean and std must both have {channels} values, one a channel, or be None; "
+                f"mean and std must both have {channels} values, one per channel, or be None; "
                 f"got {given[0]} and {given[1]}"
             )
 
@@ -163,17 +163,18 @@ PRESETS: dict[str, Augmentation] = {
 }
 """Augmentation of each kind of modality at 224 pixels; `dataclasses.replace` changes the size.
 
-Satellite optical (multispectral), SAR, aerial RGB, elevation, indoor RGB, HHA-coded depth; of any
-other modality, images whose brightness depends on light and exposure, or measured values, which
-only crops and flips leave as they are.
+`optical` is multispectral satellite imagery, `sar` is SAR, `rgb` is aerial RGB, `dem` is elevation,
+`rgb-indoor` is indoor RGB and `hha` is HHA-coded depth. For other modalities, `image` suits images
+whose brightness depends on light and exposure. `measured` suits physical quantities: it only crops
+and flips.
 """
 
 
 def augmentation(preset: str, **changes: Any) -> Augmentation:
-    """The augmentation of a preset at 224 pixels, with other values of some of its fields.
+    """Return the augmentation of a preset at 224 pixels, with some fields changed.
 
     Raises:
-        DecurError: no preset of that name.
+        DecurError: no preset has this name.
     """
     if preset not in PRESETS:
         raise DecurError(f"no augmentation '{preset}'; known are {', '.join(PRESETS)}")
@@ -185,9 +186,9 @@ def draw_boxes(
 ) -> Tensor:
     """Draw crop boxes: (n, 4) int64 of top, left, height, width, on the generator's device.
 
-    Area uniform in `scale` times the image's; aspect ratio uniform in (3/4, 4/3) and inverted
-    for half of the boxes. Of ten tries a sample takes the first that fits into the image, and
-    the largest centred square if none does.
+    The area is uniform in `scale` times the image area. The aspect ratio is uniform in (3/4, 4/3),
+    and inverted for half of the boxes. Each sample takes the first of ten tries that fits into the
+    image, or the largest centred square if none fits.
     """
     tries = 10
     area = height * width * _uniform((n, tries), *scale, generator)
@@ -199,7 +200,7 @@ def draw_boxes(
     side = float(min(height, width))
     any_fits = fits.any(1)
     h, w = (v.gather(1, first).squeeze(1).where(any_fits, side) for v in (h, w))
-    # A uniform integer in 0 ... room, hence one more where u < 1 is drawn; for the square, half.
+    # A uniform integer in 0..room, so room + 1 before the floor; the centred square uses 0.5.
     down, right = (
         _uniform(n, 0, 1, generator).where(any_fits, 0.5) * (room + any_fits)
         for room in (height - h, width - w)
@@ -215,10 +216,10 @@ def draw_scaled_boxes(
     scales: Sequence[float],
     generator: Generator,
 ) -> Tensor:
-    """Draw what a window of `size` sees of images enlarged by one of `scales`: (n, 4) float32.
+    """Draw the crops of a `size` window in images enlarged by one of `scales`: (n, 4) float32.
 
-    Top, left, height and width in pixels of the image, which a box exceeds evenly on both sides
-    where the enlarged image is smaller than the window.
+    A box is top, left, height and width in pixels of the image. If the enlarged image is smaller
+    than the window, the box exceeds the image evenly on both sides.
     """
     chosen = torch.randint(len(scales), (n,), generator=generator, device=generator.device)
     scale = torch.tensor(scales, device=generator.device)[chosen]
@@ -233,7 +234,7 @@ def draw_scaled_boxes(
 
 
 def beyond(boxes: Tensor, height: int, width: int, size: tuple[int, int]) -> Tensor:
-    """Which pixels of a crop of `size` lie outside their image: bool `(N, 1, *size)`."""
+    """Find the pixels of a `size` crop that lie outside their image: bool `(N, 1, *size)`."""
     outside = []
     axes = zip(boxes[:, :2].T, boxes[:, 2:].T, (height, width), size, strict=True)
     for start, length, full, count in axes:
@@ -256,9 +257,9 @@ def crop_resize(
 
     Args:
         batch: images (N, C, H, W), any real dtype.
-        boxes: (N, 4) of top, left, height, width.
-        flips: (N, 2) bool, left to right and top to bottom.
-        size: side of the result, or its height and width.
+        boxes: (N, 4): top, left, height, width.
+        flips: (N, 2) bool: left to right, top to bottom.
+        size: side of the square result, or its height and width.
         mode: "bilinear", or "nearest" for class indices.
 
     Returns:
@@ -275,9 +276,10 @@ def crop_resize(
 
 
 def _sample_points(start: Tensor, length: Tensor, full: int, size: int, flip: Tensor) -> Tensor:
-    """Where along an axis to sample, in grid_sample's units (-1 to 1 from edge to edge).
+    """Compute the sample points along an axis, in grid_sample's units (-1 to 1, edge to edge).
 
-    Clamped to the centres of the crop's outer pixels: a crop knows nothing beyond its edge.
+    Points are clamped to the centres of the crop's outer pixels, so that no pixel outside the crop
+    contributes.
     """
     steps = (torch.arange(size, device=start.device) + 0.5) / size
     steps = torch.where(flip[:, None], 1 - steps, steps)
@@ -291,7 +293,7 @@ def change_brightness_contrast(x: Tensor, factors: Tensor) -> Tensor:
 
     Args:
         x: images in [0, 1], (N, C, H, W).
-        factors: (N, 2), of brightness and of contrast.
+        factors: (N, 2): brightness, contrast.
     """
     brightness, contrast = (_per_sample(f, x) for f in factors.unbind(1))
     x = (x * brightness).clamp_(max=1)
@@ -302,15 +304,15 @@ def change_brightness_contrast(x: Tensor, factors: Tensor) -> Tensor:
 def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
     """Blur each square image with its own sigma: (N, C, S, S), (N,) -> (N, C, S, S).
 
-    As two batched products with an S x S matrix of weights, faster than convolutions with a
-    kernel a sample. The weights are renormalised where the kernel leaves the image.
+    The blur is two batched products with an S x S weight matrix, which is faster than convolutions
+    with one kernel per sample. The weights are renormalised where the kernel leaves the image.
     """
     n, channels, _, size = x.shape
     position = torch.arange(size, device=x.device, dtype=x.dtype)
     squared_distance = (position[:, None] - position).square()
     precision = sigma.to(x.device, x.dtype).square().reciprocal().view(n, 1, 1) / 2
     weights = torch.softmax(-squared_distance * precision, dim=-1)
-    for _ in range(2):  # rows, then, transposed, columns
+    for _ in range(2):  # rows first; the transpose then makes it the columns
         x = (x.flatten(1, 2) @ weights.mT).unflatten(1, (channels, size)).mT
     return x
 
@@ -324,5 +326,5 @@ def _chance(shape: int | tuple[int, ...], p: float, generator: Generator) -> Ten
 
 
 def _per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """Shape one value a sample to broadcast over its image."""
+    """Reshape one value per sample so that it broadcasts over the sample's image."""
     return values.to(like.device).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Which band is which, by name: of a file, of stored samples, of what weights were trained on."""
+"""Match bands by name between files, stored samples and pretrained backbones."""
 
 import re
 from collections.abc import Sequence
@@ -6,45 +6,45 @@ from collections.abc import Sequence
 from decur.errors import DecurError
 
 BLACK = ("B10",)
-"""Bands that may be missing and are then black: a product corrected for the atmosphere has no B10,
-and BigEarthNet is seen so by backbones of SSL4EO-S12 (13 bands, of which BigEarthNet has 12)."""
+"""Bands that may be missing and are then zero. Atmospherically corrected products have no B10, so a
+backbone pretrained on SSL4EO-S12 (13 bands) reads the 12 bands of BigEarthNet with a zero B10."""
 
 SHORT = {"r": "red", "g": "green", "b": "blue"}
 
 
 def plain(name: str) -> str:
-    """A name in the spelling by which names are compared: `B04`, `b4` and `B4` are one."""
+    """Normalise a band name for comparison: `B04`, `b4` and `B4` are equal."""
     word = re.sub(r"(?<![0-9])0+(?=[0-9])", "", re.sub(r"[\W_]", "", name).lower())
     return SHORT.get(word, word)
 
 
 def positions(names: Sequence[str], wanted: Sequence[str]) -> list[int | None]:
-    """Where each wanted band is among named ones, from 0; None where no band has its name.
+    """Find the index of each wanted band, from 0; None if no band has its name.
 
     Raises:
-        DecurError: two bands have the name of a wanted one.
+        DecurError: two bands share the name of a wanted one.
     """
     found = [plain(name) for name in names]
     places: list[int | None] = []
     for band in wanted:
         count = found.count(plain(band))
         if count > 1:
-            raise DecurError(f"has {count} bands '{band}'; name each otherwise")
+            raise DecurError(f"has {count} bands named '{band}'; give each band its own name")
         places.append(found.index(plain(band)) if count else None)
     return places
 
 
 def band_map(names: Sequence[str], wanted: Sequence[str]) -> list[int | None]:
-    """Where each wanted band is among named ones, from 0; None for one that is black instead.
+    """Find the index of each wanted band, from 0; None for a band that is filled with zeros.
 
     Raises:
-        DecurError: a wanted band is not there and may not be black, or is there twice.
+        DecurError: a wanted band is duplicated, or is missing and may not be filled.
     """
     places = positions(names, wanted)
     missing = [band for band, place in zip(wanted, places, strict=True) if place is None]
     if missing and (set(missing) - set(BLACK) or len(missing) == len(wanted)):
         raise DecurError(
             f"has the bands {', '.join(names)}, expected {', '.join(wanted)} "
-            f"(without: {', '.join(missing)})"
+            f"(missing: {', '.join(missing)})"
         )
     return places

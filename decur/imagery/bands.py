@@ -1,7 +1,7 @@
-"""Band scaling: what a sensor measures, as the 8-bit images that networks are trained on.
+"""Scale sensor measurements to the 8-bit images that networks are trained on.
 
-Scaled values are truncated to whole numbers, never rounded or wrapped, as the released weights
-expect them.
+Scaled values are clipped and truncated to integers, never rounded or wrapped, because the released
+weights expect it.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from decur.artifacts.scaling import Scaling
 from decur.errors import DecurError
 from decur.imagery.plausible import REFLECTANCE_UNIT, db_fault, height_fault
 
-SAR_CLIP = (1.0, 99.0)  # percent of the pixels of a band (paper appendix B: 2 % of outliers)
+SAR_CLIP = (1.0, 99.0)  # percentiles of a band's pixels (paper appendix B: 2 % of outliers)
 ELEVATION_CLIP = (1.0, 99.0)
-SAR_SPREAD = 2.0  # standard deviations on either side of the mean
+SAR_SPREAD = 2.0  # standard deviations on each side of the mean
 ELEVATION = Scaling.clipped(ELEVATION_CLIP, "m")
 
 Kernel = Literal["bilinear", "bicubic", "nearest"]
@@ -28,7 +28,7 @@ Numbers = NDArray[np.integer] | NDArray[np.floating]
 
 
 def reflectance_to_uint8(x: Numbers) -> NDArray[np.uint8]:
-    """Reflectance 0..1 as 0..255 (paper appendix B); brighter than 1 stays 255.
+    """Scale reflectance 0..1 to 0..255 (paper appendix B); values above 1 become 255.
 
     Args:
         x: any shape, reflectance times 10,000.
@@ -43,19 +43,19 @@ def reflectance_to_uint8(x: Numbers) -> NDArray[np.uint8]:
 def sar_db_to_uint8(
     x: Numbers, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> NDArray[np.uint8]:
-    """Backscatter in dB, clipped to the 1-99 % range of each band, then mean ± 2 std as 0..255.
+    """Clip backscatter in dB to its 1-99 % range per band, then scale mean ± 2 std to 0..255.
 
-    Paper appendix B; the range is that of the band in this image, not pooled over bands or
-    seasons as in the released code.
+    This follows paper appendix B. The range is that of each band in this image. The released code
+    pools it over bands or seasons.
 
     Args:
         x: (C, H, W), dB.
-        mean: C means of the whole dataset, dB.
-        std: C standard deviations of the whole dataset, dB.
+        mean: C means over the whole dataset, dB.
+        std: C standard deviations over the whole dataset, dB.
 
     Raises:
         DecurError: if the numbers of bands differ, a value is not finite (no echo, or outside the
-            swath), or the values are no backscatter in dB.
+            swath), or the values cannot be backscatter in dB.
     """
     if not x.ndim == 3 or not len(x) == len(mean) == len(std):
         raise DecurError(
@@ -73,16 +73,16 @@ def sar_db_to_uint8(
 
 
 def elevation_to_uint8(x: Numbers) -> NDArray[np.uint8]:
-    """Elevation stretched so that its 1 and 99 % percentiles become 0 and 255.
+    """Stretch elevation so that its 1 and 99 % percentiles become 0 and 255.
 
-    Only the relief within the image is kept. An image whose percentiles coincide gives zeros.
+    This keeps only the relief within the image. If the percentiles coincide, the result is zero.
 
     Args:
         x: any shape, metres.
 
     Raises:
-        DecurError: if a value is not finite, or no height on Earth, as the many numbers are that
-            stand for no data.
+        DecurError: if a value is not finite, or is no height on Earth, such as an undeclared
+            no-data value.
     """
     _check_finite(x, "elevation")
     if fault := height_fault(x):
@@ -99,7 +99,7 @@ def spread(
     units: str,
     percentiles: tuple[float, float] | None = None,
 ) -> Scaling:
-    """Scaling of mean - 2 std .. mean + 2 std to 0..255, first clipped to percentiles if any."""
+    """Return a scaling of mean ± 2 std to 0..255, which first clips to percentiles if given."""
     limits = [(m - SAR_SPREAD * s, m + SAR_SPREAD * s) for m, s in zip(mean, std, strict=True)]
     return Scaling.stretched(limits, units).model_copy(
         update={"percentiles": percentiles, "from_dataset": True}
@@ -107,11 +107,11 @@ def spread(
 
 
 def range_to_uint8(x: Numbers, limits: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
-    """Each band stretched so that its limits become 0 and 255; what lies beyond is clipped.
+    """Stretch each band so that its limits become 0 and 255; values beyond are clipped.
 
     Args:
         x: (C, H, W), any unit.
-        limits: C pairs of the lower and the upper limit, in the same unit.
+        limits: C pairs of lower and upper limit, in the same unit.
 
     Raises:
         DecurError: if the numbers of bands differ, or a value is not finite.
@@ -119,7 +119,7 @@ def range_to_uint8(x: Numbers, limits: Sequence[tuple[float, float]]) -> NDArray
     if x.ndim != 3 or len(x) != len(limits):
         raise DecurError(f"expected {len(limits)} bands (C, H, W), got shape {x.shape}")
     _check_finite(x, "image")
-    # Differences of large values, such as kelvin or easting, are lost in single precision.
+    # Single precision loses differences of large values, such as kelvin or easting.
     bands = zip(x.astype(np.float64), limits, strict=True)
     return np.stack([_truncate((band - low) / (high - low) * 255) for band, (low, high) in bands])
 
@@ -127,21 +127,21 @@ def range_to_uint8(x: Numbers, limits: Sequence[tuple[float, float]]) -> NDArray
 def resize(
     x: NDArray[Number], size: int | tuple[int, int], kernel: Kernel = "bilinear"
 ) -> NDArray[Number]:
-    """Image of another size, bilinear, bicubic or, for labels, nearest.
+    """Resize an image: bilinear, bicubic, or nearest (for labels).
 
-    Half-pixel convention: pixel i of n covers i / n to (i + 1) / n of the image, so corners stay
-    where they are on the ground. Enlarging interpolates and repeats the border; shrinking widens
-    the kernel to the new pixel, so nothing aliases; "nearest" takes the value at the centre of each
-    new pixel. At the same size it is the identity.
+    Half-pixel convention: pixel i of n covers i / n to (i + 1) / n of the image, so the corners
+    keep their position on the ground. Enlarging interpolates and repeats the border. Shrinking
+    widens the kernel to the new pixel, which prevents aliasing. "nearest" takes the value at the
+    centre of each new pixel. An image that has the size already is returned unchanged.
 
     Args:
         x: (H, W) or (C, H, W), any number type.
-        size: pixels of the result, a square's side or height and width. The result keeps the type
-            (integers are rounded and clipped to it).
-        kernel: how to interpolate.
+        size: side of the square result, or its height and width, in pixels. The result keeps the
+            dtype; integers are rounded and clipped to its range.
+        kernel: interpolation kernel.
 
     Raises:
-        DecurError: if `x` is no image.
+        DecurError: if `x` is not an image.
     """
     if x.ndim not in (2, 3) or x.size == 0:
         raise DecurError(f"resize: expected an image (H, W) or (C, H, W), got shape {x.shape}")

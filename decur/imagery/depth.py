@@ -1,4 +1,4 @@
-"""From stored depth to metres, and from stored camera parameters to a camera matrix."""
+"""Decode stored depth into metres, and stored camera parameters into a camera matrix."""
 
 from pathlib import Path
 
@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 from decur.errors import DecurError
 from decur.imagery.source import read_bytes
 
-# The colour camera of NYUv2, to which its depth is aligned (calibration in the NYUv2 toolbox).
+# Colour camera of NYUv2 (calibration in the NYUv2 toolbox); the depth is aligned to it.
 NYU_INTRINSICS = np.array(
     [[518.8579, 0.0, 325.5824], [0.0, 519.4696, 253.7362], [0.0, 0.0, 1.0]], np.float64
 )
-"""Camera of NYU-Depth v2's colour images, 640 x 480, to which its depth is fitted."""
+"""Camera matrix of NYU-Depth v2's colour images (640 x 480), to which its depth is aligned."""
 FARTHEST = 8.0  # metres; the SUN-RGBD toolbox clips here
 
 
 def nyu_intrinsics(width: int) -> NDArray[np.float64]:
-    """Camera matrix (3, 3) of NYU-Depth v2 for an image resized to so many columns."""
+    """Return the camera matrix (3, 3) of NYU-Depth v2 for an image resized to `width` columns."""
     return NYU_INTRINSICS * [[width / 640], [width / 640], [1]]
 
 
 def decode_sun_depth(raw: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Metres from a SUN-RGBD depth PNG; 0 stays 0, no reading.
+    """Decode a SUN-RGBD depth PNG into metres; 0 stays 0 and means no reading.
 
     The files hold millimetres with the bits rotated left by three (SUN-RGBD toolbox,
     read3dPoints).
@@ -40,10 +40,10 @@ def decode_sun_depth(raw: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def read_intrinsics(path: str | Path) -> NDArray[np.float64]:
-    """Camera matrix (3, 3) from an `intrinsics.txt`: nine numbers, in one line or in three.
+    """Read the camera matrix (3, 3) of an `intrinsics.txt`: nine numbers, in one or three lines.
 
     Raises:
-        DecurError: if the file is not there, does not hold nine numbers, or a focal length is not
+        DecurError: if the file is missing, does not contain nine numbers, or a focal length is not
             positive.
     """
     try:

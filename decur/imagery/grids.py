@@ -1,7 +1,7 @@
-"""Where the images of a pair lie: whether they share a grid, and how to put them onto one.
+"""Check whether the images of a pair share a pixel grid, and resample one image onto the other.
 
-Two grids are the same if no pixel lies more than half of one from the pixel of its number. Sizes
-may differ by one: what only one image has, at the right and the bottom, is left out.
+Two grids are the same if corresponding pixels are at most half a pixel apart. The sizes may differ
+by one row or column: the extra pixels at the right and the bottom are skipped.
 """
 
 import math
@@ -23,30 +23,30 @@ from rasterio.windows import Window
 from decur.errors import DecurError
 
 MOST_SHIFT = 0.5
-"""Pixels by which a pixel may lie beside the one of the same number."""
+"""Largest distance between corresponding pixels of two grids that count as the same, in pixels."""
 
 LEAST_COMMON = 0.5
-"""Share of the first image that another must cover, to be of the same place."""
+"""Share of the first image that another image of the same place must cover."""
 
 MOST_CUT = 1
-"""Rows or columns that one of two images of a grid may have more than the other."""
+"""Largest difference in rows or columns between two images of one grid."""
 
 ROUNDING = 1e-3
-"""Pixels that coordinates may be off by, being decimal numbers."""
+"""Tolerance for decimal rounding of coordinates, in pixels."""
 
 MARGIN = 2
-"""Pixels beyond an area that interpolation may ask for."""
+"""Pixels beyond an area that interpolation may read."""
 
 
 Kernel = Literal["nearest", "bilinear"]
 
 Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels; the last two are the first beyond."""
+"""Left, top, right, bottom in pixels; right and bottom are exclusive."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The pixels of a raster on the ground; `transform` None: it does not say where it lies."""
+    """Describe the pixel grid of a raster; `transform` is None if it is not georeferenced."""
 
     path: Path
     height: int
@@ -56,40 +56,40 @@ class Grid:
 
     @classmethod
     def of(cls, path: Path, file: Any) -> "Grid":
-        """The grid of an open raster."""
+        """Read the grid of an open raster."""
         placed = file.crs is not None or file.transform != Affine.identity()
         return cls(path, file.height, file.width, file.transform if placed else None, file.crs)
 
     @property
     def size(self) -> str:
-        """For messages."""
+        """Return the size as text for messages."""
         return f"{self.width} x {self.height} pixels"
 
 
 @dataclass(frozen=True)
 class Area:
-    """Pixels of the grid `first`, of which `box` are those that all images of a pair have."""
+    """Describe the pixels that all images of a pair share: `box`, in the grid `first`."""
 
     first: Grid
     box: Box
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Return the number of columns."""
         return self.box[2] - self.box[0]
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return self.box[3] - self.box[1]
 
     def window(self, window: Window) -> Window:
-        """A window of the area as one of the first grid."""
+        """Convert a window of the area to a window of the first grid."""
         left, top, _, _ = self.box
         return Window(left + window.col_off, top + window.row_off, window.width, window.height)
 
     def transform(self, window: Window) -> Affine | None:
-        """From pixels of a window of the area to the ground; None if nobody knows."""
+        """Return the transform from a window's pixels to the ground; None without georeference."""
         if self.first.transform is None:
             return None
         inside = self.window(window)
@@ -97,14 +97,13 @@ class Area:
 
 
 def common_area(grids: Sequence[Grid], *, interpolated: bool = False) -> Area:
-    """The pixels of the first grid that all others have, too.
+    """Find the pixels of the first grid that all other grids share.
 
-    The first is that which says where it lies, if one does. If the others are `interpolated` (see
-    `on_grid`), they need not be on its grid.
+    The first grid is the first one with a georeference, if any. With `interpolated` (see
+    `on_grid`), the others may have a different grid.
 
     Raises:
-        DecurError: an image of another place, or one beside the first's grid that is not to be
-            interpolated.
+        DecurError: an image shows another place, or has another grid and may not be interpolated.
     """
     first, *others = sorted(grids, key=lambda grid: grid.transform is None)
     box = 0, 0, first.width, first.height
@@ -115,8 +114,8 @@ def common_area(grids: Sequence[Grid], *, interpolated: bool = False) -> Area:
             _check_place(first, other, covered)
             if not interpolated:
                 raise DecurError(
-                    f"{other.path}: {fault}; set `align: bilinear` or `nearest` to put it onto the "
-                    "other's grid, or resample one of them"
+                    f"{other.path}: {fault}; set `align: bilinear` or `nearest` to resample it "
+                    "onto the other grid, or resample one of them yourself"
                 )
         box = _intersection(box, covered)
     left, top, right, bottom = box
@@ -126,12 +125,12 @@ def common_area(grids: Sequence[Grid], *, interpolated: bool = False) -> Area:
 
 
 def is_same(area: Area, grid: Grid) -> bool:
-    """Whether the pixels of a grid are those of the area's first grid."""
+    """Return whether a grid has the same pixels as the area's first grid."""
     return not _beside(area.first, grid)
 
 
 def source_window(area: Area, window: Window, grid: Grid) -> Window:
-    """The part of `grid` that interpolation onto a window of an area asks for."""
+    """Find the part of `grid` that interpolation onto a window of an area needs."""
     x, y = _seen_from(grid, area.first, _borders(area.window(window)))
     left, top = np.floor([x.min(), y.min()]).astype(int) - MARGIN
     right, bottom = np.ceil([x.max(), y.max()]).astype(int) + MARGIN
@@ -143,13 +142,13 @@ def source_window(area: Area, window: Window, grid: Grid) -> Window:
 def on_grid(
     values: NDArray[Any], grid: Grid, part: Window, area: Area, window: Window, kernel: Kernel
 ) -> NDArray[np.float64]:
-    """Values (C, h, w) of a part of `grid` on a window of an area, NaN where there are none.
+    """Resample values (C, h, w) of a part of `grid` onto a window of an area; NaN without data.
 
-    Where the other pixels are smaller, bilinear interpolation averages them.
+    If the pixels of `grid` are smaller, bilinear interpolation averages them.
     """
     assert grid.transform is not None
     found = np.full((len(values), window.height, window.width), np.nan)
-    crs = area.first.crs or CRS.from_epsg(3857)  # of neither is known: any plane serves
+    crs = area.first.crs or CRS.from_epsg(3857)  # if neither has one, any planar system works
     reproject(
         values.astype(np.float64),
         found,
@@ -165,23 +164,23 @@ def on_grid(
 
 
 def _beside(first: Grid, other: Grid) -> str:
-    """How another grid differs from the first, in words; nothing if it is the same."""
+    """Describe in words how another grid differs from the first; empty if they are the same."""
     across, down = other.width - first.width, other.height - first.height
     if first.transform is None or other.transform is None:
-        return f"is {other.size}, {first.path} {first.size}" if across or down else ""
+        return f"is {other.size}, {first.path} is {first.size}" if across or down else ""
     if first.crs is not None and other.crs is not None and first.crs != other.crs:
-        return f"is in {_name(other.crs)}, {first.path} in {_name(first.crs)}"
+        return f"is in {_name(other.crs)}, {first.path} is in {_name(first.crs)}"
     width, height = min(first.width, other.width), min(first.height, other.height)
     seen = ~first.transform @ other.transform
     corners = [(x, y) for x in (0, width) for y in (0, height)]
     shift = max(max(abs(u - x), abs(v - y)) for x, y in corners for u, v in [seen @ (x, y)])
     if not shift <= MOST_SHIFT + ROUNDING:
         return (
-            f"its pixels lie up to {shift:.2f} of a pixel beside those of {first.path}, more than "
+            f"its pixels are up to {shift:.2f} pixels from those of {first.path}, more than "
             f"{MOST_SHIFT:g}"
         )
     if max(abs(across), abs(down)) > MOST_CUT:
-        return f"is {other.size}, {first.path} {first.size}, more than {MOST_CUT} apart"
+        return f"is {other.size}, {first.path} is {first.size}, more than {MOST_CUT} apart"
     return ""
 
 
@@ -190,27 +189,27 @@ def _check_place(first: Grid, other: Grid, covered: Box) -> None:
     share = max(0, right - left) * max(0, bottom - top) / (first.width * first.height)
     if share < LEAST_COMMON:
         raise DecurError(
-            f"{other.path}: lies elsewhere than {first.path}, of which it covers {share:.0%}, less "
-            f"than {LEAST_COMMON:.0%}; give the same name to images of one place only"
+            f"{other.path}: lies elsewhere than {first.path}: it covers {share:.0%} of it, less "
+            f"than {LEAST_COMMON:.0%}; give the same name only to images of one place"
         )
 
 
 def _covered(first: Grid, other: Grid) -> Box:
-    """The pixels of the first grid that the other covers: left, top, right, bottom.
+    """Find the pixels of the first grid that the other covers: left, top, right, bottom.
 
     Raises:
-        DecurError: one of them does not say where it lies.
+        DecurError: one of them is not georeferenced.
     """
     if first.transform is None or other.transform is None:
         unplaced = first if first.transform is None else other
         raise DecurError(
-            f"{other.path}: is {other.size}, its partner {first.path} {first.size}, and "
-            f"{unplaced.path.name} does not say where it lies; resample one of them"
+            f"{other.path}: is {other.size}, its partner {first.path} is {first.size}, and "
+            f"{unplaced.path.name} is not georeferenced; resample one of them"
         )
     x, y = _seen_from(first, other, _borders(Window(0, 0, other.width, other.height)))
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return 0, 0, 0, 0
-    # Whichever of the four borders is the left one there, all of its points are; so of the others.
+    # `other` may be rotated: whichever of its borders is leftmost here bounds the box on the left.
     left, right = x[x.mean(axis=1).argmin()].max(), x[x.mean(axis=1).argmax()].min()
     top, bottom = y[y.mean(axis=1).argmin()].max(), y[y.mean(axis=1).argmax()].min()
     return _intersection(
@@ -230,7 +229,7 @@ def _intersection(one: Box, other: Box) -> Box:
 
 
 def _borders(window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points on the four borders of a window, in pixels: x and y, (4, 21) each."""
+    """Sample points on the four borders of a window, in pixels: x and y, (4, 21) each."""
     along, zeros = np.linspace(0, 1, 21), np.zeros(21)
     x = np.stack([along, along, zeros, zeros + 1])
     y = np.stack([zeros, zeros + 1, along, along])
@@ -240,7 +239,7 @@ def _borders(window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _seen_from(
     grid: Grid, other: Grid, points: tuple[NDArray[np.float64], NDArray[np.float64]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points in pixels of `other`, in pixels of `grid`."""
+    """Convert points from pixels of `other` to pixels of `grid`."""
     assert grid.transform is not None and other.transform is not None
     x, y = other.transform @ points
     if grid.crs is not None and other.crs is not None and grid.crs != other.crs:
@@ -248,8 +247,8 @@ def _seen_from(
             converted = transform(other.crs, grid.crs, x.ravel(), y.ravel())
         except (CRSError, CPLE_BaseError) as error:
             raise DecurError(
-                f"{other.path}: cannot be placed in the coordinates of {grid.path} ({error}); "
-                "bring both into one coordinate system"
+                f"{other.path}: cannot be converted to the coordinates of {grid.path} ({error}); "
+                "convert both to one coordinate system"
             ) from error
         x, y = (np.reshape(c, x.shape) for c in converted)
     u, v = ~grid.transform @ (x, y)

@@ -1,9 +1,9 @@
-"""HHA: a depth image as three channels a network can read: disparity, height, angle.
+"""Encode a depth image as HHA, three channels for a network: disparity, height, angle.
 
-Gupta et al., "Learning rich features from RGB-D images", ECCV 2014, with the constants of their
-released code; the paper encodes SUN-RGBD so (appendix B, RGB-depth pretraining). The cost of HHA is
-in least-squares planes over a window at every pixel; here all windows of all radii are read from
-one summed-area table, whose moments of position are whole numbers and hence exact.
+Source: Gupta et al., "Learning rich features from RGB-D images", ECCV 2014, with the constants of
+their released code. The paper encodes SUN-RGBD this way (appendix B, RGB-depth pretraining). Most
+of the time goes into fitting a plane to a window around every pixel. Here the windows of all radii
+are read from one summed-area table. Its position moments are integers, so they are exact.
 """
 
 from itertools import pairwise
@@ -15,16 +15,16 @@ from decur.errors import DecurError
 
 NORMAL_RADIUS = 3  # pixels
 GRAVITY_RADIUS = 10
-RADII_IN_IMAGE = 16  # thumbnails: no radius is more than this part of the shorter side
+RADII_IN_IMAGE = 16  # a radius is at most 1/16 of the shorter side; this matters for thumbnails
 GRAVITY_THRESHOLDS = (45.0, 15.0)  # degrees
 GRAVITY_ITERATIONS = 5  # at each threshold
 NO_READING = 0.001  # m; less than any sensor's step
-NEAREST = 100.0  # cm; anything closer has the disparity of this depth
-LOWEST_FLOOR = -90.0  # cm; a lowest point above this is taken for furniture, not the floor,
-ASSUMED_FLOOR = -130.0  # cm; and the floor is put here below the camera
-NO_PLANE = 180.0  # degrees; the angle where too few pixels are valid to fit a plane
+NEAREST = 100.0  # cm; closer points get the disparity of this depth
+LOWEST_FLOOR = -90.0  # cm; a lowest point above this is assumed to be furniture, not the floor,
+ASSUMED_FLOOR = -130.0  # cm; and the floor is placed here, below the camera
+NO_PLANE = 180.0  # degrees; the angle where too few valid pixels exist to fit a plane
 
-STRIP = 32  # rows solved at a time, so that the temporaries stay in cache
+STRIP = 32  # rows solved at a time, so that the temporaries fit in the cache
 SCATTER_OF_A_LINE = 0.25  # below this determinant the pixels of a window lie on one line
 
 Floats = NDArray[np.floating]
@@ -36,18 +36,18 @@ def depth_to_hha(
     """Encode depth as disparity, height above the floor, and angle with gravity.
 
     Args:
-        depth_m: (H, W) float, metres along the optical axis; fill its holes first, since disparity
-            and height are taken from every pixel. Zeros, and all below 1 mm, count as missing.
-        intrinsics: (3, 3) camera matrix in pixels, the first pixel at (1, 1) as in MATLAB.
-        missing: (H, W) bool, the pixels without a reading of the sensor, which take no part in the
-            planes; None keeps every pixel, as suits depth whose holes were filled with care.
+        depth_m: (H, W) float, metres along the optical axis. Fill its holes first, because
+            disparity and height use every pixel. Values below 1 mm count as missing.
+        intrinsics: (3, 3) camera matrix in pixels; the first pixel is (1, 1) as in MATLAB.
+        missing: (H, W) bool, the pixels without a sensor reading, which the plane fits skip. None
+            uses every pixel, which suits depth whose holes were filled carefully.
 
     Returns:
         (H, W, 3) uint8: 310 / depth (depth at least 1 m), centimetres above the lowest point, and
         38 + degrees between surface normal and gravity (floor 38, wall 128, ceiling 218).
 
     Raises:
-        DecurError: for arrays of the wrong shape or type, values that are no depths, or focal
+        DecurError: for arrays of the wrong shape or type, values that cannot be depths, or focal
             lengths that are not positive.
     """
     _check(depth_m, intrinsics, missing)
@@ -97,7 +97,7 @@ def _check(depth_m: Floats, intrinsics: Floats, missing: NDArray[np.bool_] | Non
 
 
 def _rays(intrinsics: Floats, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
-    """The rays (x, y, 1) of the columns, x (W,), and of the rows, y (H,)."""
+    """Compute the rays (x, y, 1) of the pixels: x (W,) per column, y (H,) per row."""
     rows, columns = shape
     x = (np.arange(1, columns + 1) - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (np.arange(1, rows + 1) - intrinsics[1, 2]) / intrinsics[1, 1]
@@ -105,11 +105,11 @@ def _rays(intrinsics: Floats, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
 
 
 def _moment_table(depth_m: Floats, valid: NDArray[np.bool_]) -> Floats:
-    """Summed-area table of the moments of valid pixels and of their inverse depth q.
+    """Build a summed-area table of moments of the valid pixels and of their inverse depth q.
 
-    Returns (H + 2R + 1, 9, W + 2R + 1) float64, R the gravity radius, with 1, i, j, ii, ij, jj, q,
-    iq, jq in the middle axis, i and j being pixels from the centre of the image. The margin of R
-    makes every window a difference of four slices, clipped at the borders of the image.
+    Returns (H + 2R + 1, 9, W + 2R + 1) float64, where R is the gravity radius. The middle axis is
+    1, i, j, ii, ij, jj, q, iq, jq, where i and j are pixels from the image centre. The margin of R
+    makes every window sum a difference of four slices, clipped at the image border.
     """
     rows, columns = depth_m.shape
     margin = GRAVITY_RADIUS
@@ -132,11 +132,11 @@ def _moment_table(depth_m: Floats, valid: NDArray[np.bool_]) -> Floats:
 
 
 def _normals(table: Floats, intrinsics: Floats, radius: int) -> NDArray[np.float32]:
-    """Unit normals (3, H, W) of the planes fitted to windows of 2 radius + 1 pixels.
+    """Fit planes to windows of 2 radius + 1 pixels and return their unit normals (3, H, W).
 
     A plane in space is linear in the image: q = a x + b y + c along the rays (x, y, 1), and its
-    normal is (a, b, c). They point away from the camera, and are zero where the valid pixels of
-    the window lie on one line.
+    normal is (a, b, c). The normals point away from the camera. They are zero where the valid
+    pixels of the window lie on one line.
     """
     margin = GRAVITY_RADIUS
     rows, columns = table.shape[0] - 2 * margin - 1, table.shape[2] - 2 * margin - 1
@@ -167,10 +167,10 @@ def _normals(table: Floats, intrinsics: Floats, radius: int) -> NDArray[np.float
 
 
 def _gravity(normals: NDArray[np.float32]) -> Floats:
-    """The direction (3,) most nearly along the normals of floors and across those of walls.
+    """Estimate gravity (3,): most parallel to the normals of floors, perpendicular to walls'.
 
-    Starts from the camera's own down, and alternates between telling floors and walls from the
-    rest by the angle to the last direction and taking the least eigenvector of their scatter.
+    Starts from the camera's down axis and alternates two steps: select floors and walls by their
+    angle to the last direction, and take the smallest eigenvector of their scatter.
     """
     n = normals.reshape(3, -1)
     upper = np.triu_indices(3)
@@ -183,7 +183,7 @@ def _gravity(normals: NDArray[np.float32]) -> Floats:
             scatter = np.zeros((3, 3))
             scatter[upper] = products @ (walls.astype(np.float32) - floors)
             values, vectors = np.linalg.eigh(scatter, UPLO="U")
-            # A scene of one wall leaves several directions equal: stay as near as they allow.
+            # With a single wall, several directions are equally good: keep the nearest to the last.
             least = vectors[:, values <= values[0] + 1e-5 * n.shape[1]]
             nearest = least @ (gravity @ least)
             length = np.linalg.norm(nearest)
@@ -194,7 +194,7 @@ def _gravity(normals: NDArray[np.float32]) -> Floats:
 
 
 def _angle(normals: NDArray[np.float32], gravity: Floats) -> Floats:
-    """Degrees (H, W) between normals and gravity."""
+    """Compute the angle (H, W) between normals and gravity, in degrees."""
     cosine = np.tensordot(gravity.astype(np.float32), normals, 1)
     angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
     angle[~normals.any(axis=0)] = NO_PLANE

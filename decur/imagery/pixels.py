@@ -1,7 +1,7 @@
-"""The one reader of rasters: what a file declares about its values is applied, or refused.
+"""Read rasters, and apply or refuse what a file declares about its values.
 
-Applied: scale and offset, no-data values, masks inside the file and beside it, an alpha band, names
-of bands. Refused: complex numbers, palettes where colours are wanted, several pages, turned images.
+Applied: scale and offset, no-data values, masks inside and beside the file, an alpha band, band
+names. Refused: complex numbers, palettes in colour images, several pages, rotated images.
 """
 
 import warnings
@@ -24,21 +24,21 @@ from decur.imagery.source import is_file, open_file
 
 Array = NDArray[Any]
 
-# A crop or a PNG has no place on the map and needs none.
+# A crop or a PNG needs no georeference.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 GDAL = {
-    # Otherwise opening a file lists its folder, which takes long where there are many.
+    # Without this, opening a file lists its folder, which is slow for large folders.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
-    # GDAL's fast road for whole PNGs reads a truncated one without an error.
+    # GDAL's shortcut for whole PNGs reads a truncated file without an error.
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
 
 DRIVERS = {".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-"""How GDAL may read a file, else as GeoTIFF. Other formats may name files or addresses to read."""
+"""GDAL driver per file ending; the default is GeoTIFF. Other formats may refer to other files."""
 
 SIDE_FILES = (".msk", ".ovr")
-"""What GDAL appends to the name of a raster's mask and of its overviews, in any format it knows."""
+"""Endings that GDAL appends to a raster's name for its mask and overviews, in any format."""
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -47,47 +47,47 @@ COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A raster opened by rasterio; what fails inside the block is a DecurError with its name.
+    """Open a raster with rasterio; failures inside the block become a DecurError with its path.
 
-    Side files are read if they are TIFF: other formats, and the entry OVERVIEW_FILE, may name any
-    file or address to read.
+    Side files are read only if they are TIFF. Other formats, and the entry OVERVIEW_FILE, may name
+    any file or address to read.
     """
     for suffix in SIDE_FILES:
         side = path.with_name(path.name + suffix)
         if is_file(side) and _head(side) not in TIFF:
-            raise DecurError(f"{side}: is no TIFF, as GDAL writes it beside a raster; remove it")
+            raise DecurError(f"{side}: is not a TIFF, which GDAL writes beside rasters; remove it")
     driver = DRIVERS.get(path.suffix.lower(), "GTiff")
     try:
         with rasterio.open(path, driver=driver) as file:
             if "OVERVIEW_FILE" in file.tags(ns="OVERVIEWS"):
-                raise DecurError(f"{path}: names another file as its overview; convert it without")
+                raise DecurError(f"{path}: its overview is in another file; convert it without")
             yield file
     except (RasterioError, CPLE_BaseError, MemoryError, UnicodeDecodeError) as error:
         check_readable(path)
-        # rasterio's own message only points to GDAL's, which is its cause.
+        # rasterio's own message only refers to GDAL's, which is its cause.
         reason = str(error.__cause__ or error) if is_file(path) else "no such file"
         reason = " ".join(reason.split())
         raise DecurError(f"{path}: cannot be read ({reason}); fetch the file again") from error
 
 
 def count_bands(file: Any, wanted: int) -> int:
-    """How many bands of an open raster hold values: all, but for an alpha band beyond `wanted`."""
+    """Count the bands of an open raster that are values: all but an alpha band beyond `wanted`."""
     alpha = file.colorinterp[-1] == ColorInterp.alpha
     return int(file.count) - bool(alpha and file.count == wanted + 1)
 
 
 def check_count(path: Path, file: Any, wanted: int, *, labels: bool = False) -> None:
-    """Raise a DecurError unless an open raster has so many bands that `read_values` can read."""
+    """Raise a DecurError unless `read_values` finds `wanted` bands in an open raster."""
     check_declared(path, file, labels=labels)
     if count_bands(file, wanted) != wanted:
         raise DecurError(f"{path}: has {file.count} bands, expected {wanted}")
 
 
 def band_names(file: Any) -> tuple[str, ...] | None:
-    """What an open raster calls its bands, if it names all of them.
+    """Return the band names of an open raster if it names all bands, else None.
 
-    A TIFF whose three bands are marked as red, green and blue may be so by default alone, so this
-    is no name.
+    A TIFF marks three bands as red, green and blue by default, so these marks are not taken as
+    names.
     """
     if all(file.descriptions):
         return tuple(file.descriptions)
@@ -109,22 +109,22 @@ def read_values(
     unit: float = 1,
     labels: bool = False,
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Values (C, H, W) of an open raster as it declares them, and which are valid (C, H, W).
+    """Read values (C, H, W) of an open raster as declared, and which are valid (C, H, W).
 
-    Without a scale or an offset they keep the type of the file.
+    Without a scale or an offset the values keep the dtype of the file.
 
     Args:
-        path: its name, for errors.
+        path: file name, for errors.
         file: the raster.
         bands: which bands, from 0.
-        window: which part, or all.
-        shape: height and width of the result, of evenly spaced pixels.
-        unit: what the values are wanted in: reflectance times 10,000 has the unit 10,000. The scale
-            of a file makes physical values, which are multiplied by it.
-        labels: they are class indices: a palette says how to paint them.
+        window: part to read; None reads all.
+        shape: height and width of the result, sampled at evenly spaced pixels.
+        unit: factor on physical values: reflectance times 10,000 has the unit 10,000. If the file
+            has a scale, its scaled values are physical and are multiplied by this.
+        labels: the values are class indices, so a palette only assigns display colours.
 
     Raises:
-        DecurError: the file declares what cannot be applied.
+        DecurError: the file declares something that cannot be applied.
     """
     check_declared(path, file, labels=labels)
     numbers = [band + 1 for band in bands]
@@ -135,7 +135,7 @@ def read_values(
         flags = file.mask_flag_enums[number - 1]
         if MaskFlags.all_valid not in flags and not _alpha_is_data(file, flags, len(numbers)):
             good &= file.read_masks(number, window=window, out_shape=shape) > 0
-        # Beside a mask GDAL does not look at the value.
+        # If there is a mask, GDAL ignores the no-data value.
         if (nodata := file.nodatavals[number - 1]) is not None:
             good &= values != nodata
     if np.issubdtype(stored.dtype, np.floating) and not labels:
@@ -146,32 +146,32 @@ def read_values(
 def check_declared(path: Path, file: Any, *, labels: bool = False) -> None:
     """Raise a DecurError if an open raster declares something that `read_values` cannot apply."""
     if any(np.issubdtype(np.dtype(t), np.complexfloating) for t in _types(file)):
-        raise DecurError(f"{path}: holds complex numbers; give their amplitude, or power in dB")
+        raise DecurError(f"{path}: contains complex numbers; use their amplitude or power in dB")
     if pages := len(file.subdatasets):
-        raise DecurError(f"{path}: has {pages} pages; save each as a file, or as the bands of one")
+        raise DecurError(f"{path}: has {pages} pages; save each as its own file or as a band")
     if not labels and ColorInterp.palette in file.colorinterp:
         raise DecurError(
-            f"{path}: holds numbers of a palette, not colours; convert it "
+            f"{path}: contains palette indices, not colours; convert it "
             "(gdal_translate -expand rgb)"
         )
     if file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and not labels:
-        raise DecurError(f"{path}: declares 0 to be white; turn its values over (255 - x)")
+        raise DecurError(f"{path}: declares 0 to be white; invert its values (255 - x)")
     turned = file.tags().get("EXIF_Orientation", "1").strip()
     if turned not in ("0", "1"):
         raise DecurError(
-            f"{path}: is stored turned or mirrored (EXIF orientation {turned}); save it upright"
+            f"{path}: is stored rotated or mirrored (EXIF orientation {turned}); save it upright"
         )
     for scale, offset in zip(file.scales, file.offsets, strict=True):
         if not (np.isfinite([scale, offset]).all() and scale):
-            raise DecurError(f"{path}: declares scale {scale:g} and offset {offset:g}; mend them")
+            raise DecurError(f"{path}: declares scale {scale:g} and offset {offset:g}; fix them")
     if labels and not _plain(file):
-        raise DecurError(f"{path}: declares a scale or an offset, which class indices have not")
+        raise DecurError(f"{path}: declares a scale or offset, but class indices have none")
 
 
 def check_no_side_file(path: Path) -> None:
-    """Raise a DecurError if files beside an image declare how its values are to be read.
+    """Raise a DecurError if files beside an image declare a scale, an offset or a mask.
 
-    Statistics, which a GIS leaves there, are no matter.
+    Statistics files, which GIS programs write, are ignored.
     """
     names = (path.name + suffix for suffix in (".aux.xml", ".msk"))
     if not any(is_file(path.with_name(name)) for name in names):
@@ -180,13 +180,13 @@ def check_no_side_file(path: Path) -> None:
         flags = {flag for of_band in file.mask_flag_enums for flag in of_band}
         if not _plain(file) or flags - {MaskFlags.all_valid, MaskFlags.alpha}:
             raise DecurError(
-                f"{path}: files beside it give it a scale, an offset or a mask, which images of "
-                "this data set have not; remove them"
+                f"{path}: files beside it declare a scale, an offset or a mask, which images of "
+                "this dataset do not have; remove them"
             )
 
 
 def invalid_as_nan(values: Array, valid: NDArray[np.bool_]) -> Array:
-    """The values, NaN where they are not valid; of the same type if all are."""
+    """Replace invalid values by NaN; the dtype is kept if all are valid."""
     return values if valid.all() else np.where(valid, values, np.nan)
 
 
@@ -196,7 +196,7 @@ def _head(path: Path) -> bytes:
 
 
 def _types(file: Any) -> tuple[str, ...]:
-    # NumPy has no complex integers.
+    # NumPy has no complex integer types.
     return tuple("complex64" if "complex" in name else name for name in file.dtypes)
 
 
@@ -205,7 +205,7 @@ def _plain(file: Any) -> bool:
 
 
 def _alpha_is_data(file: Any, flags: Sequence[MaskFlags], wanted: int) -> bool:
-    """GDAL takes the fourth of four bands of bytes for alpha, if nobody says that it is not."""
+    """Return whether the alpha band is data: GDAL takes the fourth of four byte bands for alpha."""
     return MaskFlags.alpha in flags and file.count == wanted
 
 
@@ -216,7 +216,7 @@ def _applied(file: Any, numbers: Sequence[int], stored: Array, unit: float) -> A
         np.array([all_of[n - 1] for n in numbers])[:, None, None]
         for all_of in (file.scales, file.offsets)
     )
-    # An offset alone leaves the unit that the values have.
+    # An offset alone does not change the unit of the values.
     factor = 1 if set(file.scales) == {1.0} else unit
     values: Array = stored.astype(np.float64) * (scales * factor) + offsets * factor
     return values

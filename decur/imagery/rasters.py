@@ -1,4 +1,4 @@
-"""Rasters of the known datasets as arrays; every error names the file."""
+"""Read rasters of the built-in datasets as arrays; every error names the file."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,43 +18,43 @@ from decur.imagery.plausible import REFLECTANCE_UNIT
 Array = NDArray[Any]
 
 DTYPES = {
-    "reflectance": ("uint16", "int16"),  # times 10,000; bytes have been scaled by somebody else
+    "reflectance": ("uint16", "int16"),  # times 10,000; 8-bit files were scaled by someone else
     "backscatter": ("float32", "float64"),
     "elevation": ("float32", "float64", "int16", "uint16", "int32"),
     "labels": ("uint8", "int8", "uint16", "int16", "uint32", "int32"),
 }
-"""Of what type a raster of each kind may be."""
+"""Allowed dtypes of a raster of each kind."""
 
 UNITS = {"reflectance": REFLECTANCE_UNIT}
-"""What values are wanted in, of files whose scale makes physical values, where that is not 1."""
+"""Factor on the physical values of a file with a scale, per kind; 1 if not listed."""
 
 
 def read_bands(paths: Iterable[Path], kind: str) -> list[Array]:
-    """The only band (H, W) of each file, opened once; raises as `read_raster`."""
+    """Read the only band (H, W) of each file, opened once; raises as `read_raster`."""
     with rasterio.Env(**GDAL):
         return [_read(path, kind, bands=1)[0] for path in paths]
 
 
 def read_band(path: Path, kind: str) -> Array:
-    """The only band (H, W) of a file; raises as `read_raster`."""
+    """Read the only band (H, W) of a file; raises as `read_raster`."""
     return read_bands([path], kind)[0]
 
 
 def read_raster(path: Path, kind: str, bands: int, cell: int = 1, grid: int = 1) -> Array:
-    """All bands (C, H, W) of a file, or of one cell of it.
+    """Read all bands (C, H, W) of a file, or of one cell of it.
 
-    Pixels that the file declares to have no data become NaN, but for labels.
+    Pixels that the file declares as no data become NaN, except in labels.
 
     Args:
         path: a GeoTIFF or JPEG 2000 file.
-        kind: of `DTYPES`.
-        bands: how many bands the file must have.
-        cell: which cell, 1 to `grid**2`, row by row.
-        grid: how many cells the image has along each side; remainders are an error.
+        kind: a key of `DTYPES`.
+        bands: number of bands the file must have.
+        cell: number of the cell, 1 to `grid**2`, row by row.
+        grid: number of cells along each side; remainders are an error.
 
     Raises:
-        DecurError: the file is missing, damaged, of a wrong type or number of bands, or not
-            divisible.
+        DecurError: the file is missing or damaged, has a wrong type or number of bands, or cannot
+            be divided into the grid.
     """
     with rasterio.Env(**GDAL):
         return _read(path, kind, bands, cell, grid)
@@ -92,9 +92,9 @@ def _check_header(path: Path, file: Any, kind: str, bands: int, grid: int) -> No
 
 
 class Place(NamedTuple):
-    """Where a raster lies: its file, coordinate system as WKT, bounds, and its larger pixel side.
+    """Describe where a raster lies: its file, coordinate system as WKT, bounds, larger pixel side.
 
-    `bounds` are left, bottom, right and top, in the units of the coordinate system, as `pixel` is.
+    `bounds` are left, bottom, right and top. `bounds` and `pixel` have the units of the system.
     """
 
     path: str
@@ -104,7 +104,7 @@ class Place(NamedTuple):
 
 
 def places(paths: Iterable[Path]) -> list[Place]:
-    """Where rasters lie, without those that do not say it."""
+    """Find where rasters lie; those without a georeference are omitted."""
     found = []
     with rasterio.Env(**GDAL):
         for path in paths:
@@ -120,11 +120,11 @@ def check_same_place(found: Iterable[Place], shift: float = 0.001) -> None:
 
     Args:
         found: places of rasters of any resolution.
-        shift: how far a border may be from the first one's, as a share of its width; half a pixel,
-            of the raster that has the larger ones, is never too far.
+        shift: largest distance of a border from the first one's, as a share of its width. Half a
+            pixel, of the raster with the larger pixels, is always allowed.
 
     Raises:
-        DecurError: another coordinate system or place than that of the first raster.
+        DecurError: a raster has another coordinate system or place than the first raster.
     """
     first: Place | None = None
     for place in found:
@@ -134,20 +134,20 @@ def check_same_place(found: Iterable[Place], shift: float = 0.001) -> None:
         if place.crs != first.crs:
             crs, other = CRS.from_wkt(place.crs), CRS.from_wkt(first.crs)
             if crs != other:
-                raise DecurError(f"{place.path}: is in {crs}, but {first.path} in {other}")
+                raise DecurError(f"{place.path}: is in {crs}, but {first.path} is in {other}")
         width = abs(first.bounds[2] - first.bounds[0])
         most = max(shift * width, max(place.pixel, first.pixel) / 2)
         away = max(abs(a - b) for a, b in zip(place.bounds, first.bounds, strict=True))
         if not away <= most * (1 + 1e-6):
             raise DecurError(
                 f"{place.path}: lies elsewhere than {first.path}, {away / width:.1%} of its width "
-                f"away, more than {most / width:.1%}; fetch both again, or leave them out"
+                f"away, more than {most / width:.1%}; fetch both again or skip them"
             )
 
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Put the file's name before a DecurError of a function that knows only its pixels."""
+    """Put the file's path before a DecurError of a function that only receives its pixels."""
     try:
         yield
     except DecurError as error:
@@ -169,6 +169,6 @@ def check_sides(path: Path, shape: tuple[int, ...], side: int) -> None:
 
 
 def check_not_blank(path: Path, *bands: Array) -> None:
-    """Raise a DecurError if every value of all bands is 0: there are no data."""
+    """Raise a DecurError if every value of all bands is 0, which means no data."""
     if not any(band.any() for band in bands):
-        raise DecurError(f"{path}: every pixel is 0, no data; fetch the file again or leave it out")
+        raise DecurError(f"{path}: every pixel is 0, no data; fetch the file again or skip it")

@@ -1,7 +1,7 @@
-"""Open files by their paths, on disk or in memory.
+"""Open files by path, on disk or in memory.
 
-A file of an archive is decoded once, from memory, where it has a path that GDAL can open: to write
-it to disk, open it there and remove it can take as long as to decode it.
+Archive members are decoded from memory, under a path that GDAL can open. Writing a member to disk,
+opening it there and removing it can take as long as decoding it.
 """
 
 import io
@@ -13,14 +13,14 @@ from typing import IO
 from rasterio.io import MemoryFile
 
 MEMORY = Path("/vsimem/decur")
-"""The folder of the files in memory: GDAL opens what is below /vsimem, and nothing else can."""
+"""Folder of the files in memory. GDAL opens paths below /vsimem; other programs cannot."""
 
 _contents: dict[str, bytes] = {}
 
 
 @contextmanager
 def in_memory(files: Mapping[str, bytes]) -> Iterator[Path]:
-    """Let readers find `files`, by their paths below the folder that this gives, until it ends."""
+    """Provide `files` to the readers below the yielded folder, until the context ends."""
     with ExitStack() as held:
         held.callback(_contents.clear)
         for path, content in files.items():
@@ -34,30 +34,30 @@ def in_memory(files: Mapping[str, bytes]) -> Iterator[Path]:
 
 
 def _in_utf8(name: str) -> str:
-    """A name that GDAL can have; no reader asks for a file of another."""
+    """Return a name that GDAL accepts; readers never ask for a name that this changes."""
     return name.encode(errors="replace").decode()
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file, on disk or in memory."""
+    """Return whether a file exists, on disk or in memory."""
     name = str(path)
     return name in _contents if name.startswith(f"{MEMORY}/") else path.is_file()
 
 
 def names_in(folder: Path) -> list[str]:
-    """Names in a folder, on disk or in memory; raises an OSError without it."""
+    """List the names in a folder, on disk or in memory; raises an OSError if it is missing."""
     above = f"{folder}/"
     held = {path[len(above) :].partition("/")[0] for path in _contents if path.startswith(above)}
     return [*held] or [path.name for path in folder.iterdir()]
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Open a file, on disk or in memory; raises an OSError without it."""
+    """Open a file, on disk or in memory; raises an OSError if it is missing."""
     content = _contents.get(str(path))
     return path.open("rb") if content is None else io.BytesIO(content)
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, on disk or in memory; raises an OSError without it."""
+    """Read a file, on disk or in memory; raises an OSError if it is missing."""
     with open_file(path) as file:
         return file.read()

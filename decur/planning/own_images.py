@@ -16,8 +16,8 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from decur.config import Align
-from decur.datasets.folder_lists import classes_of, read_column
-from decur.datasets.folders import images_by_name, pair_area
+from decur.datasets.folder_lists import classes_of, images_by_name, read_column
+from decur.datasets.folders import pair_area
 from decur.errors import DecurError
 from decur.imagery.band_names import plain
 from decur.imagery.pixels import (

@@ -1,1 +1,1 @@
-"""Raw files become paired shards: the preprocess stage."""
+"""Run the preprocess stage: convert raw files to paired shards."""

@@ -1,4 +1,4 @@
-"""The archives that samples are read from, where the download stage left them."""
+"""Find the archives that samples are read from, where the download stage left them."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from decur.preprocess.streaming import ArchiveFiles
 def find_archives(
     dataset: Dataset, settings: DatasetSettings, raw: Path, manifest: Manifest
 ) -> list[ArchiveFiles]:
-    """The archives of the raw folder `raw` whose members were listed, in the dataset's order.
+    """Find the listed archives of the raw folder `raw`, in the dataset's order.
 
     Raises:
-        DecurError: one is not there any more, or has another size.
+        DecurError: an archive is missing, or its size has changed.
     """
     folders = archive_folders(raw, manifest.provenance.settings.get("archives"))
     sizes = {archive.name: archive.bytes for archive in manifest.archives}
@@ -33,15 +33,15 @@ def _find(name: str, sizes: dict[str, int], folders: list[Path]) -> Path:
         if path.is_file() and path.stat().st_size == sizes.get(name):
             return path
     raise DecurError(
-        f"{folders[-1] / name}: not found, or not of the {sizes.get(name)} bytes that it had; put "
-        "it back, or run the download stage again"
+        f"{folders[-1] / name}: not found, or not of the expected {sizes.get(name)} bytes; put it "
+        "back, or run the download stage again"
     )
 
 
 def remove_fetched(manifest: Manifest, raw: Path) -> int:
-    """Remove the archives that the download stage fetched for `raw`; returns how many.
+    """Remove the archives that the download stage fetched for `raw`; returns their number.
 
-    Those that somebody else put there, or that have changed since, are left.
+    Archives that someone else put there, or that have changed since, are kept.
     """
     folder, *_ = archive_folders(raw, None)
     fetched = [folder / archive.name for archive in manifest.archives]

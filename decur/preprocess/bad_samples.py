@@ -1,4 +1,4 @@
-"""Samples that cannot be used: two of one id, and how many may be lost."""
+"""Handle bad samples: mark duplicate ids, and limit how many samples may be lost."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -13,14 +13,14 @@ from decur.shards.part import Fault, ShardPart
 from decur.shards.sample import TRAIN
 
 MOST_LOST = 0.01
-"""Share of the evaluation split that may be bad and left out."""
+"""Largest share of the evaluation split that may be bad and left out."""
 
 
 def unique(records: Sequence[Record]) -> Sequence[Record]:
-    """The records, of which one of each id may be without a fault.
+    """Return the records, with a fault for all but one record of each id.
 
-    It is the first that is not for training, if there is any, else the first: what is in two splits
-    is never trained on.
+    The one without a fault is the first that is not for training, if any, else the first. So a
+    sample in two splits is never trained on.
     """
     if not _repeats(records):
         return records
@@ -40,13 +40,13 @@ def unique(records: Sequence[Record]) -> Sequence[Record]:
 
 
 def _repeats(records: Sequence[Record]) -> bool:
-    """Whether two ids may be the same; 8 bytes a sample tell."""
+    """Return whether ids may repeat, using 8 bytes per sample."""
     hashes = np.fromiter((hash(record.id) for record in records), np.int64, len(records))
     return len(np.unique(hashes)) < len(records)
 
 
 def check_any(name: str, parts: Iterable[ShardPart]) -> None:
-    """Raise a DecurError if there are samples, and none is good."""
+    """Raise a DecurError if there are samples but none is good."""
     bad, reason = 0, ""
     for part in parts:
         if part.rows:
@@ -54,13 +54,13 @@ def check_any(name: str, parts: Iterable[ShardPart]) -> None:
         for fault in part.faults:
             bad, reason = bad + 1, fault.reason
     if bad:
-        raise DecurError(f"{name}: no sample of {bad} is good; the last: {reason}")
+        raise DecurError(f"{name}: none of {bad} samples is good; the last: {reason}")
 
 
 def lost_samples(
     split_of: Callable[[Record], str], records: Iterable[Record], parts: Iterable[ShardPart]
 ) -> list[tuple[str, Fault]]:
-    """Each bad sample with its split, without those of which there is a good one of the same id."""
+    """Return each bad sample with its split, unless a good one has the same id."""
     faults = [fault for part in parts for fault in part.faults]
     if not faults:
         return []
@@ -73,7 +73,7 @@ def lost_samples(
 def check_evaluation(
     name: str, split: str, lost: Sequence[tuple[str, Fault]], parts: Iterable[ShardPart]
 ) -> None:
-    """Refuse to evaluate on a split of which more than a hundredth is bad."""
+    """Raise a DecurError if more than a hundredth of the evaluation split is bad."""
     faults = [fault for of, fault in lost if of == split]
     if not faults:
         return

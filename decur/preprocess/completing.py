@@ -1,4 +1,4 @@
-"""Whole shards of what was read from archives, see `decur.preprocess.streaming`."""
+"""Complete shards that were read from archives, see `decur.preprocess.streaming`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -17,15 +17,15 @@ from decur.shards.part import Fault, ShardPart, drop_part, is_noted, load_part, 
 
 
 def complete(streaming: Streaming, archives: Sequence[ArchiveFiles], shard: PlannedShard) -> None:
-    """Complete a shard whose slots are filled, unless it is whole already.
+    """Complete a shard whose slots are filled, unless it is complete already.
 
     Raises:
-        DecurError: a sample is bad and not to be left out, or the files of the shard have changed
-            since they were written; then they are removed, to be made anew.
+        DecurError: a bad sample may not be left out, or the files of the shard have changed since
+            they were written; they are then removed, to be made again.
     """
     part = load_part(streaming.out, shard.number, shard.identity)
     if part is not None:
-        if part.faults and not streaming.reader.skips:  # they were to be left out before
+        if part.faults and not streaming.reader.skips:  # an earlier run was allowed to skip them
             raise DecurError(part.faults[0].reason)
         return
     try:
@@ -36,7 +36,7 @@ def complete(streaming: Streaming, archives: Sequence[ArchiveFiles], shard: Plan
         drop_part(streaming.out, shard.number, streaming.spec.shapes)
         raise DecurError(
             f"{streaming.out}: shard {shard.number} has changed since it was written, and was "
-            "removed; run again to make it anew"
+            "removed; run again to rebuild it"
         ) from None
 
 
@@ -74,10 +74,10 @@ def _components(
     entries: Mapping[str, Entry],
     arrays: Mapping[str, NDArray[np.uint8]],
 ) -> dict[str, Component]:
-    """The components of a sample, given what was noted of them, and the arrays in its slot.
+    """Return the components of a sample, from their ledger entries and the arrays in its slot.
 
     Raises:
-        DecurError: one of them is bad, or was not read.
+        DecurError: a component is bad, or was not read.
         LostError: the arrays are not those that were read.
     """
     names = [*streaming.streamed.components(record, streaming.reader.settings)]

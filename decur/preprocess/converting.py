@@ -1,4 +1,4 @@
-"""A shard of samples whose raw files lie in folders."""
+"""Convert samples whose raw files are in folders to a shard."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from decur.shards.sample import Spec
 
 
 def spec_of_first(reader: Reader, records: Sequence[Record]) -> Spec:
-    """What the first good sample is like, and so all others must be.
+    """Take the common properties of all samples from the first good one.
 
     Raises:
-        DecurError: no sample is good, or a bad one is not to be left out.
+        DecurError: no sample is good, or a bad sample may not be left out.
     """
     modalities = modalities_of(reader)
     ignore = datasets.load(reader.name, reader.settings).DATASET.ignore
@@ -29,14 +29,14 @@ def spec_of_first(reader: Reader, records: Sequence[Record]) -> Spec:
             if not reader.skips or isinstance(error, UnreadableError):
                 raise
             reason = str(error)
-    raise DecurError(f"{reader.name}: no sample of {len(records)} is good; the last: {reason}")
+    raise DecurError(f"{reader.name}: none of {len(records)} samples is good; the last: {reason}")
 
 
 def convert(reader: Reader, out: Path, spec: Spec, shard: PlannedShard) -> None:
-    """Read the samples of one shard and write it into `out`, unless it is there already.
+    """Read the samples of one shard and write it into `out`, unless it exists already.
 
     Raises:
-        DecurError: a sample is bad and not to be left out, or the disk is full.
+        DecurError: a bad sample may not be left out, or the disk is full.
     """
     found = load_part(out, shard.number, shard.identity)
     if found is not None and (reader.skips or not found.faults):

@@ -1,7 +1,8 @@
-"""What of an archive is read together, in a table on disk: of millions of files, few are in memory.
+"""Group the members of an archive that are read together, in a table on disk.
 
-A group is a component of one or more samples, such as all scenes of a location, or the image of a
-tile that is cut into patches. Its members are found by their paths.
+The table keeps millions of files out of memory. A group is a component of one or more samples, such
+as all scenes of a location, or the image of a tile that is cut into patches. Its members are found
+by their paths.
 """
 
 from bisect import bisect_right
@@ -30,7 +31,7 @@ CREATE INDEX paths_of_group ON paths (number);
 
 
 class Target(NamedTuple):
-    """A record to be read, the number of its sample, and its slot."""
+    """Identify a record to read, the number of its sample, and its slot."""
 
     record: Record
     sample: int
@@ -40,10 +41,10 @@ class Target(NamedTuple):
 
 @dataclass
 class Group:
-    """A component, its number, how many members are still to come, what for, and those that came.
+    """Track a component: its number, the missing members, its targets, and the members so far.
 
-    `members` are the paths and bytes of those that came; their contents lie in one file, one after
-    the other.
+    `members` are the paths and sizes of the members so far. Their contents are in one file, one
+    after the other.
     """
 
     component: str
@@ -54,7 +55,7 @@ class Group:
 
 
 class Groups:
-    """The groups of an archive that are still to be read; those that have begun are in memory."""
+    """Manage the unread groups of an archive; only those that have begun are in memory."""
 
     def __init__(
         self, path: Path, shards: Sequence[PlannedShard], slots: Mapping[int, Slots]
@@ -85,7 +86,7 @@ class Groups:
         self._base.executescript(INDEXES)
 
     def _number(self, name: str, paths: Sequence[Path], raw: Path, files: ArchivedFiles) -> int:
-        """The number of a group, which is made if there is none of these paths."""
+        """Return the number of the group with these paths, which is created if missing."""
         inside = [path.relative_to(raw).as_posix() for path in paths]
         if (known := self._find(inside[0])) is not None:
             return known
@@ -101,7 +102,7 @@ class Groups:
         return next((number for (number,) in self._base.execute(query, (path,))), None)
 
     def take(self, path: str) -> Group | None:
-        """The group of one more member that has come, if there is one."""
+        """Return the group of one more member, if it belongs to one."""
         group = self._begun_at(path) or self._begin(path)
         if group is None:
             return None
@@ -137,5 +138,5 @@ class Groups:
         return Target(shard.records[sample - shard.first], sample, self._slots[shard.number], slot)
 
     def close(self) -> None:
-        """Let go of the table."""
+        """Close the table."""
         self._base.close()

@@ -1,4 +1,4 @@
-"""The published place of `depth_to_hha`, which lives in `decur.imagery.hha`."""
+"""Keep the published import path of `depth_to_hha`, which is in `decur.imagery.hha`."""
 
 from decur.imagery.hha import depth_to_hha
 

@@ -1,7 +1,7 @@
-"""A list of the samples that were read, so that reading archives goes on where it was stopped.
+"""Record which samples were read, so that reading archives continues where it stopped.
 
-One SQLite file for each archive, which one job at a time writes. It holds the notes of a component
-(`decur.datasets.Component`), or why it is bad; the arrays are in the slots of the shards.
+There is one SQLite file per archive, which one job at a time writes. It contains the notes of each
+component (`decur.datasets.Component`), or why it is bad. The arrays are in the slots of the shards.
 """
 
 import json
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS components
 
 
 class Entry(NamedTuple):
-    """A component of the sample of this number: notes, or a fault and no notes.
+    """Describe one component of a numbered sample: its notes, or a fault and no notes.
 
     The notes are JSON of `arrays`, the CRC-32 of each array in slots by name, and `notes` as in
     `Component`.
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class Ledger:
-    """The entries of one archive, none but those of the same `origin`.
+    """Store the entries of one archive; entries of another `origin` are removed.
 
     Raises:
         DecurError: in all methods, if the file cannot be read or written.
@@ -61,7 +61,7 @@ class Ledger:
         self._base.close()
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Add entries; after a power cut either all or none are there."""
+        """Add entries; after a power cut, either all or none of them exist."""
         with self._guarded():
             rows = [tuple(entry) for entry in entries]
             self._base.executemany("INSERT OR REPLACE INTO components VALUES (?, ?, ?, ?)", rows)
@@ -74,7 +74,7 @@ class Ledger:
             self._base.executemany(query, rows)
 
     def has(self, sample: int, name: str) -> bool:
-        """Whether a component was read."""
+        """Return whether a component was read."""
         with self._guarded():
             query = "SELECT 1 FROM components WHERE sample = ? AND name = ?"
             return self._base.execute(query, (sample, name)).fetchone() is not None
@@ -84,13 +84,13 @@ class Ledger:
 
 
 class Entries:
-    """The entries in finished ledgers, read sample by sample."""
+    """Read the entries of finished ledgers, sample by sample."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._bases = {path: connect(path, write=False) for path in paths}
 
     def of(self, sample: int) -> dict[str, Entry]:
-        """The entries of a sample, by component.
+        """Return the entries of a sample, by component.
 
         Raises:
             DecurError: a ledger cannot be read.
@@ -103,26 +103,26 @@ class Entries:
         return found
 
     def close(self) -> None:
-        """Let go of the ledgers."""
+        """Close the ledgers."""
         for base in self._bases.values():
             base.close()
 
 
 class LostError(Exception):
-    """A slot does not hold what was written into it, for example after a power cut."""
+    """Report that a slot lost what was written into it, for example by a power cut."""
 
 
 def entry_of(sample: int, name: str, component: Component) -> Entry:
-    """The entry of a good component, whose arrays are in slots."""
+    """Create the entry of a good component, whose arrays are in slots."""
     sums = {array: _sum(values) for array, values in component.arrays.items()}
     return Entry(sample, name, json.dumps({"arrays": sums, "notes": component.notes}), "")
 
 
 def component_of(entry: Entry, arrays: Mapping[str, NDArray[np.uint8]]) -> Component:
-    """The component of a good entry, given the arrays in the slot of its sample by name.
+    """Restore the component of a good entry, given the arrays in its sample's slot by name.
 
     Raises:
-        LostError: they are not those that were written.
+        LostError: the arrays are not those that were written.
     """
     tree = json.loads(entry.notes)
     if any(_sum(arrays[name]) != sum_ for name, sum_ in tree["arrays"].items()):

@@ -1,4 +1,4 @@
-"""Which samples go into which shard."""
+"""Plan which samples go into which shard."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,11 +10,11 @@ from decur.shards.sample import Spec
 from decur.shards.writer import SHARD_BYTES, SHARD_SAMPLES
 
 FEWEST_SHARDS = 16
-"""A small dataset is cut into so many, to have work for every worker."""
+"""Smallest number of shards of a small dataset, to give work to every worker."""
 
 
 class Slice(Sequence[Record]):
-    """Some of all samples, which are made or copied only when they are asked for."""
+    """Select some of all samples, which are created or copied only on access."""
 
     def __init__(self, records: Sequence[Record], first: int, stop: int) -> None:
         self._records, self._range = records, range(first, min(stop, len(records)))
@@ -29,12 +29,12 @@ class Slice(Sequence[Record]):
         return [*self][place] if isinstance(place, slice) else self._records[self._range[place]]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return list, ([*self],)  # all that a worker process needs
+        return list, ([*self],)  # a worker process needs no other records
 
 
 @dataclass(frozen=True)
 class PlannedShard:
-    """A shard to be: the number of its first sample, its records, and what it is made from."""
+    """Describe a planned shard: number, first sample, records, and identity of its inputs."""
 
     number: int
     first: int
@@ -43,22 +43,22 @@ class PlannedShard:
 
     @property
     def samples(self) -> range:
-        """Numbers of its samples."""
+        """Return the numbers of its samples."""
         return range(self.first, self.first + len(self.records))
 
     def slots(self) -> dict[int, int]:
-        """The slot of each record, by its position, but for those with a fault before reading."""
+        """Return the slot of each record by its position, without records that have a fault."""
         sound = [place for place, record in enumerate(self.records) if not record.fault]
         return {place: slot for slot, place in enumerate(sound)}
 
 
 def plan_shards(records: Sequence[Record], spec: Spec, origin: str) -> list[PlannedShard]:
-    """Cut samples into shards of a limited size.
+    """Divide samples into shards of a limited size.
 
     Args:
         records: all samples, in order.
-        spec: what each is like.
-        origin: all that they come from.
+        spec: the common properties of the samples.
+        origin: identifies everything that they are made from.
     """
     most = min(SHARD_BYTES // spec.sample_bytes, SHARD_SAMPLES)
     size = max(1, min(most, -(-len(records) // FEWEST_SHARDS)))

@@ -1,4 +1,4 @@
-"""How a sample is read, whether its images are real or synthetic scenes."""
+"""Read one sample, from real images or synthetic scenes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from decur.shards.sample import TRAIN
 
 
 def source_of(record: Record) -> str:
-    """A file or folder of a record, or its id."""
+    """Return a file or folder of a record, or its id."""
     return str(next(iter(record.paths.values()), record.id))
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How a worker reads a sample; `scenes` has split and factors by id where it is synthetic."""
+    """Read samples in a worker; `scenes` has split and factors by id of synthetic ones."""
 
     name: str
     settings: DatasetSettings
@@ -33,11 +33,11 @@ class Reader:
 
     @property
     def skips(self) -> bool:
-        """Whether bad samples are left out."""
+        """Return whether bad samples are left out."""
         return self.settings.bad_samples == "skip"
 
     def split(self, record: Record) -> str:
-        """The split of a sample."""
+        """Return the split of a sample."""
         if record.id not in self.scenes:
             return record.split
         evaluation = datasets.load(self.name, self.settings).DATASET.evaluation
@@ -47,8 +47,8 @@ class Reader:
         """Read a sample.
 
         Raises:
-            DecurError: it is bad.
-            UnreadableError: a file of it cannot be read, which does not make it bad.
+            DecurError: the sample is bad.
+            UnreadableError: one of its files cannot be read, which does not make it bad.
         """
         if record.fault:
             raise DecurError(record.fault)
@@ -66,7 +66,7 @@ class Reader:
 
 
 def scenes_in(raw: Path) -> dict[str, dict[str, Any]]:
-    """Split and factors of each synthetic scene in a raw folder, by id."""
+    """Read the split and factors of each synthetic scene in a raw folder, by id."""
     path = raw / "scenes.csv"
     if not path.is_file():
         return {}
@@ -75,10 +75,10 @@ def scenes_in(raw: Path) -> dict[str, dict[str, Any]]:
 
 
 def modalities_of(reader: Reader) -> list[Modality]:
-    """The modalities to store: those of the settings, or the dataset's first two.
+    """Return the modalities to store: those in the settings, or the dataset's first two.
 
     Raises:
-        DecurError: the dataset has no such modality.
+        DecurError: the dataset does not have a modality.
     """
     dataset = datasets.load(reader.name, reader.settings).DATASET
     known = {modality.name: modality for modality in dataset.modalities}

@@ -1,7 +1,7 @@
-"""Preprocessing: the raw files of a dataset become paired shards.
+"""Convert the raw files of a dataset to paired shards.
 
-The samples, sorted by id, are cut into shards. These are the same byte for byte, whether raw files
-lie in folders or in archives, whatever the number of workers, and whatever was killed on the way.
+The samples, sorted by id, are divided into shards. These are the same byte for byte, whether the
+raw files are in folders or in archives, for any number of workers and after any killed run.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ PACKAGES = ("numpy", "scipy", "rasterio", "h5py", "pillow", "pandas", "pyarrow")
 T = TypeVar("T")
 
 Make = Callable[[PlannedShard], None]
-"""Makes a shard whole."""
+"""Function that completes one shard."""
 
 
 def preprocess(
@@ -57,22 +57,22 @@ def preprocess(
 ) -> None:
     """Convert every sample below `raw` and write the shards folder `out`.
 
-    With `piece` only every so many-th shard is made, or every so many-th archive read, and neither
-    index nor card written. Pieces may run at once, on several machines too: no two write the same
-    file. A last call without `piece` reads and checks what they left, makes what is missing, and
+    With `piece` this makes only every n-th shard, or reads only every n-th archive, and writes
+    neither index nor card. Pieces may run at the same time, also on several machines: no two write
+    the same file. A last call without `piece` checks their results, makes what is missing, and
     finishes the folder.
 
-    Shards that an earlier, killed run of the same settings and data left whole are kept. A bad
-    sample ends all or is listed in `quarantine.csv`, as `settings.bad_samples` says.
+    Complete shards of an earlier, killed run with the same settings and data are kept. A bad sample
+    ends the run or is listed in `quarantine.csv`, depending on `settings.bad_samples`.
 
-    Each worker process imports the script that calls this function. A script that asks for several
+    Each worker process imports the script that calls this function. A script that uses several
     workers must be a file, and call it below `if __name__ == "__main__":`.
 
     Raises:
-        DecurError: the raw folder is missing, a sample is bad, there is no good one, more than 1 %
-            of the evaluation split are bad, no label of a user's images shows a class, the disk
-            is full, a worker process died, the script lacks the line above, or `out` holds
-            anything that is not ours.
+        DecurError: the raw folder is missing, a sample is bad, no sample is good, more than 1 % of
+            the evaluation split is bad, no label of a user's images shows a class, the disk is
+            full, a worker process died, the script lacks the line above, or `out` contains foreign
+            files.
     """
     prepare_workers(workers)
     job = JobTimer()
@@ -82,7 +82,7 @@ def preprocess(
         raise DecurError(f"{raw / MANIFEST}: not found; run the download stage for {name} first")
     manifest = Manifest.read(raw / MANIFEST)
     archived = is_archived(raw)
-    # Folders that were linked as a whole are another's, and may hold millions of files.
+    # Folders that were linked as a whole belong to someone else, and may have millions of files.
     check_links(raw, deep=archived or settings.source == "samples")
     if settings.folders is not None:
         settings = with_limits(name, settings, raw)
@@ -97,12 +97,12 @@ def preprocess(
     spec = _spec(reader, module) if archived else spec_of_first(reader, records)
     shards = plan_shards(records, spec, _origin(card, settings))
     prepare(out, keep=True)
-    folder.clear()  # which makes room for the new shards
+    folder.clear()  # makes room for the new shards
     if archived:
         origin = hashlib.sha256("".join(shard.identity for shard in shards).encode()).hexdigest()
         streaming = Streaming(reader, datasets.streamed(module), raw, out, spec, origin)
         archives = find_archives(module.DATASET, settings, raw, manifest)
-        # A piece takes whole archives: a gzipped one can only be read from its start.
+        # A piece takes whole archives, because a gzipped one can only be read from its start.
         stream(streaming, _share(archives, piece), shards, workers)
         own: Sequence[PlannedShard] = shards if piece is None else []
         make: Make = partial(complete, streaming, archives)
@@ -132,7 +132,7 @@ def preprocess(
 def _card(
     name: str, dataset: Dataset, settings: DatasetSettings, manifest: Manifest
 ) -> dict[str, Any]:
-    """The part of the card that is known before the samples are."""
+    """Return the fields of the card that are known before the samples are read."""
     return {
         "dataset": name,
         "title": dataset.title,
@@ -146,24 +146,24 @@ def _card(
 
 
 def _origin(card: Mapping[str, Any], settings: DatasetSettings) -> str:
-    """All that a shard comes from but its own records."""
+    """Return everything that determines a shard, except its own records."""
     origin = {**card["provenance"].model_dump(), "settings": deciding(settings)}
     return f"{VERSION} {FORMAT} {card['raw']} {origin}"
 
 
 def _spec(reader: Reader, module: DatasetModule) -> Spec:
-    """The shapes of samples that are read from archives."""
+    """Return the spec of samples that are read from archives."""
     shapes = datasets.streamed(module).shapes(reader.settings)
     return Spec(tuple(modalities_of(reader)), shapes, module.DATASET.ignore)
 
 
 def _share(items: Sequence[T], piece: Piece | None) -> Sequence[T]:
-    """The items that a piece takes, or all."""
+    """Return the items of a piece, or all."""
     return items if piece is None else items[piece.number - 1 :: piece.of]
 
 
 def _make_all(make: Make, shards: Sequence[PlannedShard], workers: int, name: str) -> None:
-    """Make all shards whole."""
+    """Complete all shards."""
     progress = partial(progress_bar, name, sum(len(shard.records) for shard in shards))
     if workers == 1 or not shards:
         with progress() as bar:
@@ -179,10 +179,10 @@ def _make_all(make: Make, shards: Sequence[PlannedShard], workers: int, name: st
 
 
 def _remove_archives(name: str, manifest: Manifest, raw: Path, out: Path, workers: int) -> None:
-    """Remove the archives that were fetched, once every byte of the shards is as it was written.
+    """Remove the fetched archives, once every byte of the shards is verified.
 
     Raises:
-        DecurError: it is not; nothing is removed.
+        DecurError: the shards have a fault; nothing is removed.
     """
     if faults := verify(out, workers=workers):
         raise DecurError(f"{faults[0]}; no archive was removed")

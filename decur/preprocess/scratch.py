@@ -1,7 +1,8 @@
-"""Members of archives that wait until those that are read together have all come.
+"""Buffer archive members until all members of their group have arrived.
 
-They lie in a folder for temporary files, since other groups may come in between: a file for each
-group, in which one member follows the other. Many small files would take longer to make.
+They are written to a folder for temporary files, because members of other groups may come in
+between. Each group has one file with one member after the other, because many small files would
+take longer to create.
 """
 
 import os
@@ -18,12 +19,12 @@ from decur.preprocess.groups import Group
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for temporary files (`TMPDIR`); those of killed processes are removed."""
+    """Create a temporary folder (in `TMPDIR`); those of killed processes are removed."""
     own = Path(tempfile.gettempdir(), f"decur-{os.getuid()}")
     folder = temporary_of(own)
     with writing(folder):
         remove_left_over(own)
-        remove(folder)  # of a killed process of the same number
+        remove(folder)  # left by a killed process with the same number
         folder.mkdir(mode=0o700)
     try:
         yield folder
@@ -32,7 +33,7 @@ def scratch() -> Iterator[Path]:
 
 
 class Waiting:
-    """The members that have come, in `folder`; only the file of the last one's group stays open."""
+    """Store arrived members in `folder`; only the file of the last member's group stays open."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -40,7 +41,7 @@ class Waiting:
         self._file: BinaryIO | None = None
 
     def add(self, group: Group, member: Member) -> None:
-        """Write a member behind those of its group that came before.
+        """Append a member to the file of its group.
 
         Raises:
             DecurError: the disk is full.
@@ -54,12 +55,12 @@ class Waiting:
         group.members.append((member.path, size))
 
     def whole(self, group: Group) -> Path:
-        """The file of a group that has all its members."""
+        """Return the file of a group that has all its members."""
         self.close()
         return self._path(group)
 
     def close(self) -> None:
-        """Close the file that is open."""
+        """Close the open file."""
         if self._file is not None:
             self._file.close()
         self._group = self._file = None
@@ -77,6 +78,6 @@ class Waiting:
 
 
 def contents(path: Path, group: Group) -> dict[str, bytes]:
-    """The members of a group by their paths below the raw folder, from the group's file."""
+    """Read the members of a group from its file, by their paths below the raw folder."""
     with path.open("rb") as file:
         return {member: file.read(size) for member, size in group.members}

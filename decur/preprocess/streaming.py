@@ -1,11 +1,11 @@
-"""Samples straight from archives into the slots of shards.
+"""Read samples directly from archives into the slots of shards.
 
 Each archive is decompressed once, in order. As its members pass, those of a component (such as all
-scenes of a location) are put aside; once the last has come, a worker process decodes them in memory
-and writes the arrays into the sample's slots.
+scenes of a location) are buffered. Once the last has arrived, a worker process decodes them in
+memory and writes the arrays into the slots of their samples.
 
-A ledger says which samples were read: after a kill an archive is decompressed again, but no image
-is read twice. `decur.preprocess.completing` makes whole shards of all that.
+A ledger records which samples were read. After a kill an archive is decompressed again, but no
+image is read twice. `decur.preprocess.completing` then completes the shards.
 """
 
 import dataclasses
@@ -34,25 +34,25 @@ from decur.shards.sample import Spec
 from decur.shards.slots import Slots
 
 NOTED_SECONDS, NOTED_ENTRIES = 30.0, 1000
-"""How long what was read may wait to be noted, and how much of it."""
+"""Longest time and largest number of entries before read samples are recorded in the ledger."""
 
 
 @dataclass(frozen=True)
 class ArchiveFiles:
-    """An archive and its files, in order."""
+    """Pair an archive with its files, in order."""
 
     archive: Archive
     files: tuple[Path, ...]
 
     @property
     def name(self) -> str:
-        """The name of its first file."""
+        """Return the name of its first file."""
         return self.files[0].name
 
 
 @dataclass(frozen=True)
 class Streaming:
-    """How samples get from the archives of the raw folder `raw` into the shards folder `out`."""
+    """Describe a conversion from the archives of the raw folder `raw` to the shards in `out`."""
 
     reader: Reader
     streamed: Streamed
@@ -62,15 +62,15 @@ class Streaming:
     origin: str
 
     def slots(self, shard: PlannedShard) -> Slots:
-        """The slots of a shard."""
+        """Return the slots of a shard."""
         return Slots(self.out, shard.number, self.spec, len(shard.slots()))
 
     def ledger(self, archive: str) -> Path:
-        """The ledger of an archive, by its name."""
+        """Return the path of an archive's ledger."""
         return self.out / PARTS / f"{archive}.sqlite"
 
     def skips(self, error: DecurError) -> bool:
-        """Whether a sample with this error is left out, rather than ending all."""
+        """Return whether a sample with this error is left out, rather than ending the run."""
         return self.reader.skips and not isinstance(error, UnreadableError)
 
 
@@ -80,11 +80,11 @@ def stream(
     shards: Sequence[PlannedShard],
     workers: int,
 ) -> None:
-    """Read all that is still to be read from these archives, one after the other, into slots.
+    """Read everything that is unread in these archives into slots, one archive after the other.
 
     Raises:
-        DecurError: an archive is damaged, a sample is bad and not to be left out, the disk is full,
-            or a worker process died.
+        DecurError: an archive is damaged, a bad sample may not be left out, the disk is full, or a
+            worker process died.
     """
     out, name = streaming.out, streaming.reader.name
     pending = [shard for shard in shards if not is_noted(out, shard.number, shard.identity)]
@@ -109,16 +109,16 @@ def stream(
                 readers = _Readers(streaming, pool, workers, ledger)
                 try:
                     _pass(stored, groups, waiting, readers)
-                except DamagedError:  # the sum at the end is wrong, so any member may be
+                except DamagedError:  # the checksum at the end is wrong, so any member may be
                     ledger.forget(shard.samples for shard in pending)
                     raise
                 readers.finish()
 
 
 def _pass(stored: ArchiveFiles, groups: Groups, waiting: Waiting, readers: "_Readers") -> None:
-    """Let the members of an archive pass, unless all its groups were read before.
+    """Pass over the members of an archive, unless all its groups were read before.
 
-    It is read to its end, where the sum of its bytes is.
+    The archive is read to its end, where its checksum is.
     """
     if not groups.left:
         return
@@ -126,7 +126,7 @@ def _pass(stored: ArchiveFiles, groups: Groups, waiting: Waiting, readers: "_Rea
     with byte_bar(f"read {stored.name}", total) as bar:
         passing = members(stored.archive, stored.files, bar.update)
         while True:
-            with naming_damage(file):  # not of what readers raise: a lost worker is no damage
+            with naming_damage(file):  # excludes readers: a lost worker is not damage
                 member = next(passing, None)
                 if member is None:
                     break
@@ -137,13 +137,12 @@ def _pass(stored: ArchiveFiles, groups: Groups, waiting: Waiting, readers: "_Rea
                 readers.read(group, waiting.whole(group))
     if groups.left:
         raise DecurError(
-            f"{file}: has not all files that it had when it was listed; run the download stage "
-            "again"
+            f"{file}: lacks files that it had when it was listed; run the download stage again"
         )
 
 
 class _Readers:
-    """Worker processes, or this one, that read groups; few wait to be read at a time."""
+    """Read groups in worker processes, or in this one, with a limited queue."""
 
     def __init__(
         self,
@@ -159,7 +158,7 @@ class _Readers:
         self._noted = time.monotonic()
 
     def read(self, group: Group, file: Path) -> None:
-        """Have a whole group read, whose members are in `file`; waits while enough others do."""
+        """Read a complete group, whose members are in `file`; blocks while the queue is full."""
         if self._pool is None:
             self._entries += read_group(self._streaming, file, group)
         else:
@@ -171,7 +170,7 @@ class _Readers:
             self._note()
 
     def finish(self) -> None:
-        """Wait for all groups that are being read, and note them."""
+        """Wait for all groups that are being read, and record them."""
         self._take(wait(self._waiting).done)
         self._note()
 
@@ -186,10 +185,10 @@ class _Readers:
 
 
 def read_group(streaming: Streaming, file: Path, group: Group) -> list[Entry]:
-    """Read the members of a group, whose file is removed; the arrays go into slots.
+    """Read the members of a group into slots, and remove the group's file.
 
     Raises:
-        DecurError: a sample is bad and not to be left out, or the disk is full.
+        DecurError: a bad sample may not be left out, or the disk is full.
     """
     try:
         with in_memory(contents(file, group)) as folder:
@@ -199,7 +198,7 @@ def read_group(streaming: Streaming, file: Path, group: Group) -> list[Entry]:
 
 
 def _read(streaming: Streaming, folder: Path, name: str, target: Target) -> Entry:
-    """Read a component; errors name its files as if they lay in the raw folder."""
+    """Read a component; errors name its files by their paths in the raw folder."""
     raw = streaming.raw
     paths = {key: folder / p.relative_to(raw) for key, p in target.record.paths.items()}
     record = dataclasses.replace(target.record, paths=paths)

@@ -1,1 +1,1 @@
-"""Synthetic scenes with known factors, in the raw layout of the datasets they stand in for."""
+"""Generate synthetic scenes with known factors, in the raw layout of the datasets they replace."""

@@ -1,8 +1,8 @@
-"""Synthetic scenes with known factors, written as a real dataset's raw files.
+"""Write synthetic scenes with known factors as the raw files of a real dataset.
 
-Two sensors look at a scene. A `common` factor shows in both, `unique1` only in the first and
-`unique2` only in the second, all independent of one another, so that what a representation keeps
-of each can be measured. `decur.scenes.render` says what the levels are.
+Two sensors image a scene. A `common` factor is visible in both images, `unique1` only in the first
+and `unique2` only in the second. All are independent of one another, so it can be measured how much
+of each a representation keeps. `decur.scenes.render` defines the levels of the factors.
 """
 
 import csv
@@ -35,22 +35,21 @@ COLUMNS = ("id", "split", *Factors._fields)
 def write_scenes(dataset: str, root: Path, settings: DatasetSettings, workers: int = 1) -> None:
     """Write `settings.scenes` train and test scenes in the layout of a dataset, and `scenes.csv`.
 
-    A scene depends on the dataset, the seed and its number only, not on the number of workers.
+    A scene depends only on the dataset, the seed and its number, not on the number of workers.
     GeoNRW's counts are rounded up to whole tiles of 16.
 
-    Each worker process imports the script that calls this function. A script that asks for several
+    Each worker process imports the script that calls this function. A script that uses several
     workers must be a file, and call it below `if __name__ == "__main__":`.
 
     Raises:
-        DecurError: there are no scenes for this dataset, their numbers are not set, or a worker
-            process died.
+        DecurError: this dataset has no scenes, their numbers are not set, or a worker process died.
     """
     if dataset not in SCENE_KINDS:
         raise DecurError(
             f"datasets.{dataset}.source: no scenes; known are {', '.join(SCENE_KINDS)}"
         )
     if settings.scenes is None:
-        raise DecurError(f"datasets.{dataset}.scenes: not set; give train, test and seed")
+        raise DecurError(f"datasets.{dataset}.scenes: not set; set train, test and seed")
     root.mkdir(parents=True, exist_ok=True)
     layout = LAYOUTS[dataset]
     units = list(_units(settings.scenes.train, settings.scenes.test, layout.unit))
@@ -69,9 +68,9 @@ def write_scenes(dataset: str, root: Path, settings: DatasetSettings, workers: i
 
 
 def draw_factors(dataset: str, seed: int, index: int) -> Factors:
-    """The factors of scene number `index`.
+    """Draw the factors of scene number `index`.
 
-    Scenes come in blocks that hold each combination of levels once, in random order.
+    Scenes come in blocks that contain each combination of levels once, in random order.
     """
     combinations = list(product(*map(range, LEVELS[SCENE_KINDS[dataset]])))
     block, place = divmod(index, len(combinations))
@@ -86,7 +85,7 @@ def make_scene(
     split: str,
     factors: Factors | None = None,
 ) -> Scene:
-    """Draw and render scene number `index`, on demand with other factors than its own."""
+    """Draw and render scene number `index`, optionally with other factors than its own."""
     assert settings.scenes is not None
     factors = factors or draw_factors(dataset, settings.scenes.seed, index)
     rng = _generator(dataset, settings.scenes.seed, 1, index)
@@ -96,7 +95,7 @@ def make_scene(
 
 
 def scene_numbers(dataset: str, settings: DatasetSettings) -> dict[str, tuple[str, int]]:
-    """Split and number of each scene by the id of its sample."""
+    """Return the split and number of each scene by the id of its sample."""
     assert settings.scenes is not None
     layout = LAYOUTS[dataset]
     return {
@@ -111,7 +110,7 @@ def _generator(dataset: str, seed: int, purpose: int, number: int) -> np.random.
 
 
 def _units(train: int, test: int, size: int) -> Iterator[tuple[str, range]]:
-    """Split and scene numbers of each unit; the last of a split is filled up."""
+    """Return the split and scene numbers of each unit; the last unit of a split is filled up."""
     start = 0
     for split, count in (("train", train), ("test", test)):
         for _ in range(-(-count // size)):

@@ -1,4 +1,4 @@
-"""Where a known factor shows: what another level of it would change in a stored sample.
+"""Measure where a known factor is visible: what another level of it changes in a stored sample.
 
 The same scene is rendered twice, with the same random numbers, and scaled as its dataset is.
 """
@@ -24,18 +24,18 @@ from decur.scenes.layouts import Scene, optical_bands
 from decur.scenes.render import LEVELS, RELIEFS, Factors
 
 SUPPORTED = ("ssl4eo-s12", "geonrw", "sun-rgbd")
-"""Datasets whose scenes `stored` can scale: those of pretraining."""
+"""Datasets whose scenes `stored` can scale: those for pretraining."""
 
 SHOWS = {0: ("common", "unique1"), 1: ("common", "unique2")}
-"""The factors that the first and the second modality show."""
+"""The factors that are visible in the first and in the second modality."""
 
 _DIRECTED = [RELIEFS.index(name) for name in ("ledges", "ribs", "slants", "studs")]
 
 
 def stored(dataset: str, scene: Scene, settings: DatasetSettings) -> list[NDArray[np.uint8]]:
-    """Both modalities, first season, as the dataset's module makes them of a scene's files.
+    """Scale both modalities of a scene, first season, as the dataset's module would: `(C, S, S)`.
 
-    JPEG files, of which SUN-RGBD's colours come, lose a little; these do not. Each is `(C, S, S)`.
+    SUN-RGBD's colours are read from JPEG files, which lose a little; these arrays do not.
     """
     arrays: dict[str, NDArray[Any]] = scene.arrays
     if SCENE_KINDS[dataset] == "sar-optical":
@@ -56,11 +56,11 @@ def stored(dataset: str, scene: Scene, settings: DatasetSettings) -> list[NDArra
 def scene_effects(
     dataset: str, settings: DatasetSettings, split: str, index: int
 ) -> list[dict[str, NDArray[np.float32]]]:
-    """How much each factor that a modality shows changes it, for the first and the second one.
+    """Measure how much each visible factor changes a modality, for the first and the second one.
 
     Returns:
         By factor the absolute change in grey levels, `(C, S, S)` from 0 to 255. A factor is left
-        out if no other level of it leaves all else as it is.
+        out if every other level of it would also change something else.
     """
     assert settings.scenes is not None
     factors = draw_factors(dataset, settings.scenes.seed, index)
@@ -79,9 +79,9 @@ def scene_effects(
 
 
 def another(scenario: str, factors: Factors, factor: str) -> Factors | None:
-    """The factors with the next level of one of them; None where that would change all else too.
+    """Return the factors with the next level of one; None if that would change other things too.
 
-    A relief without direction draws more or fewer random numbers than one with a direction.
+    A relief without direction draws another number of random values than one with a direction.
     """
     place = Factors._fields.index(factor)
     level = factors[place]

@@ -1,8 +1,8 @@
-"""Synthetic scenes in the raw files and folders of the dataset that they stand in for.
+"""Write synthetic scenes as the raw files and folders of the dataset that they replace.
 
-A layout writes one unit of scenes (a location, a tile of 16, a frame) and names its samples;
-`LAYOUTS` has them by dataset. Values are in the dataset's own units, so its module reads them as
-it reads the real ones.
+A layout writes one unit of scenes (a location, a tile of 16, a frame) and names its samples.
+`LAYOUTS` has one per dataset. Values are in the dataset's own units, so its module reads them like
+the real ones.
 """
 
 import json
@@ -37,7 +37,7 @@ DEGREES, UTM32, UTM33 = (CRS.from_epsg(code) for code in (4326, 25832, 32633))
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene to write: its number, counted over all, its split and what was rendered."""
+    """Describe a scene to write: its number over all scenes, its split and its rendered arrays."""
 
     index: int
     split: str
@@ -46,13 +46,13 @@ class Scene:
 
 
 class Layout(ABC):
-    """How a dataset keeps its samples: `unit` scenes are written at a time, by any process."""
+    """Write samples in a dataset's format, `unit` scenes at a time, from any process."""
 
     unit = 1
 
     @abstractmethod
     def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
-        """Ids of the samples that the scenes of one unit become."""
+        """Return the ids of the samples made from the scenes of one unit."""
 
     @abstractmethod
     def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> None:
@@ -61,11 +61,11 @@ class Layout(ABC):
     def finish(  # noqa: B027  # most datasets have nothing to write at the end
         self, ids: dict[str, list[str]], root: Path
     ) -> None:
-        """Write what describes all scenes, if anything does; `ids` are by split, in order."""
+        """Write files about all scenes, if there are any; `ids` are by split, in order."""
 
 
 class _Ssl4eo(Layout):
-    """`s1/<location>/<scene>/VV.tif`, `s2c/<location>/<scene>/B1.tif`, a scene a season."""
+    """Write `s1/<location>/<scene>/VV.tif` and `s2c/.../B1.tif`, one scene per season."""
 
     def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
         return [f"{number:07d}" for number in numbers]
@@ -86,14 +86,14 @@ class _Ssl4eo(Layout):
 
 
 class _BigEarthNet(Layout):
-    """`BigEarthNet-S1-v1.0/<patch>/` and `BigEarthNet-v1.0/<patch>/`, with label files."""
+    """Write `BigEarthNet-S1-v1.0/<patch>/` and `BigEarthNet-v1.0/<patch>/`, with label files."""
 
     def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
         return [self._patch(number)[1] for number in numbers]
 
     @staticmethod
     def _patch(index: int) -> tuple[str, str, int, int]:
-        """Names of the Sentinel-1 and Sentinel-2 patch, row and column on the ground."""
+        """Return the names of the S1 and S2 patch, and its row and column on the ground."""
         number, column = divmod(index, 90)
         day, row = divmod(number, 90)
         date = f"2017{6 + day // 28:02d}{1 + day % 28:02d}"
@@ -121,9 +121,9 @@ class _BigEarthNet(Layout):
         (folder / f"{s2}_labels_metadata.json").write_text(json.dumps(facts), encoding="utf-8")
 
     def finish(self, ids: dict[str, list[str]], root: Path) -> None:
-        """The split lists; results are reported on "val", where the test scenes go.
+        """Write the split lists; test scenes go to "val", on which results are reported.
 
-        Those of snow and clouds are empty.
+        The lists of snow and clouds are empty.
         """
         folder = _new(root / "splits")
         for name in bigearthnet.EXCLUDED:
@@ -136,9 +136,9 @@ class _BigEarthNet(Layout):
 
 
 def corine_labels(factors: Factors) -> list[str]:
-    """CORINE names of a scene: of the 19 classes in order, one of 7, one of 6 and one of 6.
+    """Return the CORINE names of a scene: three of the 19 classes, one of 7, of 6 and of 6.
 
-    The three are given by `common`, `unique1` and `unique2`.
+    They are determined by `common`, `unique1` and `unique2`, in class order.
     """
     starts = np.cumsum([0, *LEVELS["sar-optical"][:2]])
     joined = list(bigearthnet.CORINE.values())
@@ -146,7 +146,7 @@ def corine_labels(factors: Factors) -> list[str]:
 
 
 class _GeoNrw(Layout):
-    """`<city>/<E>_<N>_{rgb.jp2,dem.tif,seg.tif}`, a tile being 4 x 4 scenes."""
+    """Write `<city>/<E>_<N>_{rgb.jp2,dem.tif,seg.tif}`, where a tile has 4 x 4 scenes."""
 
     unit = TILE
 
@@ -156,7 +156,7 @@ class _GeoNrw(Layout):
 
     @staticmethod
     def _tile(split: str, index: int) -> tuple[str, int, int]:
-        """City and corner, in kilometres, of the tile that a scene is in."""
+        """Return the city and corner, in kilometres, of the tile with a scene."""
         number = index // TILE
         cities = sorted(geonrw.TEST_CITIES) if split == "test" else TRAIN_CITIES
         return cities[number % len(cities)], 300 + number % 100, 5600 + number // 100
@@ -172,7 +172,7 @@ class _GeoNrw(Layout):
 
 
 class _SunRgbd(Layout):
-    """`SUNRGBD/kv2/kinect2data/<frame>/`, label images and lists, in which test comes first."""
+    """Write `SUNRGBD/kv2/kinect2data/<frame>/`, label images and lists, with test first."""
 
     def ids(self, split: str, numbers: range, settings: DatasetSettings) -> list[str]:
         return [f"img-{self._name(split, number, settings)}" for number in numbers]
@@ -199,7 +199,7 @@ class _SunRgbd(Layout):
         Image.fromarray(scene.arrays["mask"]).save(_new(root / "labels") / f"img-{name}.png")
 
     def finish(self, ids: dict[str, list[str]], root: Path) -> None:
-        """The lists of image paths."""
+        """Write the lists of image paths."""
         folder = _new(root / "meta")
         for split, name in sun_rgbd.LISTS.items():
             frames = [sample.removeprefix("img-") for sample in ids[split]]
@@ -212,14 +212,14 @@ class _SunRgbd(Layout):
 
 
 def encode_depth(depth_m: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Depth as SUN-RGBD stores it: millimetres whose 16 bits are rotated left by three."""
+    """Encode depth as SUN-RGBD does: millimetres whose 16 bits are rotated left by three."""
     millimetres = np.rint(depth_m * 1000).astype(np.uint16)
     rotated: NDArray[np.uint16] = (millimetres << 3) | (millimetres >> 13)
     return rotated
 
 
 class _NyuV2(Layout):
-    """The one MATLAB file of NYUv2, made of one part a frame, with its splits and class names."""
+    """Write the MATLAB file of NYUv2 from one part per frame, with its splits and class names."""
 
     RAW_NAMES = 894
 
@@ -227,7 +227,7 @@ class _NyuV2(Layout):
         return [f"{number + 1:04d}" for number in numbers]
 
     def write(self, scenes: Sequence[Scene], root: Path, settings: DatasetSettings) -> None:
-        """A part that `finish` joins: an HDF5 file has one writer."""
+        """Write a part that `finish` joins, because an HDF5 file can have only one writer."""
         (scene,) = scenes
         depth = scene.arrays["depth"]
         np.savez(
@@ -235,12 +235,12 @@ class _NyuV2(Layout):
             images=scene.arrays["rgb"].T,
             depths=depth.T,
             rawDepths=np.where(scene.arrays["missing"], 0, depth).T,
-            # Several names map to a class: here every 40th, of which frames use one or another.
+            # Several names map to a class: here every 40th, varying between frames.
             labels=scene.arrays["mask"].T.astype(np.uint16) + 40 * (scene.index % 20),
         )
 
     def finish(self, ids: dict[str, list[str]], root: Path) -> None:
-        """Join the parts, columns first as MATLAB stores them, and write the two small files."""
+        """Join the parts, columns first as in MATLAB, and write the two small files."""
         count = sum(map(len, ids.values()))
         with h5py.File(root / nyuv2.ARCHIVE, "w") as file:
             for index in range(count):
@@ -272,7 +272,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def optical_bands(scene: Scene, season: int) -> dict[str, NDArray[np.uint16]]:
-    """Bands at their own resolution, reflectance times 10,000."""
+    """Resample the bands to their own resolution, reflectance times 10,000."""
     images = {}
     for (band, metres), image in zip(METRES.items(), scene.arrays["optical"][season], strict=True):
         factor = metres // 10

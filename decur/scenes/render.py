@@ -1,14 +1,13 @@
-"""Synthetic scenes as arrays: what each pair of sensors sees of known, independent factors.
+"""Render synthetic scenes as arrays: independent, known factors in the images of two sensors.
 
-A scene has a `common` factor that both modalities show, `unique1` that only the first and
-`unique2` that only the second shows. All are shapes, textures or spectra spread over the image:
-random crops, flips, gray, blur and brightness keep them. Everything else is nuisance; of that,
-little lasts from one view of a scene to the next, or a network would learn it in the place of the
-factors. A modality's two factors are about as plain to a network that has learnt nothing. The
-shared and the two private random streams are apart, so one modality never depends on the other's
-factor.
+A scene has a `common` factor that is visible in both modalities, `unique1` only in the first and
+`unique2` only in the second. All are shapes, textures or spectra spread over the image, so random
+crops, flips, gray, blur and brightness keep them. Everything else is nuisance. Little of it is
+shared by the views of a scene, or a network would learn it instead of the factors. A modality's two
+factors are about equally visible to an untrained network. The shared and the two private random
+streams are separate, so one modality never depends on the other's factor.
 
-Lengths on the ground are in 48ths of the image's side, whatever its pixels.
+Lengths on the ground are in 48ths of the image's side, for any number of pixels.
 """
 
 from typing import Any, NamedTuple
@@ -31,10 +30,10 @@ Array = NDArray[np.floating]
 SIDE = 48.0
 
 LAYOUTS = ("rows", "columns", "diagonals", "blocks", "diamonds", "circles", "parcels")
-"""How fields lie (common, SAR-optical)."""
+"""Arrangement of fields (common, SAR-optical)."""
 
 LIFT = 0.6
-"""Mean of a unique texture, in its standard deviations: it tints the whole surface a little."""
+"""Mean of a unique texture, in standard deviations of it: it tints the whole surface slightly."""
 
 _GRAIN = {"fine": 5.5, "coarse": 18.0}
 
@@ -48,10 +47,10 @@ def _grained(directions: dict[str, tuple[float, ...]]) -> dict[str, tuple[Array,
 
 
 SCATTERING = _grained({"surface": (1.3, 0.2), "volume": (1.0, 1.0), "double": (1.0, -1.0)})
-"""Radar texture (unique of SAR): how VV and VH vary together, and the size of the grains."""
+"""Radar texture (unique, SAR): joint variation of VV and VH, and size of the grains."""
 
 MATERIALS = _grained({"gravel": (1, 1, 1), "heather": (1.3, -1.1, 0), "lichen": (0.7, 0.7, -1.3)})
-"""Surface of ground, walls, floors (unique of RGB): colours that vary, and size of the grains."""
+"""Surface of ground, walls, floors (unique, RGB): variation of colours, and size of the grains."""
 
 BUILDINGS = {
     "rows": (0, 22, 10, 8.5, 2.6, 0),
@@ -64,9 +63,10 @@ BUILDINGS = {
 """Built-up patterns (common, RGB-DEM): angle in degrees, pitches, half sizes, half a court."""
 
 RELIEFS = ("smooth", "ledges", "ribs", "slants", "studs", "rubble")
-"""Form of terrain and of walls (unique of DEM and of depth)."""
+"""Form of terrain and walls (unique, DEM and depth)."""
 
-# Of Sentinel-2's 13 bands: blue, green, red, red edge, near and short-wave infrared.
+# Colour group of each of Sentinel-2's 13 bands: blue, green, red, red edge, near and short-wave
+# infrared.
 _COLOURS = np.array([0, 0, 1, 2, 3, 3, 3, 4, 4, 4, 0, 5, 5])
 VIGOUR = {
     "chlorophyll": (1, -1, 1, -1, -1, 1),
@@ -89,11 +89,11 @@ PAVED_CLASS = np.array([6, 7, 9, 9, 7, 6])
 OBJECT_CLASS = np.array([3, 15, 4, 35, 24, 7])
 FLOOR_CLASS = np.array([2, 20, 20, 21, 2, 21])
 WALL_CLASS = np.array([13, 16, 1, 10, 10, 1])
-"""Mask values by level of a factor: GeoNRW's 1 to 10, and names shared by SUN-RGBD and NYUv2."""
+"""Mask values per factor level: GeoNRW's 1 to 10, and names shared by SUN-RGBD and NYUv2."""
 
 
 class Factors(NamedTuple):
-    """Levels of the three factors of a scene."""
+    """Hold the levels of the three factors of a scene."""
 
     common: int
     unique1: int
@@ -108,7 +108,7 @@ NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
 """Levels of `common`, `unique1` and `unique2` by scenario."""
 
 LEVELS = {name: tuple(len(levels) for levels in factors) for name, factors in NAMES.items()}
-"""Number of levels, likewise."""
+"""Number of levels of `common`, `unique1` and `unique2` by scenario."""
 
 
 def render(
@@ -131,7 +131,7 @@ def render(
 
 
 def blobs(u: Array, v: Array, rng: Generator) -> Array:
-    """Random smooth field at points (u, v) in wavelengths; zero mean and unit variance."""
+    """Draw a smooth random field at points (u, v) in wavelengths; zero mean and unit variance."""
     angles, phases = rng.uniform(0, 2 * np.pi, (2, 16))
     lengths = 2 * np.pi * rng.uniform(0.75, 1.25, 16)
     waves = zip(lengths * np.cos(angles), lengths * np.sin(angles), phases, strict=True)
@@ -141,7 +141,7 @@ def blobs(u: Array, v: Array, rng: Generator) -> Array:
 
 
 def relief(kind: int, u: Array, v: Array, rng: Generator) -> Array:
-    """One of `RELIEFS` at points (u, v) in wavelengths; zero mean, unit variance or less."""
+    """Draw one of `RELIEFS` at points (u, v) in wavelengths; zero mean, unit variance or less."""
     name = RELIEFS[kind]
     if name == "smooth":
         return np.zeros_like(u)
@@ -161,14 +161,14 @@ def _ground(pixels: int) -> tuple[Array, Array]:
 
 
 def _turned(x: Array, y: Array, degrees: float, rng: Generator) -> tuple[Array, Array]:
-    """Rotate by an angle, either way and give or take 8 degrees, and shift at random."""
+    """Rotate by an angle in a random direction, give or take 8 degrees, and shift at random."""
     angle = np.radians(degrees * rng.choice([-1, 1]) + rng.uniform(-8, 8))
     dx, dy = rng.uniform(0, 100, 2)
     return np.cos(angle) * x - np.sin(angle) * y + dx, np.sin(angle) * x + np.cos(angle) * y + dy
 
 
 def layout(kind: int, x: Array, y: Array, rng: Generator) -> Array:
-    """Fields in one of `LAYOUTS`, each of one value; zero mean, unit variance over the image."""
+    """Draw fields in one of `LAYOUTS`, one value each; zero mean, unit variance over the image."""
     name = LAYOUTS[kind]
     step = rng.uniform(7, 8)
     u, v = _turned(x, y, 45 if name in ("diagonals", "diamonds") else 0, rng)
@@ -199,7 +199,7 @@ def _sar_optical(
 
 
 def _sar(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons: int) -> Array:
-    """Backscatter (seasons, 2, P, P) in dB: fields, the unique texture, speckle."""
+    """Render backscatter (seasons, 2, P, P) in dB: fields, the unique texture, speckle."""
     direction, wavelength = tuple(SCATTERING.values())[unique]
     wavelength = wavelength * rng.uniform(0.9, 1.1)
     grains = rng.uniform(1.85, 2.25) * (LIFT + blobs(x / wavelength, y / wavelength, rng))
@@ -212,7 +212,7 @@ def _sar(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons
 
 
 def _optical(fields: Array, unique: int, x: Array, y: Array, rng: Generator, seasons: int) -> Array:
-    """Reflectance (seasons, 13, P, P): fields alike in all bands, vigour by signature."""
+    """Render reflectance (seasons, 13, P, P): fields equal in all bands, vigour by signature."""
     wavelength = rng.uniform(9, 12)
     vigour = rng.uniform(0.11, 0.14) * (LIFT + blobs(x / wavelength, y / wavelength, rng))
     signs = np.array(tuple(VIGOUR.values())[unique])[_COLOURS]
@@ -227,7 +227,7 @@ def _optical(fields: Array, unique: int, x: Array, y: Array, rng: Generator, sea
 
 
 def _contrast(low: float, high: float, rng: Generator, seasons: int) -> Array:
-    """Of the fields, either way, in each season: (seasons, 1, 1, 1)."""
+    """Draw the contrast of the fields per season, with random sign: (seasons, 1, 1, 1)."""
     return rng.choice([-1, 1], (seasons, 1, 1, 1)) * rng.uniform(low, high, (seasons, 1, 1, 1))
 
 
@@ -248,7 +248,7 @@ def _rgb_dem(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArray
 def _buildings(
     kind: int, x: Array, y: Array, rng: Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The number (0 to 255) of the house whose plot a pixel lies in, and whether it is built on."""
+    """Return the building number (0 to 255) of each pixel's plot, and whether it is built on."""
     angle, pitch_u, pitch_v, half_u, half_v, court = tuple(BUILDINGS.values())[kind]
     scale = rng.uniform(0.93, 1.07)
     u, v = _turned(x / scale, y / scale, angle, rng)
@@ -267,7 +267,7 @@ def _aerial(
     unique: int,
     rng: Generator,
 ) -> NDArray[np.uint8]:
-    """RGB (P, P, 3): plain roofs on ground of the unique material."""
+    """Render RGB (P, P, 3): plain roofs on ground of the unique material."""
     ground = rng.uniform(95, 125) + rng.normal(0, 5, 3) - rng.uniform(15, 25) * paved[..., None]
     ground = ground + _material(unique, *_ground(len(house)), rng)
     roofs = rng.uniform(75, 90) + rng.normal(0, 8, (256, 3)) + ground.mean(axis=(0, 1))
@@ -276,7 +276,7 @@ def _aerial(
 
 
 def _material(unique: int, u: Array, v: Array, rng: Generator) -> Array:
-    """Variation of colour (..., 3) of one of `MATERIALS` at points given in 48ths."""
+    """Draw colour variation (..., 3) of one of `MATERIALS` at points given in 48ths."""
     direction, wavelength = tuple(MATERIALS.values())[unique]
     wavelength = wavelength * rng.uniform(0.9, 1.1)
     grains = rng.uniform(21, 27) * (LIFT + blobs(u / wavelength, v / wavelength, rng))
@@ -290,7 +290,7 @@ def _elevation(
     unique: int,
     rng: Generator,
 ) -> NDArray[np.float32]:
-    """Surface height (P, P) in metres: buildings on terrain with the unique relief."""
+    """Render surface height (P, P) in metres: buildings on terrain with the unique relief."""
     x, y = _ground(len(house))
     wavelength = rng.uniform(10, 12)
     terrain = rng.uniform(1.4, 1.9) * relief(unique, x / wavelength, y / wavelength, rng)
@@ -311,7 +311,7 @@ def _rgb_depth(factors: Factors, rng: Generator, pixels: int) -> dict[str, NDArr
     mask = np.where(view.surface == WALL, WALL_CLASS[factors.unique2], FLOOR_CLASS[factors.unique1])
     mask = np.where(objects, OBJECT_CLASS[factors.common], mask)
 
-    # Materials are made for 48ths of an image; here the grains are so many twelfths of a metre.
+    # Materials are made for 48ths of an image; here the same numbers are twelfths of a metre.
     pattern = _material(factors.unique1, 12 * view.across, 12 * view.along, first)
     plain = first.uniform(95, 125, (2, 1)) + first.normal(0, 5, (2, 3))
     paint = first.uniform(170, 190) + first.normal(0, 20, (SPOTS, 3))

@@ -1,7 +1,7 @@
-"""A room with objects of one kind on its floor, and what a depth camera sees of it.
+"""Render a room with objects of one kind on its floor, from a depth camera.
 
-World: x to the right, y down, z ahead, in metres, the camera at the origin. Objects are made of
-convex solids, each a set of planes (a, b, c, d): the points with a x + b y + c z <= d.
+World: x to the right, y down, z ahead, in metres, with the camera at the origin. Objects consist of
+convex solids. A solid is a set of planes (a, b, c, d): the points with a x + b y + c z <= d.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 
 KINDS = ("box", "stairs", "ramp", "pillar", "drum", "table")
-SPOTS = 6  # places for an object on the floor
-WALL, FLOOR = 0, 1  # surfaces; objects' solids follow
+SPOTS = 6  # places for objects on the floor
+WALL, FLOOR = 0, 1  # surface numbers; the solids of objects follow
 
 
 @dataclass(frozen=True)
 class Room:
-    """Where the camera stands and what is around it."""
+    """Describe the camera's position and the objects around it."""
 
     height: float
     pitch: float
@@ -31,11 +31,11 @@ class Room:
 
 @dataclass(frozen=True)
 class View:
-    """What each pixel (H, W) shows.
+    """Describe the surface at each pixel (H, W).
 
-    `surface` is `WALL`, `FLOOR` or 2 + the number of the solid, `depth` in metres along the
-    optical axis, `normal` (H, W, 3) in the world; `across` and `along` are metres on the wall
-    (sideways, down) or the floor (sideways, ahead).
+    `surface` is `WALL`, `FLOOR` or 2 + the number of the solid. `depth` is in metres along the
+    optical axis. `normal` (H, W, 3) is in world coordinates. `across` and `along` are metres on the
+    wall (sideways, down) or on the floor (sideways, ahead).
     """
 
     surface: NDArray[np.intp]
@@ -46,10 +46,10 @@ class View:
 
 
 def solids(kind: int) -> list[Array]:
-    """One of `KINDS`, about 1 m wide, as solids standing on y = 0 about the origin."""
+    """Return one of `KINDS`, about 1 m wide, as solids standing on y = 0 about the origin."""
 
     def prism(low: float, high: float, *sides: tuple[float, float, float]) -> Array:
-        """Between two heights and vertical planes (a, c, d)."""
+        """Return the solid between two heights and vertical planes (a, c, d)."""
         walls = [(a, 0.0, c, d) for a, c, d in sides]
         return np.array([(0, 1, 0, -low), (0, -1, 0, high), *walls])
 
@@ -132,13 +132,13 @@ def cast(room: Room, camera: Array, shape: tuple[int, int]) -> View:
 
 
 def _meet(rays: Array, plane: Array) -> Array:
-    """Distance along each ray to a plane, infinite where it leads away."""
+    """Compute the distance along each ray to a plane; infinite if the ray leads away from it."""
     speed = rays @ plane[:3]
     return np.where(speed > 1e-6, plane[3] / np.maximum(speed, 1e-6), np.inf)
 
 
 def _enter(rays: Array, planes: Array) -> tuple[Array, Array]:
-    """Distance to a convex solid, infinite for a miss, and the normal of the plane entered."""
+    """Compute the distance to a convex solid, infinite for a miss, and the entry plane's normal."""
     speed = rays @ planes[:, :3].T
     speed = np.where(np.abs(speed) < 1e-9, 1e-9, speed)
     t = planes[:, 3] / speed
@@ -156,6 +156,6 @@ def _yaw(angle: float) -> Array:
 
 
 def _pitch(angle: float) -> Array:
-    """The camera looks down by so many radians."""
+    """Return the rotation of a camera that looks down by an angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[1, 0, 0], [0, c, s], [0, -s, c]])

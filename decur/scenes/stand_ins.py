@@ -1,7 +1,7 @@
-"""Small stand-ins for the official archives, to rehearse the paper's scale.
+"""Write small stand-ins for the official archives, to rehearse the paper's scale.
 
-Synthetic scenes in a dataset's raw layout, packed into files of the same names, in as many parts
-and with the same folders inside as the official archives.
+They contain synthetic scenes in a dataset's raw layout. They have the same file names, number of
+parts and inner folders as the official archives.
 """
 
 import gzip
@@ -19,7 +19,7 @@ from decur.datasets import Archive, bigearthnet
 from decur.scenes.draw import write_scenes
 
 CHECKSUMS = "sha256sums.txt"
-"""The list of checksums beside the archives of a dataset."""
+"""Name of the list of checksums beside the archives of a dataset."""
 
 SCENES = {
     # SSL4EO-S12 has one split. 1 % of the labels of BigEarthNet and GeoNRW are two samples.
@@ -37,14 +37,14 @@ TOPS = {
     "BigEarthNet-S2-v1.0.tar.gz": bigearthnet.FOLDERS["optical"],
     "SUNRGBD.zip": "SUNRGBD",
 }
-"""The raw folder that an archive holds, where its place in the raw folder does not name it."""
+"""The raw folder in an archive, if the archive's `into` does not name it."""
 
 
 def write_stand_ins(out: Path) -> list[Path]:
     """Write a folder of archives for each dataset of the paper, and the lists of their checksums.
 
     Args:
-        out: the folder of these folders.
+        out: the parent folder.
 
     Returns:
         The lists of checksums, `<out>/<dataset>/sha256sums.txt`.
@@ -60,18 +60,18 @@ def write_stand_in(name: str, out: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder)
         write_scenes(name, raw, DatasetSettings.model_validate(tree))
-        (raw / "scenes.csv").unlink()  # no official archive has their factors
+        (raw / "scenes.csv").unlink()  # official archives do not have the factors
         for archive in datasets.load(name).DATASET.archives:
             write_parts(archive, _packed(archive, raw), out)
     return write_checksums(out)
 
 
 def _packed(archive: Archive, raw: Path) -> bytes:
-    """The content of an archive, made of the files of a raw folder."""
+    """Pack the files of a raw folder into the content of an archive."""
     if archive.kind == "file":
         return _plain(archive, raw)
     top = raw / TOPS.get(archive.parts[0].name, archive.into)
-    # Members of an archive that goes below `into` are named from there, but for what is stripped.
+    # Member names are relative to `into`, unless folders are stripped from them.
     base = raw / archive.into if archive.into and not archive.strip else raw
     paths = sorted(path for path in top.rglob("*") if path.is_file())
     files = [(path.relative_to(base).as_posix(), path.read_bytes()) for path in paths]
@@ -79,7 +79,7 @@ def _packed(archive: Archive, raw: Path) -> bytes:
 
 
 def _plain(archive: Archive, raw: Path) -> bytes:
-    """The content of a plain file; nothing where the scenes have no such file."""
+    """Return the content of a plain file; empty if the scenes have no such file."""
     name = archive.parts[0].name
     stem = name.removesuffix(".gz")
     if archive.splits == "seco":  # the same lists under other names
@@ -90,7 +90,7 @@ def _plain(archive: Archive, raw: Path) -> bytes:
 
 
 def tar(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """A gzipped tar of files, with the folders above them."""
+    """Pack files and their parent folders into a gzipped tar."""
     buffer = io.BytesIO()
     folders: set[str] = set()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as file:
@@ -108,7 +108,7 @@ def tar(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """A zip file of files, not compressed."""
+    """Pack files into an uncompressed zip."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
         for name, body in files:
@@ -117,7 +117,7 @@ def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def write_parts(archive: Archive, body: bytes, out: Path) -> None:
-    """Cut the bytes of an archive into its parts, all of about the same size."""
+    """Divide the bytes of an archive into its parts, all of about the same size."""
     count = len(archive.parts)
     cuts = [len(body) * i // count for i in range(count + 1)]
     for i, part in enumerate(archive.parts):
@@ -125,7 +125,7 @@ def write_parts(archive: Archive, body: bytes, out: Path) -> None:
 
 
 def write_checksums(folder: Path) -> Path:
-    """Write the list that `sha256sum *` would write of a folder; return its path."""
+    """Write the list that `sha256sum *` would print for a folder; return its path."""
     files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")

@@ -1,13 +1,13 @@
-"""Paired samples on disk: a few plain `.npy` files per modality, a Parquet index, a JSON card.
+"""Store paired samples on disk: plain `.npy` files per modality, a Parquet index, a JSON card.
 
-Any tool reads them: `np.load(path, mmap_mode="r")` gives `(n, seasons, bands, height, width)`
-uint8, row `i` of every modality being the same place, and `index.parquet` says which sample that
-is. `card.json` is written last, so a folder with a card is complete; it holds what the arrays mean,
-their statistics, and size and SHA-256 of every file.
+Any tool can read them: `np.load(path, mmap_mode="r")` gives `(n, seasons, bands, height, width)`
+uint8. Row `i` of every modality is the same place, and `index.parquet` lists the sample of each
+row. `card.json` is written last, so a folder with a card is complete. The card describes the arrays
+and records their statistics, and the size and SHA-256 of every file.
 
-All samples of a folder have one shape, so that a batch is one gather. Where the raw images differ
-in size (SUN-RGBD's four cameras), the dataset's module makes them squares of `pixels` before they
-come here, whatever their aspect ratio; a sample of another shape is refused by name.
+All samples of a folder have one shape, so that a batch is one gather. If the raw images differ in
+size (SUN-RGBD's four cameras), the dataset's module resizes them to squares of `pixels` first,
+whatever their aspect ratio. A sample of another shape is refused with its name.
 """
 
 from decur.shards.read import PairedShards

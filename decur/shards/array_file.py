@@ -1,7 +1,7 @@
-"""Read access to a `.npy` file, row by row.
+"""Read a `.npy` file row by row.
 
-Plain reads rather than a memory map: the pages of a map count as memory of the process, and SLURM
-may kill a job by that.
+Plain reads are used rather than a memory map, because SLURM may count the pages of a map as memory
+of the process and kill the job.
 """
 
 import errno
@@ -24,10 +24,10 @@ HEADERS = {
 
 
 class ArrayReader:
-    """An open `.npy` file of uint8 in C order; threads may read from it at once.
+    """Read an open `.npy` file of uint8 in C order; several threads may read at the same time.
 
     Raises:
-        DecurError: the file system does not give the file, or it is damaged.
+        DecurError: the file cannot be read, or it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class ArrayReader:
         return self.shape[0]
 
     def read_into(self, out: NDArray[np.uint8], *index: int) -> None:
-        """Read the part at `index` (row, or row and season) into an array of its shape."""
+        """Read the part at `index` (row, or row and season) into an array of the same shape."""
         size = math.prod(self.shape[len(index) :])
         number = 0
         for position, length in zip(index, self.shape, strict=False):
@@ -61,10 +61,10 @@ class ArrayReader:
                 file.seek(0)
                 shape, columns_first, dtype = HEADERS[np.lib.format.read_magic(file)](file)
             except (KeyError, ValueError) as error:
-                raise _damaged(path, f"no header of an array: {error}") from error
+                raise _damaged(path, f"no array header: {error}") from error
             start = file.tell()
             if columns_first or dtype != np.uint8:
-                raise _damaged(path, f"holds {dtype}, not rows of uint8")
+                raise _damaged(path, f"contains {dtype}, not rows of uint8")
             if file.seek(0, os.SEEK_END) < start + math.prod(shape):
                 raise _damaged(path, "ends early")
         return shape, start
@@ -78,7 +78,7 @@ def _open(path: Path) -> int:
     except OSError as error:
         if error.errno != errno.EMFILE:
             raise
-    # A dataset of terabytes has more shards than the usual soft limit of open files allows.
+    # A dataset of terabytes has more shards than the usual soft limit on open files.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return os.open(path, os.O_RDONLY)

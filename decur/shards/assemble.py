@@ -1,4 +1,4 @@
-"""Make whole shards a folder, with the index, the list of faults and last the card."""
+"""Turn complete shards into a folder with index, list of faults and, written last, the card."""
 
 import csv
 import io
@@ -20,14 +20,14 @@ from decur.shards.part import LEVELS, PARTS, STAGE, Fault, ShardPart, file_facts
 from decur.shards.sample import Spec
 
 VERSION = 2
-"""Of the layout: what is written by other versions is not read."""
+"""Version of the layout; other versions are not read."""
 
 INDEX, QUARANTINE = "index.parquet", "quarantine.csv"
 PERCENTILES = (1, 50, 99)
 
 
 def own_folder(root: Path) -> OwnFolder:
-    """Give the shards folder `root` as a folder of ours, complete once it holds its card."""
+    """Return the shards folder `root` as an owned folder, which is complete with its card."""
     return OwnFolder(root, CARD, _is_card)
 
 
@@ -40,10 +40,10 @@ def _is_card(path: Path) -> bool:
 
 
 def prepare(root: Path, *, keep: bool) -> None:
-    """Prepare a folder to be filled, with the shards that a killed run left whole if `keep`.
+    """Prepare a folder for writing; `keep` keeps the complete shards of a killed run.
 
     Raises:
-        DecurError: the folder holds anything that is not ours, or cannot be written.
+        DecurError: the folder contains foreign files, or cannot be written.
     """
     folder = own_folder(root)
     if not keep:
@@ -52,19 +52,19 @@ def prepare(root: Path, *, keep: bool) -> None:
 
 
 def assemble(root: Path, parts: Iterable[ShardPart], spec: Spec, card: Mapping[str, Any]) -> int:
-    """Make the shards in the stage the content of a folder, with index, quarantine list and card.
+    """Move the staged shards into their folder, with index, quarantine list and card.
 
     Args:
         root: the folder.
-        parts: what is known of each shard, in order; read several times, one at a time.
-        spec: what every sample is like.
-        card: what else the card is to say.
+        parts: the metadata of each shard, in order; read several times, one at a time.
+        spec: the common properties of all samples.
+        card: further fields of the card.
 
     Returns:
-        How many samples were left out.
+        The number of samples that were left out.
 
     Raises:
-        DecurError: there is no sample at all, or the folder cannot be written.
+        DecurError: there is no sample, or the folder cannot be written.
     """
     if not any(part.rows for part in parts):
         raise DecurError(f"{root}: no sample was found; check the raw folder's layout")
@@ -103,7 +103,7 @@ def assemble(root: Path, parts: Iterable[ShardPart], spec: Spec, card: Mapping[s
 
 
 class _Known(NamedTuple):
-    """What is known of all shards together; `files` are by array, in order."""
+    """Hold the joint metadata of all shards; `files` are by array, in order."""
 
     counts: Mapping[str, int]
     checksum: str
@@ -114,7 +114,7 @@ class _Known(NamedTuple):
 
 
 def _known(stage: Path, parts: Iterable[ShardPart], spec: Spec) -> _Known:
-    """Write the index, and gather what else is known of the shards."""
+    """Write the index, and gather the other metadata of the shards."""
     faults: list[Fault] = []
     contents: dict[str, Any] = {}
     histograms = ShardPart.of(spec).histograms
@@ -133,12 +133,12 @@ def _known(stage: Path, parts: Iterable[ShardPart], spec: Spec) -> _Known:
 
 
 def _training_statistics(histograms: NDArray[np.int64]) -> dict[str, Any]:
-    """Statistics of a modality over the training samples; nothing if there are none."""
+    """Compute a modality's statistics over the training samples; empty if there are none."""
     return statistics(histograms) if histograms.any() else {}
 
 
 def statistics(histograms: NDArray[np.int64]) -> dict[str, Any]:
-    """Mean, standard deviation and percentiles of each band, exact, from its histogram.
+    """Compute the exact mean, standard deviation and percentiles of each band from its histogram.
 
     Args:
         histograms: (bands, 256) counts of the values 0..255.
@@ -157,7 +157,7 @@ def statistics(histograms: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def _percentile(histogram: NDArray[np.int64], percent: float) -> float:
-    """As numpy.percentile, linear between the two nearest ranks."""
+    """Compute a percentile as numpy.percentile does, linear between the two nearest ranks."""
     below = np.cumsum(histogram)
     rank = percent / 100 * (int(below[-1]) - 1)
     low, high = np.searchsorted(below, [np.floor(rank), np.ceil(rank)], side="right")

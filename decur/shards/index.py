@@ -1,4 +1,4 @@
-"""The index of a shards folder: one row per sample, in a Parquet file, written shard by shard."""
+"""Write the index of a shards folder: a Parquet file of one row per sample, shard by shard."""
 
 import hashlib
 from collections import Counter
@@ -13,11 +13,11 @@ Row = Mapping[str, Any]
 
 
 class IndexWriter:
-    """Write rows in groups; `counts` by split are of all rows so far.
+    """Write rows in groups; `counts` are the rows written so far, by split.
 
     Args:
         path: the file.
-        groups: all groups of rows, to learn which columns there are and of what type.
+        groups: all groups of rows, to find the columns and their types.
     """
 
     def __init__(self, path: Path, groups: Iterable[Sequence[Row]]) -> None:
@@ -42,7 +42,7 @@ class IndexWriter:
 
 
 def samples_checksum(checksums: Iterable[str]) -> str:
-    """The name of the data in a folder: a digest of all samples' checksums, in order."""
+    """Compute the id of the data in a folder: a digest of all sample checksums, in order."""
     digest = hashlib.sha256()
     for checksum in checksums:
         digest.update(checksum.encode())

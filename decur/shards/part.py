@@ -1,7 +1,7 @@
-"""One shard: a file per modality that grows by one row per sample, and what is known of it.
+"""Write one shard: a file per modality that grows by one row per sample, and its metadata.
 
-Shards are written in a hidden stage of their folder. A small JSON, written last, shows that a shard
-is whole, so what a killed job leaves is either whole or never read.
+Shards are written in a hidden stage of their folder. A small JSON, written last, marks a shard as
+complete, so what a killed job leaves is either complete or never read.
 """
 
 import io
@@ -29,17 +29,17 @@ from decur.artifacts.ownership import HIDDEN
 from decur.shards.sample import TRAIN, Sample, Spec, sample_checksum
 
 FORMAT = 3
-"""Of what is known of a shard: those of other formats are made anew."""
+"""Format of the shard metadata; shards of other formats are made again."""
 
 STAGE = "parts"
 PARTS = Path(HIDDEN) / STAGE
-"""Where shards lie below their folder until all are whole."""
+"""Folder of the shards, below their final folder, until all are complete."""
 
 LEVELS = 256
 
 
 class Fault(NamedTuple):
-    """A sample that was left out: its id, a file of it, and why."""
+    """Record a sample that was left out: its id, one of its files, and the reason."""
 
     id: str
     source: str
@@ -48,9 +48,9 @@ class Fault(NamedTuple):
 
 @dataclass
 class ShardPart:
-    """What is known of a shard: index rows, faults, and by file its size and SHA-256.
+    """Hold the metadata of a shard: index rows, faults, and size and SHA-256 per file.
 
-    `histograms[modality]` counts the values 0..255 of each band, in the training samples alone.
+    `histograms[modality]` counts the values 0..255 of each band, in training samples only.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -61,12 +61,12 @@ class ShardPart:
 
     @classmethod
     def of(cls, spec: Spec) -> Self:
-        """A part without samples."""
+        """Create the metadata of a shard without samples."""
         shapes = {m.name: (len(m.bands), LEVELS) for m in spec.modalities}
         return cls(histograms={m: np.zeros(shape, np.int64) for m, shape in shapes.items()})
 
     def add(self, sample: Sample, spec: Spec) -> None:
-        """Add the row of a sample, whose arrays are those of `spec`, and count its values."""
+        """Add the row of a sample, whose arrays match `spec`, and count its values."""
         arrays = spec.stored(sample)
         if sample.split == TRAIN:
             for name, counts in self.histograms.items():
@@ -89,13 +89,13 @@ class ShardPart:
 
 
 def array_path(root: Path, name: str, number: int) -> Path:
-    """Where the array `name` of a shard lies until all shards are whole."""
+    """Return the path of a shard's array `name` until all shards are complete."""
     return root / PARTS / f"{name}-{number:05d}.npy"
 
 
 def array_header(shape: tuple[int, ...]) -> bytes:
-    """The header of a `.npy` file of uint8; numpy leaves room for digits, so that its length is the
-    same for any number of rows."""
+    """Create the header of a `.npy` file of uint8; numpy pads it, so that its length is the same
+    for any number of rows."""
     header = io.BytesIO()
     tree = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, tree)
@@ -103,9 +103,10 @@ def array_header(shape: tuple[int, ...]) -> bytes:
 
 
 class ArrayFile:
-    """A `.npy` file of uint8 that grows row by row.
+    """Write a `.npy` file of uint8 that grows row by row.
 
-    Plain writes, not a memory map: on a full disk a write fails, whereas a map ends the process.
+    Plain writes are used rather than a memory map: on a full disk a write fails, but a map ends the
+    process.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
@@ -116,12 +117,12 @@ class ArrayFile:
         self._header()
 
     def append(self, row: NDArray[np.uint8]) -> None:
-        """Write one more row, uint8 of the shape given before."""
+        """Write one more row, uint8 of the given shape."""
         write_all(self._file, np.ascontiguousarray(row))
         self._rows += 1
 
     def close(self) -> dict[str, Any]:
-        """Complete the header; returns size and SHA-256 of the file, read again."""
+        """Complete the header; returns size and SHA-256 of the file, which is read again."""
         self._header()
         self._file.seek(0)
         facts = _contents(self._file)
@@ -139,7 +140,7 @@ class ArrayFile:
 
 
 class Shard:
-    """A shard that is being written; as a context manager, it is dropped after an error.
+    """Write a shard; as a context manager, it removes the shard after an error.
 
     Raises:
         DecurError: the disk is full, or the folder cannot be written.
@@ -165,7 +166,7 @@ class Shard:
             self.discard()
 
     def add(self, sample: Sample) -> None:
-        """Append a sample; raises a DecurError if it is not as the others."""
+        """Append a sample; raises a DecurError if its arrays differ from the others'."""
         arrays = self._spec.stored(sample)
         with writing(self._root):
             if not self._arrays:
@@ -175,7 +176,7 @@ class Shard:
         self.part.add(sample, self._spec)
 
     def close(self) -> None:
-        """Give the whole files their names; a shard of no sample has none."""
+        """Give the complete files their names; a shard without samples has no files."""
         with writing(self._root):
             for name, array in self._arrays.items():
                 path = self._path(name)
@@ -184,7 +185,7 @@ class Shard:
                 array.path.replace(path)
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove the written files."""
         for array in self._arrays.values():
             array.discard()
 
@@ -193,7 +194,7 @@ class Shard:
         for name, shape in self._spec.shapes.items():
             path = self._path(name)
             remove_left_over(path)
-            # The process number keeps apart what an older, still running job may write.
+            # The process number separates these files from those of an older job still running.
             self._arrays[name] = ArrayFile(temporary_of(path), shape)
 
     def _path(self, name: str) -> Path:
@@ -201,13 +202,13 @@ class Shard:
 
 
 def _place_columns(sample: Sample) -> dict[str, Any]:
-    """`crs` and `transform` of a sample whose place on the ground is known; no columns else."""
+    """Return the columns `crs` and `transform` of a georeferenced sample; else no columns."""
     found = sample.georeference
     return {} if found is None else {"crs": found.crs, "transform": list(found.transform)}
 
 
 def _mask_columns(sample: Sample) -> dict[str, Any]:
-    """The values of a mask in ascending order; no column without one."""
+    """Return the mask's values in ascending order as a column; no column without a mask."""
     if sample.mask is None:
         return {}
     counts = np.bincount(sample.mask.ravel(), minlength=LEVELS)
@@ -222,10 +223,10 @@ def _count(array: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
 
 
 def file_facts(path: Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of a file.
+    """Compute the size in bytes and the SHA-256 of a file.
 
     Raises:
-        UnreadableError: the file system does not give it.
+        UnreadableError: the file system cannot read it.
     """
     return read_patiently(path, _facts)
 
@@ -243,9 +244,10 @@ def _contents(file: Any) -> dict[str, Any]:
 def save_part(
     root: Path, number: int, identity: str, part: ShardPart, copies: Sequence[Path] = ()
 ) -> None:
-    """Note that a shard is whole; `identity` names all that it was made from.
+    """Mark a shard as complete; `identity` identifies everything it was made from.
 
-    `copies` replace files of the shard, see `copy_of`; they do so later if this is interrupted.
+    `copies` then replace files of the shard, see `copy_of`; after an interruption, `load_part` does
+    it.
     """
     about = {
         "identity": identity,
@@ -268,7 +270,7 @@ def save_part(
 
 
 def is_noted(root: Path, number: int, identity: str) -> bool:
-    """Whether a shard of this identity was noted as whole; its files may have changed since."""
+    """Return whether a shard of this identity is marked complete; its files may have changed."""
     try:
         return bool(_about(root, number)["identity"] == identity)
     except (OSError, ValueError, KeyError):
@@ -276,14 +278,14 @@ def is_noted(root: Path, number: int, identity: str) -> bool:
 
 
 def drop_part(root: Path, number: int, names: Iterable[str]) -> None:
-    """Remove a shard of these arrays, whose files have changed, to be made anew."""
+    """Remove a shard with these arrays, because its files have changed, to be made again."""
     with writing(root):
         for path in (_marker(root, number), *(array_path(root, name, number) for name in names)):
             path.unlink(missing_ok=True)
 
 
 def load_part(root: Path, number: int, identity: str) -> ShardPart | None:
-    """A whole shard of the same identity whose files are as they were written, or None."""
+    """Load a complete shard if its identity matches and its files are unchanged, else None."""
     try:
         about = _about(root, number)
         if about["identity"] != identity:
@@ -301,9 +303,9 @@ def load_part(root: Path, number: int, identity: str) -> ShardPart | None:
 
 
 class SavedParts:
-    """The first `count` whole shards of a folder, read one after the other, each time anew.
+    """Read the first `count` complete shards of a folder one by one, again on each iteration.
 
-    A row takes about a kilobyte in memory, so those of all shards may not fit.
+    A row takes about a kilobyte of memory, so the rows of all shards may not fit.
     """
 
     def __init__(self, root: Path, count: int) -> None:
@@ -315,13 +317,13 @@ class SavedParts:
 
 
 def _about(root: Path, number: int) -> dict[str, Any]:
-    """Read the first line of a shard's file: all that is known of it but its rows."""
+    """Read the first line of a shard's file: its metadata without the rows."""
     with _marker(root, number).open(encoding="utf-8") as file:
         return dict(json.loads(file.readline()))
 
 
 def _part(root: Path, number: int) -> ShardPart:
-    """Read the file of a shard; raises a ValueError if it is not whole."""
+    """Read the metadata file of a shard; raises a ValueError if it is incomplete."""
     with _marker(root, number).open(encoding="utf-8") as file:
         about, *rows = map(json.loads, file)
     if len(rows) != about["rows"]:
@@ -336,7 +338,7 @@ def _part(root: Path, number: int) -> ShardPart:
 
 
 def copy_of(path: Path) -> Path:
-    """Where a file lies that is to replace another one of its shard."""
+    """Return the path of a copy that will replace this file of a shard."""
     return path.with_suffix(".good")
 
 

@@ -1,4 +1,4 @@
-"""Read shards: the index as a table, whole batches as arrays."""
+"""Read shards: the index as a table, batches as arrays."""
 
 import copy
 import io
@@ -19,7 +19,7 @@ from decur.shards.sample import MASK, Georeference
 
 
 class PairedShards:
-    """Read access to a shards folder: the index as a DataFrame, whole batches as arrays.
+    """Read a shards folder: the index as a DataFrame, batches as arrays.
 
     Raises:
         DecurError: the folder has no card (not preprocessed, or interrupted), or is damaged.
@@ -37,7 +37,7 @@ class PairedShards:
             lengths = [len(a) for a in arrays]
             if sum(lengths) != len(self.index):
                 raise DecurError(
-                    f"{self.root}: {name} holds {sum(lengths)} samples, the index "
+                    f"{self.root}: {name} has {sum(lengths)} samples, but the index has "
                     f"{len(self.index)}; run the preprocess stage again"
                 )
             self._arrays[name] = arrays
@@ -47,22 +47,22 @@ class PairedShards:
         return len(self.index)
 
     def in_bands(self, orders: Mapping[str, Mapping[str, int | None]]) -> "PairedShards":
-        """The same samples, of which `batch` gives some modalities in other bands.
+        """Return the same samples with other bands of some modalities in `batch`.
 
         Args:
-            orders: by modality, the wanted bands in order, each with its place among the stored
-                ones; None for a band that is black.
+            orders: by modality, the wanted bands in order, each with its position among the stored
+                bands; None fills a band with zeros.
         """
         other = copy.copy(self)
         other._orders = dict(orders)
         return other
 
     def bands(self, modality: str) -> tuple[str, ...]:
-        """Names of the modality's bands, in the order that `batch` gives them in."""
+        """Return the names of the modality's bands, in the order of `batch`."""
         return tuple(self._orders.get(modality) or self._stored(modality).bands)
 
     def seen(self, modality: str) -> dict[str, list[float]]:
-        """The range of each band's stored values in which 98 % of all pixels lie: `low`, `high`."""
+        """Return the range per band, `low` to `high`, of 98 % of the stored values."""
         found = self._stored(modality).percentiles
         return {"low": list(found["1"]), "high": list(found["99"])}
 
@@ -74,7 +74,7 @@ class PairedShards:
         return found
 
     def rows(self, split: str, *, labelled: bool = False) -> NDArray[np.int64]:
-        """Row numbers of a split, in the order of the index; on demand only those with labels."""
+        """Return the row numbers of a split in index order; `labelled` keeps those with labels."""
         chosen = self.index["split"].to_numpy() == split
         if labelled:
             chosen &= self.index["labelled"].to_numpy(dtype=bool)
@@ -89,7 +89,7 @@ class PairedShards:
     ) -> NDArray[np.uint8]:
         """Gather samples: uint8 `(n, bands, H, W)`.
 
-        `rows` (n,) are positions in the index, `seasons` (n,) which season of each (default 0).
+        `rows` (n,) are positions in the index, `seasons` (n,) the season of each (default 0).
         """
         self.bands(modality)
         seasons = np.zeros(len(rows), dtype=np.int64) if seasons is None else seasons
@@ -103,13 +103,13 @@ class PairedShards:
         return given
 
     def masks(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Class indices per pixel: uint8 `(n, H, W)`."""
+        """Gather masks: uint8 class indices `(n, H, W)`."""
         if MASK not in self._arrays:
             raise DecurError(f"{self.root}: has no per-pixel labels")
         return self._gather(MASK, np.asarray(rows), None)
 
     def arrays(self, row: int) -> dict[str, NDArray[np.uint8]]:
-        """Every array of one sample, all seasons and its mask among them."""
+        """Read every array of one sample, with all seasons and the mask."""
         found = {}
         for name, starts in self._starts.items():
             shard = int(np.searchsorted(starts, row, side="right")) - 1
@@ -119,14 +119,14 @@ class PairedShards:
         return found
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Multi-label vectors: uint8 0/1 `(n, classes)`."""
+        """Return multi-label vectors: uint8 0/1 `(n, classes)`."""
         column = self.index["labels"].iloc[rows]
         if column.isna().any():
             raise DecurError(f"{self.root}: has no multi-labels")
         return np.stack([np.asarray(v, dtype=np.uint8) for v in column])
 
     def georeference(self, row: int) -> Georeference | None:
-        """Where the arrays of a sample lie on the ground, if that is known."""
+        """Return the georeference of a sample's arrays, if it has one."""
         if "crs" not in self.index:
             return None
         crs, transform = self.index["crs"].iloc[row], self.index["transform"].iloc[row]
@@ -147,10 +147,10 @@ class PairedShards:
 
 
 def read_card(root: Path) -> Card:
-    """The card of a folder.
+    """Read the card of a folder.
 
     Raises:
-        DecurError: there is none, or it is damaged or of another version of the layout.
+        DecurError: the card is missing, damaged or of another layout version.
     """
     path = root / CARD
     if not path.is_file():
@@ -166,10 +166,10 @@ def read_card(root: Path) -> Card:
 
 
 def read_index(root: Path) -> pd.DataFrame:
-    """The index of a folder, one row per sample.
+    """Read the index of a folder, one row per sample.
 
     Raises:
-        DecurError: it is damaged or missing, or the file system does not give it.
+        DecurError: the index is damaged or missing, or cannot be read.
     """
     path = root / INDEX
     if not path.is_file():
@@ -177,7 +177,7 @@ def read_index(root: Path) -> pd.DataFrame:
     content = io.BytesIO(read_patiently(path, Path.read_bytes))
     try:
         return pd.read_parquet(content)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+    except (OSError, ValueError) as error:  # pyarrow's own errors are subclasses
         reason = " ".join(str(error).split())
         raise DecurError(
             f"{path}: unreadable ({reason}); delete it and run the preprocess stage again"

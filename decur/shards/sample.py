@@ -1,4 +1,4 @@
-"""One sample in memory, and what every sample of a folder has in common."""
+"""Describe one sample in memory, and the common properties of all samples of a folder."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class Modality:
-    """One array of a sample: its bands in order, and how raw values became uint8.
+    """Describe one array of a sample: its bands in order, and how raw values became uint8.
 
-    A scaling in words is of images that had 8 bits already.
+    A scaling in words describes images that had 8 bits already.
     """
 
     name: str
@@ -29,15 +29,15 @@ class Modality:
 
     @property
     def typed_scaling(self) -> Scaling:
-        """The scaling, also where it was given in words."""
+        """Return the scaling as an object, even if it was given in words."""
         given = self.scaling
         return given if isinstance(given, Scaling) else Scaling.stored(given)
 
 
 class Georeference(NamedTuple):
-    """Where a stored array lies on the ground.
+    """Locate a stored array on the ground.
 
-    `crs` is an EPSG code or WKT; `transform` (a, b, c, d, e, f) takes a column and a row, counted
+    `crs` is an EPSG code or WKT. `transform` (a, b, c, d, e, f) maps a column and a row, counted
     from the top left corner, to x = a column + b row + c and y = d column + e row + f.
     """
 
@@ -47,11 +47,11 @@ class Georeference(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """One place seen by every modality.
+    """Hold one place in all modalities.
 
-    `arrays[modality]` is uint8 `(seasons, bands, H, W)`; `labels` a 0/1 vector over the classes
-    (classification) and `mask` a uint8 `(H, W)` of class indices (segmentation), where they exist;
-    `factors` the known causes of a synthetic scene; `georeference` where the mask lies, if known.
+    `arrays[modality]` is uint8 `(seasons, bands, H, W)`. `labels` is a 0/1 vector over the classes
+    (classification) and `mask` a uint8 `(H, W)` of class indices (segmentation), if they exist.
+    `factors` are those of a synthetic scene. `georeference` locates the mask, if known.
     """
 
     id: str
@@ -65,18 +65,18 @@ class Sample:
     georeference: Georeference | None = None
 
     def all_arrays(self) -> dict[str, NDArray[np.uint8]]:
-        """The arrays by name, the mask among them if there is one."""
+        """Return the arrays by name, including the mask if there is one."""
         return dict(self.arrays) if self.mask is None else {**self.arrays, MASK: self.mask}
 
     def checksum(self) -> str:
-        """First 16 hex digits of the SHA-256 over all arrays and the labels."""
+        """Compute the first 16 hex digits of the SHA-256 over all arrays and the labels."""
         return sample_checksum(self.all_arrays(), self.labels)
 
 
 def sample_checksum(
     arrays: Mapping[str, NDArray[np.uint8]], labels: NDArray[np.uint8] | None
 ) -> str:
-    """First 16 hex digits of the SHA-256 over a sample's arrays by name, its labels, its mask."""
+    """Compute 16 hex digits of SHA-256 over a sample's arrays in name order, labels and mask."""
     digest = hashlib.sha256()
     for name in sorted(arrays.keys() - {MASK}):
         digest.update(np.ascontiguousarray(arrays[name]).data)
@@ -87,9 +87,9 @@ def sample_checksum(
 
 @dataclass(frozen=True)
 class Spec:
-    """What every sample of a folder must be: `shapes` of its arrays, the mask among them.
+    """Describe what all samples of a folder share: the `shapes` of their arrays and mask.
 
-    A mask of the value `ignore` alone counts as no label.
+    A mask with only the value `ignore` counts as no label.
     """
 
     modalities: tuple[Modality, ...]
@@ -98,10 +98,10 @@ class Spec:
 
     @classmethod
     def of(cls, sample: Sample, modalities: Sequence[Modality], ignore: int | None) -> "Spec":
-        """The shapes of a first sample.
+        """Take the shapes from a first sample.
 
         Raises:
-            DecurError: it lacks a modality, or one of its arrays is none of these bands in uint8.
+            DecurError: it lacks a modality, or an array does not have these bands in uint8.
         """
         arrays = sample.all_arrays()
         names = [*(m.name for m in modalities), MASK]
@@ -112,11 +112,11 @@ class Spec:
 
     @property
     def sample_bytes(self) -> int:
-        """Size of one stored sample."""
+        """Return the size of one stored sample."""
         return sum(prod(shape) for shape in self.shapes.values())
 
     def stored(self, sample: Sample) -> dict[str, NDArray[np.uint8]]:
-        """The arrays to store of a sample, its mask among them.
+        """Return the arrays of a sample to store, including its mask.
 
         Raises:
             DecurError: an array is missing, or not of the expected bands, shape and dtype.
@@ -128,7 +128,9 @@ class Spec:
             if name not in arrays:
                 raise DecurError(f"{where}: sample '{sample.id}' has no {name}")
         if MASK in arrays and MASK not in self.shapes:
-            raise DecurError(f"{where}: sample '{sample.id}' has a mask, the ones before have none")
+            raise DecurError(
+                f"{where}: sample '{sample.id}' has a mask, but the ones before have none"
+            )
         for name, expected in self.shapes.items():
             array = arrays[name]
             wrong_bands = name in bands and (array.ndim != 4 or array.shape[1] != bands[name])
@@ -140,7 +142,7 @@ class Spec:
         return {name: arrays[name] for name in self.shapes}
 
     def is_labelled(self, sample: Sample) -> bool:
-        """Whether a metric can count the sample."""
+        """Return whether a metric can count the sample."""
         if sample.mask is None:
             return sample.labels is not None
         return bool((sample.mask != self.ignore).any())

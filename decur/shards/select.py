@@ -1,4 +1,4 @@
-"""Choose samples of a folder of shards, evenly spaced."""
+"""Choose evenly spaced samples of a folder of shards."""
 
 from typing import Literal
 
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 from decur.shards.read import PairedShards
 
 Wanted = Literal["none", "all"] | int
-"""How many evaluation samples, evenly spaced, whose predictions are kept."""
+"""Number of evenly spaced evaluation samples whose predictions are kept."""
 
 
 def evenly_spaced(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """`count` of the rows from the first to the last; all if there are fewer."""
+    """Choose `count` evenly spaced rows from the first to the last; all if there are fewer."""
     count = min(count, len(rows))
     return rows[np.arange(count) * (len(rows) - 1) // max(count - 1, 1)]
 
 
 def kept_rows(shards: PairedShards, split: str, wanted: Wanted) -> NDArray[np.int64]:
-    """The rows of the labelled samples of a split whose predictions are kept, ascending."""
+    """Return the rows, ascending, of a split's labelled samples whose predictions are kept."""
     rows = shards.rows(split, labelled=True)
     if isinstance(wanted, int):
         return evenly_spaced(rows, wanted)

@@ -1,7 +1,7 @@
-"""A shard whose samples come in any order, array by array: each has a slot, its row in the files.
+"""Write a shard whose samples arrive in any order, array by array, into one slot (row) each.
 
-Rows are written where the whole shard will lie. If all samples turn out to be good, the files
-are whole as they are; otherwise the rows of the good ones are copied, and replace them.
+Rows are written to the shard's final files. If all samples turn out to be good, the files are
+complete as they are. Otherwise the rows of the good samples are copied to files that replace them.
 """
 
 import math
@@ -27,7 +27,7 @@ from decur.shards.sample import Spec
 
 
 class Slots:
-    """The files of one shard with room for `rows` samples.
+    """Manage the files of one shard with room for `rows` samples.
 
     Raises:
         DecurError: in all methods, if the folder cannot be read or written, or the disk is full.
@@ -37,9 +37,9 @@ class Slots:
         self._root, self._number, self._spec, self._rows = root, number, spec, rows
 
     def create(self) -> bool:
-        """Make the files, unless they are there; returns whether one was not.
+        """Create the files unless they exist; returns whether one was created.
 
-        Several processes may do so at once: all write the same.
+        Several processes may do so at the same time: all write the same.
         """
         made = False
         if not self._rows:
@@ -77,14 +77,14 @@ class Slots:
                 os.close(descriptor)
 
     def readers(self) -> dict[str, ArrayReader]:
-        """The files to read from, by array."""
+        """Open the files for reading, by array."""
         return {name: ArrayReader(self._path(name)) for name in self._spec.shapes}
 
     def finish(self, part: ShardPart, good: Sequence[int]) -> list[Path]:
-        """Complete what is known of the shard, whose good samples are in the slots `good`.
+        """Complete the metadata of the shard, whose good samples are in the slots `good`.
 
         Returns:
-            The files that have copies without the other slots, to be put in place by `save_part`.
+            The files with copies that lack the other slots; `save_part` puts the copies in place.
         """
         copied: list[Path] = []
         if not good:

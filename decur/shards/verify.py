@@ -21,18 +21,18 @@ from decur.shards.read import PairedShards, read_card, read_index
 from decur.shards.sample import sample_checksum
 
 ROWS = 64
-"""Samples whose checksums are computed in one task."""
+"""Number of samples whose checksums are computed in one task."""
 
 
 def verify(root: Path, *, workers: int = 1) -> list[str]:
-    """One line for each fault of a shards folder; none if it is as it was written.
+    """Return one line for each fault of a shards folder; none if it is unchanged.
 
-    Size and SHA-256 of every file, the card's own, and, where these are right, that index, card and
-    arrays agree: counts, ids that are unique, and for every sample the checksum of what a reader
-    gets. Threads are enough, since hashing lets go of Python's lock.
+    Checks the size and SHA-256 of every file and of the card. If they are right, it checks that
+    index, card and arrays agree: counts, unique ids, and the checksum of every sample as it is
+    read. Threads suffice, because hashing releases Python's lock.
 
     Raises:
-        UnreadableError: the file system does not give a file, which says nothing of its content.
+        UnreadableError: the file system cannot read a file, so its content remains unchecked.
     """
     try:
         card = read_card(root)
@@ -77,16 +77,16 @@ def _told(facts: dict[str, Any] | None) -> str:
 def _index_faults(root: Path, card: Card) -> list[str]:
     index = read_index(root)
     twice = index["id"][index["id"].duplicated()].unique()
-    faults = [f"{root / INDEX}: id '{name}' comes more than once" for name in twice]
+    faults = [f"{root / INDEX}: id '{name}' occurs more than once" for name in twice]
     if index["split"].value_counts().to_dict() != card.counts:
-        faults.append(f"{root / INDEX}: its splits are not those that {CARD} counts")
+        faults.append(f"{root / INDEX}: its splits do not match the counts in {CARD}")
     if samples_checksum(index["checksum"]) != card.checksum:
-        faults.append(f"{root / INDEX}: its checksums are not those of {CARD}")
+        faults.append(f"{root / INDEX}: its checksums do not match {CARD}")
     return faults
 
 
 def _wrong(shards: PairedShards, rows: Sequence[int]) -> list[str]:
-    """A line for each of these samples that is not what the index says."""
+    """Return one line for each of these samples that does not match its index row."""
     faults = []
     for row in rows:
         entry = shards.index.iloc[row]

@@ -1,4 +1,4 @@
-"""Shards of samples that come one by one, in one process."""
+"""Write shards in one process, one sample at a time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,20 +11,20 @@ from decur.shards.part import STAGE, Shard, ShardPart
 from decur.shards.sample import Modality, Sample, Spec
 
 SHARD_BYTES, SHARD_SAMPLES = 4 * 2**30, 4096
-"""Size of a shard over all modalities, and its samples, about each of which a writer keeps two
-kilobytes in memory. A reader holds a file open for each shard and array, so the full SSL4EO-S12
-(1 TB) must not come in thousands."""
+"""Largest size of a shard over all modalities, and its largest number of samples. A writer keeps
+about two kilobytes per sample in memory. A reader keeps one open file per shard and array, so the
+full SSL4EO-S12 (1 TB) must not be split into thousands."""
 
 
 class ShardWriter:
-    """Write samples into a shards folder; they replace what was made before when complete.
+    """Write samples into a shards folder, which replace its earlier content once complete.
 
-    Use as a context manager; `card` is free-form description (title, licence, classes, origin),
-    of which `ignore` is read: a mask of that value alone counts as no label.
+    Use as a context manager. `card` is a free-form description (title, licence, classes, origin).
+    Only its `ignore` is read: a mask with only that value counts as no label.
 
     Raises:
-        DecurError: a duplicate id, an array that is not of the first sample's shape and dtype, or
-            a folder that holds anything that is not ours.
+        DecurError: an id is duplicated, an array differs from the first sample in shape or dtype,
+            or the folder contains foreign files.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ShardWriter:
             own_folder(self.root).discard(STAGE)
 
     def add(self, sample: Sample) -> None:
-        """Append one sample; its arrays are written at once."""
+        """Append one sample; its arrays are written immediately."""
         if sample.id in self._ids:
             raise DecurError(f"{sample.source or sample.id}: duplicate sample id '{sample.id}'")
         if not self._ids:

@@ -94,7 +94,7 @@ CASES = [
         "an offset subtracted in 16 bits without sign, which wraps around",
         "optical",
         lambda p, x: write(p, x - np.uint16(60)),
-        error="16 bits without sign",
+        error="unsigned 16 bits",
     ),
     Case(
         "baseline",
@@ -150,7 +150,7 @@ CASES = [
         "hundredths of dB",
         "sar",
         lambda p, x: write(p, (x * 100).round().astype(np.int16)),
-        error="no backscatter in dB",
+        error="cannot be backscatter in dB",
     ),
     Case(
         "units",
@@ -226,13 +226,15 @@ CASES = [
     ),
     Case("side files", "an offset in .aux.xml", "optical", with_pam_offset),
     Case("side files", "statistics in .aux.xml, as a GIS leaves them", "optical", with_statistics),
-    Case("side files", "a mask that is no TIFF", "optical", with_vrt_as_mask, error="is no TIFF"),
+    Case(
+        "side files", "a mask that is no TIFF", "optical", with_vrt_as_mask, error="is not a TIFF"
+    ),
     Case(
         "side files",
         "another file named as overview",
         "optical",
         with_other_overview,
-        error="names another file as its overview",
+        error="its overview is in another file",
     ),
     Case(
         "bands",
@@ -291,7 +293,7 @@ CASES = [
         "two of one name",
         "photo",
         lambda p, x: write(p, np.concatenate([x, x[:1]]), names=["red", "green", "blue", "red"]),
-        error="2 bands 'red'",
+        error="2 bands named 'red'",
     ),
     Case(
         "kinds",
@@ -309,7 +311,7 @@ CASES = [
         error="0 to be white",
     ),
     Case("kinds", "a palette", "photo", palette, error="palette", suffix=".png"),
-    Case("kinds", "an image turned by EXIF", "photo", turned, error="turned", suffix=".jpg"),
+    Case("kinds", "an image turned by EXIF", "photo", turned, error="rotated", suffix=".jpg"),
     Case("kinds", "an opaque alpha band (PNG)", "photo", png, suffix=".png"),
     Case(
         "kinds",

@@ -53,10 +53,10 @@ def test_any_part_is_what_numpy_reads(tmp_path_factory, shape, seed, data):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "no header of an array"),
-        (b"\x93NUMPY\x07\x00", "no header of an array"),
-        (np.zeros((2, 3)), "holds float64"),
-        (np.asfortranarray(np.zeros((2, 3), np.uint8)), "holds uint8, not rows of"),
+        (b"", "no array header"),
+        (b"\x93NUMPY\x07\x00", "no array header"),
+        (np.zeros((2, 3)), "contains float64"),
+        (np.asfortranarray(np.zeros((2, 3), np.uint8)), "contains uint8, not rows of"),
         (None, "not found"),
     ],
 )

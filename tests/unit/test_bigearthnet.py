@@ -55,7 +55,7 @@ def test_a_patch_may_keep_no_label(tmp_path):
 
 def test_an_unknown_label_names_the_patch(tmp_path):
     root = make_patch(tmp_path, labels=["Arable land"])
-    with pytest.raises(DecurError, match="'Arable land' is no CORINE class") as raised:
+    with pytest.raises(DecurError, match="'Arable land' is not a CORINE class") as raised:
         read_only(root)
     assert one_line_naming(raised, root / "BigEarthNet-v1.0" / PASTURE)
 
@@ -209,7 +209,7 @@ def test_a_band_of_the_wrong_size_names_the_file(tmp_path):
         ("[]", "cannot be read"),
         ("{}", "has no 'labels'"),
         ('{"labels": null}', "'labels' is None, expected a list"),
-        ('{"labels": [["Pastures"]]}', "is no CORINE class"),
+        ('{"labels": [["Pastures"]]}', "is not a CORINE class"),
     ],
 )
 def test_a_damaged_label_file_is_named(tmp_path, content, message):

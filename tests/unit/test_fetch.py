@@ -168,7 +168,7 @@ def test_a_web_page_in_place_of_the_file_is_refused(server, tmp_path):
 
 def test_a_file_of_unknown_size_and_checksum_is_refused(server, tmp_path):
     server.serve(NAME, BODY, length=False)
-    with pytest.raises(FetchError, match="does not say how large"):
+    with pytest.raises(FetchError, match="does not state the size"):
         fetch_all([part(server, body=None)], tmp_path)
     assert get(tmp_path, part(server)) == [BODY]
 
@@ -244,7 +244,7 @@ def test_what_is_there_is_checked_and_not_fetched(server, tmp_path):
 def test_what_is_there_but_wrong_may_be_the_users_and_is_left_alone(server, tmp_path):
     server.serve(NAME, BODY)
     (tmp_path / NAME).write_bytes(OTHER)
-    with pytest.raises(DecurError, match=r"expected sha256.*; fetch it again, or remove it"):
+    with pytest.raises(DecurError, match=r"expected sha256.*; fetch it again or remove it"):
         get(tmp_path, part(server))
     assert (tmp_path / NAME).read_bytes() == OTHER
 

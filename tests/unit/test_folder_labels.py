@@ -195,7 +195,7 @@ def test_a_class_that_no_mask_shows_is_an_error(place):
     write_masks()
     told = refused(settings(classes=["land", "water", "ice"]))
     assert "datasets.mine.folders.classes: no mask shows 'ice'" in told
-    assert "255" not in told and "take 'ice' out of `classes`" in told
+    assert "255" not in told and "remove 'ice' from `classes`" in told
 
 
 def test_masks_that_label_nothing_are_an_error(place):
@@ -215,7 +215,7 @@ def test_a_class_that_no_line_of_the_csv_has_is_an_error(place):
     Path("labels.csv").write_text("\n".join(["id,label", *lines]))
     own = {"masks": None, "labels": "labels.csv"}
     told = refused(settings(classes=["quay", "ship", "buoy"], **own))
-    assert "no label shows 'buoy'; take 'buoy' out of `classes`" in told
+    assert "no label shows 'buoy'; remove 'buoy' from `classes`" in told
     assert made(settings(classes=["quay", "ship"], **own)).index["labelled"].all()
 
 
@@ -240,7 +240,7 @@ def test_a_name_without_an_image_is_a_fault_of_its_list(place, what):
         Path(what).write_text("\n".join(["id,label", *lines]))
         own = {"masks": None, "labels": what}
     told = refused(settings(**own))
-    assert f"raw/{what}: has 'p00', but there is no image of that name" in told
+    assert f"raw/{what}: has 'p00', but no image has that name" in told
     if what == "split.csv":  # the image may be lost
         assert "1 of 5 samples of the evaluation split" in refused(settings(bad_samples="skip"))
     else:
@@ -259,7 +259,7 @@ def test_a_name_that_a_split_has_twice_is_an_error(place):
     write_masks()
     with Path("split.csv").open("a") as file:
         file.write("\np0,test")
-    assert "split.csv: id 'p0' comes more than once" in refused(settings())
+    assert "split.csv: id 'p0' occurs more than once" in refused(settings())
 
 
 def test_all_squares_of_a_bad_evaluation_image_count_as_lost(place):
@@ -353,7 +353,7 @@ def test_without_training_images_no_limit_is_measured(place):
     tree = settings().model_dump()
     tree["folders"]["modalities"]["heat"]["scale"] = "percentiles"
     told = refused(DatasetSettings.model_validate(tree))
-    assert "measured on training images, and there are none" in told
+    assert "measured on training images, but there are none" in told
 
 
 def test_where_all_masks_are_faulty_their_fault_is_told_before_any_limit_is_measured(place):

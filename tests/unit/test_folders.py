@@ -191,8 +191,8 @@ def damage(name: str) -> None:
 
 
 FAULTS = {
-    "partner": r"raw/heat/p4: no image of this name, but raw/photo/p4\.png is there",
-    "size": r"heat/p4\.tif: is 40 x 40 pixels, its partner .*p4\.png 48 x 40",
+    "partner": r"raw/heat/p4: no image of this name, but raw/photo/p4\.png exists",
+    "size": r"heat/p4\.tif: is 40 x 40 pixels, its partner .*p4\.png is 48 x 40",
     "bands": r"heat/p4\.tif: has 1 bands, expected 2",
     "nan": r"heat/p4\.tif: .* are not finite or have no data",
     "nodata": r"heat/p4\.tif: .* are not finite or have no data",
@@ -218,7 +218,7 @@ def test_a_label_that_is_no_class_and_a_split_that_is_none(folders):
     with pytest.raises(DecurError, match=r"labels\.csv: label 'z' of 'p1' is none of the classes"):
         made(settings(masks=None, labels="labels.csv"))
     Path("split.csv").write_text("id,split\np0,train\n")
-    with pytest.raises(DecurError, match=r"split\.csv: has no line of 'p1'"):
+    with pytest.raises(DecurError, match=r"split\.csv: has no line for 'p1'"):
         made(settings(split="split.csv"))
 
 
@@ -230,7 +230,7 @@ def test_folders_that_cannot_be_are_said_in_one_line(folders):
     download("mine", settings(), Path("raw"))
     with pytest.raises(DecurError, match=r"no name is in all folders \('p0' in .*'xp0' in"):
         Folders("mine", settings().folders).scan(Path("raw"), settings())
-    with pytest.raises(DecurError, match=r"datasets\.ombria: is a known dataset"):
+    with pytest.raises(DecurError, match=r"datasets\.ombria: is a built-in dataset"):
         datasets.load("ombria", settings())
 
 
@@ -242,7 +242,7 @@ def test_folders_that_cannot_be_are_said_in_one_line(folders):
         ({"modalities": {"photo": {"folder": "p", "bands": ["r"]}}}, "at least two"),
         (
             {"modalities": {n: {"folder": n, "bands": ["r"], "scale": [5, 5]} for n in "ab"}},
-            r"\[5.0, 5.0\] is no \[min, max\]",
+            r"\[5.0, 5.0\] is not a range",
         ),
     ],
 )

@@ -174,7 +174,7 @@ def test_images_without_a_place_need_one_size(tmp_path):
         image = np.zeros((side, side), np.float32)
         save(tmp_path / name, side, side, None, None, image=image)
     for align in ("refuse", "bilinear"):
-        with pytest.raises(DecurError, match="does not say where it lies; resample one"):
+        with pytest.raises(DecurError, match="is not georeferenced; resample one"):
             made(tmp_path, align)
 
 
@@ -211,7 +211,7 @@ def test_published_pairs_as_they_are(real_frames, align):
         except DecurError as error:
             faults[record.id] = str(error)
     elsewhere = {name for name, fault in faults.items() if "lies elsewhere than" in fault}
-    beside = {name for name, fault in faults.items() if "0.52 of a pixel beside" in fault}
+    beside = {name for name, fault in faults.items() if "0.52 pixels from those of" in fault}
     assert elsewhere == {"gdansk_39", "gdansk_50"}
     apart = {"lublin_1kmN3199E5191", "lublin_1kmN3211E5195"}
     assert beside == (apart if align == "refuse" else set())

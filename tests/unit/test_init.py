@@ -272,7 +272,7 @@ def empty() -> None:
         (tiny_images, "a: images of 9 x 9 pixels"),
         (one_class, "labels: the masks show [1]"),
         (other_labels, "labels: has no label"),
-        (empty, "b: no image"),
+        (empty, "b: contains no image"),
         (lambda: photos(Path("a")), "b: no such folder"),
     ],
 )

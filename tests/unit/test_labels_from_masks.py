@@ -43,7 +43,7 @@ def test_without_the_setting_the_mask_is_stored():
 
 def test_a_class_that_fills_too_little_of_every_mask_is_an_error_that_names_the_setting():
     rows = [{"split": "train", "mask_values": None, "labels": np.array([1, 0], np.uint8)}]
-    told = r"no mask shows 'weed'; take 'weed' out of `classes`, or lower `labels_from_masks`$"
+    told = r"no mask shows 'weed'; remove 'weed' from `classes`, or lower `labels_from_masks`$"
     with pytest.raises(DecurError, match=told):
         check_classes("field", own(labels_from_masks=0.1), rows)
 

@@ -68,7 +68,7 @@ def test_no_good_sample_at_all_is_an_error(tmp_path):
     raw = make_raw(tmp_path / "raw", 2)
     for path in raw.glob("*/*_rgb.jp2"):
         path.write_bytes(b"rubbish")
-    with pytest.raises(DecurError, match=r"no sample of 32 is good; the last: .*truncated"):
+    with pytest.raises(DecurError, match=r"none of 32 samples is good; the last: .*truncated"):
         run(raw, tmp_path / "out", SKIP)
 
 

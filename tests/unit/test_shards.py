@@ -116,8 +116,8 @@ def test_samples_and_ids_that_do_not_fit_the_index_are_found(shards_root):
     card["card_sha256"] = card_digest(card)
     (shards_root / "card.json").write_text(json.dumps(card, indent=1))
     told = " ".join(verify(shards_root))
-    assert "id '0004' comes more than once" in told
-    assert "its checksums are not those" in told
+    assert "id '0004' occurs more than once" in told
+    assert "its checksums do not match" in told
     assert "sample '0005' (row 5) has another checksum" in told
 
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from decur.artifacts import provenance
 from decur.cli import main
 from decur.config import parse_config
-from decur.datasets.folder_lists import read_column
-from decur.datasets.folders import images_by_name
+from decur.datasets.folder_lists import images_by_name, read_column
 from decur.errors import DecurError
 from decur.pretrain import loop as pretrain
 
