@@ -6,7 +6,7 @@ from typing import Any
 
 from decur.artifacts.paths import Paths
 from decur.config import Config
-from decur.config.experiments import Experiment, Row, column_parts, scenario_name
+from decur.config.experiments import Column, Experiment, Row, column_parts, scenario_name
 from decur.tables import claims
 from decur.tables.experiment_kinds import without_paper
 from decur.tables.results import collate
@@ -50,11 +50,12 @@ def _transfer(name: str, experiment: Experiment, config: Config, paths: Paths) -
     ours, base = _row(experiment, "decur"), _row(experiment, "random")
     if ours is None or base is None:
         return
-    measured: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in collate(without_paper(experiment, config), config, paths).itertuples():
+    measured: dict[Column, dict[str, Any]] = {}
+    lines: list[Any] = list(collate(without_paper(experiment, config), config, paths).itertuples())
+    for line in lines:
         if line.n:
             column = line.panel, line.labels, line.protocol, line.metric
-            measured.setdefault(column, {})[str(line.row)] = line
+            measured.setdefault(column, {})[line.row] = line
     pairs = [
         (column, found[ours.label], found[base.label])
         for column, found in measured.items()

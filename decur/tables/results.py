@@ -42,7 +42,7 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
     """
     from pandas import DataFrame
 
-    lines = []
+    lines: list[dict[str, Any]] = []
     for entry in entries(experiment, config):
         values = list(scores(entry, paths).values())
         mean = like = _mean(values)
