@@ -87,7 +87,7 @@ def test_bands_in_another_order_are_put_into_that_of_the_weights(weights, tmp_pa
         ),
         ({"limits": ((0.0, 1.0),) * 3}, "pretrained on"),
         ({"limits": None}, "was scaled to 8 bits by: as it was"),
-        ({"limits": LIMITS, "order": (0, 1)}, "without: red"),
+        ({"limits": LIMITS, "order": (0, 1)}, "missing: red"),
     ],
 )
 def test_other_bands_or_another_scaling_are_one_line(weights, tmp_path, change, words):
@@ -109,7 +109,7 @@ def test_twelve_bands_of_sentinel_2_are_thirteen_with_b10_black(tmp_path):
     batch = found.batch("optical", np.arange(3))
     assert not batch[:, 10].any()
     np.testing.assert_array_equal(np.delete(batch, 10, 1), given.batch("optical", np.arange(3)))
-    with pytest.raises(DecurError, match="without: B9"):
+    with pytest.raises(DecurError, match="missing: B9"):
         band_map([band for band in S2 if band != "B9"], S2)
 
 
