@@ -216,7 +216,7 @@ def test_a_wrong_config_is_one_line(tmp_path, capsys):
     assert main(["doctor", "--configfile", path]) == 1
     told = capsys.readouterr()
     assert "seeds.0" in told.out
-    assert told.err == "decur: error: doctor: config: see above what to do\n"
+    assert told.err == "decur: error: doctor: config: failed; apply the fixes listed above\n"
 
 
 def test_paths_of_the_config_that_are_not_there_are_named(tmp_path, monkeypatch):
