@@ -1,7 +1,7 @@
-"""The report: one HTML file that reads like the paper's section of results, without a network.
+"""Write the report: one HTML file with all results of a scale, which works offline.
 
-Everything in it is read from the results of a scale: the pages and figures of its experiments,
-collated or not, what was trained, and what that cost.
+It contains the pages and figures of the experiments, even unfinished ones, the recipes of
+pretraining, and the resources used. All of it is read from the results folder.
 """
 
 import base64
@@ -22,13 +22,13 @@ from decur.tables.usage import stage_usage, usage_page
 SECTIONS = {"ablations": "Ablations", "explain": "Explainability", "claims": "Claims"}
 SEVERAL = "Several scenarios"
 TYPES = {"png": "image/png", "csv": "text/csv", "tex": "text/x-tex"}
-"""The media types of files that the report contains, by suffix."""
+"""Media types of the files in the report, by suffix."""
 
 GENERATOR = '<meta name="generator" content="decur">'
-"""The line of the template by which a file is recognised as a report."""
+"""The line of the template that identifies a file as a report."""
 
 SCALE = 0.45
-"""Pixels of the report per pixel of a figure."""
+"""Size of figures in the report, relative to their pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Item:
-    """A page in the report, with its figure and files."""
+    """A page of the report, with its figure and files."""
 
     page: Page
     image: Image | None = None
@@ -57,15 +57,16 @@ class Section:
 
 
 def write_report(experiments: Mapping[str, Experiment], config: Config, paths: Paths) -> None:
-    """Write the report of whatever results there are.
+    """Write the report of the available results.
 
     Raises:
-        DecurError: the report's file exists and is not ours, or a record or a log is damaged.
+        DecurError: the report's file exists and was not written by this package, or a record or a
+            log is damaged.
     """
     sections = [
-        Section("What was run", (Item(recipes_page(config)),)),
+        Section("Pretraining", (Item(recipes_page(config)),)),
         *_results(experiments, config, paths),
-        Section("What it cost", (Item(usage_page(stage_usage(Path(paths.root)))),)),
+        Section("Resources", (Item(usage_page(stage_usage(Path(paths.root)))),)),
     ]
     title = f"DeCUR: results of the scale {config.scale}"
     text = render("report.html", title=title, sections=sections)
@@ -81,7 +82,7 @@ def _is_report(path: Path) -> bool:
 
 
 def section_of(experiment: Experiment, config: Config) -> str:
-    """The section where an experiment is shown: its only scenario, or else its stage."""
+    """Choose the section of an experiment: its stage, its only scenario, or `SEVERAL`."""
     if experiment.stage in SECTIONS:
         return SECTIONS[experiment.stage]
     scenarios = [p.scenario for p in experiment.panels if p.scenario in config.scenarios]
@@ -92,7 +93,7 @@ def section_of(experiment: Experiment, config: Config) -> str:
 def _results(
     experiments: Mapping[str, Experiment], config: Config, paths: Paths
 ) -> Iterator[Section]:
-    """Each section that has anything to show, scenarios first."""
+    """Make each section that has content, scenarios first."""
     curves: dict[str, list[Item]] = {}
     for scenario in config.scenarios:
         items = curves.setdefault(scenario_name(scenario), [])
@@ -109,7 +110,7 @@ def _results(
 
 
 def experiment_item(name: str, experiment: Experiment, paths: Paths) -> Item:
-    """The page of an experiment, its figure, and its numbers to download."""
+    """Read the page of an experiment, its figure, and its numbers for download."""
     files = {kind: Path(path) for kind, path in outputs(name, experiment, paths).items()}
     page, figure = read_page(name, paths), files.get("figure")
     image = None
@@ -124,7 +125,7 @@ def experiment_item(name: str, experiment: Experiment, paths: Paths) -> Item:
 
 
 def learning_curves(scenario: Scenario, config: Config, paths: Paths) -> list[Item]:
-    """The learning curves of a scenario's pretraining; none before there are any.
+    """Draw the learning curves of a scenario's pretraining; empty without logs.
 
     Raises:
         DecurError: a log is damaged.
@@ -135,17 +136,17 @@ def learning_curves(scenario: Scenario, config: Config, paths: Paths) -> list[It
     if not logs:
         return []
     note = (
-        f"Scenario `{scenario}`, the first seed's default runs. Loss: smoothed, so that methods "
-        "compare, over that of the first step. Alignment: the mean correlation of a dimension with "
-        "the same of the other modality. Effective rank: of how many directions the embeddings of "
-        "a batch make use, which falls where they collapse."
+        f"Scenario `{scenario}`, default runs with the first seed. Loss: smoothed, and relative to "
+        "the first step, so that methods are comparable. Alignment: the mean correlation of each "
+        "dimension with the same dimension of the other modality. Effective rank: the number of "
+        "directions that the embeddings of a batch use; it falls if they collapse."
     )
     image = _image(learning.draw(logs)["figure"], f"learning curves of {scenario}")
     return [Item(Page("Learning curves", body=(note,)), image)]
 
 
 def recipes_page(config: Config) -> Page:
-    """The data, backbones and recipe of each scenario's pretraining."""
+    """Make the page with the data, backbones and recipe of each scenario."""
     lines = [
         ["Scenario", "Pretrained on", "Backbones", "Epochs", "Batch", "Optimiser", "Embedding"]
     ]
@@ -170,7 +171,7 @@ def recipes_page(config: Config) -> Page:
 
 
 def _image(png: bytes, description: str) -> Image:
-    """A figure in the report, where all figures have one scale."""
+    """Embed a figure in the report, at the same scale for all figures."""
     from PIL import Image as Pillow
 
     width = round(Pillow.open(io.BytesIO(png)).width * SCALE)
@@ -178,5 +179,5 @@ def _image(png: bytes, description: str) -> Image:
 
 
 def _address(content: bytes, suffix: str) -> str:
-    """The content of a file as a `data:` address."""
+    """Encode the content of a file as a `data:` address."""
     return f"data:{TYPES[suffix]};base64,{base64.b64encode(content).decode()}"
