@@ -64,9 +64,9 @@ def write_report(experiments: Mapping[str, Experiment], config: Config, paths: P
             log is damaged.
     """
     sections = [
-        Section("Pretraining", (Item(recipes_page(config)),)),
+        Section("What was run", (Item(recipes_page(config)),)),
         *_results(experiments, config, paths),
-        Section("Resources", (Item(usage_page(stage_usage(Path(paths.root)))),)),
+        Section("What it cost", (Item(usage_page(stage_usage(Path(paths.root)))),)),
     ]
     title = f"DeCUR: results of the scale {config.scale}"
     text = render("report.html", title=title, sections=sections)

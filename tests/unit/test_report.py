@@ -45,8 +45,8 @@ def written(experiments: dict[str, Experiment], config: Config, paths: Paths) ->
 
 def test_scenarios_come_first_then_ablations_and_explainability(experiments, config, paths):
     found = [heading.split(". ")[1] for heading in headings(written(experiments, config, paths), 2)]
-    assert found[:4] == ["Pretraining", "SAR-optical", "RGB-DEM", "RGB-depth"]
-    assert found[-1] == "Resources"
+    assert found[:4] == ["What was run", "SAR-optical", "RGB-DEM", "RGB-depth"]
+    assert found[-1] == "What it cost"
     assert found.index("Several scenarios") < found.index("Explainability")
 
 
@@ -118,7 +118,7 @@ def test_an_experiment_of_one_scenario_is_shown_with_it(experiments, config):
 def test_what_is_not_the_papers_data_is_said_at_the_top(experiments, config, paths):
     page = written({}, config, paths)
     assert "NOT comparable" in page
-    assert page.index("NOT comparable") < page.index("Resources</h2>")
+    assert page.index("NOT comparable") < page.index("What it cost</h2>")
 
 
 def test_costs_are_sums_over_the_benchmarks_of_a_stage(tmp_path):
