@@ -1,4 +1,4 @@
-# Everything a newcomer needs: `make demo`, `make test`. Both set up .venv by themselves.
+# Common tasks; start with `make demo` or `make test`. Both create .venv if needed.
 PYTHON ?= python3
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
@@ -15,28 +15,28 @@ $(BIN)/.installed: requirements.lock pyproject.toml
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-# The demo's tables in the terminal; the report has everything in it.
+# Tables are printed in the terminal; the report contains all results.
 demo: $(BIN)/.installed ## run the full pipeline on synthetic data (minutes)
 	$(SNAKEMAKE) --quiet rules
 	@$(BIN)/decur tables results/demo --show
 	@echo "Report: $(CURDIR)/results/demo/report.html"
 
-# The tests in this order, the longest first, three at a time: those of SLURM, where there is one, mostly wait
+# Tests run three at a time, the longest first. The tests of SLURM, where it is installed, mostly wait
 # for it.
 TESTS := tests/slurm tests/workflow tests/docs tests/packaging tests/unit
 PYTEST := $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 QUICK := -m "not slow and not slurm and not long" tests/unit
 
-test: $(BIN)/.installed check ## run every check, and every test but the long ones
+test: $(BIN)/.installed check ## run all checks, and all tests except the long ones
 	$(PYTEST) -m "not long" $(TESTS)
 
-test-long: $(BIN)/.installed ## run the tests that take too long for every change, before a release
+test-long: $(BIN)/.installed ## run the long tests, before a release
 	$(PYTEST) -m long $(TESTS)
 
 unit: $(BIN)/.installed ## run the quick unit tests
 	$(PYTEST) $(QUICK)
 
-coverage: $(BIN)/.installed ## measure which lines the quick unit tests run; fail below 90 %
+coverage: $(BIN)/.installed ## measure the line coverage of the quick unit tests; fail below 90 %
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(QUICK)
 
 check: $(BIN)/.installed ## check style, types, imports, spelling and wording (under a minute)
@@ -53,13 +53,13 @@ docs: $(BIN)/.installed ## build the documentation
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo "Documentation: $(CURDIR)/docs/_build/html/index.html"
 
-# Asks a public database, so not part of `test`.
-audit: $(BIN)/.installed ## look for known vulnerabilities of the pinned requirements
+# This queries a public database, so it is not part of `test`.
+audit: $(BIN)/.installed ## check the pinned requirements for known vulnerabilities
 	$(PYTHON) -m venv .venv/audit
 	.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	.venv/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
-profiles: ## let `snakemake --profile slurm` find the profile from any folder
+profiles: ## make `snakemake --profile slurm` work from any folder
 	@link="$${XDG_CONFIG_HOME:-$${HOME:?is not set: set it to a folder}/.config}/snakemake/slurm"; \
 	[ "$$(readlink "$$link")" = "$(CURDIR)/profiles/slurm" ] && exit 0; \
 	if [ -e "$$link" ] || [ -L "$$link" ]; then \

@@ -1,4 +1,4 @@
-# Config, paths and the runs that the experiments ask for; nothing here computes.
+# Configuration, paths, and the runs that experiments request. Nothing here computes.
 import hashlib
 import logging
 import os
@@ -39,17 +39,17 @@ from decur.planning.rerun import (
 )
 from decur.tables.run import outputs, sources
 
-# First of all: Snakemake soon asks for the user's name, and jobs inherit what is set here.
+# This must run first: Snakemake soon queries the user's name, and jobs inherit the environment.
 begin(sys.argv)
 
 
 def own_file(path):
-    """A file of this repository, which is fetched where another workflow uses this one from afar."""
+    """Find a file of this repository; fetch it if a remote workflow uses this one as a module."""
     local = os.path.normpath(Path(workflow.snakefile).parents[1] / path)
     return local if os.path.exists(local) else workflow.source_path(f"../{path}")
 
 
-# Without a config file, the demo.
+# The default is the demo.
 if "scale" not in config:
 
     configfile: own_file("config/demo.yaml")
@@ -57,10 +57,10 @@ if "scale" not in config:
 
 EXPERIMENTS_FILE = own_file("config/experiments.yaml")
 
-# Snakemake documents no other way to learn which files it has read.
+# Snakemake documents no other way to list the files that it has read.
 try:
     for file in workflow.configfiles:
-        # Snakemake takes the last of a key that is given twice.
+        # Snakemake would silently use the last value of a repeated key.
         read_yaml(file)
     CONFIG = parse_config(config, " ".join(map(str, workflow.configfiles)) or "config")
     EXPERIMENTS = chosen_experiments(load_experiments(EXPERIMENTS_FILE), CONFIG)
@@ -75,65 +75,65 @@ except DecurError as error:
 PATHS = Paths(CONFIG.results, CONFIG.scale)
 RELEASED = {run for run, settings in SETTINGS.items() if settings.released}
 
-# One Snakemake at a time works on the results of a scale, wherever it was started.
+# Only one Snakemake at a time may work on the results of a scale, on any machine.
 CLAIM = Path(PATHS.claim())
 
-# For `decur plan`, which listens.
+# `decur plan` reads this record.
 logging.getLogger("decur.workflow").debug(
     "resolved", extra={"config": CONFIG, "transfers": TRANSFERS}
 )
 
 
 def notices():
-    """What a user should know before anything runs."""
+    """Collect notices for the user before anything runs."""
     yield advice_on_lock(CLAIM, Path(".snakemake/locks"))
     if unused := [m for m in CONFIG.methods if m not in {run.method for run in RUNS}]:
         yield (
-            f"methods: {', '.join(unused)}: not pretrained, as no experiment has a row of it"
-            " in a scenario of this config, or the file of weights that they start from is not given"
+            f"methods: {', '.join(unused)}: not pretrained, as no experiment has a row with them"
+            " in a scenario of this config, or the file of their initial weights is not given"
         )
 
 
 def one_of(names):
-    """A pattern for any of the names, and for nothing where there are none."""
+    """Make a pattern that matches any of the names, and nothing if there are none."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-# Not again in each job. Snakemake documents no other way to find out.
+# Notices are not repeated in each job. Snakemake documents no other way to detect the main process.
 if workflow.is_main_process:
     for notice in filter(None, notices()):
         print(f"decur: {notice}", file=sys.stderr)
 
 
-# Those of the config alone, so that Snakemake refuses a target with a misspelt name.
+# Only names of the config are allowed, so that Snakemake refuses a target with a misspelt name.
 wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     run=one_of(SETTINGS),
     cell="[^/]+/[^/]+/[^/]+/labels-[^/]+",
 
 
-# The package of this interpreter, whichever environment a job starts in; a bug's traceback in its log.
+# Jobs use the package of this interpreter in any environment. Their logs contain tracebacks of bugs.
 BIN = str(Path(sys.executable).parent)
 shell.prefix("set -euo pipefail; export DECUR_TRACEBACK=1 PATH={BIN:q}:$PATH; ")
 
 
 def digest(tree):
-    """A short fingerprint: as a parameter it makes a job run again when what it reads changes."""
+    """Hash a value. As a parameter, the hash makes a job run again when the value changes."""
     return hashlib.sha256(repr(tree).encode()).hexdigest()[:16]
 
 
 def prefixed(folder, output, path):
-    """A folder below the prefix of a module, which precedes `path` in `output`, but no parameter."""
+    """Prefix a folder like an output: a module's prefix precedes outputs, but not parameters."""
     return output.removesuffix(path) + folder
 
 
-# Each job of a stage has its settings as two parameters. `identity` has those that decide its results,
-# and Snakemake runs the job again when it changes. `settings` has all, for the command: Snakemake does
-# not compare a parameter whose function takes `output`.
+# Each job of a stage has its settings as two parameters. `identity` contains those that decide its
+# results; Snakemake runs the job again when it changes. `settings` contains all, for the command;
+# Snakemake does not compare a parameter whose function takes `output`.
 
 
 def cells_of(w):
-    """What a transfer job evaluates: one cell, or all of a run."""
+    """List the cells that a transfer job evaluates: one cell, or all cells of a run."""
     return [Cell.parse(w.cell)] if "cell" in w.keys() else TRANSFERS[Run.parse(w.run)]
 
 
@@ -145,7 +145,7 @@ def transfer_of(w):
     return transfer_settings(CONFIG, Run.parse(w.run), cells_of(w))
 
 
-# The record that stands for metrics, by their path, where one job makes all of a run.
+# If one job evaluates all cells of a run: the record that represents each metrics file, by path.
 RECORDS = {
     PATHS.metrics(str(run), str(cell)): PATHS.transferred(str(run))
     for run, cells in TRANSFERS.items()
@@ -155,7 +155,7 @@ RECORDS = {
 
 
 def made_by_jobs(paths):
-    """The outputs of jobs that products come from, each once."""
+    """List the outputs of the jobs that write the given files, each once."""
     return list(dict.fromkeys(RECORDS.get(path, path) for path in paths))
 
 
@@ -168,14 +168,14 @@ def preprocess_of(w):
 
 
 def pieces_of(w):
-    """What several jobs leave of a dataset; of a single job nothing."""
+    """List the outputs of the pieces of a dataset; empty for a single job."""
     count = preprocess_of(w).pieces
     pieces = range(1, count + 1) if count > 1 else ()
     return [PATHS.piece(w.dataset, str(Piece(number, count))) for number in pieces]
 
 
 def download_json(w, output):
-    """What the job reads: of the stored samples nothing, unless scenes are drawn for them."""
+    """Write the settings of a download. Settings of stored samples only matter for scenes."""
     settings = CONFIG.datasets[w.dataset]
     if settings.source == "scenes":
         return settings.model_dump_json()

@@ -1,4 +1,4 @@
-# Raw files of each dataset, in its official layout: scenes, sample frames or archives.
+# Download: get each dataset's raw files in its official layout, from scenes, samples or archives.
 
 
 rule download:
@@ -43,6 +43,6 @@ rule download_weights:
 
 
 rule download_all:
-    """Raw files of every dataset."""
+    """Get the raw files of every dataset."""
     input:
         [PATHS.manifest(dataset) for dataset in CONFIG.datasets],

@@ -1,5 +1,5 @@
-# What the embeddings hold: each explainer on each run that a figure shows. Checkpoints are undeclared
-# and survive failure. `options` go to `decur explain`.
+# Explain: apply each explainer to each run that a figure needs. Checkpoints are not declared as
+# outputs, so they survive failure. `options` are passed to `decur explain`.
 
 
 rule explain:
@@ -30,6 +30,6 @@ rule explain:
 
 
 rule explain_all:
-    """What every explainer says of every run that a figure shows."""
+    """Apply every explainer to every run that a figure needs."""
     input:
         [PATHS.explain(str(run), kind) for run, kind in EXPLAINED],

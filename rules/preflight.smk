@@ -1,7 +1,7 @@
-# A short job of each class on the cluster at hand, and one table of what each of them found. None of
-# it is part of `all`: `snakemake preflight --profile ...` asks for it.
+# Preflight: run a short job of each class on this cluster, and print one table of their findings.
+# These rules are not part of `all`; they run on request, with `snakemake preflight --profile ...`.
 
-# Each class, and the stage whose jobs it stands for.
+# The classes of jobs, and the stage that each represents.
 CLASSES = {
     "download": "download",
     "cpu": "preprocess",
@@ -12,7 +12,7 @@ CLASSES = {
 
 for name, stage in CLASSES.items():
 
-    # A job that dies leaves a record of that, and the others go on.
+    # A job that fails writes a record of its failure, so the others can continue.
     rule:
         name:
             f"preflight_{name}"
@@ -34,14 +34,14 @@ for name, stage in CLASSES.items():
             " 2> {log:q} >&2"
             " || decur preflight {params.job:q} {params.results:q} --out {output:q} --lost {log:q}"
 
-    # A job asks for all that the jobs of its stage ask for, in any profile, but for less time.
+    # A job requests the same resources as the jobs of its stage, in any profile, but less time.
     asked = getattr(rules, f"preflight_{name}").rule.resources
     asked.update(getattr(rules, stage).rule.resources)
     asked["runtime"] = 20
 
 
 rule preflight:
-    """One short job of each class, and what to change in the profile or the config."""
+    """Run a short job of each class, and list changes for the profile or the config."""
     input:
         config=ancient(PATHS.config()),
         records=[PATHS.preflight(name) for name in CLASSES],
@@ -51,6 +51,6 @@ rule preflight:
     localrule: True
     params:
         results=subpath(input.config, parent=True),
-    # Without its records, the next preflight makes all checks again.
+    # The records are deleted, so that the next preflight repeats all checks.
     shell:
         "decur preflight table {params.results:q} 2> {log:q} && rm {input.records:q}"

@@ -1,8 +1,8 @@
-# Paired shards: 8-bit arrays of both modalities, an index and a card.
+# Preprocess: write paired shards, which are 8-bit arrays of both modalities, an index and a card.
 
 
-# Several jobs may write the shards of a large dataset (`pieces`). The last one, which alone there is
-# without, checks what they wrote and adds index and card.
+# With `pieces: N`, N jobs write the shards of a large dataset. The rule `preprocess` then checks the
+# shards, and writes index and card.
 rule preprocess_piece:
     input:
         PATHS.manifest("{dataset}"),
@@ -60,7 +60,7 @@ rule preprocess:
 
 
 rule preprocess_all:
-    """Paired shards of every dataset."""
+    """Write the paired shards of every dataset."""
     input:
         [PATHS.card(dataset) for dataset in CONFIG.datasets],
 
@@ -85,6 +85,6 @@ rule verify:
 
 
 rule verify_all:
-    """Every byte of every dataset's shards, compared with what was written."""
+    """Check every byte of every dataset's shards."""
     input:
         [PATHS.verified(dataset) for dataset in CONFIG.datasets],

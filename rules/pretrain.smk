@@ -1,7 +1,7 @@
-# Pretraining of both backbones; checkpoints lie beside the output, undeclared, and survive failure,
-# as does a hard link to finished weights, should Snakemake delete the output.
-# `launch` starts one process a GPU where a profile sets it (srun, torchrun ...), `options` go to
-# `decur pretrain`.
+# Pretrain: train both backbones of each run. Checkpoints beside the output are not declared, so they
+# survive failure. So does a hard link to finished weights, in case Snakemake deletes the output.
+# If a profile sets `launch` (srun, torchrun ...), it starts one process per GPU. `options` are passed
+# to `decur pretrain`.
 
 
 rule pretrain:
@@ -31,7 +31,7 @@ rule pretrain:
         " --shards {params.shards:q} --out {params.folder:q} --threads {threads} 2> {log:q} >&2"
 
 
-# The authors' own weights, for the method `released`: no data is needed.
+# The method `released` imports the authors' weights, and needs no data.
 rule pretrain_released:
     input:
         lambda w: SETTINGS[w.run].released,
@@ -57,6 +57,6 @@ rule pretrain_released:
 
 
 rule pretrain_all:
-    """Backbone weights of every run that a table or figure needs."""
+    """Make the backbone weights of every run that a table or figure needs."""
     input:
         [PATHS.weights(str(run)) for run in RUNS],

@@ -1,8 +1,8 @@
-# Tables and figures, the paper's numbers beside ours. Collating takes whatever is there, and seconds:
-# not worth a place in a cluster's queue.
+# Tables: collate results into tables and figures, next to the paper's numbers. This takes seconds, so
+# it runs locally and not in a cluster's queue. Missing results are allowed.
 
 
-# First of all, so that results can be collated from then on.
+# This rule runs first, so that `decur tables` works from then on.
 rule config:
     input:
         EXPERIMENTS_FILE,
@@ -28,7 +28,7 @@ rule config:
         " && mv {output.config:q}.part {output.config:q}) 2> {log:q}"
 
 
-# The report's headings, in the order of the data.
+# The headings of Snakemake's report, in pipeline order.
 CATEGORIES = {
     "transfer": "1. Transfer",
     "ablations": "2. Ablations",
@@ -43,7 +43,7 @@ for name, experiment in EXPERIMENTS.items():
             f"table_{name.replace('-', '_')}"
         input:
             made_by_jobs(sources(experiment, CONFIG, PATHS)),
-            # All of both; `entries` below says when the part that a table reads has changed.
+            # Both contain all settings; `entries` below changes only with the part that the table reads.
             config=ancient(PATHS.config()),
             experiments=ancient(PATHS.experiments()),
         output:
@@ -79,9 +79,9 @@ for name, experiment in EXPERIMENTS.items():
 
 
 rule tables:
-    """Every table and figure of the scale, and all that they need."""
+    """Make every table and figure of the scale, and all results that they need."""
 
-    # The results too: tables that somebody collated before those were in would pass for done.
+    # Results are inputs too: otherwise tables from incomplete results would count as finished.
     input:
         rules.transfer_all.input,
         rules.explain_all.input,
@@ -93,7 +93,7 @@ rule tables:
 
 
 rule report:
-    """One page with all of it, which opens without a network."""
+    """Write one page with all tables and figures, which works offline."""
     input:
         rules.tables.input,
         config=ancient(PATHS.config()),

@@ -1,7 +1,7 @@
-# Transfer of pretrained backbones: each cell a job of its own or, for small nets
-# (`transfer_together`), all cells of a run in one job. The output of the latter is a record of the
-# cells. Their metrics, undeclared, survive failure, and `--resume` goes on from them. So do the
-# checkpoints within a cell. `options` go to `decur transfer`.
+# Transfer: evaluate pretrained backbones, with one job per cell or, for small networks
+# (`transfer_together`), one job for all cells of a run. The output of the latter is a record of the
+# cells. Their metrics are not declared, so they survive failure, and `--resume` continues from them.
+# Checkpoints within a cell survive as well. `options` are passed to `decur transfer`.
 
 if CONFIG.transfer_together:
     JOB, MADE = "{run}", PATHS.transferred("{run}")
@@ -43,7 +43,7 @@ rule transfer:
 
 
 rule transfer_all:
-    """Metrics of every transfer run and factor probe."""
+    """Compute the metrics of every transfer evaluation and factor probe."""
     input:
         made_by_jobs(
             PATHS.metrics(str(run), str(cell))

@@ -1,7 +1,7 @@
-"""`decur <verb>`: parse, call one function, print; one line for an error.
+"""The command line `decur <verb>`: parse arguments, call one function, print its result.
 
-The workflow's rules call these verbs. Each module here adds a group of them, by `add_verbs`; heavy
-imports wait until a verb runs, so that help is quick.
+The workflow's rules call these verbs. Each module here adds a group of verbs with `add_verbs`.
+Heavy imports wait until a verb runs, so that help is quick. An error is printed as one line.
 """
 
 from decur.cli.run import command_line, main

@@ -1,4 +1,4 @@
-"""`python -m decur.cli`."""
+"""Run the command line with `python -m decur.cli`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Verbs around a cluster: costs of a target, preflight, rehearsal, a run without Snakemake."""
+"""Verbs for clusters: estimate costs, check and rehearse jobs, submit a run without Snakemake."""
 
 import argparse
 from pathlib import Path
@@ -9,11 +9,11 @@ from decur.errors import DecurError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """The verbs of this module."""
+    """Add the verbs of this module."""
     verb = verbs.add(
         "plan",
         _plan,
-        "What snakemake would do now, and about what it would cost.",
+        "List the jobs that snakemake would run now, and estimate their cost.",
         "decur plan --profile slurm",
         "decur plan pretrain_all --configfile config/mini.yaml",
     )
@@ -22,39 +22,44 @@ def add_verbs(verbs: Verbs) -> None:
         nargs="*",
         type=user_path_text,
         metavar="TARGET",
-        help="as of snakemake (default: everything)",
+        help="target of snakemake (default: everything)",
     )
-    verb.add_argument("--profile", metavar="NAME", help="as of snakemake, or a folder of profiles/")
     verb.add_argument(
-        "--configfile", nargs="+", type=user_path_text, metavar="FILE", help="as of snakemake"
+        "--profile", metavar="NAME", help="profile of snakemake, or name of a folder in profiles/"
     )
-    verb.add_argument("--config", nargs="+", metavar="KEY=VALUE", help="as of snakemake")
+    verb.add_argument(
+        "--configfile", nargs="+", type=user_path_text, metavar="FILE", help="configuration files"
+    )
+    verb.add_argument("--config", nargs="+", metavar="KEY=VALUE", help="configuration values")
 
     verb = verbs.add(
         "preflight",
         _preflight,
-        "Check, in a job of one class, what such jobs need; `snakemake preflight` runs all.",
+        "Check what one class of jobs needs on this node; `snakemake preflight` checks all.",
         "decur preflight pretrain results/paper --out results/paper/preflight/pretrain.json",
         "decur preflight table results/paper",
     )
     verb.add_argument(
         "job",
         choices=["download", "cpu", "pretrain", "transfer", "explain", "table"],
-        help="class of jobs, or the table of all",
+        help="class of jobs; `table` prints all records",
     )
     verb.add_argument("results", type=user_path, metavar="DIR", help="folder of a scale's results")
-    verb.add_argument("--out", type=user_path, metavar="FILE", help="record of the checks")
+    verb.add_argument("--out", type=user_path, metavar="FILE", help="output path of the record")
     verb.add_argument(
-        "--threads", type=positive, default=1, metavar="N", help="cores that a task should have"
+        "--threads", type=positive, default=1, metavar="N", help="expected CPU cores per task"
     )
     verb.add_argument(
-        "--lost", type=user_path, metavar="LOG", help="record instead that the job of this log died"
+        "--lost",
+        type=user_path,
+        metavar="LOG",
+        help="record that the job with this log failed, without any checks",
     )
 
     verb = verbs.add(
         "stand-ins",
         _stand_ins,
-        "Write small stand-ins for the official archives, which config/rehearsal.yaml reads.",
+        "Write small stand-ins for the official archives; config/rehearsal.yaml reads them.",
         "decur stand-ins",
     )
     verb.add_argument(
@@ -86,20 +91,30 @@ def add_verbs(verbs: Verbs) -> None:
     verb.add_argument("--cluster", choices=["slurm", "local"], default="slurm")
     verb.add_argument("--nodes", type=positive, default=1, metavar="N")
     verb.add_argument(
-        "--tasks", type=positive, default=1, metavar="N", help="processes a node, a GPU for each"
+        "--tasks",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes per node, with one GPU each",
     )
     verb.add_argument("--no-gpus", action="store_true")
-    verb.add_argument("--cpus", type=positive, default=8, metavar="N", help="for each process")
-    verb.add_argument("--memory-gb", type=positive, default=60, metavar="N", help="for each node")
+    verb.add_argument("--cpus", type=positive, default=8, metavar="N", help="CPU cores per process")
+    verb.add_argument(
+        "--memory-gb", type=positive, default=60, metavar="N", help="memory per node [GB]"
+    )
     verb.add_argument(
         "--minutes",
         type=positive,
         default=1440,
         metavar="N",
-        help="time limit of one piece of the run",
+        help="time limit of the job, which continues after a requeue",
     )
     verb.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="for sbatch (repeatable)"
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of sbatch (repeatable)",
     )
     verb.add_argument("--no-follow", action="store_true", help="do not wait for the job")
 
@@ -120,7 +135,7 @@ def _preflight(args: argparse.Namespace) -> None:
     if args.job == "table":
         print(preflight.table(args.results), end="")
     elif args.out is None:
-        raise DecurError(f"preflight {args.job}: --out is missing: the record of the checks")
+        raise DecurError(f"preflight {args.job}: --out is missing; give the path of the record")
     elif args.lost is not None:
         preflight.lost(args.job, args.lost, args.out)
     else:

@@ -1,4 +1,4 @@
-"""The script of a shell that completes verbs, options, files, data sets and explainers."""
+"""Write a script with which a shell completes verbs, options, files, datasets and explainers."""
 
 import argparse
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from decur.config import EXPLAINERS
 from decur.config.datasets import DATASETS
 
 FILES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
-"""What an argument is completed by, according to its metavar."""
+"""How to complete an argument, by its metavar."""
 
 CHOICES = {"dataset": tuple(DATASETS), "kind": tuple(EXPLAINERS)}
-"""Values that would be slow to import for help alone."""
+"""Values by argument. The help leaves them out, since their import is slow."""
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The completion script of a command line for "bash", "zsh" or "tcsh"."""
+    """Write the completion script of a command line for "bash", "zsh" or "tcsh"."""
     for action in _arguments(parser):
         if action.metavar in FILES:
             action.complete = FILES[str(action.metavar)]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Verbs about the surroundings: what is missing here, the config's schema, shell completion."""
+"""Verbs for the setup: check this machine, print the configuration's schema, complete commands."""
 
 import argparse
 from functools import partial
@@ -9,7 +9,7 @@ from decur.errors import DecurError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """The verbs of this module."""
+    """Add the verbs of this module."""
     verb = verbs.add(
         "init",
         _init,
@@ -42,7 +42,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb = verbs.add(
         "doctor",
         _doctor,
-        "Check this machine and a configuration, and say what to do.",
+        "Check this machine and a configuration, and suggest fixes.",
         "decur doctor",
         "decur doctor --configfile config/paper.yaml",
         "decur doctor --write-profile profiles/slurm-site",
@@ -51,7 +51,7 @@ def add_verbs(verbs: Verbs) -> None:
         "--configfile",
         type=user_path_text,
         metavar="FILE",
-        help="YAML file of a scale, to check it too",
+        help="YAML file of a scale, which is checked as well",
     )
     verb.add_argument(
         "--write-profile",
@@ -59,7 +59,7 @@ def add_verbs(verbs: Verbs) -> None:
         const="profiles/slurm-site",
         type=user_path,
         metavar="FOLDER",
-        help="write a profile for this SLURM cluster instead (default: profiles/slurm-site)",
+        help="only write a profile for this SLURM cluster (default: profiles/slurm-site)",
     )
 
     verbs.add(
@@ -72,7 +72,7 @@ def add_verbs(verbs: Verbs) -> None:
     verb = verbs.add(
         "completion",
         partial(_completion, verbs.parser),
-        "Print the script by which a shell completes decur's commands.",
+        "Print a script with which a shell completes decur's commands.",
         'eval "$(decur completion bash)"',
         "decur completion zsh > _decur",
     )
@@ -98,7 +98,7 @@ def _doctor(args: argparse.Namespace) -> None:
     findings = examine(args.configfile)
     print(as_table(findings))
     if errors := [finding.subject for finding in findings if finding.state == "error"]:
-        raise DecurError(f"doctor: {', '.join(errors)}: see above what to do")
+        raise DecurError(f"doctor: {', '.join(errors)}: failed; apply the fixes listed above")
 
 
 def _schema(args: argparse.Namespace) -> None:

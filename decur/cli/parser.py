@@ -1,4 +1,4 @@
-"""The parser that every verb shares: one line for a wrong argument, examples in its help."""
+"""The argument parser of all verbs: errors of one line, and help with examples."""
 
 import argparse
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from decur.errors import DecurError
 
 
 def positive(text: str) -> int:
-    """The type of an argument that counts something.
+    """Parse an argument that counts something.
 
     Raises:
-        argparse.ArgumentTypeError: the text is no whole number of at least 1.
+        argparse.ArgumentTypeError: the text is not a whole number of at least 1.
     """
     if not text.strip().isascii() or not text.strip().isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
@@ -21,16 +21,16 @@ def positive(text: str) -> int:
 
 
 def user_path(text: str) -> Path:
-    """The type of an argument that is a path; `~` and variables in it are replaced.
+    """Parse an argument that is a path, and expand `~` and variables.
 
     Raises:
-        argparse.ArgumentTypeError: a variable or a home folder is not known.
+        argparse.ArgumentTypeError: a variable or a home folder is unknown.
     """
     return Path(user_path_text(text))
 
 
 def user_path_text(text: str) -> str:
-    """As `user_path`, but a string, for arguments that may also be names."""
+    """Parse an argument as `user_path` does, but return text, as it may also be a name."""
     try:
         return expand(text)
     except DecurError as error:
@@ -38,29 +38,29 @@ def user_path_text(text: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help ends in examples, and whose errors are one line."""
+    """A parser that prints examples in its help, and errors as one line."""
 
     examples: tuple[str, ...] = ()
     names: Callable[[], str] | None = None
-    """A line of the help that takes long to make, since it imports a registry."""
+    """Computes a line of the help. It is called late, since it imports a registry."""
 
     def __init__(self, **options: Any) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=formatter, allow_abbrev=False, **options)
 
     def format_help(self) -> str:
-        """The usual help, and the known names and the examples below it."""
+        """Format the usual help, then the known names and the examples."""
         names = "" if self.names is None else f"\n{self.names()}\n"
         lines = "".join(f"  {example}\n" for example in self.examples)
         return super().format_help() + names + (f"\nexamples:\n{lines}" if lines else "")
 
     def error(self, message: str) -> NoReturn:
-        """End with status 2."""
+        """Print the error and exit with status 2."""
         self.exit(2, f"decur: error: {message}; see {self.prog} --help\n")
 
 
 class Verbs:
-    """The verbs below a `parser`."""
+    """The verbs of a `parser`."""
 
     def __init__(self, parser: Parser) -> None:
         self.parser = parser
@@ -69,11 +69,11 @@ class Verbs:
     def add(
         self, name: str, call: Callable[[argparse.Namespace], None], text: str, *examples: str
     ) -> Parser:
-        """A verb that calls `call`; give its arguments to the parser. `examples` are commands."""
+        """Add a verb that calls `call`, and return its parser. `examples` are commands."""
         verb = self._parser(name, text)
         verb.examples = examples
         verb.set_defaults(call=call)
-        # Without a default, which would undo a --debug before the verb.
+        # A default would override a --debug before the verb.
         verb.add_argument(
             "--debug",
             action="store_true",
@@ -83,7 +83,7 @@ class Verbs:
         return verb
 
     def group(self, name: str, text: str) -> "Verbs":
-        """A verb that only has verbs of its own."""
+        """Add a verb that only groups other verbs."""
         return Verbs(self._parser(name, text))
 
     def _parser(self, name: str, text: str) -> Parser:

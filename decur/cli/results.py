@@ -1,4 +1,4 @@
-"""Verbs on results: tables, the report, status, provenance."""
+"""Verbs for results: make tables and the report, show status and provenance."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """The verbs of this module."""
+    """Add the verbs of this module."""
     verb = verbs.add(
         "tables",
         _tables,
-        "Collate whatever results there are into tables and figures.",
+        "Make tables and figures from the available results.",
         "decur tables results/mini",
         "decur tables results/mini --only table1 --only fig3a",
         "decur tables results/mini --show",
@@ -29,24 +29,26 @@ def add_verbs(verbs: Verbs) -> None:
         "--experiments",
         type=user_path_text,
         metavar="FILE",
-        help="in place of the experiments.yaml among the results",
+        help="experiments to use instead of experiments.yaml in the results folder",
     )
-    verb.add_argument("--only", action="append", metavar="NAME", help="this one alone (repeatable)")
+    verb.add_argument(
+        "--only", action="append", metavar="NAME", help="experiment to make (repeatable)"
+    )
     verb.add_argument(
         "--show",
         action="store_true",
-        help="print the finished tables instead of collating anew",
+        help="print the finished tables without making them again",
     )
 
     verb = verbs.add(
-        "report", _report, "One page of whatever results there are.", "decur report results/mini"
+        "report", _report, "Write the available results into one page.", "decur report results/mini"
     )
     verb.add_argument("results", type=user_path, metavar="DIR", help="folder of a scale's results")
 
     verb = verbs.add(
         "status",
         _status,
-        "Runs and evaluations that are done, running or failed, and the hours used.",
+        "Show which runs and evaluations are done, running or failed, and the hours used.",
         "decur status",
         "decur status results/paper",
     )
@@ -59,13 +61,16 @@ def add_verbs(verbs: Verbs) -> None:
         help="folder of a scale's results (default: every folder in results)",
     )
     which.add_argument(
-        "--configfile", type=user_path_text, metavar="FILE", help="YAML file of the scale instead"
+        "--configfile",
+        type=user_path_text,
+        metavar="FILE",
+        help="YAML file of the scale, instead of DIR",
     )
 
     verb = verbs.add(
         "provenance",
         _provenance,
-        "Where a product is from, back to the archives.",
+        "Show the lineage of an artifact, back to the archives.",
         "decur provenance results/mini/tables/table1.csv",
     )
     verb.add_argument(
@@ -84,7 +89,7 @@ def _tables(args: argparse.Namespace) -> None:
     for name in args.only or ():
         if name not in chosen:
             raise DecurError(
-                f"--only {name}: not among the scale's experiments: {', '.join(chosen)}"
+                f"--only {name}: not an experiment of the scale; choose from {', '.join(chosen)}"
             )
     wanted = {name: chosen[name] for name in args.only or chosen}
     if args.show:
@@ -120,15 +125,17 @@ def _provenance(args: argparse.Namespace) -> None:
     chain = lineage(args.file)
     print(render(chain))
     if found := changed(chain):
-        raise DecurError(f"{args.file}: changed since: {', '.join(found)}; run their stages again")
+        raise DecurError(
+            f"{args.file}: changed since recorded: {', '.join(found)}; run their stages again"
+        )
 
 
 def _scale(
     results: Path, experiments: str | None, only: Sequence[str] = ()
 ) -> "tuple[dict[str, Experiment], Config, Paths]":
-    """The experiments, configuration and paths of the scale whose results a folder holds.
+    """Load the experiments, configuration and paths of the scale of a results folder.
 
-    `only` selects from a file of `experiments`, also such as the scale does not ask for.
+    `only` selects from a file of `experiments`, including those that the scale does not list.
     """
     from decur.artifacts.paths import Paths
     from decur.config import load_config
@@ -142,8 +149,8 @@ def _scale(
     for path in (paths.config(), source):
         if not Path(path).is_file():
             raise DecurError(
-                f"{path}: not there; name the folder of a scale, results/<scale>, in which the "
-                "workflow has begun"
+                f"{path}: not found; name the folder of a scale, results/<scale>, for which the "
+                "workflow has started"
             )
     config = load_config(paths.config())
     if experiments and only:

@@ -1,4 +1,4 @@
-"""The command line as a whole, and how a command ends."""
+"""Run a command, and report how it ended: output, exit status, or an error of one line."""
 
 import io
 import os
@@ -15,18 +15,18 @@ from decur.cluster.user import provide_user
 from decur.errors import DecurError
 
 TRACEBACK = "DECUR_TRACEBACK"
-"""Variable that the workflow sets for its jobs: their logs keep the traceback of a bug, which a
-second run would take days to show."""
+"""Variable that the workflow sets for its jobs, so that their logs contain the traceback of a bug.
+A second run to show it could take days."""
 
 PACKAGE = str(Path(decur.__file__).parent)
 STDOUT = 1
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""Exit statuses, as shells give them: 128 and the number of the signal."""
+"""Exit status as in shells: 128 plus the number of the signal."""
 
 
 def command_line() -> Parser:
-    """The verbs and their arguments."""
+    """Build the parser of all verbs and their arguments."""
     parser = Parser(prog="decur", description=decur.__doc__)
     parser.examples = (
         "decur download geonrw --out raw/geonrw",
@@ -34,7 +34,7 @@ def command_line() -> Parser:
         "decur tables results/mini",
     )
     parser.add_argument("--version", action="version", version=decur.__version__)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--debug", action="store_true", help="show the traceback on error")
     verbs = Verbs(parser)
     for module in (stages, results, weights, cluster, environment):
         module.add_verbs(verbs)
@@ -42,7 +42,7 @@ def command_line() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status."""
+    """Run one verb and return the exit status."""
     for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode must not end a run
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         provide_user()
         os.environ["MPLBACKEND"] = (
-            "agg"  # no verb opens a window; a notebook's may not be installed
+            "agg"  # no verb opens a window; a notebook's backend may be missing
         )
         args.call(args)
         sys.stdout.flush()
@@ -68,34 +68,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception) -> str:
-    """Describe an error; one of the file system by the path, the reason and what to check."""
+    """Describe an error; for a file system error, by its path, its reason and what to check."""
     if isinstance(error, OSError) and error.filename is not None:
         paths = " to ".join(map(str, filter(None, (error.filename, error.filename2))))
-        return f"{paths}: {error.strerror}; check the path, its rights and the free space"
+        return f"{paths}: {error.strerror}; check the path, its permissions and the free space"
     return str(error) if isinstance(error, DecurError | OSError) else _bug(error)
 
 
 def _one_line(text: str) -> str:
-    """The message without line breaks, and without what a hostile name may tell a terminal."""
+    """Replace line breaks, and characters with which a hostile name could control a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _bug(error: Exception) -> str:
-    """What happened, where (the last line of this package), and what to do."""
+    """Describe a bug: the error, the last line of this package in its traceback, and the remedy."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
     where = f"{Path(own[-1].filename).relative_to(Path(PACKAGE).parent)}:{own[-1].lineno}"
     remedy = "this is a bug: run again with --debug and report the traceback"
     if isinstance(error, ImportError):
-        remedy = "the installation is not whole: see decur doctor"
+        remedy = "the installation is incomplete: run decur doctor"
     return f"{type(error).__name__}: {error} ({where}); {remedy}"
 
 
 def _nobody_reads() -> bool:
-    """Whether the reader of stdout has gone, as of `decur schema | head`; it then leads nowhere."""
+    """Check whether the reader of stdout has gone, as in `decur schema | head`.
+
+    If so, stdout is redirected to nowhere.
+    """
     stdout = select.poll()
     stdout.register(STDOUT, 0)
     gone = any(event & select.POLLERR for _, event in stdout.poll(0))
-    if gone:  # or the interpreter would fail to flush at its end
+    if gone:  # otherwise the interpreter fails to flush stdout at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     return gone

@@ -1,6 +1,6 @@
-"""Verbs of the stages, which the rules call: from archives to shards, weights, metrics and maps.
+"""Verbs of the stages from download to explain, which the workflow's rules call.
 
-`--settings` is the stage's own resolved settings as JSON, or a file of it.
+`--settings` takes the stage's resolved settings as JSON, or a file that contains them.
 """
 
 import argparse
@@ -20,11 +20,11 @@ RUN = "results/demo/pretrain/rgb-dem/decur/default/seed-0"
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """The verbs of this module."""
+    """Add the verbs of this module."""
     verb = verbs.add(
         "download",
         _download,
-        "Fill a dataset's raw folder.",
+        "Download a dataset's raw files, or draw synthetic ones.",
         "decur download geonrw --out raw/geonrw",
         "decur download nyuv2 --from ~/archives --out raw/nyuv2 --threads 4",
     )
@@ -35,12 +35,12 @@ def add_verbs(verbs: Verbs) -> None:
         dest="archives",
         type=user_path_text,
         metavar="DIR",
-        help="folder of archives that you have already",
+        help="folder of archives that are already on disk",
     )
     verb.add_argument(
         "--unpack",
         action="store_true",
-        help="unpack the archives, instead of listing what they hold",
+        help="unpack the archives instead of listing their members",
     )
 
     verb = verbs.add(
@@ -52,26 +52,32 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument("dataset")
     _add_stage(verb)
-    verb.add_argument("--raw", required=True, type=user_path, metavar="DIR", help="its raw folder")
+    verb.add_argument(
+        "--raw",
+        required=True,
+        type=user_path,
+        metavar="DIR",
+        help="folder of the dataset's raw files",
+    )
     verb.add_argument(
         "--piece",
         metavar="K-of-N",
-        help="do this part of the work alone; once all are done, run again without it",
+        help="do only this part of the work; after all parts, run again without this option",
     )
 
     verb = verbs.add(
         "verify",
         _verify,
-        "Check every byte of a shards folder.",
+        "Check every byte of a folder of shards.",
         "decur verify results/demo/shards/geonrw --threads 2",
     )
-    verb.add_argument("path", type=user_path, metavar="DIR", help="shards of a dataset")
+    verb.add_argument("path", type=user_path, metavar="DIR", help="folder of a dataset's shards")
     _add_threads(verb)
 
     verb = verbs.add(
         "pretrain",
         _warned(_pretrain),
-        "Pretrain one run, or go on with it.",
+        "Pretrain one run, or continue it from its last checkpoint.",
         f"decur pretrain --settings run.json --shards results/demo/shards/geonrw --out {RUN}",
     )
     _add_stage(verb)
@@ -79,7 +85,9 @@ def add_verbs(verbs: Verbs) -> None:
         "--shards", required=True, type=user_path, metavar="DIR", help="shards of the dataset"
     )
     verb.add_argument(
-        "--profile", action="store_true", help="time the parts of ten steps, and train nothing"
+        "--profile",
+        action="store_true",
+        help="measure the time of each part of ten steps, without training",
     )
     _add_requeue(verb)
 
@@ -98,24 +106,24 @@ def add_verbs(verbs: Verbs) -> None:
         required=True,
         type=user_path,
         metavar="DIR",
-        help="folder of all datasets' shards",
+        help="folder that contains the shards of all datasets",
     )
     verb.add_argument(
         "--resume",
         action="store_true",
-        help="keep what an interrupted evaluation of a run's cells left; list all in cells.json",
+        help="keep the cells that an interrupted evaluation finished; list all cells in cells.json",
     )
     _add_requeue(verb)
 
     verb = verbs.add(
         "explain",
         _warned(_explain),
-        "What the embedding dimensions of a run hold.",
+        "Apply an explainer to the backbones and embeddings of a run.",
         f"decur explain alignment --settings explain.json --weights {RUN}/weights.safetensors"
         " --shards results/demo/shards/geonrw --out alignment.csv",
     )
     verb.names = _explainers
-    verb.add_argument("kind", help="an explainer")
+    verb.add_argument("kind", help="name of the explainer")
     _add_stage(verb, out="FILE")
     _add_weights(verb)
     verb.add_argument(
@@ -131,8 +139,8 @@ def _add_stage(verb: Parser, *, settings: str | None = None, out: str = "DIR") -
         default=settings,
         type=_json_or_path,
         metavar="JSON",
-        help="resolved settings, or a file of them (a rule's are in its job's command: "
-        "snakemake --printshellcmds)",
+        help="resolved settings, or a file that contains them (snakemake --printshellcmds shows "
+        "those of each job)",
     )
     verb.add_argument("--out", required=True, type=user_path, metavar=out, help="output path")
     _add_threads(verb)
@@ -156,14 +164,14 @@ def _add_requeue(verb: Parser) -> None:
     verb.add_argument(
         "--requeue",
         action="store_true",
-        help="warned by SIGUSR1, have SLURM run this job again, which goes on from what it saved",
+        help="after SIGUSR1, requeue this SLURM job, which then continues from its checkpoint",
     )
 
 
 def _warned(call: Call) -> Call:
-    """The same verb, which notes the warning of a time limit from the start.
+    """Wrap a verb so that it notices the warning of a time limit from the start.
 
-    It may come while torch is loaded and ranks wait for one another.
+    The warning may come while torch is loaded and ranks wait for one another.
     """
 
     def noting(args: argparse.Namespace) -> None:
@@ -198,7 +206,7 @@ def _download(args: argparse.Namespace) -> None:
 def _preprocess(args: argparse.Namespace) -> None:
     from decur.cluster.workers import prepare_workers
 
-    prepare_workers(args.threads)  # they import meanwhile, which takes as long as here
+    prepare_workers(args.threads)  # their imports take as long as those below, so they overlap
     from decur.config import DatasetSettings, Piece
     from decur.preprocess.run import preprocess
 
@@ -211,7 +219,7 @@ def _verify(args: argparse.Namespace) -> None:
     from decur.shards.verify import verify
 
     if not args.path.is_dir():
-        raise DecurError(f"{args.path}: no such folder; name one of shards, with a card.json")
+        raise DecurError(f"{args.path}: no such folder; give a folder of shards, with a card.json")
     faults = verify(args.path, workers=args.threads)
     for fault in faults:
         print(fault)
@@ -278,7 +286,7 @@ def _settings(model: type[S], text: str) -> S:
 
     path = Path(text) if not text.lstrip().startswith("{") else None
     if path is not None and not path.is_file():
-        raise DecurError(f"--settings: no such file {path}")
+        raise DecurError(f"--settings: no such file {path}; correct its path")
     try:
         json = path.read_text(encoding="utf-8") if path is not None else text
         return model.model_validate_json(json)
@@ -287,7 +295,7 @@ def _settings(model: type[S], text: str) -> S:
 
 
 def _tree(text: str) -> Any:
-    """What a JSON text holds; None if it is none."""
+    """Parse a JSON text; None if it is invalid."""
     import json
 
     try:
@@ -297,7 +305,7 @@ def _tree(text: str) -> Any:
 
 
 def _device(threads: int) -> str:
-    """Limit torch to the job's threads; the GPU where there is one."""
+    """Limit torch to the job's threads, and choose the GPU if there is one."""
     import torch
 
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Verbs of pretrained weights: to and from other libraries, and features of own images."""
+"""Verbs for pretrained weights: export, import and fetch them, and compute image features."""
 
 import argparse
 
@@ -6,8 +6,8 @@ from decur.cli.parser import Verbs, positive, user_path, user_path_text
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """The verbs of this module."""
-    group = verbs.group("weights", "Backbones to and from other libraries.")
+    """Add the verbs of this module."""
+    group = verbs.group("weights", "Exchange backbones with other libraries.")
     verb = group.add(
         "export",
         _export,
@@ -17,16 +17,20 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument("run", type=user_path, help="folder of a pretraining run, or a weights file")
     verb.add_argument(
-        "--modality", metavar="NAME", help="which backbone, where there are two (but for released)"
+        "--modality",
+        metavar="NAME",
+        help="backbone to export, if the run has two (not for released)",
     )
     verb.add_argument(
         "--format",
         required=True,
         choices=["torchvision", "timm", "torchgeo", "safetensors", "cmx", "released"],
-        help="what is to read it",
+        help="library or code that will read it",
     )
     verb.add_argument("--out", required=True, type=user_path, metavar="DIR", help="output path")
-    verb.add_argument("--licence", metavar="ID", help="of the weights, as hubs name it")
+    verb.add_argument(
+        "--licence", metavar="ID", help="licence of the weights, by the identifier of model hubs"
+    )
 
     verb = group.add(
         "import",
@@ -36,16 +40,21 @@ def add_verbs(verbs: Verbs) -> None:
     )
     verb.add_argument("file", type=user_path)
     verb.add_argument(
-        "--out", required=True, type=user_path, help="a .safetensors file, or a folder for one"
+        "--out",
+        required=True,
+        type=user_path,
+        help="output path: a .safetensors file, or a folder for it",
     )
     verb.add_argument(
-        "--like", metavar="NAME", help="the released file that one of unknown checksum is like"
+        "--like",
+        metavar="NAME",
+        help="released file of the same kind, for a file of unknown checksum",
     )
     verb.add_argument(
         "--pool",
         choices=["token", "mean"],
-        help="features of a vision transformer: its class token, as in the released code (default),"
-        " or the mean of its patches",
+        help="features of a vision transformer: class token, as in the released code (default), "
+        "or mean of the patch tokens",
     )
 
     verb = group.add(
@@ -54,47 +63,57 @@ def add_verbs(verbs: Verbs) -> None:
         "Download a file of weights that the paper's authors released, and check it.",
         "decur weights fetch rn50_geonrw_joint_decur_ep100.pth --out released",
     )
-    verb.add_argument("name", help="as the authors named it")
-    verb.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for it")
+    verb.add_argument("name", help="name of the released file")
+    verb.add_argument("--out", required=True, type=user_path, metavar="DIR", help="output folder")
 
     verb = verbs.add(
         "embed",
         _embed,
-        "Features of your own images from pretrained weights.",
+        "Compute features of your own images with pretrained weights.",
         "decur embed weights.safetensors scene.tif --modality optical --stride 112"
         " --out features.tif",
         "decur embed weights.safetensors photos/*.jpg --modality rgb --out features.parquet",
     )
     verb.add_argument("weights", type=user_path, help="weights.safetensors of a pretraining run")
     verb.add_argument(
-        "inputs", nargs="+", type=user_path, metavar="INPUT", help="rasters or images"
+        "inputs", nargs="+", type=user_path, metavar="INPUT", help="raster or image files"
     )
     verb.add_argument(
-        "--out", required=True, type=user_path, help=".tif, .parquet, .npy, or a folder of GeoTIFFs"
+        "--out",
+        required=True,
+        type=user_path,
+        help="output path: .tif, .parquet, .npy, or a folder of GeoTIFFs",
     )
-    verb.add_argument("--modality", metavar="NAME", help="of which the inputs are")
+    verb.add_argument("--modality", metavar="NAME", help="modality of the inputs")
     verb.add_argument(
-        "--stride", type=positive, metavar="PIXELS", help="default: windows side by side"
+        "--stride",
+        type=positive,
+        metavar="PIXELS",
+        help="step between windows (default: windows side by side)",
     )
-    verb.add_argument("--whole", action="store_true", help="one vector a file, as of PNG and JPEG")
     verb.add_argument(
-        "--scale", metavar="stored|reflectance|elevation|MIN,MAX", help="default: of pretraining"
+        "--whole", action="store_true", help="one vector per file, as for PNG and JPEG"
+    )
+    verb.add_argument(
+        "--scale",
+        metavar="stored|reflectance|elevation|MIN,MAX",
+        help="scale of the inputs (default: that of pretraining)",
     )
     verb.add_argument(
         "--bands",
         type=lambda text: tuple(text.split(",")),
         metavar="NAME,...",
-        help="bands of the inputs, in their order, where the files do not name them",
+        help="bands of the inputs in order, if the files do not name them",
     )
     verb.add_argument(
         "--intrinsics",
         type=user_path_text,
         metavar="FILE",
-        help="camera matrix: inputs are depth, to become HHA",
+        help="camera matrix, to convert depth inputs to HHA",
     )
-    verb.add_argument("--device", metavar="cpu|cuda", help="default: the GPU where there is one")
+    verb.add_argument("--device", metavar="cpu|cuda", help="default: the GPU, if there is one")
     verb.add_argument(
-        "--batch", type=positive, default=64, metavar="N", help="windows or images at once"
+        "--batch", type=positive, default=64, metavar="N", help="windows or images per batch"
     )
     verb.add_argument("--threads", type=positive, default=1, metavar="N", help="CPU cores to use")
 

@@ -1,1 +1,1 @@
-"""Explaining a pretrained pair of backbones (paper §7, appendix D)."""
+"""Explain what a pretrained pair of backbones has learned (paper §7, appendix D)."""

@@ -1,4 +1,7 @@
-"""Cross-modal alignment of every embedding dimension (paper §7, equation 7, figures 4a and 8)."""
+"""Measure how well each embedding dimension is aligned across modalities.
+
+Paper §7, equation 7, figures 4a and 8.
+"""
 
 import pandas as pd
 from torch import Tensor
@@ -12,12 +15,12 @@ PACKAGES = ()
 
 
 def alignment_loss(z1: Tensor, z2: Tensor) -> Tensor:
-    """`(1 - C_ii)^2` of every dimension of two embeddings `(N, K)`: `(K,)`, 0 is aligned."""
+    """Compute `(1 - C_ii)^2` per dimension of two embeddings `(N, K)`: `(K,)`; 0 is aligned."""
     return (1 - diagonal(standardise(z1), standardise(z2))).square()
 
 
 def explain(subject: Subject, recipe: Alignment) -> Explanation:
-    """A line a batch and dimension: batch, dimension, part, loss."""
+    """Write one line per batch and dimension: batch, dimension, part, loss."""
     part = subject.part_names()
     losses = subject.each(
         subject.batches(recipe.batch_size, recipe.batches),

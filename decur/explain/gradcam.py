@@ -1,4 +1,4 @@
-"""Grad-CAM of common and unique dimensions: where in an image they look (figures 4b and 10)."""
+"""Show with Grad-CAM which image regions raise common and unique dimensions (figures 4b and 10)."""
 
 from typing import cast
 
@@ -19,15 +19,15 @@ PACKAGES = ("captum",)
 
 
 def cam_maps(subject: Subject, branch: int, x: Tensor) -> Tensor:
-    """Grad-CAM of each part at the last stage of one branch's backbone (Selvaraju et al., 2017).
+    """Compute Grad-CAM per part at a backbone's last stage (Selvaraju et al., 2017).
 
     Args:
         subject: the model.
-        branch: which modality.
+        branch: number of the modality.
         x: its images `(N, C, H, W)`.
 
     Returns:
-        `(N, parts, h, w)`, not negative, at the size of the last stage.
+        Non-negative maps `(N, parts, h, w)` at the size of the last stage.
 
     Raises:
         DecurError: the features are not the mean of the last stage.
@@ -37,7 +37,7 @@ def cam_maps(subject: Subject, branch: int, x: Tensor) -> Tensor:
     backbone = cast(Backbone, subject.model.backbones[branch])
     if not backbone.pools_last_map:
         raise DecurError(
-            "Grad-CAM: the features are a class token, which the last map has no part in; give "
+            "Grad-CAM: the features are a class token, which does not depend on the last map; give "
             "weights of an `arch` whose features are the mean of its map, such as vit_s16"
         )
     with torch.no_grad():
@@ -53,7 +53,7 @@ def cam_maps(subject: Subject, branch: int, x: Tensor) -> Tensor:
 
 
 def explain(subject: Subject, recipe: GradCam) -> Explanation:
-    """A line a sample, modality, part and cell of its map: sample, modality, part, y, x, value."""
+    """Write one line per map cell: sample, modality, part, y, x, value."""
 
     def maps_of(rows: NDArray[np.int64], views: list[Tensor]) -> list[Tensor]:
         return [cam_maps(subject, branch, view)[0].cpu() for branch, view in enumerate(views)]

@@ -1,9 +1,9 @@
-"""Run one explainer on one pretrained run: weights and shards in, a CSV and its record out.
+"""Run one explainer on one pretrained run and write a CSV file and its record.
 
-Every explainer is a module that `decur.config.explainers.EXPLAINERS` names, with
+`decur.config.explainers.EXPLAINERS` lists the explainers. Each is a module with
 
 * `explain(subject, recipe) -> Explanation`: its results, as a table and a few facts;
-* `PACKAGES`: the libraries that decide the result, beside those of all explainers.
+* `PACKAGES`: the libraries that affect its results, in addition to those of all explainers.
 """
 
 import importlib
@@ -27,7 +27,7 @@ PACKAGES = ("numpy", "pandas", "torch", "torchvision", "timm")
 
 @dataclass(frozen=True)
 class Explanation:
-    """The results of an explainer: a table, and facts about all of it for the record."""
+    """The results of an explainer: a table, and facts about the whole table for the record."""
 
     frame: pd.DataFrame
     facts: dict[str, Any] = field(default_factory=dict)
@@ -42,16 +42,15 @@ def explain(
     *,
     device: str = "cpu",
 ) -> None:
-    """Write the results of the explainer `name` into the CSV file `out`.
+    """Write the results of the explainer `name` to the CSV file `out`.
 
-    Its facts and the provenance are in a JSON of the same name beside it.
-
-    The job goes on from the results that an earlier one saved in a hidden folder beside `out`.
+    A JSON file of the same name beside it holds the facts and the provenance. The job continues
+    from the results that an earlier job saved in a hidden folder beside `out`.
 
     Raises:
         DecurError: weights, shards and settings do not fit, there are too few samples, or `out` or
-            the JSON exists and is not ours.
-        StoppedError: the job was asked to stop, and has saved.
+            the JSON exists and was not written by this package.
+        StoppedError: the job was asked to stop, and has saved its results.
     """
     job = JobTimer(device)
     record = out.with_suffix(".json")

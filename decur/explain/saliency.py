@@ -1,4 +1,4 @@
-"""How far the areas that two modalities' maps highlight coincide (paper §7, figure 5 left)."""
+"""Measure the overlap of two modalities' Grad-CAM maps (paper §7, figure 5 left)."""
 
 from typing import Any
 
@@ -19,11 +19,11 @@ BATCH = 64
 
 
 def overlap(maps1: Tensor, maps2: Tensor) -> Tensor:
-    """Score of each pair of Grad-CAM maps `(..., H, W)`, 0 to 1: `(...)`.
+    """Score the overlap of pairs of Grad-CAM maps `(..., H, W)`, from 0 to 1: `(...)`.
 
-    The mean of the product of both maps' logarithms, each from 0 to 1 (released code): 0 where they
-    highlight different areas, the more, the larger the area that both do. A map that is the same
-    everywhere highlights nothing: its score is 0.
+    The score is the mean product of both maps' logarithms, each scaled to [0, 1], as in the
+    released code. It is 0 if the maps highlight different areas, and grows with the area that both
+    highlight. A constant map highlights nothing, so its score is 0.
     """
     return (_normalised(maps1) * _normalised(maps2)).mean(dim=(-2, -1))
 
@@ -35,14 +35,15 @@ def _normalised(maps: Tensor) -> Tensor:
 
 
 def enlarged(maps: Tensor, size: int) -> Tensor:
-    """Maps `(N, parts, h, w)` at the size of the views, bilinear, as in the released code."""
+    """Resize maps `(N, parts, h, w)` to the views' size, bilinearly, as in the released code."""
     return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def explain(subject: Subject, recipe: Saliency) -> Explanation:
-    """A line a pair: sample, and the score of each part.
+    """Write one line per sample: its name, and the score of each part.
 
-    Of synthetic scenes also `<modality> <part> on <factor>`: see `scene_factors.lift`.
+    For synthetic scenes, the columns `<modality> <part> on <factor>` follow: see
+    `scene_factors.lift`.
     """
     size = recipe.pixels or subject.pretrain.crop
     modalities, rows = list(subject.pretrain.modalities), subject.samples(recipe.samples)

@@ -1,4 +1,4 @@
-"""Saliency against what is known of scenes: where each factor acts, and in which bands."""
+"""Compare saliency with the known effects of a scene's factors, per place and band."""
 
 import functools
 import math
@@ -15,9 +15,10 @@ from decur.shards import PairedShards
 
 
 def effects(shards: PairedShards, row: int) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """By modality and factor how much the factor changes a sample, `(C, S, S)` in grey levels.
+    """Compute how much each factor changes a sample, by modality and factor.
 
-    Nothing where the shards are not of scenes; see `decur.scenes.effects`.
+    Each effect is `(C, S, S)` in grey levels; see `decur.scenes.effects`. The result is empty
+    unless the shards contain scenes.
     """
     dataset, origin = shards.card.dataset, shards.card.provenance
     if dataset not in SUPPORTED or origin.settings.get("source") != "scenes":
@@ -32,17 +33,19 @@ _numbers = functools.cache(scene_numbers)
 
 
 def lift(saliency: NDArray[np.floating], effect: NDArray[np.floating]) -> float:
-    """How much more a factor acts where a map is salient than in the whole image.
+    """Compute how much stronger a factor acts where a map is salient than in the whole image.
 
-    Were its effect the same everywhere inside an area, it would be the share of saliency inside
-    the area over the area's share of the image: 1 says that the map knows nothing of the factor.
+    For an effect that is constant inside an area and 0 outside, the lift is the fraction of
+    saliency inside the area divided by the area's fraction of the image. A lift of 1 means that
+    the map is unrelated to the factor.
 
     Args:
-        saliency: a map `(H, W)`, not negative.
-        effect: what the factor changes, `(C, S, S)`.
+        saliency: a non-negative map `(H, W)`.
+        effect: the change that the factor causes, `(C, S, S)`.
 
     Returns:
-        The mean effect weighted by the saliency over the plain one; NaN of an empty map or effect.
+        The saliency-weighted mean effect divided by the plain mean effect; NaN if the map or the
+        effect is empty.
     """
     mean = torch.from_numpy(effect).mean(dim=0)
     resized = F.interpolate(

@@ -1,25 +1,27 @@
-"""An estimate of the share of common dimensions without the paper's grid search (§6, figure 3a).
+"""Estimate the share of common dimensions without the paper's grid search (§6, figure 3a).
 
-The grid pretrains and transfers once a share. Here one run whose dimensions are all common (variant
-`common-100`) is asked how much of what a modality repeats from one augmented view to another recurs
-in the other modality:
+The grid search pretrains and transfers once per share. This module needs one run whose dimensions
+are all common (variant `common-100`). It measures how much of the information that two augmented
+views of a modality agree on also appears in the other modality:
 
     share = cross / sqrt(within1 * within2),
 
-Spearman's correction for attenuation (1904). What changes with the augmentation, or by chance, is
-in no term, so it counts neither as common nor as unique. Two quantities take the places of `cross`
-and `within`: the alignment of the embeddings, which the loss raises, and the number of directions
-that the backbones' features share, to which no basis matters.
+Spearman's correction for attenuation (1904). Information that changes with the augmentation or by
+chance is in no term, so it counts neither as common nor as unique. There are two estimates, with
+different quantities for `cross` and `within`: the alignment of the embeddings, which the loss
+raises, and the number of directions that the backbones' features share, which does not depend on
+a basis.
 
-How many dimensions have an alignment loss (equation 7) below some threshold is no estimate: of all
-rotations of an embedding with a given mean alignment the on-diagonal loss is smallest where every
-dimension is equally aligned, so training ends near there, and all of them pass or none.
+Counting the dimensions whose alignment loss (equation 7) is below a threshold does not work: among
+all rotations of an embedding with a given mean alignment, the on-diagonal loss is smallest if all
+dimensions are equally aligned. Training ends near that point, so all dimensions pass or none does.
 
-A run can tell only of what it has kept. It must have its intra-modal terms: cross-modal Barlow
-Twins drops what is unique, so of what it keeps nearly all is common. With all dimensions common it
-may drop the same, and then the share is too high; a run with unique dimensions keeps more, but its
-alignment can be no higher than its own share, so there only the directions tell. And a run that has
-not learned yet what is common gives too low a share.
+An estimate covers only information that the run has kept. The run needs its intra-modal terms:
+cross-modal Barlow Twins drops unique information, so nearly all that it keeps is common. A run
+whose dimensions are all common may drop unique information too; its share is then too high. A run
+with unique dimensions keeps more, but its alignment cannot exceed its own share, so only its
+directions are informative. A run that has not yet learned the common information gives too low a
+share.
 """
 
 import math
@@ -46,12 +48,14 @@ Views = tuple[Array, Array]
 PACKAGES = ()
 BATCH = 256
 LEAST = 8
-"""Samples below which no half of them says anything about a correlation."""
+"""Fewest samples; half of fewer is too few to estimate a correlation."""
 
 
 class Estimate(NamedTuple):
-    """How much two modalities have in common, each has with itself in another view, and the share
-    in [0, 1] that follows; NaN where a modality does not even repeat itself."""
+    """Agreement across modalities, agreement of two views per modality, and the share in [0, 1].
+
+    The share is NaN if the two views of a modality do not agree.
+    """
 
     cross: float
     within1: float
@@ -60,7 +64,7 @@ class Estimate(NamedTuple):
 
 
 def _corrected(cross: float, within1: float, within2: float, least: float) -> Estimate:
-    """The share, if both modalities repeat more than `least` of themselves."""
+    """Compute the share if the views of both modalities agree by more than `least`."""
     share = math.nan
     if min(within1, within2) > least:
         share = min(max(cross / math.sqrt(within1 * within2), 0.0), 1.0)
@@ -68,11 +72,12 @@ def _corrected(cross: float, within1: float, within2: float, least: float) -> Es
 
 
 def aligned_share(views1: Views, views2: Views) -> Estimate:
-    """By the alignment of embeddings: two views `(N, K)` of either modality.
+    """Estimate the share from the alignment of embeddings: two views `(N, K)` per modality.
 
-    The mean correlation of a dimension with itself is the same for any rotation of both embeddings
-    whose dimensions are decorrelated. A constant dimension correlates with nothing. Modalities that
-    repeat less than a tenth (random networks: a twentieth) have no share.
+    If the dimensions are decorrelated, rotating both embeddings does not change the mean
+    correlation of corresponding dimensions. A constant dimension correlates with nothing. The share
+    is NaN if the two views of a modality correlate by less than a tenth (random networks: a
+    twentieth).
 
     Raises:
         DecurError: the shapes differ, or there are too few samples.
@@ -80,22 +85,22 @@ def aligned_share(views1: Views, views2: Views) -> Estimate:
     _check(views1, views2)
     if views1[0].shape != views2[0].shape:
         shapes = f"{views1[0].shape} and {views2[0].shape}"
-        raise DecurError(f"embeddings must be of one shape, got {shapes}")
+        raise DecurError(f"embeddings must have the same shape, got {shapes}")
     pairs = (*zip(views1, views2, strict=True), views1, views2)
     first, second, within1, within2 = (float(_correlations(*pair).mean()) for pair in pairs)
     return _corrected((first + second) / 2, within1, within2, least=0.1)
 
 
 def canonical_share(views1: Views, views2: Views, *, seed: int = 0) -> Estimate:
-    """By the directions that features share: two views `(N, d)` and `(N, e)` of either modality.
+    """Estimate the share from the directions that features `(N, d)` and `(N, e)` have in common.
 
-    Directions are fitted to one half of the samples and correlated on the other, and the other way
-    round; the square that chance is expected to give is subtracted, so independent features give 0
-    on average. Each modality is first reduced to as many principal components as repeat best in its
-    other view, so N may be below d, and features may be constant or of low rank. Modalities that
-    repeat no whole direction, as random networks do, have no share. Few samples, or views that
-    differ as much as they agree, lower it: what is fitted badly is found again within a modality
-    rather than across.
+    Each modality has two views. Directions are fitted on one half of the samples and correlated on
+    the other half, and vice versa. The square that is expected by chance is subtracted, so
+    independent features give 0 on average. Each modality is first reduced to the number of
+    principal components on which its two views agree best, so N may be below d, and features may be
+    constant or of low rank. The share is NaN if the two views of a modality share less than one
+    direction, as with random networks. Few samples, or views that differ as much as they agree,
+    lower the share: a badly fitted direction recurs within a modality rather than across.
 
     Raises:
         DecurError: the numbers of samples differ, or there are too few.
@@ -115,7 +120,10 @@ def _held_out(views1: Views, views2: Views, fit: Rows, test: Rows) -> tuple[floa
 
 
 def _repeated(views: Views, fit: Rows, test: Rows) -> tuple[Views, float]:
-    """Both views' first principal components, so many that most directions repeat, and how many."""
+    """Reduce both views to the number of principal components that share most directions.
+
+    Returns both reduced views, and the number of directions that they share.
+    """
     a, b = (_principal(x, fit) for x in views)
     most = min(a.shape[1], b.shape[1])
     ranks = [2**i for i in range(most.bit_length()) if 2**i < most] + [most]
@@ -125,9 +133,10 @@ def _repeated(views: Views, fit: Rows, test: Rows) -> tuple[Views, float]:
 
 
 def directions(xa: Array, xb: Array, fit: Rows, test: Rows) -> float:
-    """How many directions `(N, d)` and `(N, e)`, white on the rows `fit`, share: at most d or e.
+    """Count the directions that `(N, d)` and `(N, e)` share, at most min(d, e).
 
-    The sum of the squared canonical correlations, each adjusted for chance (Wherry, 1931).
+    Both must be white on the rows `fit`. The count is the sum of the squared canonical
+    correlations, each adjusted for chance (Wherry, 1931).
     """
     left, _, right = np.linalg.svd(xa[fit].T @ xb[fit], full_matrices=False)
     r = _correlations(xa[test] @ left, xb[test] @ right.T)
@@ -136,7 +145,7 @@ def directions(xa: Array, xb: Array, fit: Rows, test: Rows) -> float:
 
 
 def _principal(x: Array, fit: Rows) -> Array:
-    """All rows in the principal components of the rows `fit`, of unit variance there: `(N, r)`."""
+    """Project all rows on the principal components of the rows `fit`, whitened there: `(N, r)`."""
     scaled = (x - x[fit].mean(0)) * _inverse(x[fit].std(0))
     _, deviations, axes = np.linalg.svd(scaled[fit], full_matrices=False)
     kept = deviations > 1e-6 * deviations.max(initial=1e-30)
@@ -144,13 +153,13 @@ def _principal(x: Array, fit: Rows) -> Array:
 
 
 def _correlations(a: Array, b: Array) -> Array:
-    """Correlation of each column of `a` with that of `b`; 0 where either is constant."""
+    """Correlate each column of `a` with the same column of `b`; 0 if either is constant."""
     za, zb = ((x - x.mean(0)) * _inverse(x.std(0)) for x in (a, b))
     return np.asarray((za * zb).mean(0))
 
 
 def _inverse(scale: Array) -> Array:
-    """1 / scale, and 0 where that is no more than rounding."""
+    """Compute 1 / scale, or 0 where the scale is within rounding error of 0."""
     tiny = 1e-7 * max(float(scale.max(initial=0)), 1e-30)
     return np.where(scale > tiny, 1 / np.maximum(scale, tiny), 0.0)
 
@@ -158,11 +167,11 @@ def _inverse(scale: Array) -> Array:
 def _check(views1: Views, views2: Views) -> None:
     counts = [len(x) for x in (*views1, *views2)]
     if len(set(counts)) > 1 or counts[0] < LEAST:
-        raise DecurError(f"samples: {counts}; equally many, at least {LEAST}, are needed")
+        raise DecurError(f"samples per view: {counts}; expected equal numbers of at least {LEAST}")
 
 
 def explain(subject: Subject, recipe: Share) -> Explanation:
-    """`estimates` from two augmented views, as in pretraining, of random samples.
+    """Compute `estimates` from two augmented views of random samples, as in pretraining.
 
     Raises:
         DecurError: there are too few samples.
@@ -172,10 +181,10 @@ def explain(subject: Subject, recipe: Share) -> Explanation:
 
 
 def estimates(features: tuple[Views, Views], embeddings: tuple[Views, Views]) -> pd.DataFrame:
-    """Both estimates, a line each: estimate, cross, within1, within2, share, shuffled.
+    """Write one line per estimate: estimate, cross, within1, within2, share, shuffled.
 
     `shuffled` is the share of the same samples in wrong pairs, which should be 0. Arguments are
-    `[modality][view]`, as `represent` gives them.
+    indexed by `[modality][view]`, as `represent` returns them.
     """
     by_name = {
         "alignment": (aligned_share, embeddings),
@@ -191,7 +200,7 @@ def estimates(features: tuple[Views, Views], embeddings: tuple[Views, Views]) ->
 
 @torch.no_grad()
 def represent(subject: Subject, rows: Rows) -> tuple[tuple[Views, Views], tuple[Views, Views]]:
-    """Features and embeddings of two augmented views of either modality, `[modality][view]`."""
+    """Compute features and embeddings of two augmented views per modality: `[modality][view]`."""
     model, pretrain = subject.model, subject.pretrain
     parts: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(4)]
     batches = enumerate(np.split(rows, range(BATCH, len(rows), BATCH)))

@@ -1,4 +1,4 @@
-"""How much each band counts, by integrated gradients (paper §7, figure 5 right)."""
+"""Measure the influence of each band with integrated gradients (paper §7, figure 5 right)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,17 +19,17 @@ Array = NDArray[np.floating]
 
 PACKAGES = ("captum",)
 BATCH = 8
-"""Samples at a time; each is seen at every step of the path."""
+"""Samples per batch; each passes through the model once per step of the path."""
 
 
 def attributions(model: nn.Module, x: Tensor, target: int, steps: int) -> Tensor:
-    """Integrated gradients from zeros (Sundararajan et al., 2017), of the shape of `x`.
+    """Compute integrated gradients from zeros (Sundararajan et al., 2017), in the shape of `x`.
 
     Args:
         model: `(N, C, H, W)` -> `(N, targets)`.
         x: images.
-        target: which output.
-        steps: points of the path.
+        target: number of the output.
+        steps: points on the path.
     """
     from captum.attr import IntegratedGradients
 
@@ -39,16 +39,17 @@ def attributions(model: nn.Module, x: Tensor, target: int, steps: int) -> Tensor
 
 
 def explain(subject: Subject, recipe: Spectral) -> Explanation:
-    """A line a modality, part and band: modality, part, band, attribution.
+    """Write one line per modality, part and band: modality, part, band, attribution.
 
-    The attribution is the mean absolute one of a pixel. It starts from zeros: black, or where a
-    preset standardises the bands, their mean colour. Of synthetic scenes also, for each factor
-    that the modality shows, `change_<factor>`, by how much it changes the band, in grey levels, and
-    `lift_<factor>`, how much more it does where the band counts (`scene_factors.lift`).
+    The attribution is the mean absolute integrated gradient per pixel. The path starts at zeros:
+    black, or the mean colour if a preset standardises the bands. Synthetic scenes have two more
+    columns per factor that the modality shows: `change_<factor>`, how much the factor changes the
+    band in grey levels, and `lift_<factor>`, how much stronger that change is where the band has
+    high attributions (`scene_factors.lift`).
 
-    The facts tell the error of completeness: by how much the attributions of an image miss the
-    difference of the output between it and zeros, over that difference, each summed over
-    all images and parts.
+    The facts contain the completeness error: the gap between an image's attributions and the
+    output's difference from that of zeros, relative to this difference, each summed over all images
+    and parts.
     """
     rows = subject.samples(recipe.samples)
     found = subject.each(
@@ -65,10 +66,10 @@ def explain(subject: Subject, recipe: Spectral) -> Explanation:
 def _attributed(
     subject: Subject, steps: int, rows: NDArray[np.int64], views: list[Tensor]
 ) -> dict[str, list[Any]]:
-    """The `lines` of a batch (modality, part, and the numbers of each band of a sample).
+    """Compute the `lines` of a batch: modality, part, and the numbers of each band of a sample.
 
-    For the error of completeness also `missed`, what the attributions miss, by modality and part,
-    and `whole`, the differences of the output, by modality.
+    For the completeness error, the result also has `missed`, the gaps by modality and part, and
+    `whole`, the differences of the output by modality.
     """
     batch: dict[str, list[Any]] = {"lines": [], "missed": [], "whole": []}
     known = [effects(subject.shards, int(row)) for row in rows]
@@ -91,14 +92,14 @@ def _attributed(
 def _frame(
     subject: Subject, modality: str, part: str, numbers: Mapping[str, Tensor]
 ) -> pd.DataFrame:
-    """A line per band of a sample."""
+    """Build a table with one line per band of a sample."""
     columns = {name: column.numpy() for name, column in numbers.items()}
     place = {"modality": modality, "part": part, "band": subject.shards.bands(modality)}
     return pd.DataFrame({**place, **columns})
 
 
 def _bands(maps: Array, factors: Mapping[str, Array]) -> dict[str, Array]:
-    """The numbers of each band of a sample: `maps` (C, H, W) of attributions, effects by factor."""
+    """Compute a sample's numbers per band from attributions `(C, H, W)` and effects by factor."""
     numbers = {"attribution": maps.mean(axis=(1, 2))}
     for factor, effect in factors.items():
         numbers[f"change_{factor}"] = effect.mean(axis=(1, 2))

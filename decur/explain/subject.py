@@ -1,4 +1,4 @@
-"""What is explained: a pretrained model, and whole views of samples that it was not trained on."""
+"""Load a pretrained model, and whole images that it was not trained on, for the explainers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,15 +36,15 @@ IDENTITY = (
     "dim_common",
     "modalities",
 )
-"""Settings that weights were pretrained with and that the explained run must share."""
+"""Settings that must be the same in the explained run and in the record of its weights."""
 
 
 @dataclass(frozen=True)
 class Subject:
     """A model in evaluation mode, and the shards of its pretraining dataset.
 
-    `parts` are the embedding dimensions of each name: `common` and `unique` of DeCUR, those of both
-    that it has; `all` of a method that does not part them. `journal` keeps the results of batches.
+    `parts` maps names to embedding dimensions: `common` and `unique` for DeCUR, as far as it has
+    both, and `all` for methods without this split. `journal` keeps the results of batches.
     """
 
     model: TwoBranch
@@ -56,29 +56,31 @@ class Subject:
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """Rows of the splits that the run was not trained on; if there are none, of its own."""
+        """Rows of the splits that the run was not trained on, or else of its training splits."""
         held_out = [s for s in self.shards.card.counts if s not in self.pretrain.splits]
         splits = held_out or self.pretrain.splits
         return np.concatenate([self.shards.rows(split) for split in splits])
 
     def samples(self, count: int | Literal["all"]) -> NDArray[np.int64]:
-        """So many rows, evenly spaced: neighbours in the shards may be neighbours on the ground."""
+        """Select `count` evenly spaced rows, since adjacent rows may be adjacent on the ground."""
         return self.rows if count == "all" else evenly_spaced(self.rows, count)
 
     def batches(self, size: int, count: int) -> list[NDArray[np.int64]]:
-        """At most `count` batches of random rows, none twice; one smaller batch if there are few.
+        """Draw at most `count` batches of random rows without repetition.
+
+        If there are fewer rows than `size`, the result is one smaller batch.
 
         Raises:
-            DecurError: there is only one sample, which correlates with nothing.
+            DecurError: there are fewer than two samples, which allow no correlation.
         """
         order = np.random.default_rng(self.pretrain.seed).permutation(self.rows)
         if len(order) < 2:
-            raise DecurError(f"{self.shards.root}: one sample is no batch; at least two are needed")
+            raise DecurError(f"{self.shards.root}: fewer than two samples; add samples")
         size = min(size, len(order))
         return [order[i * size : (i + 1) * size] for i in range(min(count, len(order) // size))]
 
     def views(self, rows: NDArray[np.int64], pixels: int | None = None) -> list[Tensor]:
-        """Whole images of each modality as in pretraining, `(n, C, pixels, pixels)`."""
+        """Read whole images per modality, prepared as in pretraining: `(n, C, pixels, pixels)`."""
         return [x.to(self.device) for x in self._read(rows, pixels)]
 
     def _read(self, rows: NDArray[np.int64], pixels: int | None) -> list[Tensor]:
@@ -94,10 +96,10 @@ class Subject:
         explain: Callable[[NDArray[np.int64], list[Tensor]], R],
         pixels: int | None = None,
     ) -> list[R]:
-        """The result of each batch of rows and its `views`, which are prefetched.
+        """Apply `explain` to each batch of rows and its `views`, which are prefetched.
 
-        Results are saved now and then, and those of an earlier job are not made again: they must be
-        made of numbers, text, tensors, lists and dictionaries.
+        Results are saved from time to time, and those of an earlier job are reused. They must
+        consist of numbers, text, tensors, lists and dictionaries.
 
         Raises:
             StoppedError: the job was asked to stop.
@@ -111,17 +113,17 @@ class Subject:
         return results
 
     def embeddings(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Of both modalities, `(n, K)` each, on the CPU."""
+        """Compute the embeddings of rows, `(n, K)` per modality, on the CPU."""
         return self.embed(self.views(rows))
 
     @torch.no_grad()
     def embed(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The embeddings of a view of either modality, `(n, K)` each, on the CPU."""
+        """Compute the embeddings of one view per modality: `(n, K)` each, on the CPU."""
         z1, z2 = (self.model.embed(view, branch).cpu() for branch, view in enumerate(views))
         return z1, z2
 
     def part_names(self) -> NDArray[np.str_]:
-        """The part of each dimension: `(K,)`."""
+        """List the name of the part of each dimension: `(K,)`."""
         names = np.empty(self.model.embedding_dim, dtype="<U6")
         for part, dimensions in self.parts.items():
             names[dimensions] = part
@@ -131,10 +133,10 @@ class Subject:
 def load_subject(
     settings: ExplainSettings[Any], weights: Path, shards: Path, device: str = "cpu"
 ) -> tuple[Subject, Origin]:
-    """The model of a weights file with its data, and the provenance of the weights.
+    """Load the model of a weights file, its data, and the provenance of the weights.
 
     Raises:
-        DecurError: the weights are missing, damaged, or of another run than the settings say.
+        DecurError: the weights are missing or damaged, or belong to another run than the settings.
     """
     tensors, record = read_weights(weights)
     pretrain = settings.pretrain
@@ -146,7 +148,7 @@ def load_subject(
     except RuntimeError:
         raise DecurError(
             f"{weights}: does not fit {pretrain.arch} with {pretrain.dim} dimensions on "
-            f"{data.root}; are the settings of another run?"
+            f"{data.root}; use the settings and the weights of the same run"
         ) from None
     parts = embedding_parts(pretrain, model.embedding_dim)
     where = torch.device(device)
@@ -154,7 +156,7 @@ def load_subject(
 
 
 def embedding_parts(pretrain: PretrainSettings, dims: int) -> dict[str, slice]:
-    """The dimensions of each part of an embedding; see `Subject`."""
+    """List the dimensions of each part of an embedding; see `Subject`."""
     if not METHODS[pretrain.method].has_unique:
         return {"all": slice(0, dims)}
     common = dims_common(pretrain, dims)
@@ -165,8 +167,8 @@ def embedding_parts(pretrain: PretrainSettings, dims: int) -> dict[str, slice]:
 def _check_run(weights: Path, origin: Origin, pretrain: PretrainSettings) -> None:
     recorded = origin.settings
     for key, value in pretrain.model_dump(mode="json", include=set(IDENTITY)).items():
-        if recorded.get(key) not in (None, value):  # null: not known of imported weights
+        if recorded.get(key) not in (None, value):  # null: unknown for imported weights
             raise DecurError(
-                f"{weights}: was pretrained with {key} {recorded[key]}, the settings say {value}; "
-                "give the weights of the run that is to be explained"
+                f"{weights}: was pretrained with {key} {recorded[key]}, but the settings have "
+                f"{value}; use the weights of the run that is to be explained"
             )

@@ -1,4 +1,4 @@
-"""What saliency is the saliency of: the mean of the common and of the unique dimensions (§7)."""
+"""Reduce a model to the scalars that saliency explains: the mean of each embedding part (§7)."""
 
 from typing import cast
 
@@ -10,10 +10,10 @@ from decur.models.backbone import Backbone
 
 
 class PartMeans(nn.Module):
-    """From the last stage's map of one branch to the mean of each part of its embedding.
+    """Map the last stage's output of one branch to the mean of each part of its embedding.
 
-    Embeddings are those that the projector puts out, not normalised, as in the released code.
-    `map` is where the map passes, for whoever hooks on to it.
+    Embeddings are the projector's output without normalisation, as in the released code. `map` is
+    an identity layer to which hooks can be attached.
     """
 
     def __init__(self, subject: Subject, branch: int) -> None:
@@ -23,17 +23,17 @@ class PartMeans(nn.Module):
         self.dimensions = list(subject.parts.values())
 
     def forward(self, stage: Tensor) -> Tensor:
-        """`(N, D, H, W)` -> `(N, parts)`."""
+        """Map `(N, D, H, W)` to `(N, parts)`."""
         return self.of(self.map(stage).mean(dim=(2, 3)))
 
     def of(self, features: Tensor) -> Tensor:
-        """A backbone's features `(N, D)` -> `(N, parts)`."""
+        """Map a backbone's features `(N, D)` to `(N, parts)`."""
         z = self.model.project(features, self.branch)
         return torch.stack([z[:, part].mean(dim=1) for part in self.dimensions], dim=1)
 
 
 class ImagePartMeans(nn.Module):
-    """The same from images, `(N, C, H, W)` -> `(N, parts)`."""
+    """Map images `(N, C, H, W)` of one branch to the mean of each embedding part `(N, parts)`."""
 
     def __init__(self, subject: Subject, branch: int) -> None:
         super().__init__()
@@ -41,5 +41,5 @@ class ImagePartMeans(nn.Module):
         self.top = PartMeans(subject, branch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Map `(N, C, H, W)` to `(N, parts)`."""
         return self.top.of(self.backbone(x))

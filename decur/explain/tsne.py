@@ -1,4 +1,4 @@
-"""t-SNE of embedding dimensions: a point is what one says of a batch (figures 1 and 9)."""
+"""Map embedding dimensions with t-SNE, one point per dimension and batch (figures 1 and 9)."""
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,11 @@ def map_dimensions(
     iterations: int,
     seed: int,
 ) -> NDArray[np.float32]:
-    """Where the dimensions of two embeddings `(N, K)` lie: `(2 K, 2)`, those of `z1` first.
+    """Map the dimensions of two embeddings `(N, K)` to the plane: `(2 K, 2)`, `z1` first.
 
     Each dimension has unit length over the batch, as in the released code. The points start from
-    their first two principal components, so equal dimensions begin, and stay, together. The
-    perplexity is at most a third of the number of points less one.
+    their first two principal components, so equal dimensions start together and stay together. The
+    perplexity is at most a third of (number of points - 1).
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -39,16 +39,16 @@ def map_dimensions(
         init="pca",
         random_state=seed,
     )
-    with threadpool_limits(1):  # sums over threads would depend on their number
+    with threadpool_limits(1):  # sums depend on the number of threads
         mapped: NDArray[np.float32] = tsne.fit_transform(points)
     return mapped
 
 
 def explain(subject: Subject, recipe: Tsne) -> Explanation:
-    """A line a batch, modality and dimension: batch, modality, dimension, part, x, y.
+    """Write one line per point: batch, modality, dimension, part, x, y.
 
-    Embeddings are batch-normalised first, as in the listing of appendix D: two dimensions are then
-    the closer the more they correlate.
+    Embeddings are batch-normalised first, as in the listing of appendix D. The distance of two
+    dimensions then decreases with their correlation.
     """
     modalities, dims = list(subject.pretrain.modalities), subject.model.embedding_dim
 

@@ -1,1 +1,1 @@
-"""What a run would cost, what would run again, and whether this machine can run it."""
+"""Plan runs: estimate costs, decide which jobs run again, and check machines."""

@@ -1,4 +1,4 @@
-"""Lay out rows of text in columns for a terminal; no colours."""
+"""Lay out rows of text in columns for a terminal, without colours."""
 
 import io
 import shutil
@@ -15,7 +15,7 @@ def as_columns(
 ) -> str:
     """Return the rows in columns that fit the terminal, or `width` characters.
 
-    Columns whose heads are in `whole` are never folded; those in `right` are aligned right.
+    Columns whose heads are in `whole` are never folded. Those in `right` are right-aligned.
     """
     from rich import console, table, text
 

@@ -1,9 +1,9 @@
-"""Estimate what a job costs, from its settings and from what was measured or published.
+"""Estimate the cost of a job from its settings and from measured or published rates.
 
-A comment gives the source of each number, here and in the registries of `decur.config`, which hold
-those of single datasets, backbones, protocols and explainers. None is of your machine. One unit
-of work is a billion multiplications and additions of a network that is trained (forward and
-backward, GMAC); forward alone is a third of it. Nothing here reads data or imports torch.
+A comment gives the source of each rate, here and in the registries of `decur.config`, which have
+the rates of single datasets, backbones, protocols and explainers. No rate is from your machine.
+The unit of work is 1 GMAC: a billion multiply-adds of a forward and backward pass in training. A
+forward pass alone costs a third of it. This module does not read data or import torch.
 """
 
 import math
@@ -36,23 +36,24 @@ from decur.errors import DecurError
 
 HOUR = 3600
 GB = 1e9
-SIDE = 224  # pixels that GMAC and images/s are of
-SCENES_RATE = 50  # scenes drawn, or preprocessed, a second of one core; the mini run
-UNPACK_RATE = 0.1 * GB  # bytes of an archive checked and decompressed a second of one core; assumed
-CHECK_RATE = 0.4 * GB  # bytes of shards checked a second of one core; assumed
+SIDE = 224  # pixels per side of the images that GMAC and images/s refer to
+SCENES_RATE = 50  # scenes drawn or preprocessed per core-second; from the mini run
+UNPACK_RATE = 0.1 * GB  # bytes of archive checked and decompressed per core-second; assumed
+CHECK_RATE = 0.4 * GB  # bytes of shards checked per core-second; assumed
 
-# 1,735 measured on an H100 in torch's default precision (tests/benchmarks/RESULTS.md), times 0.4:
-# an A100 has 0.32 of its arithmetic and 0.60 of its memory bandwidth.
+# 1,735 images/s were measured on an H100 in torch's default precision
+# (tests/benchmarks/RESULTS.md), times 0.4: an A100 has 0.32 of the arithmetic and 0.60 of
+# the memory bandwidth of an H100.
 TRANSFER_IMAGES = 700.0
-CPU_GMAC = 4.2  # a second of one core: 256 images of 32 pixels through `tiny` in 61 ms
-FORWARD = 1 / 3  # of what forward and backward cost
-RELEASED_BYTES = 1.6 * GB  # where its page does not say; that of SSL4EO-S12 has as many
-START = 15  # seconds until a job has imported what it needs, or collated a table
+CPU_GMAC = 4.2  # per core-second: 256 images of 32 pixels through `tiny` in 61 ms
+FORWARD = 1 / 3  # cost of a forward pass, relative to forward and backward
+RELEASED_BYTES = 1.6 * GB  # for files of unpublished size; that of SSL4EO-S12 has this size
+START = 15  # seconds for a job's imports, or to make a table
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Hours of one core and of one GPU, GB to download and to keep; `unknown` is not in them."""
+    """Core-hours, GPU-hours, GB to download and GB to keep, without the datasets in `unknown`."""
 
     cpu: float = 0
     gpu: float = 0
@@ -71,11 +72,11 @@ class Cost:
 
 
 SHORT = Cost(cpu=START / HOUR)
-"""A job that computes next to nothing: a table, or the weights of a network at random."""
+"""The cost of a job with little computation: a table, or randomly initialised weights."""
 
 
 def known_counts(name: str, settings: DatasetSettings) -> dict[str, int]:
-    """Samples by split before they are there; empty where only the data can tell."""
+    """Return the known samples per split of a dataset before it is made; empty if unknown."""
     known = DATASETS.get(name)
     if known is None or settings.source == "samples":
         return {}
@@ -85,7 +86,7 @@ def known_counts(name: str, settings: DatasetSettings) -> dict[str, int]:
 
 
 def counts_on_disk(shards: Path) -> dict[str, int]:
-    """Samples by split as the card of a shards folder says; empty without one."""
+    """Read the samples per split from the card of a folder of shards; empty without a card."""
     try:
         return Card.read(shards / CARD).counts
     except (OSError, DecurError):
@@ -93,13 +94,16 @@ def counts_on_disk(shards: Path) -> dict[str, int]:
 
 
 def fetch_cost(file: str) -> Cost:
-    """Downloading a file of weights that the authors released, by its name."""
+    """Estimate the download of a file of weights that the authors released, by its name."""
     size = (BY_NAME[file].size or RELEASED_BYTES) / GB
     return SHORT + Cost(download=size, stored=size)
 
 
 def download_cost(name: str, settings: DatasetSettings) -> Cost:
-    """Fetching, checking and listing or unpacking the archives, which stay; or drawing scenes."""
+    """Estimate how to get raw files: fetch, check and list or unpack archives, or draw scenes.
+
+    The archives are kept.
+    """
     if settings.scenes is not None:
         scenes = settings.scenes.train + settings.scenes.test
         return SHORT + Cost(cpu=scenes / SCENES_RATE / HOUR)
@@ -115,7 +119,7 @@ def download_cost(name: str, settings: DatasetSettings) -> Cost:
 
 
 def preprocess_cost(name: str, settings: DatasetSettings, share: float) -> Cost:
-    """Writing `share` of the dataset's shards; 0: those of others are checked."""
+    """Estimate writing the fraction `share` of a dataset's shards; 0: check finished shards."""
     samples = sum(known_counts(name, settings).values())
     if not samples:
         return Cost(unknown=frozenset({name}))
@@ -131,12 +135,12 @@ def preprocess_cost(name: str, settings: DatasetSettings, share: float) -> Cost:
 
 
 def verify_cost(size: float) -> Cost:
-    """Checking shards of `size` bytes."""
+    """Estimate a check of shards of `size` bytes."""
     return Cost(cpu=size / CHECK_RATE / HOUR)
 
 
 def sample_bytes(name: str, settings: DatasetSettings) -> int:
-    """Bytes of a stored sample: all seasons and bands of both modalities, and the mask."""
+    """Compute the bytes per stored sample: all seasons and bands of both modalities, and masks."""
     height, width = (settings.pixels,) * 2 if isinstance(settings.pixels, int) else settings.pixels
     known = DATASETS[name]
     planes = sum(known.modalities[modality] for modality in settings.modalities or known.stored)
@@ -144,12 +148,15 @@ def sample_bytes(name: str, settings: DatasetSettings) -> int:
 
 
 def _seasons(name: str, settings: DatasetSettings) -> int:
-    """Seasons of a stored sample."""
+    """Return the number of seasons per stored sample."""
     return settings.seasons if DATASETS[name].seasons else 1
 
 
 def pretrain_cost(settings: PretrainSettings, counts: Mapping[str, int], threads: int) -> Cost:
-    """Training both backbones, and what the weights take on disk; checkpoints go at the end."""
+    """Estimate the training of both backbones, and the disk space of their weights.
+
+    Checkpoints do not count, since they are deleted at the end.
+    """
     stored = Cost(stored=_parameters(settings) * 4 / GB)
     if not METHODS[settings.method].trained:
         return SHORT + stored
@@ -169,7 +176,10 @@ def transfer_cost(
     counts: Mapping[str, Mapping[str, int]],
     threads: int,
 ) -> Cost:
-    """Heads, fine-tuning and evaluation of all cells of a job; `counts` by dataset and split."""
+    """Estimate heads, fine-tuning and evaluation of all cells of a job.
+
+    `counts` is by dataset and split.
+    """
     arch, found = settings.pretrain.arch, SHORT
     for cell in cells:
         by_split = counts.get(cell.dataset, {})
@@ -188,7 +198,7 @@ def transfer_cost(
 def explain_cost(
     explainer: str, settings: ExplainSettings[Any], counts: Mapping[str, int], threads: int
 ) -> Cost:
-    """Passing samples through the networks, and what else an explainer computes."""
+    """Estimate an explainer: its passes through the networks, and its other computations."""
     pretrain = settings.pretrain
     held_out = [count for split, count in counts.items() if split not in pretrain.splits]
     parts = 2 if METHODS[pretrain.method].has_unique else 1
@@ -205,9 +215,10 @@ def explain_cost(
 def _cell_images(
     transfer: Transfer | None, cell: Cell, labelled: float, tested: int, others: int
 ) -> float:
-    """Images of 224 pixels, trained on, that a cell costs as much as.
+    """Return the number of training images of 224 pixels with the same cost as a cell.
 
-    `labelled` are trained on, `tested` evaluated, `others` evaluated once, after training.
+    `labelled` samples are trained on, `tested` are evaluated, and `others` are evaluated once after
+    training.
     """
     modalities, protocol = len(cell.modalities.split("+")), PROTOCOLS[cell.protocol]
     if transfer is None or protocol.trains is None:
@@ -219,9 +230,9 @@ def _cell_images(
     training, evaluations = labelled * epochs * tries, _evaluations(recipe)
     if protocol.trains == "head":
         training *= FORWARD
-        if not shown.augment:  # encoded once
+        if not shown.augment:  # features are computed once
             training, evaluations = labelled * FORWARD, 1
-    passes = evaluations + (modalities > 1)  # another with each modality absent
+    passes = evaluations + (modalities > 1)  # one more with each modality missing
     testing = (tested * passes + others) * _windows(shown) * FORWARD
     return modalities * (training + testing) * _area(shown.crop)
 
@@ -232,7 +243,7 @@ def _evaluations(recipe: Recipe) -> int:
 
 
 def _windows(shown: Transfer | Cmx) -> float:
-    """How often every pixel of an evaluation image is seen; what windows overlap left out."""
+    """Return the number of passes per pixel of an evaluation image, without window overlaps."""
     if shown.sliding is None:
         return 1.0
     sizes = sum(scale**2 for scale in shown.sliding.scales)
@@ -240,8 +251,10 @@ def _windows(shown: Transfer | Cmx) -> float:
 
 
 def _trained(work: float, arch: str, rate: float, threads: int) -> Cost:
-    """Hours of so many GMAC: of cores for small nets, else of GPUs that a ResNet-50 trains `rate`
-    images/s on, with the cores reserved beside each."""
+    """Convert GMAC to hours: core-hours for small networks, else GPU-hours and reserved cores.
+
+    `rate` is the speed in images/s at which the GPU trains a ResNet-50.
+    """
     if find_architecture(arch).small:
         return Cost(cpu=work / CPU_GMAC / HOUR)
     hours = work / ARCHITECTURES["resnet50"].gmac / rate / HOUR
@@ -249,7 +262,7 @@ def _trained(work: float, arch: str, rate: float, threads: int) -> Cost:
 
 
 def _gmac(settings: PretrainSettings) -> float:
-    """Of an image forward, the mean of all modalities."""
+    """Return the GMAC of a forward pass per image, averaged over the modalities."""
     return mean(find_architecture(settings.arch_of(name)).gmac for name in settings.modalities)
 
 
@@ -259,7 +272,7 @@ def _area(crop: int | tuple[int, int]) -> float:
 
 
 def _parameters(settings: PretrainSettings) -> float:
-    """Of both backbones and their projectors."""
+    """Count the parameters of both backbones and their projectors."""
     archs = [find_architecture(settings.arch_of(name)) for name in settings.modalities]
     width = settings.head_dim or max(arch.features for arch in archs)
     hidden, out = settings.projector_hidden or settings.dim, settings.dim

@@ -1,7 +1,7 @@
-"""What may keep a run from working on this machine, and what to do about it: `decur doctor`.
+"""Check the environment and suggest fixes: `decur doctor`.
 
-Each check looks at one thing and changes nothing. It returns what it found, in one of three states:
-an error keeps runs from working, a warning some of them or under some conditions.
+Each check examines one subject and changes nothing. It returns its finding in one of three states:
+ok; an error, which prevents runs; or a warning, which prevents some runs or may prevent them.
 """
 
 import importlib
@@ -43,7 +43,7 @@ SHARED = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found of its subject, and what to do if that is not well."""
+    """The result of a check: its subject, its state, what was found, and the remedy."""
 
     subject: str
     state: Literal["ok", "warning", "error"]
@@ -52,7 +52,7 @@ class Finding:
 
 
 def examine(configfile: str | None = None) -> list[Finding]:
-    """Every check of this machine, and of a configuration if there is one."""
+    """Run every check of this machine, and of a configuration if one is given."""
     findings = [_careful(check) for check in CHECKS]
     if configfile is None:
         return [*findings, _careful(lambda: writable(Path("results")), "results")]
@@ -68,13 +68,13 @@ def examine(configfile: str | None = None) -> list[Finding]:
 
 
 def as_table(findings: list[Finding], width: int | None = None) -> str:
-    """Lay the findings out in columns that fit the terminal, or `width` characters; no colours."""
+    """Lay out the findings in columns that fit the terminal, or `width` characters."""
     rows = [(f.subject, f.state, f.found, f.remedy) for f in findings]
     return as_columns(("", "state", "found", "what to do"), rows, width, whole=("", "state"))
 
 
 def python() -> Finding:
-    """Python's version."""
+    """Check Python's version."""
     found = f"{platform.python_version()}, {sys.executable}"
     if sys.version_info < OLDEST_PYTHON:
         return Finding("python", "error", found, "install Python 3.11 or newer")
@@ -82,17 +82,17 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """The packages that this one needs, and that torchvision was built for this torch."""
+    """Check the required packages, and that torchvision was built for this torch."""
     wanted = [*_requirements("decur", ""), *_requirements("torchvision", "")]
     if wrong := _unmet(wanted):
         return Finding("packages", "error", wrong, "pip install --upgrade decur")
     versions = [f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "numpy")]
-    importlib.import_module("torchvision")  # fails where its operators are of another torch
+    importlib.import_module("torchvision")  # fails if it was built for another torch
     return Finding("packages", "ok", ", ".join(versions))
 
 
 def snakemake() -> Finding:
-    """Snakemake, its plugin for SLURM and submitit."""
+    """Check Snakemake, its plugin for SLURM, and submitit."""
     wanted = [r for r in _requirements("decur", "workflow") if r.marker is not None]
     if wrong := _unmet(wanted):
         return Finding("snakemake", "warning", wrong, 'pip install "decur[workflow]"')
@@ -101,7 +101,7 @@ def snakemake() -> Finding:
 
 
 def cuda() -> Finding:
-    """GPUs, and whether torch can use those that there are."""
+    """Check for GPUs, and that torch can use them."""
     import torch
 
     driver = _nvidia_driver()
@@ -117,17 +117,17 @@ def cuda() -> Finding:
         return Finding("cuda", "warning", f"{found}; no bf16", "leave `precision: float32`")
     if driver is None:
         remedy = "run the paper's scale on a cluster; demo and mini need no GPU"
-        return Finding("cuda", "warning", "no GPU here", remedy)
+        return Finding("cuda", "warning", "no GPU found", remedy)
     if torch.version.cuda is None:
-        remedy = "install torch for CUDA instead of the build for CPUs"
+        remedy = "install torch for CUDA instead of its CPU build"
         return Finding("cuda", "error", f"driver {driver}, but torch without CUDA", remedy)
-    found = f"driver {driver}, but torch for CUDA {torch.version.cuda} sees no GPU"
-    remedy = "update the driver, or install a torch for an older CUDA; look at CUDA_VISIBLE_DEVICES"
+    found = f"driver {driver}, but torch for CUDA {torch.version.cuda} finds no GPU"
+    remedy = "update the driver, install a torch for an older CUDA, or check CUDA_VISIBLE_DEVICES"
     return Finding("cuda", "error", found, remedy)
 
 
 def communication() -> Finding:
-    """What moves data between processes: NCCL between GPUs, else Gloo."""
+    """Check the libraries that move data between processes: NCCL for GPUs, else Gloo."""
     import torch
     from torch import distributed
 
@@ -138,15 +138,17 @@ def communication() -> Finding:
         return Finding("communication", "ok", "Gloo; NCCL is not needed without GPUs")
     if not distributed.is_nccl_available():
         remedy = "install an official build of torch for Linux"
-        return Finding("communication", "error", "torch has no NCCL: GPUs work alone", remedy)
+        return Finding(
+            "communication", "error", "torch has no NCCL: GPUs cannot work together", remedy
+        )
     version = ".".join(map(str, torch.cuda.nccl.version()))
     return Finding("communication", "ok", f"NCCL {version}, Gloo")
 
 
 def slurm() -> Finding:
-    """SLURM's partitions with their time limits, and whether it keeps account of jobs."""
+    """Check SLURM: its partitions with their time limits, and its accounting of jobs."""
     if shutil.which("sinfo") is None:
-        return Finding("slurm", "ok", "none here: jobs run on this machine")
+        return Finding("slurm", "ok", "not found: jobs run on this machine")
     try:
         lines = ask("sinfo", "--noheader", "--format=%P up to %l").splitlines()
     except DecurError as error:
@@ -156,37 +158,37 @@ def slurm() -> Finding:
     try:
         ask("sacct", "--noheader", "--jobs=0")
     except DecurError:
-        remedy = "uncomment the lines of sites without accounting in the slurm profile"
+        remedy = "uncomment the lines for sites without accounting in the slurm profile"
         return Finding("slurm", "warning", f"{found}; without accounting", remedy)
     return Finding("slurm", "ok", f"{found}; with accounting")
 
 
 def profile() -> Finding:
-    """Whether Snakemake finds the profile for SLURM from any folder."""
+    """Check that Snakemake finds the profile for SLURM from any folder."""
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     path = Path(home).expanduser() / "snakemake" / "slurm" / "config.yaml"
     if path.is_file():
         return Finding("profile", "ok", str(path))
     if shutil.which("sinfo") is None:
-        return Finding("profile", "ok", "none of SLURM, which is not here")
-    remedy = "`make profiles` to use `--profile slurm` from any folder"
+        return Finding("profile", "ok", "not needed without SLURM")
+    remedy = "run `make profiles` to use `--profile slurm` from any folder"
     return Finding("profile", "warning", f"no {path}", remedy)
 
 
 def home() -> Finding:
-    """Whether the user has a home folder and caches that can be written."""
+    """Check that the user's home folder and caches are writable."""
     folder = os.environ.get(STAND_IN)
     if folder is None:
         return Finding("home", "ok", str(Path.home()))
-    found = f"no home folder or cache that can be written; {folder} stands in for it"
-    remedy = "before snakemake, `export HOME=FOLDER` with a folder that you can write"
+    found = f"no writable home folder or cache; {folder} is used instead"
+    remedy = "`export HOME=FOLDER` with a writable folder before you start snakemake"
     return Finding("home", "warning", found, remedy)
 
 
 def memory() -> Finding:
-    """Memory that is free."""
+    """Check the free memory."""
     if not MEMORY.is_file():
-        return Finding("memory", "ok", "not known on this system")
+        return Finding("memory", "ok", "unknown on this system")
     (line,) = (
         line for line in MEMORY.read_text(encoding="utf-8").splitlines() if "MemAvailable" in line
     )
@@ -199,48 +201,48 @@ def memory() -> Finding:
 
 
 def shared_memory() -> Finding:
-    """Room in shared memory, by which NCCL moves data within a node."""
+    """Check the free shared memory, through which NCCL moves data within a node."""
     if not SHARED.is_dir():
         return Finding("shared memory", "ok", f"no {SHARED} on this system")
     free = shutil.disk_usage(SHARED).free
     found = f"{free / GB:.1f} GB free in {SHARED}"
     if free < LEAST_SHARED:
-        remedy = "clear it; of a container, raise it by --shm-size 8g or --ipc host"
+        remedy = "free some; for a container, raise the limit with --shm-size 8g or --ipc host"
         return Finding("shared memory", "warning", found, remedy)
     return Finding("shared memory", "ok", found)
 
 
 def writable(root: Path) -> Finding:
-    """Whether the folder of the results can be written, and on what kind of file system it is."""
+    """Check that the results folder is writable, and the type of its file system."""
     there = nearest_folder(root)
     try:
         with tempfile.NamedTemporaryFile(dir=there):
             pass
     except OSError as error:
-        found = f"{there}: cannot be written ({error.strerror})"
-        return Finding("results", "error", found, "set `results` to a folder that is yours")
+        found = f"{there}: not writable ({error.strerror})"
+        return Finding("results", "error", found, "set `results` to a writable folder")
     kind = _file_system(there)
-    if kind.startswith("nfs"):  # no lock of the file system is used, but others' files come late
-        remedy = "all nodes must see it; keep `latency-wait: 60` of the profile"
+    if kind.startswith("nfs"):  # locks are not used, but files of other nodes appear late
+        remedy = "mount it on all nodes; keep `latency-wait: 60` in the profile"
         return Finding("results", "warning", f"{there.absolute()} on {kind}", remedy)
     return Finding("results", "ok", f"{there.absolute()} on {kind}")
 
 
 def disk(config: Config, root: Path) -> Finding:
-    """Room for raw files and shards of the data sets that are not there yet."""
+    """Check the disk space for the raw files and shards that are still missing."""
     wanted = still_stored(config)
     free = shutil.disk_usage(nearest_folder(root)).free / GB
-    found = f"{free:,.1f} GB free, data sets need about {wanted.stored:,.1f} GB more"
+    found = f"{free:,.1f} GB free, datasets need about {wanted.stored:,.1f} GB more"
     if wanted.unknown:
-        found += f" (of {', '.join(sorted(wanted.unknown))} nobody knows yet)"
+        found += f" (unknown for {', '.join(sorted(wanted.unknown))})"
     if wanted.stored > free:
-        remedy = "set `results` to a larger disk; `decur plan` counts weights, too"
+        remedy = "set `results` to a folder on a larger disk; `decur plan` includes weights"
         return Finding("disk", "error", found, remedy)
     return Finding("disk", "ok", found)
 
 
 def still_stored(config: Config) -> costs.Cost:
-    """Return what raw files and shards of the datasets that are not there yet will take."""
+    """Estimate the disk space of the raw files and shards that are still missing."""
     paths = Paths(config.results, config.scale)
     missing = {n: s for n, s in config.datasets.items() if not Path(paths.card(n)).is_file()}
     return sum(
@@ -250,7 +252,7 @@ def still_stored(config: Config) -> costs.Cost:
 
 
 def sources(config: Config) -> Iterator[Finding]:
-    """Folders and files that the config names, if they are not there."""
+    """Report folders and files that the configuration names but that do not exist."""
     try:
         expand_environment(SAMPLES_VARIABLE)
     except DecurError as error:
@@ -269,20 +271,20 @@ def sources(config: Config) -> Iterator[Finding]:
     for name, scenario in config.scenarios.items():
         for key in ("imagenet", "imagenet_large", "released"):
             path = getattr(scenario.pretrain, key)
-            if path not in BY_NAME:  # which is downloaded
+            if path not in BY_NAME:  # a released file is downloaded
                 named[f"scenarios.{name}.pretrain.{key}"] = path
     for key, path in named.items():
         if path is not None and not Path(path).exists():
-            yield Finding(key, "error", f"{path}: not there", "correct the path")
+            yield Finding(key, "error", f"{path}: not found", "correct the path")
 
 
 def shards(config: Config) -> Iterator[Finding]:
-    """Which shards are there, by their cards and the sizes of their files."""
+    """Check the existing shards by their cards and the sizes of their files."""
     paths = Paths(config.results, config.scale)
     for name in config.datasets:
         subject, folder = f"shards of {name}", Path(paths.shards(name))
         if not Path(paths.card(name)).is_file():
-            yield Finding(subject, "ok", "not there yet: the workflow makes them")
+            yield Finding(subject, "ok", "missing: the workflow makes them")
             continue
         try:
             card = read_card(folder)
@@ -293,8 +295,13 @@ def shards(config: Config) -> Iterator[Finding]:
             continue
         faulty = [path for path, size in sizes.items() if _size(path) != size]
         if faulty:
-            found = f"{faulty[0]}: missing or of another size"
-            yield Finding(subject, "error", found, "delete it and card.json, and preprocess again")
+            found = f"{faulty[0]}: missing, or its size differs from the card"
+            yield Finding(
+                subject,
+                "error",
+                found,
+                "delete it and card.json, and run the preprocess stage again",
+            )
         else:
             yield Finding(subject, "ok", f"{counts}; `decur verify {folder}` checks every byte")
 
@@ -315,23 +322,23 @@ CHECKS = (
 
 
 def _careful(check: Callable[[], Finding], subject: str | None = None) -> Finding:
-    """A check's finding; that it fails is one, too."""
+    """Run a check; an exception becomes an error finding."""
     try:
         return check()
-    except Exception as error:  # a broken installation raises anything
+    except Exception as error:  # a broken installation may raise any exception
         found = f"{type(error).__name__}: {error}"
         remedy = "repair the installation: pip install --force-reinstall"
         return Finding(subject or check.__name__, "error", found, remedy)
 
 
 def _requirements(package: str, extra: str) -> list[Requirement]:
-    """What an installed package needs on this machine for an extra; "" is what it always needs."""
+    """List what an installed package requires here for an extra; "" is its base requirements."""
     parsed = map(Requirement, metadata.requires(package) or [])
     return [r for r in parsed if r.marker is None or r.marker.evaluate({"extra": extra})]
 
 
 def _unmet(requirements: Iterable[Requirement]) -> str:
-    """What is wrong with the installed versions; empty if nothing is."""
+    """Describe the unmet requirements; empty if all are met."""
     return ", ".join(lines for requirement in requirements if (lines := _fault(requirement)))
 
 
@@ -342,11 +349,11 @@ def _fault(requirement: Requirement) -> str:
         return f"{requirement.name} is not installed"
     if requirement.specifier.contains(version, prereleases=True):
         return ""
-    return f"{requirement.name} {version} is not {requirement.specifier}"
+    return f"{requirement.name} {version} does not match {requirement.specifier}"
 
 
 def _nvidia_driver() -> str | None:
-    """Version of NVIDIA's driver; None without one, or without a GPU."""
+    """Find the version of NVIDIA's driver; None without a driver or a GPU."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -356,7 +363,7 @@ def _nvidia_driver() -> str | None:
 
 
 def _file_system(folder: Path) -> str:
-    """Type of the file system that a folder is on."""
+    """Find the type of a folder's file system."""
     if not MOUNTS.is_file():
         return "a file system of unknown type"
     mounts = [line.split()[1:3] for line in MOUNTS.read_text(encoding="utf-8").splitlines()]
@@ -366,7 +373,7 @@ def _file_system(folder: Path) -> str:
 
 
 def _stored(name: str, settings: DatasetSettings, manifest: Path) -> costs.Cost:
-    """What is still to be stored of a data set: its shards, and the raw files if not there."""
+    """Estimate the missing files of a dataset: its shards, and its raw files unless they exist."""
     made = costs.preprocess_cost(name, settings, 1.0)
     return made if manifest.is_file() else made + costs.download_cost(name, settings)
 

@@ -1,4 +1,4 @@
-"""Choose the partition, and the GPUs, that each class of jobs uses on a cluster."""
+"""Choose the partition and the GPUs of each class of jobs on a cluster."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ FAST = (
     *("b300", "b200", "h200", "gh200", "h100", "h800", "mi300", "a100", "a800", "mi250"),
     *("l40", "a40", "a6000", "v100"),
 )
-"""Parts of the names of GPUs that train fast, the best first; others come after these."""
+"""Name parts of GPUs that train fast, the fastest first. All others come after these."""
 
 DAY = 1440
 
 
 @dataclass(frozen=True)
 class Place:
-    """A partition, and what a job may ask for on each of its nodes; None is no limit, or unknown.
+    """A partition, and a job's limits on each of its nodes; None means unlimited or unknown.
 
-    `account` and `qos` are None where the user's default ones serve.
+    `account` and `qos` are None if the user's defaults are sufficient.
     """
 
     partition: str
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Gpus:
-    """GPUs of one type ("" where they have no type): `each` on each of `nodes` nodes."""
+    """GPUs of one type ("" for no type): `each` per node on `nodes` nodes."""
 
     place: Place
     kind: str
@@ -41,7 +41,10 @@ class Gpus:
 
 
 def choose_cpus(site: Site) -> Place:
-    """Return the partition for jobs that need no GPU: without GPUs, the default, of long jobs."""
+    """Choose the partition for jobs that need no GPU.
+
+    Order of preference: without GPUs, for long jobs, the default, the largest.
+    """
 
     def order(partition: Partition) -> tuple[bool, bool, bool, int]:
         with_gpus = any(node.gpus for node in partition.nodes)
@@ -53,9 +56,9 @@ def choose_cpus(site: Site) -> Place:
 
 
 def choose_gpus(site: Site, wanted: int) -> Gpus | None:
-    """Return `wanted` GPUs or, where a partition has no such number, half as many, and so on.
+    """Choose `wanted` GPUs, or half as many while no partition has that number.
 
-    Few nodes are better than many, and the number of GPUs matters most, then their type.
+    The number of GPUs matters most, then their type, then a small number of nodes.
     """
     found = []
     for partition in site.partitions:
@@ -74,7 +77,7 @@ def choose_gpus(site: Site, wanted: int) -> Gpus | None:
 
 
 def _layout(partition: Partition, kind: str, wanted: int) -> tuple[int, int, int]:
-    """GPUs in all, nodes, and GPUs on each; slices of a GPU do not work together."""
+    """Return total GPUs, nodes, and GPUs per node. Slices of GPUs cannot be combined."""
     total = 1 if is_slice(kind) else wanted
     counts = [node.gpus.get(kind, 0) for node in partition.nodes]
     while total > 1:
@@ -91,14 +94,14 @@ def _rank(kind: str) -> int:
 
 
 def _is_long(partition: Partition) -> bool:
-    """Whether a job may take a day."""
+    """Check whether a job may run for a day."""
     return partition.minutes is None or partition.minutes >= DAY
 
 
 def _place(site: Site, partition: Partition, nodes: Sequence[Node], count: int) -> Place:
-    """Return the limits of a job on each of `count` of the nodes.
+    """Return the limits of a job on `count` nodes.
 
-    They are those of the most common kind of node, so that a job may run on many.
+    They are those of the most common kind of node, so that a job can run on many nodes.
     """
     sizes = Counter((node.cores, node.memory_mb or 0) for node in nodes)
     (cores, memory), same = max(sizes.items(), key=lambda item: (item[1], item[0]))
@@ -122,7 +125,7 @@ def _place(site: Site, partition: Partition, nodes: Sequence[Node], count: int) 
 
 
 def _allowed(own: Sequence[str], allowed: frozenset[str] | None) -> str | None:
-    """The first of the user's names that a partition allows, if it refuses the default one."""
+    """Return the user's first name that a partition allows, if it refuses the default name."""
     if allowed is None or not own or own[0] in allowed:
         return None
     return next((name for name in own if name in allowed), None)

@@ -1,9 +1,9 @@
-"""What Snakemake would run now: its own dry run, in a process of its own, as records.
+"""List the jobs that Snakemake would run now, from a dry run in a separate process.
 
-Snakemake describes each job to the log handlers of Python's `logging` by an event with the rule,
-wildcards, threads and files. The workflow describes its configuration in the same way.
-`python -m decur.planning.pending ARGUMENTS` passes Snakemake its arguments, listens, and prints one
-JSON object; whatever Snakemake prints goes to stderr.
+Snakemake sends an event per job to the log handlers of Python's `logging`, with the rule,
+wildcards, threads and files. The workflow logs its configuration in the same way.
+`python -m decur.planning.pending ARGUMENTS` passes the arguments to Snakemake, collects the events,
+and prints one JSON object. Snakemake's own output goes to stderr.
 """
 
 import json
@@ -20,19 +20,19 @@ from decur.config import Config
 from decur.errors import DecurError
 
 WORKFLOW = "decur.workflow"
-"""The logger of the workflow, whose record `resolved` has `config` and `transfers`."""
+"""The logger of the workflow. Its record `resolved` has `config` and `transfers`."""
 
 CORES = 100_000
-"""More than any job asks for: with fewer, a dry run shows fewer threads than a cluster gives."""
+"""More cores than any job requests: with fewer, a dry run would reduce the threads of jobs."""
 
 
 UNINFORMATIVE = ("Using ", "Building ", "Traceback ", 'File "')
-"""Beginnings of the lines of Snakemake that do not say what is wrong."""
+"""Prefixes of lines of Snakemake that do not name the problem."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the dry run, as Snakemake describes it; `benchmark` is None where it has none."""
+    """A job of the dry run; `benchmark` is its benchmark file, or None."""
 
     rule: str
     wildcards: dict[str, str]
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Pending:
-    """The jobs that would make something, the configuration, and the transfer cells of each run."""
+    """The jobs that would write outputs, the configuration, and the transfer cells of each run."""
 
     jobs: list[Job]
     config: Config
@@ -50,10 +50,10 @@ class Pending:
 
 
 def dry_run(arguments: Sequence[str]) -> Pending:
-    """Return what Snakemake would run for its own command-line arguments.
+    """Return the jobs that Snakemake would run for its command-line arguments.
 
     Raises:
-        DecurError: Snakemake cannot say; its own words follow.
+        DecurError: the dry run failed; the message ends with Snakemake's output.
     """
     options = ["--dry-run", "--quiet", "rules", "--cores", str(CORES)]
     command = [sys.executable, "-m", __name__, *arguments, *options]
@@ -73,7 +73,7 @@ def dry_run(arguments: Sequence[str]) -> Pending:
 
 
 class _Listener(logging.Handler):
-    """Keeps what the records of Snakemake and of the workflow say."""
+    """Collects jobs and configuration from the log records of Snakemake and of the workflow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         event = vars(record)
-        if event.get("event") == "job_info" and event["output"]:  # targets have none
+        if event.get("event") == "job_info" and event["output"]:  # targets have no output
             job = Job(event["rule_name"], event["wildcards"], event["threads"], event["benchmark"])
             self.jobs[event["jobid"]] = job
         elif record.name == WORKFLOW:
@@ -91,7 +91,7 @@ class _Listener(logging.Handler):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run Snakemake with these arguments, which ask for a dry run, and print its output."""
+    """Run Snakemake with the arguments of a dry run, and print its jobs as JSON."""
     from snakemake.cli import main as snakemake
 
     listener = _Listener()
@@ -105,7 +105,9 @@ def main(arguments: Sequence[str]) -> None:
         if end.code:
             raise
     if listener.config is None:
-        raise SystemExit(f"{Path.cwd()}: its workflow is not that of decur")
+        raise SystemExit(
+            f"{Path.cwd()}: not a folder of the decur workflow; run this in the repository"
+        )
     tree = {
         "jobs": [asdict(job) for job in listener.jobs.values()],
         "config": listener.config.model_dump(mode="json"),

@@ -1,7 +1,7 @@
-"""What Snakemake would do for a target now, and about what that would cost: `decur plan`.
+"""Estimate the cost of the jobs that a target still needs: `decur plan`.
 
-The jobs are those of a dry run, so what is done already does not count. The rule and the wildcards
-of a job name its settings in the configuration; `costs` makes hours and bytes of those.
+The jobs come from a dry run, so finished jobs do not count. The rule and the wildcards of a job
+lead to its settings in the configuration; `costs` converts settings to hours and bytes.
 """
 
 import csv
@@ -19,13 +19,14 @@ from decur.planning.pending import Job, Pending, dry_run
 STAGES = ("download", "preprocess", "verify", "pretrain", "transfer", "explain", "tables")
 
 NOTES = """\
-Estimates, good to a factor of two or so. GPU-hours are of one A100: pretraining at the speed of
-the paper's hours on four A100, 231 images/s on SSL4EO-S12 (our step took 2,745 on an H100 in a
-benchmark, so it may be far less); transfer at 700 images/s of a ResNet-50, scaled from a step on
-an H100. CPU-hours of GPU jobs are the cores reserved beside each GPU; of other jobs the time of
-one core, as benchmarks had it, or as the job itself took when it last ran. How long downloads wait
-for the network is not in them. Disk: archives stay; a run that trains also has
-two checkpoints, of twice its weights each, or three times with AdamW."""
+The estimates are right within a factor of about two. GPU-hours are for one A100. Pretraining is
+estimated from the paper's hours on four A100, which is 231 images/s on SSL4EO-S12; a benchmark of
+our step reached 2,745 images/s on an H100, so pretraining may take far less. Transfer is estimated
+at 700 images/s of a ResNet-50, scaled from a step on an H100. CPU-hours of GPU jobs are the cores
+reserved beside each GPU. CPU-hours of other jobs are core-hours, from benchmarks or from the last
+run of the same job. They do not include the time that downloads wait for the network. Disk space
+includes the archives, which are kept. While a run trains, it also needs two checkpoints of twice
+the size of its weights each, or three times with AdamW."""
 
 
 def plan(
@@ -34,22 +35,22 @@ def plan(
     configfiles: Sequence[str] | None = None,
     config: Sequence[str] | None = None,
 ) -> str:
-    """The Markdown table of what a target would cost; arguments are Snakemake's.
+    """Estimate the cost of targets as a Markdown table; the arguments are those of Snakemake.
 
     Raises:
-        DecurError: Snakemake cannot say what it would do; its own words follow.
+        DecurError: the dry run failed; the message ends with Snakemake's output.
     """
     options = [] if profile is None else ["--profile", _profile(profile)]
     for key, values in (("--configfile", configfiles), ("--config", config)):
         options += [key, *values] if values else []
     pending = dry_run([*targets, *options])
     if not pending.jobs:
-        return "Nothing to be done: all that the target asks for is there."
+        return "Nothing to do: all outputs of the target are up to date."
     return as_table(pending)
 
 
 def as_table(pending: Pending) -> str:
-    """Jobs, hours and bytes by stage, and their sum."""
+    """Write a Markdown table of jobs, hours and bytes per stage, and their sums."""
     found = estimate(pending)
     stages = [stage_of(job) for job in pending.jobs]
     rows = [(stage, stages.count(stage), found[stage]) for stage in found]
@@ -63,12 +64,12 @@ def as_table(pending: Pending) -> str:
         lines.append(f"| {stage} | {count:,} | {' | '.join(numbers)} |")
     lines += ["", NOTES]
     if unknown := sorted(rows[-1][2].unknown):
-        lines.append(f"Not in it, since nobody knows their size yet: data of {', '.join(unknown)}.")
+        lines.append(f"Not included, as their size is not known yet: data of {', '.join(unknown)}.")
     return "\n".join(lines)
 
 
 def estimate(pending: Pending) -> dict[str, Cost]:
-    """The cost of each stage that has a job."""
+    """Estimate the cost of each stage that has a job."""
     estimates = _Estimates(pending)
     found: dict[str, Cost] = {}
     for stage in STAGES:
@@ -79,25 +80,25 @@ def estimate(pending: Pending) -> dict[str, Cost]:
 
 
 def stage_of(job: Job) -> str:
-    """The stage that a job is part of: that of its rule's name, or the tables."""
+    """Return the stage of a job by the name of its rule; by default the tables."""
     stage = job.rule.partition("_")[0]
     return stage if stage in STAGES else "tables"
 
 
 def _profile(name: str) -> str:
-    """A folder of `profiles/`, or what Snakemake makes of the name."""
+    """Return the path of a profile in `profiles/`, or else the name for Snakemake to find."""
     own = Path("profiles") / name
     return str(own) if own.is_dir() else name
 
 
 @dataclass(frozen=True)
 class _Estimates:
-    """What each of the pending jobs costs."""
+    """Estimates the cost of each pending job."""
 
     pending: Pending
 
     def of(self, job: Job) -> Cost:
-        """The cost of a job; on cores alone its time as it was when it last ran, if it did."""
+        """Estimate the cost of a job. Without GPUs, the time of its last run is used."""
         estimated = self._by_stage.get(stage_of(job))
         cost = costs.SHORT if estimated is None else estimated(job)
         seconds = _measured(job)
@@ -122,7 +123,7 @@ class _Estimates:
 
     @cached_property
     def _to_be_made(self) -> set[str]:
-        """The datasets whose shards are yet to be made."""
+        """The datasets whose shards have yet to be made."""
         stages, jobs = ("download", "preprocess"), self.pending.jobs
         datasets = [job.wildcards.get("dataset") for job in jobs if stage_of(job) in stages]
         return {*filter(None, datasets)}
@@ -177,14 +178,14 @@ class _Estimates:
         return costs.explain_cost(explainer, settings, counts, job.threads)
 
     def _counts(self, name: str) -> dict[str, int]:
-        """Samples by split: as settings say if the shards are to be made, else as their card."""
+        """Return the samples per split, from settings if shards are pending, else from the card."""
         if name in self._to_be_made:
             return costs.known_counts(name, self.pending.config.datasets[name])
         return costs.counts_on_disk(Path(self._paths.shards(name)))
 
 
 def _measured(job: Job) -> float | None:
-    """Seconds of CPU time that a job took when it last ran, or None."""
+    """Read the CPU time [s] of the last run of a job, or None."""
     if job.benchmark is None or not Path(job.benchmark).is_file():
         return None
     with Path(job.benchmark).open(newline="", encoding="utf-8") as file:
@@ -196,7 +197,7 @@ def _measured(job: Job) -> float | None:
 
 
 def _number(value: float) -> str:
-    """Nothing for zero, two digits after the point for small numbers."""
+    """Format a number: "" for zero, two decimals below 10."""
     if not value:
         return ""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.01 else "< 0.01"

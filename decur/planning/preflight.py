@@ -1,7 +1,7 @@
-"""One short job per class of jobs, on the user's own cluster: `snakemake preflight`.
+"""Check a cluster with one short job per class of jobs: `snakemake preflight`.
 
-Each job checks what its class needs where it runs, and writes a record. `table` lays all of them
-out. A check that fails is a row of the table, and so is a job that was lost.
+Each job checks on its node what its class of jobs needs, and writes a record. `table` prints all
+records. A failed check is a row of the table, and so is a lost job.
 """
 
 import os
@@ -32,17 +32,17 @@ JOBS: dict[str, Callable[[Config, Path], Iterator[Check]]] = {
 
 HEADS = ("job", "host", "subject", "state", "found", "what to change")
 WIDE = 240
-"""Characters of a line of the table's file."""
+"""Characters per line of the table's file."""
 
 
 def preflight(job: str, root: Path, out: Path, threads: int) -> None:
-    """Make the checks of a class of jobs for the results in `root`, and write their record.
+    """Run the checks of a class of jobs for the results in `root`, and write their record.
 
     Args:
-        job: a key of `JOBS`; `pretrain` may have several ranks, the first of which writes.
-        root: the folder `results/<scale>`, which holds the configuration.
-        out: the record.
-        threads: cores that each task of the job was to have.
+        job: a key of `JOBS`; `pretrain` may have several ranks, of which the first writes.
+        root: the folder `results/<scale>` with the configuration.
+        out: path of the record.
+        threads: expected cores per task of the job.
 
     Raises:
         DecurError: there is no configuration.
@@ -56,21 +56,21 @@ def preflight(job: str, root: Path, out: Path, threads: int) -> None:
     from decur.distributed import is_main, process_group, world_size
 
     with process_group():
-        # An error of one of several ranks must end the job, or the others would wait for it.
+        # An error in one of several ranks must end the job, or the others would wait for that rank.
         made = [*(checks if world_size() > 1 else _until_failure(job, checks))]
         if is_main():
             _write(job, made, out)
 
 
 def lost(job: str, log: Path, out: Path) -> None:
-    """Write the record of a job that did not end well, with the last line of its log."""
-    found = last_line(log) or "ended without a word"
-    remedy = f"see {log}; change what the profile asks for these jobs"
+    """Write the record of a job that failed, with the last line of its log."""
+    found = last_line(log) or "ended without output"
+    remedy = f"see {log}; change the resources of these jobs in the profile"
     _write(job, [Check(subject="job", state="error", found=found, remedy=remedy)], out)
 
 
 def table(root: Path, width: int | None = None) -> str:
-    """Lay out the records below `root`; the text is also written there."""
+    """Lay out the records below `root` as a table, and write it there as well."""
     rows = [row for job in JOBS for row in _rows(job, Path(_paths(root).preflight(job)))]
     states = [row[3] for row in rows]
     counts = f"{states.count('error')} errors, {states.count('warning')} warnings"
@@ -89,22 +89,22 @@ def _paths(root: Path) -> Paths:
 
 
 def _cores(threads: int) -> Check:
-    """Check that a task has the cores that it was to have."""
+    """Check that a task has the expected number of cores."""
     given = len(os.sched_getaffinity(0))
     found = f"{given} for {threads} threads"
     if given >= threads:
         return Check(subject="cores", state="ok", found=found)
-    remedy = "ask for more: `set-threads`, and `--cpus-per-task` of `launch`, in the profile"
+    remedy = "request more in the profile: `set-threads`, and `--cpus-per-task` of `launch`"
     return Check(subject="cores", state="warning", found=found, remedy=remedy)
 
 
 def _until_failure(job: str, checks: Iterable[Check]) -> Iterator[Check]:
-    """Make checks one by one; an exception is the last of them."""
+    """Run checks one by one; an exception ends them and becomes an error."""
     try:
         yield from checks
-    except Exception as error:  # a node may lack anything
+    except Exception as error:  # anything may be missing on a node
         found = f"{type(error).__name__}: {error}"
-        remedy = "`decur doctor` on such a node shows whether its installation is sound"
+        remedy = "run `decur doctor` on such a node to check its installation"
         yield Check(subject=job, state="error", found=found, remedy=remedy)
 
 
@@ -112,7 +112,10 @@ def _rows(job: str, path: Path) -> Iterator[tuple[str, ...]]:
     try:
         record = PreflightRecord.read(path)
     except (DecurError, OSError):
-        found, remedy = "no record: SLURM refused or ended it", "see what Snakemake printed of it"
+        found, remedy = (
+            "no record: SLURM refused or ended the job",
+            "see Snakemake's output about it",
+        )
         yield (job, "", "job", "error", found, remedy)
         return
     for check in record.checks:

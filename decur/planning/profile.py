@@ -1,16 +1,16 @@
-"""Write a profile of Snakemake for the cluster at hand: `decur doctor --write-profile`.
+"""Write a Snakemake profile for this cluster: `decur doctor --write-profile`.
 
-The base is `profiles/slurm/config.yaml`, which holds what every cluster needs and the resources of
-each rule. Only the keys that depend on the site are changed: partitions, accounts, GPUs, and what
-exceeds a partition's limits. GPU jobs ask for resources as `snakemake-executor-plugin-slurm` 2.8
-takes them:
+The base is `profiles/slurm/config.yaml`, which contains common settings and the resources of each
+rule. Only keys that depend on the site are changed: partitions, accounts, GPUs, and values that
+exceed a partition's limits. GPU jobs request resources as `snakemake-executor-plugin-slurm` 2.8
+expects them:
 
-- `gpu` and `gpu_model` become `--gpus`. Where SLURM gives whole nodes only, it takes `gres` alone.
+- `gpu` and `gpu_model` become `--gpus`. A SLURM that allocates whole nodes accepts only `gres`.
 - `gpu_model` and `gres` allow letters, digits, `_` and `.`; other types cannot be named.
-- Without `tasks_per_gpu`, `tasks` becomes `--ntasks-per-gpu`, and every GPU has that many
-  (issue 459). A job of one GPU must have neither: newer versions of SLURM refuse
+- Without `tasks_per_gpu`, `tasks` becomes `--ntasks-per-gpu`, and every GPU has that many tasks
+  (issue 459). A job with one GPU must have neither: newer versions of SLURM refuse
   `--ntasks-per-gpu` in the step of the job (issue 342).
-- Snakemake evaluates resources as Python expressions, so names are in quotes.
+- Snakemake evaluates resources as Python expressions, so names are quoted.
 """
 
 import os
@@ -29,26 +29,26 @@ from decur.planning.site import Site, ask_site, is_slice
 
 BASE = Path("profiles") / "slurm" / "config.yaml"
 GPU_RULES = ("pretrain", "transfer", "explain")
-"""Rules that compute on GPUs; all others have the partition of jobs without."""
+"""Rules that use GPUs. All others use the partition for jobs without GPUs."""
 
 LAUNCHED = ("tasks", "tasks_per_gpu", "mpi", "launch", "nodes")
-"""Keys of a job of several tasks."""
+"""Keys of a job with several tasks."""
 
 WARNED = 10
-"""Minutes that pretraining needs at least: SLURM warns it five minutes before its end."""
+"""Shortest time limit for pretraining [min]: SLURM warns it five minutes before the end."""
 
 APART = 180
-"""Seconds between two looks of the executor at a job, at most; without accounting, SLURM must
+"""Longest interval between two status queries of the executor [s]. Without accounting, SLURM must
 remember ended jobs for longer."""
 
 Block = dict[str, Any]
 
 
 def write_profile(folder: Path) -> str:
-    """Write a profile for this cluster into a folder; returns what was chosen, line by line.
+    """Write a profile for this cluster into a folder, and return the choices line by line.
 
     Raises:
-        DecurError: there is no SLURM here, or no base, or the file is there and not ours.
+        DecurError: SLURM or the base is missing, or the file exists and was not written by decur.
     """
     path, base = folder / "config.yaml", find_base()
     check_ours(path)
@@ -64,21 +64,21 @@ def write_profile(folder: Path) -> str:
 
 
 def find_base() -> Path:
-    """Return the profile that others are made of: of this folder, else of the package's repository.
+    """Find the base profile in the current folder, or else in the package's repository.
 
     Raises:
-        DecurError: there is none.
+        DecurError: it is in neither.
     """
     for folder in (Path(), Path(decur.__file__).parents[1]):
         if (folder / BASE).is_file():
             return folder / BASE
-    raise DecurError(f"{BASE}: not found; run this in the folder of DeCUR's repository")
+    raise DecurError(f"{BASE}: not found; run this in the root of the DeCUR repository")
 
 
 def make_profile(site: Site, base: str) -> tuple[str, list[str]]:
-    """Return the text of a site's profile, made from the text of the base, and notes for the user.
+    """Make the text of a site's profile from the text of the base, and notes for the user.
 
-    `set-resources` of the base has a block for every rule; paths in it are left as they are.
+    `set-resources` of the base has a block for every rule. Paths are not changed.
     """
     tree = yaml.safe_load(base)
     rules, threads, rest = tree["set-resources"], tree["set-threads"], tree["default-resources"]
@@ -103,17 +103,17 @@ def make_profile(site: Site, base: str) -> tuple[str, list[str]]:
             block["launch"] = _launch(block["launch"], block["tasks"], threads[rule])
         notes += _limit(rule, block, place)
     head = [f"Made for this cluster ({site.version}) by `decur doctor --write-profile`.", *notes]
-    head.append("What the keys mean: profiles/slurm/config.yaml.")
+    head.append("The keys are explained in profiles/slurm/config.yaml.")
     body = yaml.safe_dump(tree, sort_keys=False, width=1000, allow_unicode=True)
     return "".join(f"# {line}\n" for line in head) + body, notes
 
 
 def _set_gpus(block: Block, gpus: Gpus | None, *, several: bool, by_gres: bool) -> None:
-    """Ask for GPUs: for all of a run (`several`), else for one."""
+    """Request GPUs for a block: all GPUs of a run if `several`, else one."""
     for key in ("gpu_model", *LAUNCHED) if gpus is None or not several else ("gpu_model",):
         block.pop(key, None)
     if gpus is None:
-        block["gpu"] = 0  # the rule itself may ask for one
+        block["gpu"] = 0  # overrides a GPU that the rule itself requests
         return
     nodes, each = (gpus.nodes, gpus.each) if several else (1, 1)
     total = nodes * each
@@ -139,19 +139,19 @@ def _launch(command: str, tasks: int, threads: int) -> str:
 
 
 def _names(place: Place) -> Block:
-    """The partition of a place and, where the default ones do not serve, account and QOS."""
+    """Return the partition of a place, and account and QOS unless the defaults are sufficient."""
     names = {"slurm_partition": place.partition, "slurm_account": place.account, "qos": place.qos}
     return {key: repr(name) for key, name in names.items() if name is not None}
 
 
 def _limit(rule: str, block: Block, place: Place) -> Iterator[str]:
-    """Cut time and memory to what the place has; what is cut for the first attempt is noted."""
+    """Limit time and memory to those of the place, and note cuts at the first attempt."""
     for key, limit, unit in (
         ("runtime", place.minutes, "minutes"),
         ("mem_mb", place.memory_mb, "MB"),
     ):
         if key == "mem_mb" and limit is None:
-            block[key] = 0  # SLURM refuses whatever is asked of nodes without configured memory
+            block[key] = 0  # SLURM refuses any memory request on nodes without configured memory
         elif key in block and limit is not None:
             first = _first_attempt(block[key])
             if first > limit:
@@ -162,18 +162,18 @@ def _limit(rule: str, block: Block, place: Place) -> Iterator[str]:
 
 
 def _first_attempt(value: int | str) -> int:
-    """The value of `n`, or of an expression such as `n * attempt`, at the first attempt."""
+    """Return the value of `n`, or of an expression such as `n * attempt`, at the first attempt."""
     return value if isinstance(value, int) else int(re.findall(r"\d+", value)[0])
 
 
 def _notes(site: Site, cpus: Place, gpus: Gpus | None, wanted: int) -> Iterator[str]:
-    """Describe the choice, and its drawbacks."""
+    """Describe the chosen partitions and GPUs, and their drawbacks."""
     yield f"Jobs without GPUs: partition {cpus.partition}."
     if gpus is None:
         yield "No partition that you may use has GPUs: pretraining and transfer run on CPUs."
     else:
         total = gpus.nodes * gpus.each
-        kind = gpus.kind or "of no type"
+        kind = gpus.kind or "no type"
         yield (
             f"Jobs with GPUs: partition {gpus.place.partition}; pretraining on {total} GPU"
             f"{'s' if total > 1 else ''} ({kind}), {gpus.each} on each of {gpus.nodes} node"
@@ -181,22 +181,22 @@ def _notes(site: Site, cpus: Place, gpus: Gpus | None, wanted: int) -> Iterator[
         )
         if total < wanted:
             yield (
-                f"Pretraining was made for {wanted} GPUs: with {total}, set `recompute: view` in"
+                f"Pretraining is designed for {wanted} GPUs: with {total}, set `recompute: view` in"
                 " the config if memory is short (`snakemake preflight` measures it)."
             )
         if gpus.kind and not _can_be_named(gpus.kind):
             yield f"The executor cannot name GPUs of type {gpus.kind}: jobs take any of them."
         if is_slice(gpus.kind):
-            yield f"{gpus.kind} is a slice of a GPU (MIG): slices do not work together."
+            yield f"{gpus.kind} is a slice of a GPU (MIG): slices cannot be combined."
         limit = gpus.place.minutes
         if limit is not None and limit <= WARNED:
             yield f"{gpus.place.partition} ends jobs after {limit} minutes: pretraining needs more."
     if not site.accounting:
-        yield "SLURM keeps no account of jobs: their states come from squeue."
+        yield "SLURM has no accounting of jobs: their states come from squeue."
     if cpus.memory_mb is None:
-        yield f"Nodes of {cpus.partition} have no configured memory: none is asked for."
+        yield f"Nodes of {cpus.partition} have no configured memory: none is requested."
     if not site.accounting and site.min_job_age is not None and site.min_job_age <= APART:
         yield (
-            f"SLURM forgets ended jobs after {site.min_job_age} s (MinJobAge), too soon for"
-            " Snakemake: ask the operators for 600."
+            f"SLURM forgets ended jobs after {site.min_job_age} s (MinJobAge), too early"
+            " for Snakemake: ask the operators for 600."
         )

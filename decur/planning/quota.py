@@ -1,4 +1,4 @@
-"""Room for results: of the disk, of its inodes, and of the user's quota."""
+"""Find the free space for results: on the disk, in its inodes, and in the user's quota."""
 
 import os
 import re
@@ -13,13 +13,13 @@ from decur.cluster.lock import user_name
 GB = 1e9
 KIB = 1024
 ROW = re.compile(r"(\S+)\s+(\d+)\*?\s+(\d+)\s+(\d+)\s+(\S+)\s+(\d+)\*?\s+(\d+)\s+(\d+)\s+(\S+)")
-"""A row of `quota` and of `lfs quota`: file system; KiB used, quota, limit and grace; the same of
-files. Rows of a long name are broken into two lines."""
+"""A row of `quota` and of `lfs quota`: file system; KiB used, quota, limit and grace; the same for
+files. A row with a long name has a line break after it."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """Room below one limit: GB and files that may still be written, None where unlimited."""
+    """The free space below one limit in GB and in files; None is unlimited."""
 
     limit: str
     gigabytes: float | None
@@ -27,15 +27,15 @@ class Room:
 
 
 def rooms(folder: Path) -> list[Room]:
-    """Return the room in a folder that exists: of its disk, and of quotas as far as known."""
+    """Return the free space of an existing folder: of its disk, and of known quotas."""
     found = os.statvfs(folder)
-    files = found.f_favail if found.f_files else None  # some file systems do not count them
+    files = found.f_favail if found.f_files else None  # some file systems do not count files
     disk = Room("file system", found.f_bavail * found.f_frsize / GB, files)
     return [disk, *parse_quota(_quota(folder))]
 
 
 def parse_quota(text: str) -> Iterator[Room]:
-    """Read the rooms that `quota -p -w` or `lfs quota` prints."""
+    """Parse the output of `quota -p -w` or `lfs quota`."""
     for name, *numbers in ROW.findall(text):
         used, soft, hard, _, files, files_soft, files_hard, _ = numbers
         space, count = _left(used, soft, hard), _left(files, files_soft, files_hard)
@@ -44,13 +44,13 @@ def parse_quota(text: str) -> Iterator[Room]:
 
 
 def _left(used: str, soft: str, hard: str) -> int | None:
-    """Subtract what is used from the smaller limit; a limit of 0 is none."""
+    """Subtract the used amount from the smaller limit; a limit of 0 means no limit."""
     limits = [int(limit) for limit in (soft, hard) if int(limit)]
     return max(0, min(limits) - int(used)) if limits else None
 
 
 def _quota(folder: Path) -> str:
-    """Return the output of the file system's command; "" without one, or if it fails."""
+    """Run the quota command of the file system; "" if there is none, or if it fails."""
     if shutil.which("lfs"):
         command = ["lfs", "quota", "-u", user_name(), str(folder)]
     elif shutil.which("quota"):
@@ -65,6 +65,6 @@ def _quota(folder: Path) -> str:
 
 
 def _mount(folder: Path) -> str:
-    """The mount point of a folder."""
+    """Find the mount point of a folder."""
     here = folder.resolve()
     return str(next((p for p in (here, *here.parents) if p.is_mount()), here))

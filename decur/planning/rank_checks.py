@@ -1,6 +1,6 @@
-"""Checks of a preflight job on GPUs: devices, an all-reduce, steps of pretraining, ImageNet files.
+"""Check in a preflight job that GPUs work: devices, all-reduce, training steps, ImageNet files.
 
-All ranks of a job make the same checks.
+All ranks of a job run the same checks.
 """
 
 import os
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from decur.pretrain.trial import RankDevice
 
 GIVEN = "CUDA_VISIBLE_DEVICES"
-"""Variable by which SLURM gives a job its GPUs."""
+"""Variable with which SLURM assigns GPUs to a job."""
 
 
 def device(config: Config, root: Path) -> Iterator[Check]:
-    """Check the GPU of a job of one."""
+    """Check the GPU of a job with one GPU."""
     from decur.pretrain.trial import choose_device, rank_devices
 
     yield from check_devices(rank_devices(choose_device()))
 
 
 def ranks(config: Config, root: Path) -> Iterator[Check]:
-    """Check what pretraining needs: GPUs of its ranks, their sum, a step of each network."""
+    """Check what pretraining needs: a GPU per rank, an all-reduce, and a step of each network."""
     from decur.distributed import world_size
     from decur.pretrain.trial import choose_device, rank_devices, try_all_reduce
 
@@ -49,7 +49,7 @@ def ranks(config: Config, root: Path) -> Iterator[Check]:
         name = f"{settings.scenario} {'+'.join(map(settings.arch_of, settings.modalities))}"
         bands = _bands(config, settings, root)
         if bands is None:
-            found = "not tried: the bands of your images are known once they are preprocessed"
+            found = "not tried: the bands of your images are known after preprocessing"
             yield Check(subject=name, state="ok", found=found)
             continue
         yield _attempt(f"step of {name}", partial(_step, settings, bands, chosen))
@@ -58,7 +58,7 @@ def ranks(config: Config, root: Path) -> Iterator[Check]:
 
 
 def networks(config: Config, root: Path) -> list[PretrainSettings]:
-    """One run of each scenario, architecture and ImageNet file, of those that are pretrained."""
+    """Select one pretrained run per scenario, architecture and ImageNet file."""
     paths = Paths(str(root.parent), root.name)
     experiments = chosen_experiments(load_experiments(paths.experiments()), config)
     found: dict[tuple[object, ...], PretrainSettings] = {}
@@ -71,7 +71,7 @@ def networks(config: Config, root: Path) -> list[PretrainSettings]:
 
 
 def _bands(config: Config, settings: PretrainSettings, root: Path) -> dict[str, int] | None:
-    """Bands by modality: of the shards if they are there, else of the registry."""
+    """Return the number of bands by modality, from the shards' card or else the registry."""
     card = Path(Paths(str(root.parent), root.name).card(settings.dataset))
     known = DATASETS.get(settings.dataset)
     if card.is_file():
@@ -83,7 +83,7 @@ def _bands(config: Config, settings: PretrainSettings, root: Path) -> dict[str, 
 
 
 def check_devices(found: "Sequence[RankDevice]") -> Iterator[Check]:
-    """Check that every rank has a GPU of its own, if there are any; the ranks in order."""
+    """Check that every rank has its own GPU, if there are GPUs. `found` is in rank order."""
     hosts = sorted({one.host for one in found})
     where = f"{len(found)} rank{'s' if len(found) > 1 else ''} on {', '.join(hosts)}"
     if all(one.identity for one in found):
@@ -92,19 +92,19 @@ def check_devices(found: "Sequence[RankDevice]") -> Iterator[Check]:
         if len({one.identity for one in found}) == len(found):
             yield Check(subject="GPUs", state="ok", found=text)
         else:
-            remedy = "ask for one GPU per task: `gpu` as large as `tasks`, and `tasks_per_gpu: 1`"
+            remedy = "request one GPU per task: `gpu` equal to `tasks`, and `tasks_per_gpu: 1`"
             yield Check(subject="GPUs", state="error", found=f"{text}, shared", remedy=remedy)
     elif given := os.environ.get(GIVEN):
-        text = f"{where}: SLURM gave GPU {given}, but torch uses none"
-        remedy = "run `decur doctor` there: driver, and torch for its CUDA"
+        text = f"{where}: SLURM assigned GPU {given}, but torch uses none"
+        remedy = "run `decur doctor` there to check the driver, and that torch fits its CUDA"
         yield Check(subject="GPUs", state="error", found=text, remedy=remedy)
     else:
-        remedy = "for GPUs, set `gpu` and `slurm_partition` of these rules in the profile"
+        remedy = "to use GPUs, set `gpu` and `slurm_partition` of these rules in the profile"
         yield Check(subject="GPUs", state="warning", found=f"{where}: none", remedy=remedy)
 
 
 def _attempt(subject: str, check: Callable[[], str]) -> Check:
-    """Make a check that all ranks fail alike, if they do."""
+    """Run a check which, if it fails, fails on all ranks."""
     try:
         return Check(subject=subject, state="ok", found=check())
     except DecurError as error:
@@ -113,7 +113,7 @@ def _attempt(subject: str, check: Callable[[], str]) -> Check:
     except RuntimeError as error:
         if "out of memory" not in str(error):
             raise
-        remedy = "more GPUs, `recompute: view` or `accumulate_chunks: 2` in the config"
+        remedy = "use more GPUs, or set `recompute: view` or `accumulate_chunks: 2` in the config"
         return Check(subject=subject, state="error", found="out of memory", remedy=remedy)
 
 

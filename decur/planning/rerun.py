@@ -1,9 +1,9 @@
-"""What makes a job run again: the texts that the rules give to Snakemake as parameters.
+"""Compute the identity of each job, so that Snakemake runs it again when its results would change.
 
-Snakemake runs a job again when one of them has changed. They hold the settings that decide the
-job's results (`decur.config.deciding`) and what its other inputs are known by, and nothing of how
-the job runs. Where a product is there already, a setting with which the same would be made again
-counts as the one that it was made with.
+The rules pass an identity to Snakemake as a parameter, and Snakemake runs a job again when a
+parameter has changed. An identity contains the settings that decide the job's results
+(`decur.config.deciding`) and the identities of its other inputs, but no settings of execution. If
+an artifact exists, a setting that would give the same artifact counts as the recorded setting.
 """
 
 import json
@@ -24,16 +24,16 @@ R = TypeVar("R", bound=Record)
 
 DRAWN = {"source", "scenes", "pixels", "seasons"}
 FETCHED = {"source", "splits"}
-"""Settings that decide what the download stage makes: synthetic scenes, or raw files."""
+"""Settings that decide the output of the download stage: synthetic scenes, or raw files."""
 
 
 def identity(settings: BaseModel, **more: Any) -> str:
-    """Settings that decide results, and whatever else does, as JSON."""
+    """Write the settings that decide results, and other deciding values, as JSON."""
     return json.dumps({**deciding(settings), **more}, sort_keys=True)
 
 
 def download_identity(name: str, settings: DatasetSettings, paths: Paths) -> str:
-    """What makes a dataset's raw files others: where a source lies does not, what it holds does."""
+    """Identify a dataset's raw files. The content of a source counts, its location does not."""
     reads = DRAWN if settings.source == "scenes" else FETCHED
     decided = {key: value for key, value in deciding(settings).items() if key in reads}
     manifest = _record(Manifest, paths.manifest(name))
@@ -46,7 +46,7 @@ def download_identity(name: str, settings: DatasetSettings, paths: Paths) -> str
 
 
 def preprocess_identity(name: str, settings: DatasetSettings, paths: Paths) -> str:
-    """What makes a dataset's shards others, beside the raw files."""
+    """Identify a dataset's shards, apart from the raw files."""
     card = _record(Card, paths.card(name))
     made = _made(settings, card)
     if made is None or card is None or card.quarantined:
@@ -55,20 +55,20 @@ def preprocess_identity(name: str, settings: DatasetSettings, paths: Paths) -> s
 
 
 def in_pieces_as_made(name: str, settings: DatasetSettings, paths: Paths) -> DatasetSettings:
-    """The settings, with the pieces that finished shards were made in: others make the same."""
+    """Return the settings with the pieces of finished shards, which do not affect the shards."""
     made = _made(settings, _record(Card, paths.card(name)))
     return settings if made is None else settings.model_copy(update={"pieces": made.pieces})
 
 
 def pretrain_identity(settings: PretrainSettings, paths: Paths) -> str:
-    """What makes a run's weights others, beside the shards.
+    """Identify a run's weights, apart from the shards.
 
     Raises:
-        DecurError: the file of weights that it starts from is not there.
+        DecurError: the file of initial weights is missing.
     """
     files = {"imagenet": settings.imagenet, "released": settings.released}
     known = {
-        # The name of a downloaded file decides its content, and is known before it is there.
+        # The name of a downloaded file decides its content, and is known before the download.
         key: Path(file).name
         if file == paths.released(Path(file).name)
         else file_checksum(Path(file))
@@ -83,18 +83,18 @@ def _is_same(path: str, made: Source) -> bool:
 
 
 def _made(settings: DatasetSettings, card: Card | None) -> DatasetSettings | None:
-    """The settings of finished shards, if they decide what those of now decide."""
+    """Return the settings of finished shards, if they give the same shards as `settings`."""
     if card is None or not card.provenance.settings:
         return None
     try:
         made = DatasetSettings.model_validate(card.provenance.settings)
-    except ValidationError:  # of another version
+    except ValidationError:  # from another version
         return None
     return made if _compared(made) == _compared(settings) else None
 
 
 def _compared(settings: DatasetSettings) -> dict[str, Any]:
-    """What decides shards; without scales, of which a card records the measured values."""
+    """Return the settings that decide shards, without scales: a card records measured scales."""
     tree = deciding(settings)
     for modality in tree.get("folders", {}).get("modalities", {}).values():
         del modality["scale"]
@@ -102,7 +102,7 @@ def _compared(settings: DatasetSettings) -> dict[str, Any]:
 
 
 def _record(kind: type[R], path: str) -> R | None:
-    """The record of an artifact; None without one, or of a damaged one, which its job finds."""
+    """Read an artifact's record; None if it is missing, or damaged, which its job reports."""
     try:
         return kind.read(Path(path))
     except (OSError, DecurError):

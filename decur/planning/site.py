@@ -1,6 +1,6 @@
-"""Read a cluster from SLURM: partitions, nodes, GPUs, accounting, and the user's accounts.
+"""Query SLURM for the cluster's partitions, nodes, GPUs and accounting, and the user's accounts.
 
-`parse` turns the printed text of SLURM's commands into a `Site`; `ask_site` runs the commands.
+`parse` turns the output of SLURM's commands into a `Site`; `ask_site` runs the commands.
 """
 
 import grp
@@ -20,7 +20,7 @@ COMMANDS = {
     "partitions": ("scontrol", "show", "partition", "--oneliner"),
     "nodes": ("scontrol", "show", "node", "--oneliner"),
 }
-"""Commands that every cluster answers."""
+"""Commands that work on every cluster."""
 
 ACCOUNTING = {
     "answer": ("sacct", "--noheader", "--jobs=0"),
@@ -30,22 +30,22 @@ ACCOUNTING = {
     ),
     "qos": ("sacctmgr", "--noheader", "--parsable2", "show", "qos", "format=Name,MaxWall"),
 }
-"""Commands that only a cluster with accounting answers."""
+"""Commands that work only on a cluster with accounting."""
 
 UNUSABLE = {"DOWN", "DRAIN", "DRAINED", "ERROR", "FAIL", "FUTURE", "NOT_RESPONDING", "UNKNOWN"}
-"""States of nodes that take no jobs; those that sleep (`IDLE+CLOUD+POWERED_DOWN`) do."""
+"""States of nodes that accept no jobs. Sleeping nodes (`IDLE+CLOUD+POWERED_DOWN`) accept jobs."""
 
 MIG = re.compile(r"\d+g\.\d+gb", re.IGNORECASE)
-"""Part of the names of slices of a GPU."""
+"""Pattern in the type names of slices of a GPU."""
 
 UNLIMITED = ("", "UNLIMITED", "INFINITE", "NONE", "N/A", "(NULL)", "NOT_SET")
 UNKNOWN_MEMORY = (0, 1)
-"""`RealMemory` of nodes for which nobody has configured any; 1 is the default of SLURM."""
+"""`RealMemory` of nodes without configured memory; 1 is the default of SLURM."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node that takes jobs; `memory_mb` is None if unknown, `gpus` are counts by type."""
+    """A node that accepts jobs; `memory_mb` is None if unknown, `gpus` are counts by type."""
 
     name: str
     cores: int
@@ -55,7 +55,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition that the user may use, with the limits of a job in it; None is no limit."""
+    """A partition that the user may use, with its limits per job; None means unlimited."""
 
     name: str
     nodes: tuple[Node, ...]
@@ -72,7 +72,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class User:
-    """The user's accounts, the default one first, and QOS, likewise; empty without accounting."""
+    """The user's accounts and QOS, each with the default first; empty without accounting."""
 
     accounts: tuple[str, ...] = ()
     qos: tuple[str, ...] = ()
@@ -80,16 +80,16 @@ class User:
 
 @dataclass(frozen=True)
 class Site:
-    """A cluster, as far as a profile needs it.
+    """The properties of a cluster that a profile needs.
 
     Attributes:
         version: the version of SLURM.
-        partitions: those that the user may use and that have nodes that take jobs.
-        accounting: whether SLURM keeps account of jobs (`sacct` answers).
+        partitions: those that the user may use and whose nodes accept jobs.
+        accounting: whether SLURM has accounting of jobs (`sacct` works).
         min_job_age: seconds that SLURM remembers ended jobs.
-        whole_nodes: whether SLURM gives whole nodes only, and refuses `--gpus`.
+        whole_nodes: whether SLURM allocates only whole nodes, and refuses `--gpus`.
         user: accounts and QOS.
-        walls: time limits of QOS, minutes.
+        walls: time limits by QOS, in minutes.
     """
 
     version: str
@@ -102,16 +102,16 @@ class Site:
 
 
 def ask_site() -> Site:
-    """Ask SLURM about this cluster.
+    """Query SLURM about this cluster.
 
     Raises:
-        DecurError: there is no SLURM here, or it does not answer.
+        DecurError: SLURM is missing or does not answer.
     """
     try:
         answers = {name: ask(*command) for name, command in COMMANDS.items()}
     except DecurError as error:
         raise DecurError(
-            f"no SLURM answers here ({error}); run this on a login node of the cluster"
+            f"SLURM does not answer ({error}); run this on a login node of the cluster"
         ) from None
     user = user_name()
     for name, command in ACCOUNTING.items():
@@ -121,14 +121,14 @@ def ask_site() -> Site:
 
 
 def parse(answers: Mapping[str, str], groups: frozenset[str] = frozenset()) -> Site:
-    """Make a site of what `COMMANDS` and `ACCOUNTING` printed, by name.
+    """Parse the output of `COMMANDS` and `ACCOUNTING` into a site.
 
     Args:
-        answers: printed text; what a site does not answer is missing.
-        groups: names of the user's groups, some of which a partition may ask for.
+        answers: output by name of the command; commands that failed are missing.
+        groups: names of the user's groups, which partitions may require.
 
     Raises:
-        DecurError: no partition is left that the user may use.
+        DecurError: the user may not use any partition.
     """
     config = _config(answers["config"])
     kept = "slurmdbd" in config.get("AccountingStorageType", "") and "answer" in answers
@@ -142,7 +142,7 @@ def parse(answers: Mapping[str, str], groups: frozenset[str] = frozenset()) -> S
     usable = tuple(partition for partition in partitions if partition.nodes)
     if not usable:
         raise DecurError(
-            "SLURM shows no partition that you may use with a node that takes jobs; see `sinfo` "
+            "SLURM has no partition that you may use and whose nodes accept jobs; see `sinfo` "
             "and `scontrol show partition`, or ask the operators of the cluster"
         )
     return Site(
@@ -157,7 +157,7 @@ def parse(answers: Mapping[str, str], groups: frozenset[str] = frozenset()) -> S
 
 
 def minutes(text: str) -> int | None:
-    """A time limit of SLURM (`d-hh:mm:ss`, `hh:mm:ss`, `mm:ss`, `mm`) in minutes; None without."""
+    """Parse a time limit (`d-hh:mm:ss`, `hh:mm:ss`, `mm:ss`, `mm`) to minutes; None: unlimited."""
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
     if found is None:  # UNLIMITED, infinite, NONE ...
         return None
@@ -169,7 +169,7 @@ def minutes(text: str) -> int | None:
 
 
 def gpus(gres: str) -> dict[str, int]:
-    """GPUs by type in a node's `Gres`, such as `gpu:a100:4(S:0-1),shard:8`; "" is no type."""
+    """Count GPUs by type in a node's `Gres`, such as `gpu:a100:4(S:0-1),shard:8`; "" is no type."""
     found: dict[str, int] = {}
     for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
         name, *rest = [part for part in entry.strip().split(":") if part != "no_consume"]
@@ -182,7 +182,7 @@ def gpus(gres: str) -> dict[str, int]:
 
 
 def is_slice(kind: str) -> bool:
-    """Return whether a type of GPU is a slice of one (MIG), which cannot work with others."""
+    """Check whether a type is a slice of a GPU (MIG), which cannot be combined with others."""
     return MIG.search(kind) is not None
 
 
@@ -197,7 +197,7 @@ def _groups() -> frozenset[str]:
 def _lines(text: str) -> Iterator[dict[str, str]]:
     """Split each line into its `Key=value` pairs.
 
-    If a key is there twice, the first one counts: an operator's free text comes last.
+    If a key is repeated, its first value counts, since the operator's free text comes last.
     """
     for line in text.splitlines():
         pairs: dict[str, str] = {}
@@ -218,14 +218,14 @@ def _number(text: str) -> int | None:
 
 
 def _names(text: str) -> frozenset[str] | None:
-    """The names of a list; None where all are allowed."""
+    """Parse a list of names; None if all are allowed."""
     if text.upper() in ("ALL", *UNLIMITED):
         return None
     return frozenset(text.split(","))
 
 
 def _is_open(line: Mapping[str, str], groups: frozenset[str], user: User) -> bool:
-    """Whether a partition takes jobs, and those of the user."""
+    """Check whether a partition accepts jobs of the user."""
     if line.get("State", "UP") != "UP" or line.get("RootOnly", "NO") == "YES":
         return False
     allowed = _names(line.get("AllowGroups", "ALL"))
@@ -239,7 +239,7 @@ def _is_open(line: Mapping[str, str], groups: frozenset[str], user: User) -> boo
 
 
 def _takes_jobs(state: str) -> bool:
-    """Whether a node of a state such as `IDLE`, `MIXED+DRAIN` or `DOWN*` does; `*` is silence."""
+    """Check a node's state such as `IDLE`, `MIXED+DRAIN` or `DOWN*`; `*` means no response."""
     return not state.endswith("*") and not UNUSABLE & {*state.upper().split("+")}
 
 
@@ -268,14 +268,14 @@ def _partition(line: Mapping[str, str], nodes: list[dict[str, str]]) -> Partitio
 
 def _node(line: Mapping[str, str]) -> Node:
     real = _number(line.get("RealMemory", "")) or 0
-    kept = _number(line.get("MemSpecLimit", "")) or 0  # for the system's own use
+    kept = _number(line.get("MemSpecLimit", "")) or 0  # reserved for the system
     cores = _number(line.get("CPUEfctv", "")) or _number(line.get("CPUTot", "")) or 1
     memory = None if real in UNKNOWN_MEMORY else real - kept
     return Node(line["NodeName"], cores, memory, gpus(line.get("Gres", "")))
 
 
 def _user(associations: str) -> User:
-    """Accounts and QOS of rows `default account|account|partition|QOS, ...|default QOS`."""
+    """Parse accounts and QOS from rows `default account|account|partition|QOS, ...|default QOS`."""
     accounts, qos = [], []
     for line in associations.splitlines():
         default, account, _, several, default_qos = (line.strip().split("|") + [""] * 5)[:5]

@@ -1,7 +1,7 @@
-"""How far the results of a scale are: `decur status`.
+"""Show the progress of a scale: `decur status`.
 
-Only the results folder is read: records of artifacts, logs of jobs, claims, and the configuration
-that the workflow wrote first. Nothing in it needs to be complete, and nothing is changed.
+The module reads only the results folder: records of artifacts, logs of jobs, claim files, and the
+configuration that the workflow wrote first. The folder may be incomplete, and nothing is changed.
 """
 
 import csv
@@ -30,14 +30,14 @@ from decur.planning.columns import as_columns
 
 HOUR = 3600
 TAIL = 4096
-"""Bytes of a log that are looked at, from its end."""
+"""Bytes read from the end of a log."""
 
 SHOWN = 20
-"""Lines about running and failed jobs that are printed at most."""
+"""Most lines printed about running jobs, and about failed jobs."""
 
 ERROR = "decur: error: "
 WITHOUT_RECORD = ("config", "report")
-"""Jobs of the last stage that make no table."""
+"""Jobs of the last stage without a table."""
 
 State = Literal["done", "running", "failed", "waiting"]
 STATES = get_args(State)
@@ -50,12 +50,12 @@ STAGES: dict[str, tuple[ArtifactKind, str]] = {
     "explain": ("explanation", "{run}/{explainer}"),
     "tables": ("table", "{name}"),
 }
-"""The artifact of each stage, and how its logs and benchmarks are named."""
+"""The artifact of each stage, and the name template of its logs and benchmarks."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One artifact of a stage that the workflow makes, and what its job leaves beside it."""
+    """One artifact of a stage, and the other files that its job writes."""
 
     stage: str
     name: str
@@ -66,14 +66,14 @@ class Item:
 
     @cached_property
     def log(self) -> Path | None:
-        """The newest log that is there."""
+        """The newest existing log."""
         there = [(path.stat().st_mtime, path) for path in self.logs if path.is_file()]
         return max(there)[1] if there else None
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of an item, the last line of its log, and its job, if the record has it."""
+    """The state of an item, the last line of its log, and its job if it is recorded."""
 
     item: Item
     state: State
@@ -82,34 +82,34 @@ class Progress:
 
     @property
     def hours(self) -> float:
-        """Hours that its job took; by Snakemake's benchmark where the record has none."""
+        """Duration of the job in hours, from its record or else from Snakemake's benchmark."""
         seconds = self.job.seconds if self.job is not None else _measured(self.item.benchmark)
         return seconds / HOUR if self.state == "done" else 0.0
 
     @property
     def gpu_hours(self) -> float:
-        """The hours, for each of its GPUs."""
+        """The hours times the number of GPUs."""
         return 0.0 if self.job is None else self.hours * self.job.gpus
 
 
 def status(roots: Iterable[Path], width: int | None = None) -> str:
-    """Describe each folder `results/<scale>`: a table by stage, then what runs and what failed."""
+    """Describe each folder `results/<scale>`: a table by stage, then running and failed jobs."""
     return "\n\n".join(_describe(root, width) for root in roots) or "No results yet."
 
 
 def scales(results: Path) -> list[Path]:
-    """Return the folders of scales below a results folder."""
+    """List the folders of scales below a results folder."""
     return sorted(p for p in results.iterdir() if p.is_dir()) if results.is_dir() else []
 
 
 def look(root: Path) -> list[Progress]:
-    """Return the state of everything that the workflow is to make below `root`."""
+    """Return the state of every item of the workflow below `root`."""
     since = _since(Path(_paths(root).claim()))
     return [_progress(item, since) for item in items(root)]
 
 
 def items(root: Path) -> list[Item]:
-    """Return what is planned and, beyond that, all that has left a record or a log."""
+    """List the planned items, and all other items with a record or a log."""
     paths = _paths(root)
     several = (*_planned(paths), *_recorded(paths), *_logged(paths))
     found = {(item.stage, item.name): item for item in several}
@@ -136,14 +136,14 @@ def _item(paths: Paths, stage: str, **identity: str) -> Item:
 
 
 def _planned(paths: Paths) -> Iterator[Item]:
-    """Everything that the configuration among the results asks for; nothing without one."""
+    """List the items that the configuration in the results folder requests, if there is one."""
     try:
         config = parse_config(read_json(Path(paths.config())), paths.config())
         experiments = chosen_experiments(load_experiments(paths.experiments()), config)
         cells = transfer_runs(experiments.values(), config)
         runs = pretrain_runs([*experiments.values()], config)
         explained = explain_runs(experiments.values(), config)
-    except (DecurError, OSError):  # there is none yet, or it is damaged
+    except (DecurError, OSError):  # missing or damaged
         return
     for dataset in config.datasets:
         yield _item(paths, "download", dataset=dataset)
@@ -157,7 +157,7 @@ def _planned(paths: Paths) -> Iterator[Item]:
 
 
 def _recorded(paths: Paths) -> Iterator[Item]:
-    """Everything that has a record."""
+    """List the items that have a record."""
     several = {"run": "*/*/*/seed-*", "cell": "*/*/*/labels-*"}
     for stage, (kind, _) in STAGES.items():
         pattern = re.sub(r"\{(\w+)\}", lambda key: several.get(key[1], "*"), ARTIFACTS[kind])
@@ -168,7 +168,7 @@ def _recorded(paths: Paths) -> Iterator[Item]:
 
 
 def _logged(paths: Paths) -> Iterator[Item]:
-    """Everything whose job has left a log."""
+    """List the items whose job wrote a log."""
     for stage, (_, template) in STAGES.items():
         folder = Path(paths.log(stage, "any")).parent
         wildcard = re.sub(r"\{(\w+)\}", lambda key: f"(?P<{key[1]}>{WILDCARDS[key[1]]})", template)
@@ -179,7 +179,7 @@ def _logged(paths: Paths) -> Iterator[Item]:
 
 
 def _progress(item: Item, since: float | None) -> Progress:
-    """Return the state of an item; `since` is when the Snakemake that is at work began, if any."""
+    """Return the state of an item; `since` is when a running Snakemake started, or None."""
     if item.record.is_file():
         try:
             return Progress(item, "done", job=_read(item).job)
@@ -201,16 +201,16 @@ def _read(item: Item) -> Record:
 
 
 def _is_at_work(claim: Path) -> bool:
-    """Whether the owner of a claim is, or may be, at work."""
+    """Check whether the owner of a claim is running, or may be running."""
     owner = holder(claim)
     try:
         return owner is not None and is_gone(owner) is not True
-    except DecurError:  # SLURM, which alone would know, does not answer
+    except DecurError:  # only SLURM could decide, and it does not answer
         return True
 
 
 def _since(claim: Path) -> float | None:
-    """When the Snakemake that is at work began; None if none is."""
+    """Return the time at which a running Snakemake started; None if none is running."""
     try:
         return claim.stat().st_mtime if _is_at_work(claim) else None
     except OSError:
@@ -218,7 +218,7 @@ def _since(claim: Path) -> float | None:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that names an error, else its last line, "" without any."""
+    """Return the last error line of a log, else its last line, or ""."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL))
@@ -232,7 +232,7 @@ def last_line(log: Path) -> str:
 
 
 def _measured(benchmark: Path) -> float:
-    """Seconds that Snakemake measured; 0 if there are none."""
+    """Read the duration [s] that Snakemake measured; 0 if there is none."""
     try:
         with benchmark.open(newline="", encoding="utf-8") as file:
             return float(next(csv.DictReader(file, delimiter="\t"))["s"])
@@ -244,7 +244,7 @@ def _describe(root: Path, width: int | None) -> str:
     paths, found = _paths(root), look(root)
     owner = holder(Path(paths.claim()))
     working = owner is not None and _is_at_work(Path(paths.claim()))
-    head = f"{root}: " + (f"{owner} is at work" if working else "no Snakemake is at work here")
+    head = f"{root}: " + (f"{owner} is running" if working else "no Snakemake is running here")
     if not found:
         return f"{head}\nNothing has been made or planned yet."
     return "\n".join([head, "", _table(found, width), *_lines(found)])
@@ -264,7 +264,7 @@ def _table(found: Sequence[Progress], width: int | None) -> str:
 
 
 def _lines(found: Sequence[Progress]) -> Iterator[str]:
-    """Name what runs, and what failed with the last line of its log."""
+    """List running jobs, and failed jobs with the last line of their logs."""
     for state in ("running", "failed"):
         those = [p for p in found if p.state == state]
         if those:

@@ -1,4 +1,4 @@
-"""Checks of a preflight job that needs no GPU: room for the results, links of the archives."""
+"""Check in a preflight job the space for results and the links of archives."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,24 +13,24 @@ from decur.planning.doctor import still_stored, writable
 from decur.planning.quota import Room, rooms
 
 FILES = 1000
-"""Files and folders that one dataset takes at most, and so do weights and tables together."""
+"""Upper bound of the files and folders of one dataset, and of all weights and tables together."""
 
 LINKS = 12
-"""Links of a dataset that are tried at most."""
+"""Most links that are tried per dataset."""
 
 SECONDS = 20
-"""Until a server must answer."""
+"""Time within which a server must answer."""
 
 ONE_BYTE = {"Range": "bytes=0-0"}
 
 LOGIN = (
-    "if nodes have no internet, download where you start Snakemake: "
+    "if nodes have no internet, run downloads on the machine where you start Snakemake: "
     "`snakemake --profile ... --executor local --cores 4 -- download_all`"
 )
 
 
 def storage(config: Config, root: Path) -> Iterator[Check]:
-    """Check that results can be written, and that there is room for them."""
+    """Check that the results folder is writable, and that it has enough free space."""
     found = writable(root)
     yield Check.model_validate(asdict(found))
     paths = Paths(str(root.parent), root.name)
@@ -40,7 +40,7 @@ def storage(config: Config, root: Path) -> Iterator[Check]:
 
 
 def _room(room: Room, needed: Room) -> Check:
-    """Compare what one limit leaves with what is needed."""
+    """Compare the free space below one limit with the needed space."""
     parts, lacking = [], False
     for there, wanted, unit in (
         (room.gigabytes, needed.gigabytes, "GB"),
@@ -51,13 +51,13 @@ def _room(room: Room, needed: Room) -> Check:
             lacking = lacking or there < wanted
     found = "; ".join(parts)
     if lacking:
-        remedy = "set `results` to another disk, or ask for more"
+        remedy = "set `results` to a folder on another disk, or ask for a larger quota"
         return Check(subject=room.limit, state="error", found=found, remedy=remedy)
     return Check(subject=room.limit, state="ok", found=found)
 
 
 def links(config: Config, root: Path) -> Iterator[Check]:
-    """Whether the archives of the datasets can be had from here."""
+    """Check that the datasets' archives can be reached from here."""
     paths = Paths(str(root.parent), root.name)
     for name, settings in config.datasets.items():
         there = Path(paths.manifest(name)).is_file() or Path(paths.card(name)).is_file()
@@ -68,7 +68,7 @@ def links(config: Config, root: Path) -> Iterator[Check]:
 
 
 def _urls(name: str, settings: DatasetSettings) -> list[tuple[str, ...]]:
-    """The links of each part of a dataset's archives, the mirror first."""
+    """List the links of each part of a dataset's archives, the mirror first."""
     from decur import datasets
 
     archives = datasets.load(name, settings).DATASET.archives
@@ -92,7 +92,7 @@ def _reached(name: str, parts: list[tuple[str, ...]]) -> Check:
 
 
 def _unreachable(urls: tuple[str, ...]) -> str:
-    """Why no link gives its first byte; "" if one does."""
+    """Explain why no link returns its first byte; "" if one does."""
     import requests
 
     reason = "no link"

@@ -1,1 +1,1 @@
-"""Tables, figures, claims and the report: what the runs measured, beside the paper."""
+"""Make tables, figures, claims and the report from results, next to the paper's numbers."""

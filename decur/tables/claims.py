@@ -1,4 +1,4 @@
-"""Judge claims about the methods by the runs: verdicts and intervals."""
+"""Judge claims about the methods from the results of runs: verdicts and intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from decur.tables.pages import Heading, Page, PagePart, TableCell, experiment_pa
 from decur.tables.paper import paper_cell
 from decur.tables.scores import scores
 
-if TYPE_CHECKING:  # the workflow asks for `sources` often, and these are slow to load
+if TYPE_CHECKING:  # the workflow calls `sources` often, and these are slow to load
     from pandas import DataFrame
 
     from decur.tables.statistics import Difference
@@ -26,27 +26,28 @@ COLUMNS = (
     "low high bootstrap_low bootstrap_high ahead n wanted paper flag"
 )
 NOTES = (
-    "A claim is read as: in each of its cells the first row has more than the second. Difference: "
-    "mean over the seeds that both have, paired by seed, in percentage points, of alignment losses "
-    "and of the overlap of saliency in hundredths; the interval is Student's, of this cell alone. "
-    "Verdicts are corrected for the number of claims that are judged on this page (Holm's method, "
-    "5 %), and p is the corrected p-value. **holds**: in every cell; "
-    "**where measured**: but the scale lacks some of the rows. **does not hold**: some cell says "
-    "the opposite, corrected for the number of cells too (Bonferroni). **undecided**: the runs "
-    "leave it open. **not enough seeds**: fewer than three in a cell. **not measured**: nothing in "
-    "the scale measures it, or no run has finished.",
-    "Intervals: how many of a claim's lie above zero, on both sides of it, and below. Ahead: on "
-    "how many seeds the first row has more. Paper: the paper's own difference.",
+    "A claim states that in each of its cells the first row has a higher score than the second. "
+    "Difference: mean over the seeds that both rows have, paired by seed, in percentage points; "
+    "alignment losses and saliency overlaps are in hundredths. The interval is Student's, for this "
+    "cell alone. Verdicts are corrected for the number of claims that are judged on this page "
+    "(Holm's method, 5 %), and p is the corrected p-value. **holds**: in every cell; "
+    "**where measured**: the scale lacks some of the rows. **does not hold**: some cell "
+    "contradicts the claim, corrected for the number of cells too (Bonferroni). **undecided**: the "
+    "runs neither confirm nor contradict the claim. **not enough seeds**: a cell has fewer than "
+    "three. **not measured**: nothing in the scale measures the claim, or no run has finished.",
+    "Intervals: the number of a claim's intervals above zero, including zero, and below zero. "
+    "Ahead: the number of seeds on which the first row has the higher score. Paper: the difference "
+    "in the paper.",
 )
 HEADS = ("Compared", "Difference", "95 % interval", "Ahead", "Paper")
-SUSPECT = "<sup>a</sup> One of the paper's two numbers is suspect: see the note at its table."
+SUSPECT = "<sup>a</sup> One of the paper's two numbers is suspect: see the note below its table."
 
 
 @dataclass(frozen=True)
 class ComparedCell:
-    """A cell that is compared, of a row of an experiment of some kind.
+    """A cell that is compared, with its row and the kind of its experiment.
 
-    `part` names some of the embedding's dimensions, where the kind compares them; else it is empty.
+    `part` names the embedding dimensions if the kind compares them; otherwise it is empty.
     """
 
     row: str
@@ -55,7 +56,7 @@ class ComparedCell:
     part: str
 
     def files(self, paths: Paths) -> dict[int, str]:
-        """The artifact that measures it, by seed."""
+        """List the artifacts with the cell's scores, by seed."""
         if self.part:
             return {run.seed: paths.explain(str(run), self.kind) for run in self.entry.runs}
         cell = str(self.entry.cell)
@@ -68,7 +69,7 @@ Rows = dict[str, ComparedCell]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two cells of a column of the experiment `of`."""
+    """Two compared cells in a column of the experiment `of`."""
 
     of: str
     column: Column
@@ -77,7 +78,7 @@ class Pair:
 
 
 def pairs(experiment: Experiment, config: Config) -> dict[str, list[Pair]]:
-    """List what each claim compares, within the experiments and rows of the scale."""
+    """List the pairs that each claim compares, within the experiments and rows of the scale."""
     columns = {name: _columns(about, config) for name, about in experiment.about.items()}
     return {name: _pairs(claim, columns) for name, claim in experiment.claims.items()}
 
@@ -96,7 +97,7 @@ def _pairs(claim: Claim, columns: Mapping[str, Mapping[Column, Rows]]) -> list[P
 
 
 def _columns(experiment: Experiment, config: Config) -> dict[Column, Rows]:
-    """The cells that the scale measures, by column and row."""
+    """Collect the cells that the scale measures, by column and row."""
     columns: dict[Column, Rows] = {}
     for entry in entries(experiment, config):
         for label, part in parts(experiment, entry.row).items():
@@ -110,7 +111,7 @@ def _columns(experiment: Experiment, config: Config) -> dict[Column, Rows]:
 
 
 def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    """The artifacts that the claims are judged by, whether they exist or not."""
+    """List the artifacts from which the claims are judged, whether they exist or not."""
     files = {
         file
         for of_claim in pairs(experiment, config).values()
@@ -122,13 +123,15 @@ def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
 
 
 def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
-    """Compare each pair of cells, a line each; a claim without any in the scale has one line.
+    """Compare each pair of cells, with one line per pair.
+
+    A claim without any pair in the scale has one line.
 
     Columns: claim, section, text, verdict, p (corrected for the number of claims), experiment,
     higher, lower (its rows), panel, labels, protocol, metric, difference (mean over the seeds that
-    both rows have), low, high (Student's interval of it), bootstrap_low, bootstrap_high, ahead
-    (seeds on which the first row has more), n (seeds found), wanted (seeds asked for), paper (the
-    paper's difference), flag (why that is suspect).
+    both rows have), low, high (its Student's interval), bootstrap_low, bootstrap_high, ahead (seeds
+    on which the first row has the higher score), n (seeds found), wanted (seeds requested), paper
+    (the paper's difference), flag (why the paper's difference is suspect).
 
     Raises:
         DecurError: a result file is damaged.
@@ -157,13 +160,13 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
 
 
 def _is_complete(claim: Claim, compared: Sequence[Pair]) -> bool:
-    """Whether the scale has every row that the claim is about."""
+    """Check whether the scale has every row of the claim."""
     wanted = {(c.of, c.higher, other) for c in claim.comparisons for other in c.lower}
     return wanted == {(pair.of, pair.higher.row, pair.lower.row) for pair in compared}
 
 
 def _paired(pair: Pair, paths: Paths) -> tuple[list[float], list[float]]:
-    """The scores of both cells, each for the seeds that both have."""
+    """Read the scores of both cells for the seeds that both have."""
     higher, lower = _scores(pair.higher, paths), _scores(pair.lower, paths)
     seeds = sorted(higher.keys() & lower.keys())
     return [higher[seed] for seed in seeds], [lower[seed] for seed in seeds]
@@ -185,7 +188,7 @@ def _mean(file: Path, part: str) -> float:
 
 @read_once
 def _means(path: Path) -> dict[str, float]:
-    """The mean alignment loss or overlap of saliency of each part, in hundredths."""
+    """Read the mean alignment loss or saliency overlap of each part, in hundredths."""
     from decur.tables.explained.products import part_means
 
     return {part: 100 * mean for part, mean in part_means(path).items()}
@@ -217,7 +220,7 @@ def _line(pair: Pair, ours: "Difference") -> dict[str, Any]:
 
 
 def claims_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
-    """Turn the collated frame into a page: the verdicts, then each claim's intervals."""
+    """Turn the collated frame into a page: the verdicts, then the intervals of each claim."""
     verdicts = [["", "Claim", "Paper", "Verdict", "p", "Intervals"]]
     intervals: list[PagePart] = []
     lines: list[Any] = list(frame.itertuples())
@@ -235,19 +238,19 @@ def claims_page(frame: "DataFrame", experiment: Experiment, config: Config) -> P
         body.append(SUSPECT)
     done, wanted = int(frame["n"].sum()), int(frame["wanted"].sum())
     if done < wanted:
-        body.append(f"**Incomplete: {done} of {wanted} pairs of results are in.**")
+        body.append(f"**Incomplete: {done} of {wanted} pairs of results are finished.**")
     return experiment_page(experiment, config, body)
 
 
 def _p(value: float) -> str:
-    """A p-value of three decimals, or a dash."""
+    """Format a p-value with three decimals, or as a dash."""
     if math.isnan(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _tally(cells: Sequence[Any]) -> str:
-    """Count the intervals that lie above zero, on both sides of it, and below it."""
+    """Count the intervals above zero, including zero, and below zero."""
     measured = [cell for cell in cells if cell.n]
     above, below = sum(c.low > 0 for c in measured), sum(c.high < 0 for c in measured)
     return f"{above}, {len(measured) - above - below}, {below}" if measured else "–"

@@ -1,4 +1,4 @@
-"""The kinds of experiments: which artifacts each is collated from, and how."""
+"""List for each kind of experiment which artifacts it reads, and how its result is made."""
 
 import importlib
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def _claims(experiment: Experiment, config: Config, paths: Paths) -> Result:
 
 
 def _explained_sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    """The explainer's files, and what else its page is made from."""
+    """List the explainer's files, and the other artifacts that its page needs."""
     runs = explain_runs([experiment], config)
     files = [paths.explain(str(run), explainer) for run, explainer in runs]
     reads = EXPLAINERS[experiment.kind].reads
@@ -82,7 +82,7 @@ def _explained(experiment: Experiment, config: Config, paths: Paths) -> Result:
 
 
 class Kind(NamedTuple):
-    """How to find the artifacts that an experiment reads, and how to collate them."""
+    """Functions that find the artifacts of an experiment, and that make its result from them."""
 
     sources: Callable[[Experiment, Config, Paths], list[str]]
     result: Callable[[Experiment, Config, Paths], Result]

@@ -1,6 +1,7 @@
-"""The experiments' figures as PNG and SVG: curves, and what every figure has.
+"""Draw experiments' figures as PNG and SVG: curves, and the functions that all figures share.
 
-Each method has its colour, marker and hatch, distinct in grey too; equal numbers give equal bytes.
+Each method has its own colour, marker and hatch, which also differ in greyscale. Equal numbers give
+files with equal bytes.
 """
 
 import io
@@ -42,23 +43,23 @@ STYLES = {
     "decur common": Style("#d55e00", "o", ""),
     "decur unique": Style("#f7c873", "o", "\\\\\\"),
 }
-"""Styles by method, of DeCUR without decoupling, and of its common and unique dimensions where only
-they are shown."""
+"""Styles of the methods, of DeCUR without decoupling, and of DeCUR's common and unique dimensions
+where they are shown alone."""
 
 OTHER = Style("#000000", "d", "**")
 
 ESTIMATES = {"alignment": ("#0072b2", "-"), "canonical": ("#009e73", "-.")}
-"""Colour and line of the estimates of the share of common dimensions."""
+"""Colours and lines of the estimates of the share of common dimensions."""
 
 FORMATS = {"figure": "png", "vector": "svg"}
-"""The kinds of output that show a figure, and their formats."""
+"""The outputs of a figure, and their file formats."""
 
 Images = dict[str, bytes]
-"""A figure by kind of output."""
+"""The files of a figure, by kind of output."""
 
 WIDTHS = {"curve": 3.0, "plane": 2.3, "histogram": 2.4}
 HEIGHT = 2.3
-"""Inches of a subplot; two or three side by side fill the text width of a paper."""
+"""Size of a subplot in inches; two or three side by side fill the text width of a paper."""
 
 RC = {
     "font.size": 8,
@@ -76,13 +77,13 @@ RC = {
     "hatch.linewidth": 0.6,
     "figure.constrained_layout.w_pad": 0.08,
     "savefig.dpi": 300,
-    "svg.fonttype": "none",  # letters stay letters, so a paper can set them in its own font
-    "svg.hashsalt": "decur",  # else every drawing names its parts anew
+    "svg.fonttype": "none",  # keep text as text, so that a paper can use its own font
+    "svg.hashsalt": "decur",  # otherwise the names of parts change with each drawing
 }
 
 
 def style(row: Row) -> Style:
-    """The style of a row: of its method, or of the dimensions that it has or its probes get."""
+    """Choose the style of a row by its method, or by the dimensions that it or its probe uses."""
     if f"common-{ALL}" in row.variant.split("_"):
         return STYLES["decur all common"]
     part = PROTOCOLS[row.protocol].part if isinstance(row.protocol, str) else None
@@ -92,18 +93,18 @@ def style(row: Row) -> Style:
 
 
 def style_of(method: str) -> Style:
-    """The style of a method; black for one that has none."""
+    """Return the style of a method; black for unknown methods."""
     return STYLES.get(method, OTHER)
 
 
 def subplots(
     count: int, width: float, draw: Callable[[list["Axes"]], None], columns: int | None = None
 ) -> Images:
-    """Draw `count` subplots, `columns` in a row, filled by `draw`, with one legend below."""
+    """Draw `count` subplots with `draw`, `columns` per row, with one legend below."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
-    with matplotlib.style.context(["default", RC]):  # whatever the user's matplotlibrc says
+    with matplotlib.style.context(["default", RC]):  # independent of the user's matplotlibrc
         across = max(1, min(count, columns or count))
         down = max(1, -(-count // across))
         size = (width * across, HEIGHT * down)
@@ -133,7 +134,7 @@ def subplots(
 def stacked(
     sizes: Sequence[tuple[float, float]], draw: Callable[[int, "SubFigure"], None]
 ) -> Images:
-    """Draw blocks in a column, each filled by `draw`; `sizes` are widths and heights in inches."""
+    """Draw blocks in a column, each with `draw`; `sizes` are widths and heights in inches."""
     import matplotlib.style
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -160,7 +161,7 @@ def rendered(figure: "Figure") -> Images:
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix, metadata=nameless[suffix])
         images[kind] = buffer.getvalue()
-        figure.set_layout_engine("none")  # laid out once is enough
+        figure.set_layout_engine("none")  # keep the layout for the next format
     return images
 
 
@@ -173,13 +174,14 @@ def curves(
 ) -> Images:
     """Draw mean and standard deviation over x, a subplot per panel, labels, protocol and metric.
 
-    The best x is filled; x = 0 ("none") stands apart; a dashed line is the paper's best share.
+    The marker of the best x is filled, x = 0 ("none") is separate, and a dashed line is the paper's
+    best share.
 
     Args:
-        frame: the scores, as `decur.tables.results.collate` gives them.
-        experiment: gives the label of x, and the scenarios of the panels.
-        estimates: of the best share (scenario, estimate, seed, share in percent); their mean and
-            range over the seeds are drawn.
+        frame: the scores, as returned by `decur.tables.results.collate`.
+        experiment: provides the label of x, and the scenarios of the panels.
+        estimates: estimates of the best share (scenario, estimate, seed, share in percent); their
+            mean and range over the seeds are drawn.
         papers: whether the paper's best share is drawn.
     """
     columns: list[Any] = list(frame.groupby(["panel", "labels", "protocol", "metric"], sort=False))

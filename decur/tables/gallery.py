@@ -1,4 +1,4 @@
-"""A gallery: evaluation samples as a model gets them, their labels, and each method's predictions.
+"""Make a gallery of evaluation samples: inputs, labels, and each method's predictions.
 
 The samples are evenly spaced in the evaluation set, not hand-picked.
 """
@@ -30,14 +30,14 @@ if TYPE_CHECKING:  # matplotlib is slow to load, and only drawing needs it
     from matplotlib.figure import SubFigure
 
 Picture = NDArray[np.uint8]
-"""An image as it is shown: (H, W, 3)."""
+"""An image for display: (H, W, 3)."""
 
 SAMPLES = 4
 TILE = 1.15
 """The side of an image in inches."""
 
 NATURAL = ("B4", "B3", "B2")
-"""Sentinel-2's red, green and blue."""
+"""The red, green and blue bands of Sentinel-2."""
 
 NAMES = {
     "rgb": "RGB",
@@ -46,12 +46,12 @@ NAMES = {
     "sar": "SAR",
     "hha": "HHA (depth)",
 }
-"""Names of modalities above their images, where they differ from the modality's own."""
+"""Display names of modalities, where they differ from the modality's name."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A sample: its inputs as pictures, its labels (H, W), and per method a map (H, W) or None."""
+    """A sample: its inputs as pictures, its labels (H, W), and a map (H, W) or None per method."""
 
     sample: str
     inputs: tuple[Picture, ...]
@@ -61,7 +61,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """The samples of a panel, share of labels and protocol; no lines where there are no shards."""
+    """The samples of a panel, share of labels and protocol; no lines if the shards are missing."""
 
     panel: str
     labels: float
@@ -73,12 +73,12 @@ class Block:
 
     @property
     def title(self) -> str:
-        """Panel, labels and protocol, as they are read."""
+        """Panel, labels and protocol, as a title."""
         return ", ".join(column_parts((self.panel, self.labels, self.protocol, ""))[:-1])
 
 
 def collate(experiment: Experiment, config: Config, paths: Paths) -> list[Block]:
-    """Collect what there is to show so far, from each row's first run.
+    """Collect the available samples and predictions, from each row's first run.
 
     Raises:
         DecurError: the shards or a prediction are damaged.
@@ -92,7 +92,7 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> list[Block]
 
 
 def _block(columns: Sequence[Entry], config: Config, paths: Paths) -> Block:
-    """The block of some methods, which differ in their rows only."""
+    """Make the block of entries that differ only in their rows."""
     first = columns[0]
     name = first.cell.dataset
     dataset = datasets.load(name, config.datasets[name]).DATASET
@@ -116,7 +116,7 @@ def _block(columns: Sequence[Entry], config: Config, paths: Paths) -> Block:
 
 
 def _method(entry: Entry) -> str:
-    """A row's label, with its protocol where that is not the panel's."""
+    """Return a row's label, with its protocol if it differs from the panel's."""
     own = entry.cell.protocol
     return entry.row.label if own == entry.protocol else f"{entry.row.label} ({own})"
 
@@ -128,7 +128,7 @@ def _line(
     truth = shards.masks(rows)[0]
     sample, place = str(shards.index["id"].iloc[row]), shards.georeference(row)
     predictions = []
-    for path in products:  # without its metrics a transfer is not done
+    for path in products:  # a transfer without metrics is not finished
         saved = None
         if path.is_file():
             saved = read_map(path.with_name(PREDICTIONS), sample, on_ground=place is not None)
@@ -139,7 +139,7 @@ def _line(
 
 
 def picture(image: NDArray[np.uint8], bands: Sequence[str]) -> Picture:
-    """Show an image (C, H, W) in natural colours if it has them, else its first band in grey.
+    """Convert an image (C, H, W) to natural colours, or else its first band to grey.
 
     Three bands are shown as red, green and blue. The contrast is stretched to 1-99 % of all values.
     """
@@ -154,7 +154,7 @@ def picture(image: NDArray[np.uint8], bands: Sequence[str]) -> Picture:
 
 
 def coloured(classes: NDArray[np.uint8], dataset: Dataset) -> Picture:
-    """Colour a class map (H, W) as its dataset does; pixels that no metric counts are striped."""
+    """Colour a class map (H, W) with its dataset's palette; ignored pixels are striped."""
     shown = dataset.palette()[classes]
     uncounted = classes == dataset.ignore
     width = max(len(classes) // 24, 1)
@@ -166,14 +166,17 @@ def coloured(classes: NDArray[np.uint8], dataset: Dataset) -> Picture:
 def accuracy(
     truth: NDArray[np.uint8], predicted: NDArray[np.uint8] | None, ignore: int | None
 ) -> float:
-    """Percent of the labelled pixels whose class is right; NaN where nothing is predicted yet."""
+    """Compute the percentage of labelled pixels with the right class; NaN without a prediction."""
     if predicted is None:
         return math.nan
     return 100 * float((predicted == truth)[truth != ignore].mean())
 
 
 def accuracies(blocks: Sequence[Block]) -> pd.DataFrame:
-    """List panel, labels, protocol, sample, row and accuracy (NaN: not yet), a line per map."""
+    """List panel, labels, protocol, sample, row and accuracy, with one line per map.
+
+    The accuracy is NaN while the prediction is missing.
+    """
     lines = [
         {
             "panel": block.panel,
@@ -201,10 +204,10 @@ def gallery_page(blocks: Sequence[Block], experiment: Experiment, config: Config
             lines.append([line.sample, *("–" if math.isnan(x) else f"{x:.1f}" for x in right)])
         body += [Heading(block.title), grid(lines)]
     body.append(
-        "Percent of a sample's labelled pixels whose class is right; –: no results yet. The figure "
-        "shows each sample's inputs, with their contrast stretched, its labels, and what each "
-        "method says, of the first seed; striped is what no metric counts. The samples are evenly "
-        "spaced in the evaluation set, nobody has chosen them."
+        "Percent of a sample's labelled pixels with the right class; –: no results yet. The figure "
+        "shows each sample's inputs with stretched contrast, its labels, and each method's "
+        "predictions with the first seed. No metric counts striped pixels. The samples are evenly "
+        "spaced in the evaluation set, not hand-picked."
     )
     return experiment_page(experiment, config, body)
 
@@ -256,7 +259,7 @@ def _empty(a: "Axes") -> None:
 
 
 def _legend(block: Block) -> list["Artist"]:
-    """A patch for each class that is shown somewhere, and one for pixels that no metric counts."""
+    """Make a legend entry for each class in the maps, and one for pixels that do not count."""
     from matplotlib.patches import Patch
 
     maps = [m for line in block.lines for m in (line.truth, *line.predictions) if m is not None]

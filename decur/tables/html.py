@@ -1,4 +1,4 @@
-"""Render pages as HTML, by the templates beside this module; all text is escaped."""
+"""Render pages as HTML with the templates beside this module; all text is escaped."""
 
 import functools
 import re
@@ -23,17 +23,17 @@ class Image:
 
 
 def as_html(page: Page, image: Image | None = None) -> Markup:
-    """Render one page as a piece of a document, below headings of the second level."""
+    """Render one page as a fragment of a document, for use below second-level headings."""
     return Markup(render("page.html", page=page, image=image))
 
 
 def render(template: str, **values: object) -> str:
-    """Fill a template in, in which the filters `as_html` and `marked` render pages and texts."""
+    """Fill in a template. Its filters `as_html` and `marked` render pages and texts."""
     return _environment().get_template(template).render(**values)
 
 
 def written(text: str) -> Markup:
-    """Turn a page's text into HTML: its marks into tags, all else escaped."""
+    """Convert a page's text to HTML: marks become tags, and all other text is escaped."""
     return Markup("").join(
         escape(span)
         if isinstance(span, str)

@@ -1,7 +1,7 @@
 r"""Render a page as LaTeX, to `\input` into a document that loads `booktabs`.
 
-Every table is a tabular of its own, with the notes below; title and caption are comments, since a
-paper has its own.
+Each table is one tabular, with its notes below. Title and caption are comments, since a paper has
+its own.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ ESCAPES = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        "[": "{[}",  # at the start of a line it would be an argument of the line break before it
+        "[": "{[}",  # at the start of a line, it would be an argument of the previous line break
         "±": r"$\pm$",
         "−": "$-$",
         "–": "--",
@@ -29,7 +29,7 @@ ESCAPES = str.maketrans(
     }
 )
 LONG = 40
-"""Characters of a cell beyond which its column breaks lines."""
+"""Longest cell in characters whose column does not break lines."""
 
 
 def as_latex(page: Page) -> str:
@@ -40,7 +40,7 @@ def as_latex(page: Page) -> str:
 
 
 def written(text: str) -> str:
-    """Turn a page's text into LaTeX: its marks into commands, all else escaped."""
+    """Convert a page's text to LaTeX: marks become commands, and all other text is escaped."""
     return "".join(
         span.translate(ESCAPES)
         if isinstance(span, str)
@@ -84,7 +84,7 @@ def _column(number: int, cells: Sequence[TableCell]) -> str:
 
 
 def _row(cells: Sequence[TableCell]) -> str:
-    """A row of the table; further lines of its cells stand below the first ones, and smaller."""
+    """Write a row of a table; further lines of its cells are below the first, and smaller."""
     lines = []
     for number in range(max(map(len, cells))):
         texts = [written(cell[number]) if number < len(cell) else "" for cell in cells]
@@ -99,9 +99,9 @@ def _line(texts: Sequence[str]) -> str:
 
 
 def _heads(head: Sequence[TableCell]) -> list[str]:
-    """The heads of the columns, level by level, with a rule below neighbours that share one.
+    """Write the heads of the columns by level, with a rule below neighbours that share a head.
 
-    Texts that all columns share stand on top.
+    Texts that all columns share are at the top.
     """
     corner, *columns = head
     depth = max(map(len, columns))
@@ -125,7 +125,7 @@ def _spanning(text: str, width: int) -> str:
 
 
 def _rules(widths: Sequence[int]) -> list[str]:
-    """A rule below each group of several columns."""
+    """Write a rule below each group of several columns."""
     rules, start = "", 2
     for width in widths:
         rules += f"\\cmidrule(lr){{{start}-{start + width - 1}}}" if width > 1 else ""

@@ -1,4 +1,4 @@
-"""Learning curves of pretraining, from the logs beside the weights."""
+"""Draw the learning curves of pretraining from the logs beside the weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS = 400
-"""About this many steps of a log are drawn."""
+"""Approximate number of steps of a log that are drawn."""
 
 SHOWN = {
-    "loss": "loss, of the first step's",
+    "loss": "loss, relative to the first step",
     "align_cross": "alignment of the modalities",
     "rank": "effective rank of the embedding",
 }
@@ -27,7 +27,7 @@ SHOWN = {
 
 
 def logs(scenario: Scenario, config: Config, paths: Paths) -> dict[str, pd.DataFrame]:
-    """Read the log of each method's default run of the first seed, where there is one.
+    """Read the log of each method's default run with the first seed, if it exists.
 
     Raises:
         DecurError: a log is damaged.
@@ -43,10 +43,11 @@ def logs(scenario: Scenario, config: Config, paths: Paths) -> dict[str, pd.DataF
 
 
 def read_curve(path: Path) -> pd.DataFrame:
-    """Read some `POINTS` steps, and as many of those at which embeddings were measured.
+    """Read about `POINTS` steps of a log, and as many steps with measured embeddings.
 
-    Columns: step, loss (smoothed, over that of the first step), align_cross (correlation of equal
-    dimensions of both modalities, mean), rank (effective, mean of both); NaN where not measured.
+    Columns: step, loss (smoothed, relative to the first step), align_cross (mean correlation of
+    the same dimension in both modalities), rank (effective, mean of both modalities); NaN where not
+    measured.
 
     Raises:
         DecurError: the log is damaged.
@@ -59,7 +60,7 @@ def read_curve(path: Path) -> pd.DataFrame:
         steps = pd.DataFrame(rows).sort_values("step")
         loss = steps["loss"] / steps["loss"].iloc[0]
     except KeyError:
-        raise DecurError(f"{path}: is no log of a run; delete it to do without") from None
+        raise DecurError(f"{path}: not a log of a run; delete it to leave it out") from None
     return pd.DataFrame(
         {
             "step": steps["step"],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decur.tables.pages import Heading, Page, PagePart, Table, TableCell
 
 TAG = re.compile("<(?!/?sup>)")
-"""The beginning of any tag but `<sup>`, escaped because names of samples come from raw files."""
+"""The start of any tag except `<sup>`. It is escaped, as sample names come from raw files."""
 
 
 def as_markdown(page: Page) -> str:

@@ -1,6 +1,6 @@
-"""Marked text of pages: the one place where its marks are read.
+"""Parse the marked text of pages.
 
-Text is marked as in Markdown, by `**bold**`, `` `code` `` and `<sup>a</sup>` alone.
+The only marks are `**bold**`, `` `code` `` and `<sup>a</sup>`, as in Markdown.
 """
 
 import re
@@ -11,18 +11,18 @@ Mark = Literal["bold", "code", "superscript"]
 
 MARKED = re.compile(r"\*\*(?P<bold>.+?)\*\*|`(?P<code>.+?)`|<sup>(?P<superscript>.+?)</sup>")
 SIGNS = re.compile(r"[*`<>\s]+")
-"""The signs of marks, and white space."""
+"""The characters of marks, and white space."""
 
 
 class Span(NamedTuple):
-    """Text below a mark; it may hold further marks."""
+    """Text inside a mark; it may contain further marks."""
 
     mark: Mark
     text: str
 
 
 def spans(text: str) -> Iterator[str | Span]:
-    """Split text into what is marked and, as strings, what is not."""
+    """Split text into marked spans and plain strings."""
     end = 0
     for match in MARKED.finditer(text):
         if match.start() > end:
@@ -35,5 +35,5 @@ def spans(text: str) -> Iterator[str | Span]:
 
 
 def unmarked(name: str) -> str:
-    """Replace whatever could be read as a mark by spaces, in a name that comes from a file."""
+    """Replace the characters of marks by spaces in a name that comes from a file."""
     return SIGNS.sub(" ", name)

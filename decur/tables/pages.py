@@ -1,4 +1,4 @@
-"""The page of an experiment's results, which Markdown, LaTeX, HTML and the terminal render.
+"""Represent an experiment's results as a page, which is rendered as Markdown, LaTeX, HTML and text.
 
 All text of a page is marked text: see `decur.tables.markup`.
 """
@@ -14,17 +14,17 @@ if TYPE_CHECKING:  # slow to load
     from pandas import DataFrame
 
 STAND_INS = {
-    "scenes": "synthetic scenes, not of the real datasets",
+    "scenes": "synthetic scenes, not the real datasets",
     "samples": "a few sample frames of the real datasets",
 }
 
 TableCell = tuple[str, ...]
-"""The lines of a table's cell; in the head of a column they go from coarse to fine."""
+"""The lines of a table's cell. In the head of a column, they are ordered from coarse to fine."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The heads of the columns, and rows of as many cells; the first column is the label."""
+    """A table: heads of columns, and rows of as many cells. A row's first cell is its label."""
 
     head: tuple[TableCell, ...]
     rows: tuple[tuple[TableCell, ...], ...]
@@ -32,13 +32,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Heading:
-    """The heading of the tables and paragraphs that follow."""
+    """The heading of the following tables and paragraphs."""
 
     text: str
 
     @property
     def as_paragraph(self) -> str:
-        """The heading as a paragraph in bold, where nothing else sets it apart."""
+        """The heading as a bold paragraph, for formats without headings here."""
         return f"**{self.text}**"
 
 
@@ -48,7 +48,7 @@ PagePart = Table | Heading | str
 
 @dataclass(frozen=True)
 class Page:
-    """Title, caption, tables and paragraphs; `scale` says whether the numbers compare."""
+    """Title, caption, tables and paragraphs; `scale` notes whether numbers are comparable."""
 
     title: str
     caption: str = ""
@@ -59,7 +59,7 @@ class Page:
 class Result(NamedTuple):
     """An experiment's numbers and their format, its page, and its figure.
 
-    `draw` gives the figure by kind of output; an experiment without a figure gives none.
+    `draw` returns the figure by kind of output, or nothing for an experiment without a figure.
     """
 
     frame: "DataFrame"
@@ -69,10 +69,10 @@ class Result(NamedTuple):
 
 
 def experiment_page(experiment: Experiment, config: Config, body: Sequence[PagePart]) -> Page:
-    """Make the page of an experiment, with a note on whether its numbers compare with the paper's.
+    """Make the page of an experiment, and note whether its numbers are comparable to the paper's.
 
     Args:
-        experiment: gives title and caption.
+        experiment: provides title and caption.
         config: the scale.
         body: replaced by one sentence if the scale includes none of the experiment's scenarios.
     """
@@ -97,14 +97,14 @@ def _sources(panels: Sequence[Panel], config: Config) -> set[str]:
 
 
 def warning(sources: Collection[str]) -> list[str]:
-    """Warn that numbers from these sources do not compare with the paper's; empty if they do."""
+    """Warn if numbers from these sources are not comparable with the paper's, else return []."""
     data = " and ".join(text for source, text in STAND_INS.items() if source in sources)
     if not data:
         return []
-    return [f"**The numbers are of {data}, and are NOT comparable with the paper's.**"]
+    return [f"**The numbers are from {data}, and are NOT comparable with the paper's.**"]
 
 
 def grid(lines: Sequence[Sequence[str | TableCell]]) -> Table:
-    """Make a table; the first line is its head, and a cell of one line may be given as text."""
+    """Make a table from lines, of which the first is its head. A cell may be a string."""
     head, *rows = (tuple((c,) if isinstance(c, str) else c for c in line) for line in lines)
     return Table(head, tuple(rows))

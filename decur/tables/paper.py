@@ -1,4 +1,4 @@
-"""The paper's own numbers, with the suspect ones flagged."""
+"""Look up the paper's numbers, with flags on suspect ones."""
 
 import csv
 import functools
@@ -15,13 +15,13 @@ PAPER_METRICS = {
     "miou_per_batch": "mIoU",
     "accuracy": "overall acc",
 }
-"""The paper's names of metrics; those of the mean over batches are the same."""
+"""The paper's names of metrics. Means over batches have the same names."""
 
 PAPER_PROTOCOLS = {"linear": "linear", "fine-tune": "finetune"}
 
 
 def paper_numbers() -> Path:
-    """The CSV file of the package."""
+    """Return the path of the CSV file with the paper's numbers."""
     return Path(str(files("decur") / "data" / "paper_tables.csv"))
 
 
@@ -33,14 +33,14 @@ def _rows() -> list[dict[str, str]]:
 
 @functools.cache
 def _cells() -> dict[tuple[str, ...], tuple[float, str]]:
-    """Value and flag by table, method, labels, protocol and metric."""
+    """Index values and flags by table, method, labels, protocol and metric."""
     key = ("table", "method", "label_fraction", "protocol", "metric")
     rows = [row for row in _rows() if row["table"].startswith("Table")]
     return {tuple(row[k] for k in key): (float(row["value"]), row["flag"]) for row in rows}
 
 
 def paper_key(entry: Entry) -> tuple[str, ...]:
-    """Where the paper's number of a cell is: table, method, labels, protocol and metric."""
+    """Return the key of a cell's number in the paper: table, method, labels, protocol, metric."""
     return (
         entry.panel.paper or "",
         entry.row.paper or "",
@@ -57,7 +57,7 @@ def paper_cell(entry: Entry) -> tuple[float, str]:
 
 
 def best_share(scenario: str) -> float | None:
-    """The paper's best percentage of common dimensions (§6, figures 3a and 6), where it has one."""
+    """Look up the paper's best percentage of common dimensions (§6, figures 3a and 6), or None."""
     for row in _rows():
         best = row["method"] == "best percentage of common dims"
         if best and row["scenario"] == scenario_name(scenario):

@@ -1,4 +1,4 @@
-"""Figures of probes: a plane of two accuracies for each modality, on which a method is a marker."""
+"""Draw probe results: one plane of two accuracies per modality, with one marker per method."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:  # slow to load
     from pandas import DataFrame
 
 COLUMNS = 3
-"""Planes side by side."""
+"""Number of planes side by side."""
 
 
 def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
-    """The scores in percent, a line for each row, panel, metric and seed.
+    """Collect scores in percent, with one line per row, panel, metric and seed.
 
     Raises:
         DecurError: a metrics file is damaged or lacks the metric.
@@ -33,9 +33,9 @@ def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame"
 
 
 def draw(experiment: Experiment, config: Config, paths: Paths) -> Images:
-    """Draw a plane for each panel: its first metric to the right, the second upwards.
+    """Draw a plane per panel, with its first metric on the x-axis and its second on the y-axis.
 
-    A small point is a seed, the large marker the mean over the seeds of a row.
+    A small point is one seed, and a large marker is the mean over the seeds of a row.
 
     Raises:
         DecurError: see `collate`.
@@ -65,6 +65,6 @@ def _mark(a: "Axes", scores: "DataFrame", row: Row, panel: Panel) -> None:
     colour, marker, _ = style(row)
     look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": "", "zorder": 3}
     a.plot(*points.T, **look, markersize=3, markeredgewidth=0.5, alpha=0.6)
-    edge = colour if marker in ("x", "+") else "black"  # these have no inside
+    edge = colour if marker in ("x", "+") else "black"  # these markers have no area
     mean = points.mean(axis=0)[:, None]
     a.plot(*mean, **look, markersize=6, markeredgecolor=edge, markeredgewidth=0.8, label=row.label)

@@ -1,7 +1,7 @@
-"""The report: one HTML file that reads like the paper's section of results, without a network.
+"""Write the report: one HTML file with all results of a scale, which works offline.
 
-Everything in it is read from the results of a scale: the pages and figures of its experiments,
-collated or not, what was trained, and what that cost.
+It contains the pages and figures of the experiments, even unfinished ones, the recipes of
+pretraining, and the resources used. All of it is read from the results folder.
 """
 
 import base64
@@ -25,13 +25,13 @@ from decur.tables.usage import stage_usage, usage_page
 SECTIONS = {"ablations": "Ablations", "explain": "Explainability", "claims": "Claims"}
 SEVERAL = "Several scenarios"
 TYPES = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "tex": "text/x-tex"}
-"""The media types of files that the report contains, by suffix."""
+"""Media types of the files in the report, by suffix."""
 
 GENERATOR = '<meta name="generator" content="decur">'
-"""The line of the template by which a file is recognised as a report."""
+"""The line of the template that identifies a file as a report."""
 
 SCALE = 0.45
-"""Pixels of the report per pixel of a figure."""
+"""Size of figures in the report, relative to their pixels."""
 
 LARGEST_SVG = 150_000
 """Bytes of an SVG that is preferred to a smaller PNG, since it stays sharp."""
@@ -47,7 +47,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Item:
-    """A page in the report, with its figure and files; `name` is that of its experiment."""
+    """A page of the report, with its figure and files; `name` is that of its experiment."""
 
     page: Page
     image: Image | None = None
@@ -64,10 +64,11 @@ class Section:
 
 
 def write_report(experiments: Mapping[str, Experiment], config: Config, paths: Paths) -> None:
-    """Write the report of whatever results there are.
+    """Write the report of the available results.
 
     Raises:
-        DecurError: the report's file exists and is not ours, or a record or a log is damaged.
+        DecurError: the report's file exists and was not written by this package, or a record or a
+            log is damaged.
     """
     sections = [
         *_results(experiments, config, paths),
@@ -109,7 +110,7 @@ def distinct(sections: list[Section]) -> list[Section]:
 
 
 def section_of(experiment: Experiment, config: Config) -> str:
-    """The section where an experiment is shown: its only scenario, or else its stage."""
+    """Choose the section of an experiment: its stage, its only scenario, or `SEVERAL`."""
     if experiment.stage in SECTIONS:
         return SECTIONS[experiment.stage]
     scenarios = [p.scenario for p in experiment.panels if p.scenario in config.scenarios]
@@ -120,7 +121,7 @@ def section_of(experiment: Experiment, config: Config) -> str:
 def _results(
     experiments: Mapping[str, Experiment], config: Config, paths: Paths
 ) -> Iterator[Section]:
-    """Each section that has anything to show, scenarios first."""
+    """Make each section that has content, scenarios first."""
     curves: dict[str, list[Item]] = {}
     for scenario in config.scenarios:
         items = curves.setdefault(scenario_name(scenario), [])
@@ -137,7 +138,7 @@ def _results(
 
 
 def experiment_item(name: str, experiment: Experiment, paths: Paths) -> Item:
-    """The page of an experiment, its figure, and its numbers to download."""
+    """Read the page of an experiment, its figure, and its numbers for download."""
     files = {kind: Path(path) for kind, path in outputs(name, experiment, paths).items()}
     page = read_page(name, paths)
     image = None
@@ -154,7 +155,7 @@ def experiment_item(name: str, experiment: Experiment, paths: Paths) -> Item:
 
 
 def learning_curves(scenario: Scenario, config: Config, paths: Paths) -> list[Item]:
-    """The learning curves of a scenario's pretraining; none before there are any.
+    """Draw the learning curves of a scenario's pretraining; empty without logs.
 
     Raises:
         DecurError: a log is damaged.
@@ -165,10 +166,10 @@ def learning_curves(scenario: Scenario, config: Config, paths: Paths) -> list[It
     if not logs:
         return []
     note = (
-        f"Scenario `{scenario}`, the first seed's default runs. Loss: smoothed, so that methods "
-        "compare, over that of the first step. Alignment: the mean correlation of a dimension with "
-        "the same of the other modality. Effective rank: of how many directions the embeddings of "
-        "a batch make use, which falls where they collapse."
+        f"Scenario `{scenario}`, default runs with the first seed. Loss: smoothed, and relative to "
+        "the first step, so that methods are comparable. Alignment: the mean correlation of each "
+        "dimension with the same dimension of the other modality. Effective rank: the number of "
+        "directions that the embeddings of a batch use; it falls if they collapse."
     )
     drawn = learning.draw(logs)
     page = Page(f"Learning curves of {scenario_name(scenario)}", body=(note,))
@@ -178,7 +179,7 @@ def learning_curves(scenario: Scenario, config: Config, paths: Paths) -> list[It
 
 
 def recipes_page(config: Config) -> Page:
-    """The data, backbones and recipe of each scenario's pretraining."""
+    """Make the page with the data, backbones and recipe of each scenario."""
     lines = [
         ["Scenario", "Pretrained on", "Backbones", "Epochs", "Batch", "Optimiser", "Embedding"]
     ]
@@ -203,12 +204,12 @@ def recipes_page(config: Config) -> Page:
 
 
 def _described(page: Page) -> str:
-    """Describe a figure for those who do not see it: title and caption."""
+    """Describe a figure by title and caption, for readers who cannot see it."""
     return unmarked(f"{page.title}. {page.caption}".strip())
 
 
 def _image(png: bytes, description: str, svg: bytes | None) -> Image:
-    """A figure in the report, where all figures have one scale: as SVG unless that is larger."""
+    """Embed a figure in the report, at one scale for all figures: as SVG unless it is large."""
     from PIL import Image as Pillow
 
     width = round(Pillow.open(io.BytesIO(png)).width * SCALE)
@@ -218,5 +219,5 @@ def _image(png: bytes, description: str, svg: bytes | None) -> Image:
 
 
 def _address(content: bytes, suffix: str) -> str:
-    """The content of a file as a `data:` address."""
+    """Encode the content of a file as a `data:` address."""
     return f"data:{TYPES[suffix]};base64,{base64.b64encode(content).decode()}"

@@ -1,4 +1,4 @@
-"""Collate what the runs measured, beside the paper's numbers, into a table and its page."""
+"""Collate scores of runs, next to the paper's numbers, into a table and its page."""
 
 import math
 import statistics
@@ -23,19 +23,19 @@ COLUMNS = (
 )
 
 WIDTH = 4
-"""Result columns that are readable side by side; further ones go into a table below."""
+"""Most result columns side by side; further columns go into a table below."""
 
 
 def collate(experiment: Experiment, config: Config, paths: Paths) -> "DataFrame":
-    """Collect what has been measured so far, one line per cell, in percent.
+    """Collect the available scores in percent, with one line per cell.
 
     A row that the scale does not run, and that the paper has no number of, is left out.
 
     Columns: row, x, panel, labels, protocol, metric, ours_mean, ours_std (sample standard
-    deviation), n (seeds found), wanted (seeds asked for), paper_metric (the metric of the paper,
-    where it is another one), by_paper_metric (our mean in it), paper, difference (ours - paper, in
-    the same metric), flag (why the paper's number is suspect), and note (what the labels or samples
-    behind ours lack).
+    deviation), n (seeds found), wanted (seeds requested), paper_metric (the paper's metric, if it
+    is another one), by_paper_metric (our mean in that metric), paper, difference (ours - paper, in
+    the same metric), flag (why the paper's number is suspect), and note (what is missing from our
+    labels or samples).
 
     Raises:
         DecurError: a metrics file is damaged or lacks the metric.
@@ -80,8 +80,8 @@ def _mean(values: Sequence[float]) -> float:
 def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> Page:
     """Turn the collated frame into a page of tables and their notes.
 
-    A cell holds ours, and below it the paper's number with our difference in the paper's metric;
-    the best of ours in a column is bold.
+    A cell contains our number and, below it, the paper's number with our difference in the paper's
+    metric. Our best number in a column is bold.
     """
     lines: list[Any] = list(frame.itertuples())
     cells = {(c.row, (c.panel, c.labels, c.protocol, c.metric)): c for c in lines}
@@ -93,7 +93,7 @@ def results_page(frame: "DataFrame", experiment: Experiment, config: Config) -> 
 
 
 def side_by_side(columns: Sequence[Column]) -> list[list[Column]]:
-    """Group columns into tables of at most `WIDTH`; those of one panel stay together."""
+    """Group columns into tables of at most `WIDTH` columns, and keep a panel's columns together."""
     tables: list[list[Column]] = []
     for _, panel in groupby(columns, key=lambda column: column[0]):
         added = list(panel)
@@ -118,9 +118,9 @@ def _result_table(
 
 
 def _cell(cell: Any, best: str, texts: list[str]) -> TableCell:
-    """`**81.2** ± 0.4`, below it ours in the paper's metric, then the paper's and the difference.
+    """Format a cell: `**81.2** ± 0.4`, ours in the paper's metric, the paper's, the difference.
 
-    Marks of footnotes are at the numbers that they are about.
+    The mark of a footnote follows the number that it explains.
     """
     ours = f"{cell.ours_mean:.1f}" if cell.n else "–"
     if ours == best:
@@ -142,48 +142,48 @@ def _cell(cell: Any, best: str, texts: list[str]) -> TableCell:
 
 
 def _mark(number: int) -> str:
-    """The mark of a footnote: a, b, ..., z, aa, ab, ..."""
+    """Return the mark of a footnote: a, b, ..., z, aa, ab, ..."""
     more, last = divmod(number, len(ascii_lowercase))
     first = ascii_lowercase[more - 1] if more else ""
     return f"<sup>{first}{ascii_lowercase[last]}</sup>"
 
 
 def _notes(frame: "DataFrame", experiment: Experiment, texts: list[str]) -> list[str]:
-    """How to read the cells, what is missing, and what is special about a row or a number."""
+    """Write the notes of a table: how to read cells, missing results, special rows and numbers."""
     if frame.empty:
         return []
     seeds, done, wanted = frame["wanted"].max(), frame["n"].sum(), frame["wanted"].sum()
     spread = f"mean ± sample standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
-    text = f"Percent, {spread}; the best of ours in bold."
+    text = f"Percent, {spread}; our best number per column is bold."
     if frame["by_paper_metric"].notna().any():
         text += (
-            " Per batch: ours as the paper's metric, the mean over batches of 64; it is what the "
-            "paper's number is compared with."
+            " Per batch: our number in the paper's metric, the mean over batches of 64. The "
+            "difference from the paper is in this metric."
         )
     if frame["paper"].notna().any():
-        text += " Paper: its number, and in brackets ours minus the paper's."
+        text += " Paper: the paper's number, and in brackets ours minus the paper's."
     if (frame["n"] == 0).any():
-        text += " –: no result of ours."
+        text += " –: no result yet."
     notes = [text]
     if done < wanted:
-        notes.append(f"**Incomplete: {done} of {wanted} results are in.**")
+        notes.append(f"**Incomplete: {done} of {wanted} results are finished.**")
     protocols = set(frame["protocol"])
     fixed = [
-        f"{row.label} is always {row.protocol}"
+        f"{row.label} uses {row.protocol}"
         for row in experiment.rows
         if row.protocol in ("linear", "fine-tune") and protocols - {row.protocol}
     ]
     if fixed:
-        notes.append(f"Whatever the column says, {', '.join(fixed)}.")
+        notes.append(f"In every column, {', '.join(fixed)}.")
     for row in experiment.rows:
         for column, own in row.protocol.items() if isinstance(row.protocol, dict) else ():
             if column in protocols and row.label in set(frame["row"]):
-                notes.append(f"{row.label}: {own} in the columns of {column}.")
+                notes.append(f"{row.label} uses {own} in the columns of {column}.")
     return notes + [f"{_mark(i)} {_footnote(text)}" for i, text in enumerate(texts)]
 
 
 def _footnote(text: str) -> str:
-    """The text of a flag of the paper's numbers, or in bold a note on ours."""
+    """Format a flag of the paper's numbers, or in bold a note on ours."""
     if text.startswith("SUSPECT"):
         return text.replace("SUSPECT:", "The paper's number is suspect:")
     return f"**{text}**"

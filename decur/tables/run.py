@@ -1,4 +1,4 @@
-"""The files of an experiment: which there are, what they are made from, writing, reading back."""
+"""Write the files of an experiment, list their inputs and outputs, and read its page back."""
 
 import dataclasses
 import functools
@@ -26,9 +26,10 @@ PACKAGES = ("numpy", "pandas", "scipy", "matplotlib")
 
 
 def has_figure(experiment: Experiment) -> bool:
-    """Whether an experiment is drawn: all but claims, and tables that are not of pairs of probes.
+    """Check whether an experiment has a figure.
 
-    Results of explainers without a page of their own are not drawn either.
+    Claims have none, tables only if they are pairs of probes, and explainers only if they have a
+    page of their own.
     """
     if experiment.explainer is not None:
         return experiment.explainer.page is not None
@@ -38,16 +39,16 @@ def has_figure(experiment: Experiment) -> bool:
 
 
 def _spans_plane(panel: Panel) -> bool:
-    """Whether a panel has one pair of accuracies of a probe, see `decur.tables.planes`."""
+    """Check whether a panel has one pair of probe accuracies; see `decur.tables.planes`."""
     is_pair = len(panel.metrics) == 2 and len(panel.labels) == 1
     return is_pair and [PROTOCOLS[p].labelled for p in panel.protocols] == [False]
 
 
 def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:
-    """The files that `write_experiment` makes, by kind: `csv`, `md`, `tex` and `json`.
+    """List the files that `write_experiment` writes, by kind: `csv`, `md`, `tex` and `json`.
 
-    An experiment that is drawn has `figure` (PNG) and `vector` (SVG) too. The JSON records what the
-    others were made from, and holds the page for the report and the terminal.
+    An experiment with a figure also has `figure` (PNG) and `vector` (SVG). The JSON file records
+    the provenance, and contains the page for the report and the terminal.
     """
     files = {suffix: paths.table(name, suffix) for suffix in ("csv", "md", "tex", "json")}
     if has_figure(experiment):
@@ -56,12 +57,12 @@ def outputs(name: str, experiment: Experiment, paths: Paths) -> dict[str, str]:
 
 
 def sources(experiment: Experiment, config: Config, paths: Paths) -> list[str]:
-    """The artifacts that an experiment is collated from, whether they exist or not."""
+    """List the artifacts that an experiment reads, whether they exist or not."""
     return KINDS[experiment.kind].sources(experiment, config, paths)
 
 
 def tables(experiments: Mapping[str, Experiment], config: Config, paths: Paths) -> Iterator[str]:
-    """Write the outputs of experiments, and yield the name of each as it is finished.
+    """Write the outputs of experiments, and yield the name of each when it is finished.
 
     Raises:
         DecurError: see `write_experiment`.
@@ -72,11 +73,11 @@ def tables(experiments: Mapping[str, Experiment], config: Config, paths: Paths) 
 
 
 def write_experiment(name: str, experiment: Experiment, config: Config, paths: Paths) -> None:
-    """Write the outputs of an experiment; the same results give the same bytes.
+    """Write the outputs of an experiment. The same results give the same bytes.
 
     Raises:
-        DecurError: a result file is damaged or was deleted, or a file to be written exists and is
-            not ours.
+        DecurError: a result file is damaged or was deleted, or an output exists and was not written
+            by this package.
     """
     made = {kind: Path(path) for kind, path in outputs(name, experiment, paths).items()}
     record = made.pop("json")
@@ -93,9 +94,9 @@ def write_experiment(name: str, experiment: Experiment, config: Config, paths: P
 
 
 def read_page(name: str, paths: Paths) -> Page:
-    """Read the page of an experiment; where there is none, a page says why.
+    """Read the page of an experiment, or make one that explains why it is missing.
 
-    Tables that an earlier version of this package wrote have none.
+    Tables of earlier versions of this package have no readable page.
 
     Raises:
         DecurError: the record is damaged.
@@ -107,7 +108,7 @@ def read_page(name: str, paths: Paths) -> Page:
     try:
         return _page_type().validate_python(tree)
     except ValueError:
-        reason = "Collated by another version of decur: run `decur tables` on this scale again."
+        reason = "Collated by another version of decur: run `decur tables` for this scale again."
         return Page(name, body=(reason,))
 
 
@@ -119,7 +120,7 @@ def _page_type() -> "TypeAdapter[Page]":
 
 
 def _check_transferred(experiment: Experiment, config: Config, paths: Paths) -> None:
-    """Refuse to leave out metrics that were made and then deleted."""
+    """Raise an error if metrics were made and then deleted, instead of leaving them out."""
     wanted = transfer_runs([experiment, *experiment.about.values()], config)
     for run, cells in wanted.items():
         metrics = {str(cell): Path(paths.metrics(str(run), str(cell))) for cell in cells}
@@ -127,7 +128,7 @@ def _check_transferred(experiment: Experiment, config: Config, paths: Paths) -> 
 
 
 def _origin(name: str, experiment: Experiment, config: Config, paths: Paths) -> Origin:
-    """The provenance of an experiment's files, without a time: equal results give equal bytes."""
+    """Make the provenance of an experiment's files, without a time: bytes are reproducible."""
 
     def inside(path: str) -> str:
         return str(Path(path).relative_to(paths.root))

@@ -1,9 +1,9 @@
-"""Compare two methods on the same seeds: how far apart they are, and how certain that is.
+"""Compare two methods on the same seeds: their difference, and its uncertainty.
 
-Seeds are few, so Student's interval decides: it is wide with three of them, and exact if the
-differences are normal. Three values have only ten different bootstrap samples; their interval is
-the range of the values, which misses the mean in one of four cases. It stands beside Student's, as
-it needs no normality where there are more seeds. All functions here are pure.
+There are few seeds, so Student's interval decides: it is wide with three seeds, and exact if the
+differences are normal. Three values have only ten different bootstrap samples, so their bootstrap
+interval is the range of the values, which misses the mean in one of four cases. It is reported next
+to Student's, because it needs no normality with more seeds. All functions here are pure.
 """
 
 import itertools
@@ -18,13 +18,13 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3
-"""The least seeds with which a claim is judged."""
+"""The minimum number of seeds for a verdict."""
 
 EXACT = 8
-"""The most values of which all bootstrap samples are enumerated: 6,435 different ones."""
+"""Most values for which all bootstrap samples are enumerated: 6,435 different ones."""
 
 RESAMPLES = 10_000
-"""Bootstrap samples that are drawn from more values, with a fixed seed."""
+"""Number of bootstrap samples drawn from more values, with a fixed seed."""
 
 
 class Interval(NamedTuple):
@@ -35,12 +35,12 @@ class Interval(NamedTuple):
 
 
 UNBOUNDED = Interval(-math.inf, math.inf)
-"""The interval from fewer than two values, which leave the mean open."""
+"""The interval of the mean of fewer than two values, which is unknown."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of one method from another over n seeds; the first wins on `wins` of them."""
+    """The difference between two methods over n seeds; the first is better on `wins` of them."""
 
     n: int
     mean: float
@@ -50,10 +50,10 @@ class Difference:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE) -> Difference:
-    """Compare arrays (seeds,) in the same order: `a` minus `b`; the mean of none is NaN.
+    """Compute `a` minus `b` for arrays (seeds,) in the same order; the mean of no seeds is NaN.
 
     Raises:
-        ValueError: they differ in length.
+        ValueError: the arrays differ in length.
     """
     first, second = np.asarray(a, float), np.asarray(b, float)
     if first.shape != second.shape or first.ndim != 1:
@@ -69,7 +69,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = CONFIDENCE
 
 
 def student_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """Student's interval of the mean of (n,) values; unbounded for fewer than two."""
+    """Compute Student's interval of the mean of (n,) values; unbounded for fewer than two."""
     sample = np.asarray(values, float)
     if len(sample) < 2:
         return UNBOUNDED
@@ -79,15 +79,15 @@ def student_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Inter
 
 
 def bootstrap_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """The percentile interval of the means of samples with replacement of (n,) values.
+    """Compute the percentile bootstrap interval of the mean of (n,) values.
 
-    Of up to `EXACT` values all n^n samples count, of more the seeded ones. It is unbounded for
-    fewer than two.
+    Up to `EXACT` values, all n^n samples count; for more values, samples are drawn with a fixed
+    seed. The interval is unbounded for fewer than two values.
     """
     sample = np.asarray(values, float)
     if len(sample) < 2:
         return UNBOUNDED
-    # scipy.stats.bootstrap only draws at random: of few values its interval depends on the seed.
+    # scipy.stats.bootstrap only draws at random: with few values, its interval depends on the seed.
     means, weights = _all_means(sample) if len(sample) <= EXACT else _drawn_means(sample)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail], weights=weights, method="inverted_cdf")
@@ -95,7 +95,7 @@ def bootstrap_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Int
 
 
 def _all_means(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The means of all different samples, and the probability of each."""
+    """Compute the means of all different samples, and the probability of each."""
     n = len(values)
     samples = np.array(list(itertools.combinations_with_replacement(range(n), n)))
     counts = (samples[:, :, None] == np.arange(n)).sum(axis=1)
@@ -108,10 +108,10 @@ def _drawn_means(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], None
 
 
 class Evidence(NamedTuple):
-    """How well paired differences agree with a claim about several cells, and with its contrary.
+    """The p-values for a claim about several cells, and for its opposite.
 
-    Both are two-sided p-values: `holds` that not every cell is above zero, `fails` that no cell is
-    below.
+    Both are two-sided. The null hypothesis of `holds` is that not every cell is above zero, and
+    that of `fails` is that no cell is below zero.
     """
 
     holds: float
@@ -119,10 +119,10 @@ class Evidence(NamedTuple):
 
 
 def evidence(differences: Sequence[ArrayLike]) -> Evidence:
-    """The evidence of paired differences (seeds,) in each of some cells.
+    """Compute the evidence of paired differences (seeds,) in each cell.
 
-    A claim holds if it does in every cell, so the largest p-value counts. One cell that contradicts
-    is enough against it, so the smallest counts there, times the number of cells (Bonferroni).
+    A claim must hold in every cell, so the largest p-value counts. One contradicting cell is enough
+    against it, so there the smallest counts, times the number of cells (Bonferroni).
     """
     tested = [(np.asarray(of_cell, float).mean(), p_value(of_cell)) for of_cell in differences]
     above = [p if mean > 0 else 1.0 for mean, p in tested]
@@ -131,7 +131,7 @@ def evidence(differences: Sequence[ArrayLike]) -> Evidence:
 
 
 def p_value(values: ArrayLike) -> float:
-    """The two-sided p-value of Student's test that (n,) values have the mean zero, n > 1."""
+    """Compute the two-sided p-value of Student's test that (n,) values have mean zero, n > 1."""
     sample = np.asarray(values, float)
     mean, error = sample.mean(), stats.sem(sample)
     if error == 0:
@@ -140,7 +140,7 @@ def p_value(values: ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number by Holm's method, in the given order."""
+    """Correct p-values for their number with Holm's method, in the given order."""
     count, corrected, highest = len(p_values), [0.0] * len(p_values), 0.0
     for rank, place in enumerate(np.argsort(p_values)):
         highest = max(highest, min(1.0, (count - rank) * p_values[place]))
@@ -149,10 +149,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 class Verdict(NamedTuple):
-    """The judgement of a claim, and its p-value, corrected for the number of claims.
+    """The verdict on a claim, and its p-value, corrected for the number of claims.
 
-    `holds`, `does not hold`, `undecided`; `not enough seeds`: a cell has fewer than `ENOUGH_SEEDS`;
-    `not measured`: no cell has any. The last two have no p-value (NaN).
+    Verdicts are `holds`, `does not hold`, `undecided`, `not enough seeds` (a cell has fewer than
+    `ENOUGH_SEEDS`) and `not measured` (no cell has any). The last two have no p-value (NaN).
     """
 
     said: str
@@ -162,11 +162,11 @@ class Verdict(NamedTuple):
 def verdicts(
     claims: Sequence[Sequence[Sequence[float]]], confidence: float = CONFIDENCE
 ) -> list[Verdict]:
-    """Judge claims by the paired differences (seeds,) in each of their cells, all together.
+    """Judge claims together, by the paired differences (seeds,) in each of their cells.
 
     Each claim is tested in the direction that its evidence favours. The claims with enough seeds
-    are corrected for their number by Holm's method: with 95 % confidence no verdict that a claim
-    holds, or does not hold, is wrong.
+    are corrected for their number with Holm's method. With 95 % confidence, no verdict `holds` or
+    `does not hold` is wrong.
     """
     judged = [number for number, cells in enumerate(claims) if _least(cells) >= ENOUGH_SEEDS]
     found = {number: evidence(claims[number]) for number in judged}

@@ -1,4 +1,4 @@
-"""Render a page for the terminal, or as plain text where the output is no terminal."""
+"""Render a page for the terminal, or as plain text if the output is not a terminal."""
 
 import re
 import shutil
@@ -19,19 +19,19 @@ STYLED: dict[Mark, tuple[str, str]] = {
     "superscript": ("[", "]"),
 }
 PLAIN: dict[Mark, tuple[str, str]] = STYLED | {"bold": ("**", "**"), "code": ("`", "`")}
-"""The signs before and after marked text, with styles and where there are none."""
+"""The characters before and after marked text, with styles (`STYLED`) and without (`PLAIN`)."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-"""Characters that would steer the terminal: the name of a sample comes from a raw file."""
+"""Control characters of terminals. Names of samples come from raw files and may contain them."""
 
 WIDTH = 120
-"""Columns of text that no terminal shows."""
+"""Characters per line if the output is not a terminal."""
 
 
 def as_text(page: Page, console: Console | None = None) -> str:
     """Render a page in the width and colours of a console, by default that of the output.
 
-    Where there are no colours, signs mark what is bold or code.
+    Without colours, characters mark bold text and code.
     """
     console = console or Console(width=shutil.get_terminal_size((WIDTH, 24)).columns)
     plain = console.color_system is None
@@ -45,7 +45,7 @@ def as_text(page: Page, console: Console | None = None) -> str:
 
 
 def written(text: str, plain: bool = False) -> Text:
-    """Turn a page's text into styled text."""
+    """Convert a page's text to styled text."""
     whole = Text()
     for span in spans(text):
         if isinstance(span, str):

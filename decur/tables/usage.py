@@ -1,4 +1,4 @@
-"""The resources that each stage used, summed up from Snakemake's benchmarks."""
+"""Sum the resources that each stage used, from Snakemake's benchmarks."""
 
 import csv
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class StageUsage:
 
 
 def stage_usage(root: Path) -> list[StageUsage]:
-    """Sum up the benchmarks of each stage below `root/benchmarks`, in the order of the data."""
+    """Sum the benchmarks of each stage below `root/benchmarks`, in pipeline order."""
     jobs_of: dict[str, list[dict[str, str]]] = {stage: [] for stage in ORDER}
     for path in sorted((root / "benchmarks").rglob("*.tsv")):
         stage = path.relative_to(root / "benchmarks").parts[0].split("-")[0]
@@ -42,7 +42,7 @@ def stage_usage(root: Path) -> list[StageUsage]:
 
 
 def _number(text: str) -> float:
-    """A number of a benchmark; very short jobs have none."""
+    """Parse a number of a benchmark; very short jobs have none, which counts as 0."""
     try:
         return float(text)
     except ValueError:
@@ -50,7 +50,7 @@ def _number(text: str) -> float:
 
 
 def usage_page(stages: Sequence[StageUsage]) -> Page:
-    """The usage of each stage as a table, with a row for all of them."""
+    """Make a page with a table of the usage per stage, and a row for the total."""
     if not stages:
         return Page("", body=("Nothing has been measured yet.",))
     total = StageUsage(
@@ -64,5 +64,5 @@ def usage_page(stages: Sequence[StageUsage]) -> Page:
     for usage in [*stages, total]:
         hours = [f"{usage.cpu_seconds / 3600:.2f}", f"{usage.seconds / 3600:.2f}"]
         lines.append([usage.stage, str(usage.jobs), *hours, f"{usage.largest_mb / 1024:.2f}"])
-    note = "Of the latest run of each job, by Snakemake's benchmarks; jobs run side by side."
+    note = "Snakemake's benchmarks of the latest execution of each job. Jobs may run in parallel."
     return Page("", body=(grid(lines), note))

@@ -20,7 +20,7 @@ from decur.config import EXPLAINERS
 from decur.errors import DecurError
 
 HOME = Path(__file__).parents[2]
-CHECK = "check the path, its rights and the free space"
+CHECK = "check the path, its permissions and the free space"
 HEAVY = {"torch", "numpy", "pandas", "pydantic", "yaml", "matplotlib", "rasterio", "shtab"}
 
 
@@ -185,7 +185,7 @@ def test_a_bug_is_one_line_that_says_so(monkeypatch, capsys):
 def test_a_package_that_is_missing_is_no_bug(monkeypatch, capsys):
     failing(monkeypatch, ModuleNotFoundError("No module named 'x'"))
     assert main(["schema"]) == 1
-    assert capsys.readouterr().err.endswith("the installation is not whole: see decur doctor\n")
+    assert capsys.readouterr().err.endswith("the installation is incomplete: run decur doctor\n")
 
 
 def test_a_job_of_the_workflow_keeps_the_traceback_of_a_bug_alone(monkeypatch, capsys):

@@ -87,7 +87,7 @@ def test_a_package_that_is_missing_or_too_old_is_named(monkeypatch):
     )
     finding = doctor.packages()
     assert finding.state == "error"
-    assert "captum is not installed, timm 0.9.0 is not >=1" in finding.found
+    assert "captum is not installed, timm 0.9.0 does not match >=1" in finding.found
 
 
 def test_a_torchvision_of_another_torch_is_an_error(monkeypatch):
@@ -121,9 +121,9 @@ def test_gpus_are_told_with_what_they_can(monkeypatch, machine):
 @pytest.mark.parametrize(
     ("driver", "built", "state", "found"),
     [
-        (None, None, "warning", "no GPU here"),
+        (None, None, "warning", "no GPU found"),
         ("570.86", None, "error", "torch without CUDA"),
-        ("470.1", "13.0", "error", "torch for CUDA 13.0 sees no GPU"),
+        ("470.1", "13.0", "error", "torch for CUDA 13.0 finds no GPU"),
     ],
 )
 def test_a_gpu_that_torch_cannot_use_is_an_error(monkeypatch, machine, driver, built, state, found):
@@ -216,7 +216,7 @@ def test_a_wrong_config_is_one_line(tmp_path, capsys):
     assert main(["doctor", "--configfile", path]) == 1
     told = capsys.readouterr()
     assert "seeds.0" in told.out
-    assert told.err == "decur: error: doctor: config: see above what to do\n"
+    assert told.err == "decur: error: doctor: config: failed; apply the fixes listed above\n"
 
 
 def test_paths_of_the_config_that_are_not_there_are_named(tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ def test_grad_cam_is_what_plain_autograd_gives_of_every_backbone(arch):
 
 def test_grad_cam_of_a_class_token_is_refused_and_integrated_gradients_are_not():
     whole, x = subject("vit_s16_token"), images()
-    with pytest.raises(DecurError, match="class token, which the last map has no part in"):
+    with pytest.raises(DecurError, match="class token, which does not depend on the last map"):
         cam_maps(whole, 1, x)
     z = whole.model.embed(x, 1)
     expected = torch.stack([z[:, part].mean(dim=1) for part in PARTS.values()], dim=1)

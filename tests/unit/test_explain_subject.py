@@ -114,16 +114,16 @@ def test_fewer_samples_than_a_batch_are_one_batch_and_one_sample_is_none(
     subject, _ = load_subject(explain_settings("tsne", base), weights, shards_root)
     assert [len(rows) for rows in subject.batches(128, 4)] == [24]
     monkeypatch.setattr(subject.shards, "rows", lambda split: np.array([5]))
-    with pytest.raises(DecurError, match="one sample is no batch"):
+    with pytest.raises(DecurError, match="fewer than two samples"):
         subject.batches(128, 4)
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"method": "decur"}, "was pretrained with method random, the settings say decur"),
-        ({"seed": 2}, "was pretrained with seed 1, the settings say 2"),
-        ({"dim_common": 8}, "was pretrained with dim_common 24, the settings say 8"),
+        ({"method": "decur"}, "was pretrained with method random, but the settings have decur"),
+        ({"seed": 2}, "was pretrained with seed 1, but the settings have 2"),
+        ({"dim_common": 8}, "was pretrained with dim_common 24, but the settings have 8"),
         ({"projector_layers": 2}, "does not fit tiny with 32 dimensions"),
     ],
 )

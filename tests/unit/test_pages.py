@@ -200,7 +200,7 @@ def test_the_dataset_of_the_page_is_planned_and_pretrained_on(tmp_path):
     config["datasets"]["streets"]["pixels"] = 32
     del config["transfer"]
     plan = planned(config | {"methods": ["decur"]}, tmp_path)
-    assert "| pretrain | 1 |" in plan and "Not in it" not in plan
+    assert "| pretrain | 1 |" in plan and "Not included" not in plan
     card = json.loads((tmp_path / "shards/streets/card.json").read_text())
     assert card["counts"] == {"test": 2, "train": 22}
 

@@ -202,7 +202,7 @@ def test_what_is_done_already_does_not_count(tmp_path, monkeypatch):
     benchmark.write_text("s\tcpu_time\n9\t7200\n")
     after = plan(["pretrain_all"], **config)
     assert "| download | 1 | 2.00 |" in after and "| preprocess | 1 |" in after
-    assert "Not in it" not in after
+    assert "Not included" not in after
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_the_doctor_looks_below_the_folder_of_the_samples(frames, monkeypatch):
     (frames / "field/nir").rename(frames / "gone")
     (found,) = doctor.sources(config)
     assert found.subject == "datasets.field.folders.modalities.nir.folder"
-    assert found.found == f"{frames}/field/nir: not there"
+    assert found.found == f"{frames}/field/nir: not found"
 
 
 @pytest.mark.slow

@@ -115,11 +115,11 @@ def test_without_a_direction_that_repeats_there_is_none_to_share():
 
 def test_views_must_be_of_the_same_samples():
     x = np.zeros((16, 4))
-    with pytest.raises(DecurError, match="equally many, at least 8"):
+    with pytest.raises(DecurError, match="expected equal numbers of at least 8"):
         canonical_share((x, x), (x, x[:8]))
     with pytest.raises(DecurError, match="at least 8"):
         aligned_share((x[:4], x[:4]), (x[:4], x[:4]))
-    with pytest.raises(DecurError, match="one shape"):
+    with pytest.raises(DecurError, match="same shape"):
         aligned_share((x, x), (x[:, :2], x[:, :2]))
 
 

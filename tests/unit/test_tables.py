@@ -67,7 +67,7 @@ def test_the_papers_number_is_compared_with_ours_in_its_own_metric(paths):
     assert found["difference"] == pytest.approx(83.0 - 79.4)
     text = markdown(frame, wanted)
     assert "80.5 ± 0.7 (n = 2)<br>per batch 83.0<br>paper 79.4 (+3.6)" in text
-    assert "Per batch: ours as the paper's metric" in text
+    assert "Per batch: our number in the paper's metric" in text
     unlike = experiment(panels=[BIGEARTHNET | {"paper_metric": "miou_per_batch"}])
     with pytest.raises(DecurError, match="no metric 'miou_per_batch'"):
         collate(unlike, config(), paths)
@@ -130,7 +130,7 @@ def test_a_row_with_its_own_protocol_fills_every_column_with_it(paths):
     frame = collate(experiment(), config(), paths)
     assert cell_of(frame, "Rand. Init.", "linear")["ours_mean"] == 55
     assert cell_of(frame, "Rand. Init.", "fine-tune")["ours_mean"] == 55
-    assert "Rand. Init. is always linear" in markdown(frame, experiment())
+    assert "In every column, Rand. Init. uses linear" in markdown(frame, experiment())
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_missing_modality_is_a_column_of_its_own(paths):
     assert collate(wanted, config(), paths)["ours_mean"].tolist() == [80, 60, 50]
     assert len(transfer_runs([wanted], config())[Run("sar-optical", "decur")]) == 1
     path.write_text(json.dumps(product | {"missing": {}}))
-    with pytest.raises(DecurError, match="holds no number for 'map_micro'"):
+    with pytest.raises(DecurError, match="has no number for 'map_micro'"):
         collate(wanted, config(), paths)
 
 
@@ -224,7 +224,7 @@ def test_what_labels_and_samples_lack_is_a_footnote_at_every_such_number(paths):
     (line,) = [line for line in text.split("\n") if "2 bad evaluation samples" in line]
     mark = line.split(" ")[0]
     assert line.startswith(f"{mark} **2 bad evaluation samples of bigearthnet are left out")
-    assert "No evaluation label of bigearthnet shows 1 of 3 classes ('ice or b snow')" in line
+    assert "No evaluation label of bigearthnet contains 1 of 3 classes ('ice or b snow')" in line
     measured = frame[frame["n"] > 0]
     assert len(measured) and text.count(mark) == 1 + len(measured)
     assert "2 bad evaluation samples" in as_latex(results_page(frame, wanted, config()))
@@ -234,10 +234,10 @@ def test_classes_that_some_seeds_were_not_trained_on_are_footnotes(paths):
     wanted = experiment()
     put_evaluated(paths, wanted, {0: ["land"]})
     text = markdown(collate(wanted, config(), paths), wanted)
-    assert "No training label of 1 of the seeds shows 1 of 3 classes ('land')" in text
+    assert "No training label of 1 of the seeds contains 1 of 3 classes ('land')" in text
     put_evaluated(paths, wanted, {seed: ["land", "ice"] for seed in range(3)})
     text = markdown(collate(wanted, config(), paths), wanted)
-    assert "The training labels show one class alone." in text
+    assert "The training labels contain only one class." in text
 
 
 def test_there_are_more_footnotes_than_letters():

@@ -50,12 +50,15 @@ def test_before_the_workflow_has_begun_one_line_says_so(begun, capsys, absent):
     (begun / absent).unlink()
     assert main(["tables", str(begun)]) == 1
     said = capsys.readouterr().err
-    assert f"{absent}: not there" in said and said.count("\n") == 1
+    assert f"{absent}: not found" in said and said.count("\n") == 1
 
 
 def test_an_experiment_that_the_scale_lacks_is_one_line(begun, capsys):
     assert main(["tables", str(begun), "--only", "three"]) == 1
-    assert "--only three: not among the scale's experiments: one, two" in capsys.readouterr().err
+    assert (
+        "--only three: not an experiment of the scale; choose from one, two"
+        in capsys.readouterr().err
+    )
 
 
 def test_finished_tables_are_shown_as_they_are(begun, capsys):

@@ -266,12 +266,12 @@ def test_the_doctor_looks_at_expanded_paths_and_at_folders_of_own_images(tmp_pat
     (tmp_path / "a").mkdir()
     errors = {f.subject: f.found for f in doctor.sources(parse_config(tree))}
     assert errors == {
-        "datasets.own.folders.modalities.b.folder": "/scratch/me/b: not there",
-        "datasets.own.folders.masks": "masks: not there",
-        "datasets.own.folders.split": "split.csv: not there",
-        "datasets.labelled.folders.modalities.b.folder": "b: not there",
-        "datasets.labelled.folders.labels": "masks: not there",
-        "datasets.labelled.folders.split": "split.csv: not there",
+        "datasets.own.folders.modalities.b.folder": "/scratch/me/b: not found",
+        "datasets.own.folders.masks": "masks: not found",
+        "datasets.own.folders.split": "split.csv: not found",
+        "datasets.labelled.folders.modalities.b.folder": "b: not found",
+        "datasets.labelled.folders.labels": "masks: not found",
+        "datasets.labelled.folders.split": "split.csv: not found",
     }
 
 

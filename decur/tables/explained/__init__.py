@@ -1,1 +1,1 @@
-"""Collate the explainers' results: a module per explainer, with `result`; none needs torch."""
+"""Collate the results of explainers, without torch. Each module has a function `result`."""

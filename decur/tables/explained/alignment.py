@@ -1,4 +1,4 @@
-"""Histograms of the alignment of embedding dimensions, over several batches (figures 4a and 8)."""
+"""Draw histograms of the alignment of embedding dimensions over batches (figures 4a and 8)."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 EDGES = np.linspace(0, 1, 11)
-"""The ten bins of the histogram; losses above 1 count in the last."""
+"""The edges of the ten bins of the histogram; losses above 1 count in the last bin."""
 
 COLUMNS = ["scenario", "row", "part", "low", "high", "batches", "share", "share_min", "share_max"]
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """Collate shares of dimensions by alignment loss; raises a DecurError if a file is damaged."""
+    """Collate the percentage of dimensions per alignment loss.
+
+    Raises:
+        DecurError: a file is damaged.
+    """
     results = explained(experiment, config, paths, ["batch", "dimension", "loss"])
     frame = bins(results)
     page = experiment_page(experiment, config, _body(results))
@@ -34,8 +38,8 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
 def bins(results: list[Explained]) -> pd.DataFrame:
     """Count the dimensions of each run and part in ten bins on [0, 1].
 
-    Columns: scenario, row, part, low and high (the bin), batches, and in percent of all the run's
-    dimensions share (the mean over the batches), share_min and share_max (the range).
+    Columns: scenario, row, part, low and high (the bin), batches, and, in percent of all dimensions
+    of the run, share (the mean over the batches), share_min and share_max (the range).
     """
     frames = [pd.DataFrame(columns=COLUMNS)] if not results else []
     for one in results:
@@ -50,7 +54,7 @@ def bins(results: list[Explained]) -> pd.DataFrame:
 
 
 def _shares(lines: pd.DataFrame, part: str) -> NDArray[np.float64]:
-    """The percentage of the dimensions that are in a part and a bin, `(batches, 10)`."""
+    """Compute the percentage of dimensions in a part and a bin, `(batches, 10)`."""
     shares = []
     for _, batch in lines.groupby("batch"):
         losses = batch["loss"][batch["part"] == part].clip(0, 1)
@@ -69,9 +73,9 @@ def _body(results: list[Explained]) -> list[PagePart]:
             mean = f"{means.mean():.3f}"
             lines.append([scenario_name(one.scenario), one.row, part, number, mean, spread])
     note = (
-        "The mean over all dimensions and batches, and from the batch with the lowest to the one "
-        "with the highest mean (in brackets: batches); one run a method, the first seed's. The "
-        "figure counts what is above 1 in its last bin; its lines are ranges over the batches."
+        "Mean loss over all dimensions and batches; range of the batches' means, with the number "
+        "of batches in brackets; one run per method, with the first seed. In the figure, the last "
+        "bin includes losses above 1, and lines are ranges over the batches."
     )
     return [grid(lines), note] if results else ["No alignment has been measured yet."]
 
@@ -111,7 +115,7 @@ def _stack(
 def _ranges(
     a: "Axes", counts: pd.DataFrame, below: NDArray[np.float64], place: float, colour: str
 ) -> None:
-    """Draw the range over the batches, at a `place` in each bin, where batches differ."""
+    """Draw the range over the batches at a `place` in each bin, if the batches differ."""
     low, high = (counts[name].to_numpy() for name in ("share_min", "share_max"))
     x = EDGES[:-1] + place * np.diff(EDGES)
     wide = high > low

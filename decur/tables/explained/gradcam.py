@@ -1,4 +1,4 @@
-"""A montage of Grad-CAM maps over the images that they are of (figures 4b and 10)."""
+"""Draw a montage of Grad-CAM maps on their images (figures 4b and 10)."""
 
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
 
 
 def _pictures(one: Explained, config: Config, paths: Paths) -> Pictures:
-    """The images of a run's samples; none where their shards are missing."""
+    """Read the images of a run's samples; empty if their shards are missing."""
     dataset = pretrain_settings(config, one.run).dataset
     if not Path(paths.card(dataset)).is_file():
         return {}
@@ -58,7 +58,7 @@ def _pictures(one: Explained, config: Config, paths: Paths) -> Pictures:
 
 
 def heat(one: Explained, sample: str, modality: str, part: str) -> NDArray[np.float64]:
-    """Extract one map `(h, w)`."""
+    """Extract one Grad-CAM map `(h, w)`."""
     lines = one.frame
     chosen = (lines["sample"] == sample) & (lines["modality"] == modality)
     cells = lines[chosen & (lines["part"] == part)]
@@ -76,20 +76,20 @@ def _body(results: list[Explained]) -> list[PagePart]:
             lines.append([str(sample), *(f"{top:.2g}" if top else "empty" for top in tops)])
         body += [Heading(one.title), grid(lines)]
     body.append(
-        "The largest value of each map; in the figure each goes from 0 (dark) to its largest value "
-        "(light). An empty map: nowhere does the image raise the mean of these dimensions. The "
-        "samples are evenly spaced in the split, nobody has chosen them; first seed."
+        "The largest value of each map. In the figure, each map ranges from 0 (dark) to its "
+        "largest value (light). A map is empty if no part of the image raises the mean of these "
+        "dimensions. The samples are evenly spaced in the split, not hand-picked; first seed."
     )
-    return body if results else ["Nothing has been looked at yet."]
+    return body if results else ["No results yet."]
 
 
 def _places(one: Explained) -> list[tuple[str, str]]:
-    """Modality and part of the maps of a sample, in order."""
+    """List modality and part of each map of a sample, in order."""
     return [(m, part) for m in dict.fromkeys(one.frame["modality"]) for part in one.parts]
 
 
 def draw(results: list[Explained], pictures: list[Pictures]) -> Images:
-    """Draw a block per run and a line per sample: each modality's image, then its maps."""
+    """Draw a block per run, with a line per sample: each modality's image, then its maps."""
     shapes = []
     for one in results:
         images = one.frame["modality"].nunique()
@@ -122,7 +122,7 @@ def _line(tiles: "list[Axes]", one: Explained, sample: str, pictures: Pictures) 
 
 
 def _tile(a: "Axes", image: Picture | None, saliency: NDArray[np.float64] | None) -> None:
-    """Draw an image in colour, or in grey below a map, so that lightness alone shows saliency."""
+    """Draw an image in colour, or in grey below a map, so that only lightness shows saliency."""
     a.set(xticks=[], yticks=[], aspect="equal")
     a.spines[:].set_visible(False)
     a.grid(visible=False)

@@ -1,4 +1,4 @@
-"""Read the explainers' CSV files of an experiment's runs."""
+"""Read the CSV files that explainers wrote for an experiment's runs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from decur.config.experiments import Experiment, entries, scenario_name
 from decur.errors import DecurError
 
 TEXT = ("part", "modality", "band", "sample")
-"""Columns of names, which may look like numbers."""
+"""Columns with names, which may look like numbers."""
 
 PARTS = ("common", "unique", "all")
-"""Parts of an embedding, in the order in which they are shown."""
+"""Parts of an embedding, in display order."""
 
 
 class Explained(NamedTuple):
@@ -31,21 +31,21 @@ class Explained(NamedTuple):
 
     @property
     def parts(self) -> list[str]:
-        """The parts of the embedding that the result is about."""
+        """The parts of the embedding in the result."""
         return _parts(self.frame)
 
     @property
     def title(self) -> str:
-        """Scenario and row, as they are read."""
+        """Scenario and row, as a title."""
         return f"{scenario_name(self.scenario)}, {self.row}"
 
 
 def explained(
     experiment: Experiment, config: Config, paths: Paths, numbers: Sequence[str] | None
 ) -> list[Explained]:
-    """Read what there is so far, from the first finished run of each scenario and row.
+    """Read the available results, from the first finished run of each scenario and row.
 
-    `numbers` are the columns that every line must fill; None takes any table.
+    `numbers` are columns that must be complete; None accepts any table.
 
     Raises:
         DecurError: a file is damaged.
@@ -55,7 +55,7 @@ def explained(
         place = entry.row.scenario or entry.panel.scenario, entry.row.label
         for run in () if place in by_place else entry.runs:
             path = Path(paths.explain(str(run), experiment.kind))
-            record = path.with_suffix(".json")  # which is written last
+            record = path.with_suffix(".json")  # the record is written last
             if record.is_file():
                 facts = read_json(record).get("facts", {})
                 by_place[place] = Explained(*place, run, _read(path, numbers), facts)
@@ -65,7 +65,7 @@ def explained(
 
 
 def joined(results: Sequence[Explained], columns: Sequence[str]) -> pd.DataFrame:
-    """Join results into a frame of scenario, row and their columns; `columns` if there are none."""
+    """Join results into a frame of scenario, row and their columns; by default `columns`."""
     frames = [one.frame.assign(scenario=one.scenario, label=one.row) for one in results]
     if not frames:
         return pd.DataFrame(columns=["scenario", "row", *columns])
@@ -80,7 +80,7 @@ def by_scenario(results: Sequence[Explained]) -> Iterator[tuple[str, list[Explai
 
 
 def part_means(path: Path) -> dict[str, float]:
-    """Average the score of each part, from the CSV of an explainer whose scores claims compare.
+    """Average the score of each part in the CSV file of an explainer, for use in claims.
 
     Raises:
         DecurError: the file is damaged.
@@ -95,7 +95,7 @@ def part_means(path: Path) -> dict[str, float]:
 
 
 def _parts(frame: pd.DataFrame) -> list[str]:
-    """The parts that lines are of, or that columns are named by."""
+    """List the parts in the column `part`, or among the names of columns."""
     names = {*frame.columns, *(frame["part"].unique() if "part" in frame else ())}
     return [part for part in PARTS if part in names]
 

@@ -1,4 +1,4 @@
-"""Histograms of the overlap of both modalities' saliency (figure 5 left), and lifts on factors."""
+"""Draw histograms of the overlap of two modalities' saliency, and list lifts (figure 5 left)."""
 
 import re
 from functools import partial
@@ -22,7 +22,11 @@ LIFT = re.compile(r"(?P<modality>\S+) (?P<part>\S+) on (?P<factor>\S+)")
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """Collate the scores of all runs, a line per pair; raises a DecurError if a file is damaged."""
+    """Collate the scores of all runs, with one line per pair.
+
+    Raises:
+        DecurError: a file is damaged.
+    """
     results = explained(experiment, config, paths, [])
     page = experiment_page(experiment, config, _body(results))
     return Result(joined(results, ["sample"]), page, partial(draw, results, experiment))
@@ -37,16 +41,16 @@ def _body(results: list[Explained]) -> list[PagePart]:
             place = [scenario_name(one.scenario), one.row, part, str(len(scores))]
             lines.append([*place, mean, f"{100 * (scores == 0).mean():.1f}"])
     note = (
-        "Mean ± standard deviation over the pairs of how far the areas coincide that the Grad-CAM "
-        "maps of both modalities highlight, from 0 to 1; one run a method, the first seed's. A "
-        "score is 0 where one of the two maps is empty or they share nothing."
+        "The score measures how much the areas overlap that the Grad-CAM maps of both modalities "
+        "highlight, from 0 to 1. Mean ± standard deviation over the pairs; one run per method, "
+        "with the first seed. A score is 0 if one of the maps is empty or they do not overlap."
     )
-    body = [grid(lines), note] if results else ["Nothing has been looked at yet."]
+    body = [grid(lines), note] if results else ["No results yet."]
     return [*body, *_known_factors(results)]
 
 
 def _known_factors(results: list[Explained]) -> list[PagePart]:
-    """How the maps agree with the changes that the factors of synthetic scenes make."""
+    """Compare the maps with the changes caused by the factors of synthetic scenes."""
     lines = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Lift", "Maps"]]
     for one in results:
         for column in map(str, one.frame):
@@ -60,16 +64,16 @@ def _known_factors(results: list[Explained]) -> list[PagePart]:
             error = lifts.std() / np.sqrt(len(lifts))
             lines.append([*place, f"{lifts.mean():.3f} ± {error:.3f}", str(len(lifts))])
     note = (
-        "Lift: how much more a factor changes the image where the map is salient than on average, "
-        "mean ± standard error; 1: the map has nothing to do with the factor. The change is that "
-        "between the scene and the same scene with another level of the factor. Empty maps do not "
-        "count, nor scenes where another level would change more than the factor."
+        "Lift: how much stronger a factor changes the image where the map is salient than on "
+        "average, mean ± standard error; 1: the map is unrelated to the factor. The change is the "
+        "difference between the scene and the same scene with another level of the factor. Empty "
+        "maps do not count, nor do scenes where another level would change more than the factor."
     )
     return [Heading("Against the known factors"), grid(lines), note] if len(lines) > 1 else []
 
 
 def draw(results: list[Explained], experiment: Experiment) -> Images:
-    """Draw a subplot per scenario: a histogram per part, its mean as a vertical line."""
+    """Draw a subplot per scenario: a histogram per part, and its mean as a vertical line."""
     scenarios = list(by_scenario(results))
     rows = {row.label: row for row in experiment.rows}
 

@@ -1,4 +1,4 @@
-"""Estimates of the best share of common dimensions, compared with a grid search over it."""
+"""Compare estimates of the best share of common dimensions with a grid search."""
 
 import math
 from functools import partial
@@ -23,7 +23,11 @@ KEPT = ["scenario", *COLUMN, "source", "share", "std", "n", "score", "behind"]
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """Collate the grid and the estimates beside it; raises a DecurError if a file is damaged."""
+    """Collate the grid of shares and the estimates.
+
+    Raises:
+        DecurError: a file is damaged.
+    """
     grid_of_shares = collate(experiment, config, paths)
     estimated = estimates(experiment, config, paths)
     frame = compare(grid_of_shares, estimated, experiment)
@@ -34,9 +38,9 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
 
 
 def estimates(experiment: Experiment, config: Config, paths: Paths) -> pd.DataFrame:
-    """Read the estimates made so far: scenario, x, estimate, seed, share in percent.
+    """Read the available estimates: scenario, x, estimate, seed, share in percent.
 
-    `x` is the percentage of common dimensions of the run that an estimate is from.
+    `x` is the percentage of common dimensions in the run of an estimate.
 
     Raises:
         DecurError: a file of estimates is damaged.
@@ -59,20 +63,22 @@ def _read(path: Path) -> "pd.Series[float]":
     try:
         return pd.read_csv(path).set_index("estimate")["share"].astype(float)
     except (ValueError, KeyError):
-        raise DecurError(f"{path}: holds no estimates; delete it and run again") from None
+        raise DecurError(
+            f"{path}: has no estimates; delete it and run the explain stage again"
+        ) from None
 
 
 def compare(curves: pd.DataFrame, estimated: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    """List the grid, its best share, the estimates and the paper's best, by what is measured.
+    """List the grid, its best share, the estimates and the paper's best, per measured column.
 
     Args:
-        curves: the grid, as `decur.tables.results.collate` gives it.
-        estimated: the estimates, as `estimates` gives them.
-        experiment: gives the scenarios of the panels.
+        curves: the grid, as returned by `decur.tables.results.collate`.
+        estimated: the estimates, as returned by `estimates`.
+        experiment: provides the scenarios of the panels.
 
-    Columns: scenario, panel, labels, protocol, metric, source (`grid` of each share tried), share
-    in percent, std (sample standard deviation) and n of its seeds, score (of ours at that share, on
-    the straight line between its neighbours in the grid), behind (the best score less this one).
+    Columns: scenario, panel, labels, protocol, metric, source (`grid` for each tried share), share
+    in percent, std (sample standard deviation) and n of its seeds, score (our score at that share,
+    by linear interpolation in the grid), behind (the best score minus this score).
     """
     scenarios = {panel.label: panel.scenario for panel in experiment.panels}
     lines: list[dict[str, Any]] = []
@@ -93,7 +99,7 @@ def compare(curves: pd.DataFrame, estimated: pd.DataFrame, experiment: Experimen
 def _sources(
     points: pd.DataFrame, estimated: pd.DataFrame, scenario: str
 ) -> list[tuple[str, float, float, int]]:
-    """The sources of shares: name, share, deviation over the seeds, and number of seeds."""
+    """List the sources of shares: name, share, deviation over the seeds, and number of seeds."""
     sources = [("grid", float(x), math.nan, int(n)) for x, n in points[["x", "n"]].to_numpy()]
     if len(points):
         best = points.iloc[int(points["ours_mean"].to_numpy().argmax())]
@@ -108,7 +114,7 @@ def _sources(
 
 
 def _score(points: pd.DataFrame, share: float) -> float:
-    """Our score at a share; NaN outside the grid."""
+    """Interpolate our score at a share; NaN outside the grid."""
     if points.empty:
         return math.nan
     x, y = points["x"].to_numpy(), points["ours_mean"].to_numpy()
@@ -118,8 +124,11 @@ def _score(points: pd.DataFrame, share: float) -> float:
 def share_page(
     frame: pd.DataFrame, estimated: pd.DataFrame, experiment: Experiment, config: Config
 ) -> Page:
-    """Turn the comparison into a page: each source's share and our score there, and how the
-    estimates depend on the share of the run that they are from."""
+    """Turn the comparison into a page.
+
+    It shows each source's share and our score at that share, and how the estimates depend on the
+    share of their run.
+    """
     lines = [["Measured", "Share from", "Common [%]", "Score", "Behind the best"]]
     compared: list[Any] = list(frame[frame["source"] != "grid"].itertuples())
     for c in compared:
@@ -128,12 +137,15 @@ def share_page(
         lines.append([measured, c.source, share, *map(_number, (c.score, c.behind))])
     note = (
         "Estimates: from the runs whose dimensions are all common, mean ± sample standard "
-        "deviation of the seeds. Score: of ours at that share, between the shares of the grid on "
-        "a straight line. –: outside the grid. A grid of one seed has noise of its own."
+        "deviation of the seeds. Score: our score at that share, by linear interpolation in the "
+        "grid. –: outside the grid. A grid with one seed is noisy itself."
     )
     body: list[PagePart] = [grid(lines), note] if len(lines) > 1 else ["No results yet."]
     if len(estimated):
-        body += ["Estimates from runs of other shares, in percent:", grid(_by_run(estimated))]
+        body += [
+            "Estimates in percent, by the share of common dimensions of the run:",
+            grid(_by_run(estimated)),
+        ]
     return experiment_page(experiment, config, body)
 
 

@@ -1,4 +1,4 @@
-"""Attributions of bands, beside the paper's numbers and the known factors (figure 5 right)."""
+"""Compare attributions of bands with the paper's numbers and known factors (figure 5 right)."""
 
 import math
 from functools import partial
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 COLUMNS = ["modality", "part", "band", "attribution", "relative", "paper", "paper_relative"]
 FACTORS = ("common", "unique1", "unique2")
 FEWEST = 4
-"""The least bands whose ranks are compared: fewer often have the same order by chance."""
+"""Fewest bands whose ranks are compared: fewer often have the same order by chance."""
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """Collate the attributions of all runs; raises a DecurError if a file is damaged."""
+    """Collate the attributions of all runs.
+
+    Raises:
+        DecurError: a file is damaged.
+    """
     results = explained(experiment, config, paths, ["attribution"])
     known = is_comparable(experiment, config)
     results = [one._replace(frame=beside_paper(one, known=known)) for one in results]
@@ -38,8 +42,8 @@ def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
 def beside_paper(one: Explained, *, known: bool = True) -> pd.DataFrame:
     """Add attributions relative to the largest of the modality, and the paper's numbers.
 
-    New columns: relative, paper (raw) and paper_relative; NaN where the paper has no such band, or
-    where its numbers are not `known`, since the data are others.
+    New columns: relative, paper (raw) and paper_relative; NaN if the paper lacks the band, or if
+    its numbers are not `known` for these data.
     """
     paper = band_saliency(scenario_name(one.scenario)) if known else {}
     lines = one.frame.copy()
@@ -68,17 +72,24 @@ def _body(results: list[Explained]) -> list[PagePart]:
             heading = f"{one.title}: {NAMES.get(str(modality), modality)}"
             body += [Heading(heading), grid(rows)]
         error = 100 * one.facts.get("completeness_error", math.nan)
-        body.append(f"The attributions miss the difference of the output by {error:.2g} %.")
+        body.append(
+            f"Completeness error: the attributions miss the output's difference by {error:.2g} %."
+        )
     body.append(
-        "Mean absolute integrated gradient of a pixel of the band, over the largest of the "
-        "modality, so that common and unique dimensions compare; one run a method, the first "
-        "seed's." + (" The paper's numbers likewise, of its figure's raw values." if beside else "")
+        "Mean absolute integrated gradient per pixel of the band, relative to the largest of the "
+        "modality, so that common and unique dimensions are comparable; one run per method, with "
+        "the first seed."
+        + (
+            " The paper's numbers are the raw values of its figure, scaled likewise."
+            if beside
+            else ""
+        )
     )
-    return [*body, *_known_factors(results)] if results else ["Nothing has been looked at yet."]
+    return [*body, *_known_factors(results)] if results else ["No results yet."]
 
 
 def rank_correlation(lines: pd.DataFrame, change: str) -> float:
-    """Spearman's correlation of attribution and the column `change`; NaN below four bands."""
+    """Compute Spearman's correlation of attribution and the column `change`; NaN below 4 bands."""
     from scipy.stats import spearmanr
 
     if len(lines) < FEWEST:
@@ -87,7 +98,7 @@ def rank_correlation(lines: pd.DataFrame, change: str) -> float:
 
 
 def mean_lift(lines: pd.DataFrame, factor: str) -> float:
-    """The mean of the bands' lifts, weighted by attribution; NaN without any."""
+    """Average the bands' lifts, weighted by attribution; NaN without any."""
     counted = lines[lines[f"lift_{factor}"].notna() & (lines["attribution"] > 0)]
     if counted.empty:
         return math.nan
@@ -95,7 +106,7 @@ def mean_lift(lines: pd.DataFrame, factor: str) -> float:
 
 
 def _known_factors(results: list[Explained]) -> list[PagePart]:
-    """How the attributions agree with the changes that the factors of synthetic scenes make."""
+    """Compare the attributions with the changes caused by the factors of synthetic scenes."""
     rows = [["Scenario", "Method", "Modality", "Dimensions", "Factor", "Rank correlation", "Lift"]]
     for one in results:
         groups: Any = one.frame.groupby(["modality", "part"], sort=False)
@@ -108,12 +119,12 @@ def _known_factors(results: list[Explained]) -> list[PagePart]:
                 place = [scenario_name(one.scenario), one.row, NAMES.get(modality, modality), part]
                 rows.append([*place, METRIC_NAMES[factor], rank, f"{mean_lift(lines, factor):.3f}"])
     note = (
-        "Rank correlation, of modalities with four bands or more: a band's attribution against the "
-        "mean change that another level of the factor makes in it. All factors change a bright "
-        "band more than a dark one, so a high number says that the bands that carry something are "
-        "found, not which of the factors is. Lift: how much more the factor changes a band where "
-        "the band counts than on average, over the bands as much as they count; 1: the "
-        "attributions have nothing to do with where the factor acts."
+        "Rank correlation, for modalities with four bands or more: between a band's attribution "
+        "and the mean change that another level of the factor causes in the band. All factors "
+        "change bright bands more than dark ones, so a high number means that informative bands "
+        "are found, but not which factor they show. Lift: how much stronger the factor changes a "
+        "band where attributions are high than on average, weighted over the bands by attribution; "
+        "1: the attributions are unrelated to where the factor acts."
     )
     return [Heading("Against the known factors"), grid(rows), note] if len(rows) > 1 else []
 
@@ -128,7 +139,7 @@ def draw(results: list[Explained], experiment: Experiment) -> Images:
     def block(number: int, figure: "SubFigure") -> None:
         one = results[number]
         figure.suptitle(one.title, fontsize=9)
-        rest = max(widths) - widths[number]  # all bars of the figure are equally wide
+        rest = max(widths) - widths[number]  # so that all bars of the figure are equally wide
         ratios = [*(bands[number] + 1.5), *([rest] if rest else [])]
         axes = figure.subplots(1, len(ratios), squeeze=False, width_ratios=ratios, sharey=True)[0]
         for a in axes[len(bands[number]) :]:

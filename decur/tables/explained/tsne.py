@@ -1,4 +1,4 @@
-"""t-SNE of embedding dimensions, one plane per batch (figures 1 and 9)."""
+"""Draw t-SNE maps of embedding dimensions, one plane per batch (figures 1 and 9)."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,26 +30,30 @@ MARKERS: dict[tuple[str, int], dict[str, Any]] = {
     ("common", 0): {"marker": "x", "s": 11, "linewidths": 0.6},
     ("common", 1): {"marker": "s", "s": 15, "facecolors": "none", "linewidths": 0.5},
 }
-"""Markers by part and modality; of a common dimension that coincides, a cross in a square."""
+"""Markers by part and modality. Coinciding common dimensions look like a cross in a square."""
 
 
 def result(experiment: Experiment, config: Config, paths: Paths) -> Result:
-    """Collate the planes of all runs; raises a DecurError if a file is damaged."""
+    """Collate the planes of all runs.
+
+    Raises:
+        DecurError: a file is damaged.
+    """
     results = explained(experiment, config, paths, ["batch", "dimension", "x", "y"])
     page = experiment_page(experiment, config, _body(results))
     return Result(joined(results, COLUMNS), page, partial(draw, results))
 
 
 def mixed(plane: pd.DataFrame) -> pd.Series:
-    """Compute, for each point, the percentage of its ten nearest that are of the other modality.
+    """Compute the percentage of each point's ten nearest neighbours in the other modality.
 
-    `plane` holds the points of one batch; the result has its index.
+    `plane` contains the points of one batch; the result has its index.
     """
     from scipy.spatial import KDTree
 
     points = plane[["x", "y"]].to_numpy()
     count = min(NEAREST, len(points) - 1)
-    _, nearest = KDTree(points).query(points, k=count + 1)  # one of them is the point itself
+    _, nearest = KDTree(points).query(points, k=count + 1)  # the point itself is one of them
     modality = plane["modality"].to_numpy()
     others = (modality[nearest] != modality[:, None]).sum(axis=1)
     return pd.Series(100 * others / count, index=plane.index)
@@ -66,11 +70,11 @@ def _body(results: list[Explained]) -> list[PagePart]:
             place = [scenario_name(one.scenario), one.row]
             lines.append([*place, part, number, f"{share:.1f}", str(len(planes))])
     note = (
-        "Of the ten points nearest to a dimension, percent that are of the other modality: about "
-        "50 where both modalities say the same, 0 where they part. One run a method, the first "
-        "seed's. Distances between far groups, and directions, mean nothing in t-SNE."
+        "Percentage of the ten points nearest to a dimension that belong to the other modality: "
+        "about 50 if both modalities agree, 0 if they separate. One run per method, with the first "
+        "seed. Distances between distant groups, and directions, have no meaning in t-SNE."
     )
-    return [grid(lines), note] if results else ["Nothing has been mapped yet."]
+    return [grid(lines), note] if results else ["No results yet."]
 
 
 def draw(results: list[Explained]) -> Images:
@@ -100,7 +104,7 @@ def draw(results: list[Explained]) -> Images:
             for a in column[len(planes) :]:
                 a.set_axis_off()
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        ncols = min(len(runs), 2)  # two need the width of two planes
+        ncols = min(len(runs), 2)  # two columns need the width of two planes
         part.legend(handles, labels, loc="outside lower center", ncols=ncols, fontsize=7)
 
     return stacked(sizes, block)
