@@ -135,7 +135,7 @@ def test_an_io_error_is_not_damage(tmp_path, monkeypatch, failures):
     if failures < 3:
         assert load_checkpoint(tmp_path, "a")["step"] == 5
     else:
-        message = r"checkpoint-00000005\.pt: cannot be read \(Input/output error\); that is no dam"
+        message = r"checkpoint-00000005\.pt: cannot be read \(Input/output error\)"
         with pytest.raises(DecurError, match=message):
             load_checkpoint(tmp_path, "a")
     assert path.is_file()

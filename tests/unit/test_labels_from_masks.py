@@ -70,5 +70,5 @@ def test_the_setting_decides_the_task(task, other, share):
     tree["datasets"] = {"field": chosen.model_dump(mode="json", exclude_none=True)}
     recipes = {"linear": recipe, "fine_tune": recipe}
     parse_config(tree | {"transfer": {"field": {"task": task, **recipes}}})
-    with pytest.raises(DecurError, match=rf"transfer\.field\.task: .* the task is '{task}'"):
+    with pytest.raises(DecurError, match=rf"transfer\.field\.task: .* to '{task}'"):
         parse_config(tree | {"transfer": {"field": {"task": other, **recipes}}})
