@@ -25,6 +25,11 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 """A name that is used in paths and commands."""
 
 
+def slug(text: str) -> str:
+    """Spell a text with lower-case letters, digits and hyphens only; empty if none remain."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 ModalityName = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
 
 

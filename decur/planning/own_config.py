@@ -12,9 +12,10 @@ import yaml
 
 from decur.artifacts.files import write_atomically
 from decur.config import parse_config
+from decur.config.strict import slug
 from decur.config.yaml_file import parse_yaml
 from decur.errors import DecurError
-from decur.planning.own_images import Images, Inspection, Labels, Masks, inspect, slug
+from decur.planning.own_images import Images, Inspection, Labels, Masks, inspect
 
 SQUARE = 128
 """Side of the squares that large images are cut into, and the largest side that is stored."""

@@ -3,7 +3,6 @@
 A few images are opened, evenly spaced by name, so that a large folder takes seconds, too.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from decur.config import Align
+from decur.config.strict import slug
 from decur.datasets.folder_lists import classes_of, images_by_name, read_column
 from decur.datasets.folders import pair_area
 from decur.errors import DecurError
@@ -148,7 +148,7 @@ def inspect(folders: Sequence[Path], labels: Path | None, square: int) -> Inspec
         for name, folder in zip(images, folders, strict=True)
     )
     pairs = [{name: images[name][n] for name in images} for n in looked]
-    sizes, align, faulty = _inspect_pairs(pairs)
+    sizes, align, paired = _inspect_pairs(pairs)
     found, labelled = (None, 0) if labels is None else _inspect_labels(labels, common)
     return Inspection(
         modalities=modalities,
@@ -158,7 +158,7 @@ def inspect(folders: Sequence[Path], labels: Path | None, square: int) -> Inspec
         squares=float(np.mean([(h // square) * (w // square) for h, w in sizes])),
         align=align,
         looked=len(pairs),
-        faulty=faulty + sum(map(_has_gaps, pairs)),
+        faulty=len(pairs) - len(paired) + sum(map(_has_gaps, paired)),
         labels=found,
         labelled=labelled,
     )
@@ -167,11 +167,6 @@ def inspect(folders: Sequence[Path], labels: Path | None, square: int) -> Inspec
 def evenly(items: Sequence[T], most: int) -> Sequence[T]:
     """Choose at most so many items, evenly spaced."""
     return items[:: ceil(len(items) / most)]
-
-
-def slug(text: str) -> str:
-    """Spell a name with lower-case letters, digits and hyphens only; empty if none remain."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _zipped(
@@ -198,17 +193,23 @@ def _inspect_modality(name: str, folder: Path, paths: Sequence[Path]) -> Images:
     seen: dict[tuple[int, str], Path] = {}
     names: set[tuple[str, ...] | None] = set()
     stored = True
+    errors: list[DecurError] = []
     for path in paths:
-        with rasterio.Env(**GDAL), opened(path) as file:
-            check_declared(path, file)
-            count = _count(path, file)
-            seen.setdefault((count, file.dtypes[0]), path)
-            given = band_names(file)
-            names.add(given and given[:count])
-            if given is None and tuple(file.colorinterp[:count]) == COLOURS:
-                names.add(RGB)
-            plain_values = set(file.scales) == {1.0} and set(file.offsets) == {0.0}
-            stored &= plain_values and set(file.dtypes) == {"uint8"}
+        try:
+            with rasterio.Env(**GDAL), opened(path) as file:
+                check_declared(path, file)
+                count = _count(path, file)
+                seen.setdefault((count, file.dtypes[0]), path)
+                given = band_names(file)
+                names.add(given and given[:count])
+                if given is None and tuple(file.colorinterp[:count]) == COLOURS:
+                    names.add(RGB)
+                plain_values = set(file.scales) == {1.0} and set(file.offsets) == {0.0}
+                stored &= plain_values and set(file.dtypes) == {"uint8"}
+        except DecurError as error:
+            errors.append(error)
+    if not seen:
+        raise errors[0]
     (count, dtype), first = next(iter(seen.items()))
     for (other, _), path in seen.items():
         if other != count:
@@ -251,11 +252,12 @@ def _named(names: set[tuple[str, ...] | None], count: int) -> tuple[tuple[str, .
 
 def _inspect_pairs(
     pairs: Sequence[Mapping[str, Path]],
-) -> tuple[list[tuple[int, int]], Align, int]:
-    """The sizes of the pairs that can be read, how to align them, and how many cannot be read."""
+) -> tuple[list[tuple[int, int]], Align, list[Mapping[str, Path]]]:
+    """Return the sizes of the pairs that fit together, how to align them, and these pairs."""
     sizes: list[tuple[int, int]] = []
     align: Align = "refuse"
     errors: list[DecurError] = []
+    fitting: list[Mapping[str, Path]] = []
     for pair in pairs:
         first = next(iter(pair.values()))
         try:
@@ -268,20 +270,23 @@ def _inspect_pairs(
                 continue
             align = "bilinear"
         sizes.append((area.height, area.width))
+        fitting.append(pair)
     if not sizes:
         raise errors[0]
-    return sizes, align, len(errors)
+    return sizes, align, fitting
 
 
 def _has_gaps(pair: Mapping[str, Path]) -> bool:
-    """Whether a pair has pixels without data."""
+    """Whether an image of a pair has pixels without data, or cannot be read to its end."""
     for path in pair.values():
-        with rasterio.Env(**GDAL), opened(path) as file:
-            shape = min(file.height, THUMBNAIL), min(file.width, THUMBNAIL)
-            bands = range(_count(path, file))
-            _, valid = read_values(path, file, bands, shape=shape)
-            if not valid.all():
-                return True
+        try:
+            with rasterio.Env(**GDAL), opened(path) as file:
+                shape = min(file.height, THUMBNAIL), min(file.width, THUMBNAIL)
+                _, valid = read_values(path, file, range(_count(path, file)), shape=shape)
+        except DecurError:
+            return True
+        if not valid.all():
+            return True
     return False
 
 

@@ -64,7 +64,7 @@ def assemble(root: Path, parts: Iterable[ShardPart], spec: Spec, card: Mapping[s
         The number of samples that were left out.
 
     Raises:
-        DecurError: there is no sample, or the folder cannot be written.
+        DecurError: no sample was given, or the folder is not writable.
     """
     if not any(part.rows for part in parts):
         raise DecurError(f"{root}: no sample was found; check the raw folder's layout")

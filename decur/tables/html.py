@@ -1,12 +1,12 @@
 """Render pages as HTML with the templates beside this module; all text is escaped."""
 
 import functools
-import re
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from decur.config.strict import slug
 from decur.tables.markup import spans
 from decur.tables.pages import Heading, Page, Table
 
@@ -40,11 +40,6 @@ def written(text: str) -> Markup:
         else Markup("<{0}>{1}</{0}>").format(TAGS[span.mark], written(span.text))
         for span in spans(text)
     )
-
-
-def slug(text: str) -> str:
-    """Turn a heading into the name of its anchor: lower-case words with hyphens between them."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 @functools.cache

@@ -203,6 +203,17 @@ def test_missing_values_are_noticed() -> None:
     assert load_config("own.yaml").datasets["own"].bad_samples == "skip"
 
 
+@pytest.mark.parametrize("kept", [0, 9, 2000])
+def test_a_truncated_image_is_skipped_and_counted(kept: int) -> None:
+    photos(Path("photo"))
+    measured(Path("thermal"))
+    path = Path("photo/p3.png")
+    path.write_bytes(path.read_bytes()[:kept])
+    said = init_config([Path("photo"), Path("thermal")], None, Path("own.yaml"))
+    assert any(line.startswith("warning: 1 of the 12 pairs") for line in said)
+    assert load_config("own.yaml").datasets["own"].bad_samples == "skip"
+
+
 @pytest.mark.parametrize("name", ["with space", "ünï: #1", "'quoted' \"twice\"", "-dash", "on"])
 def test_any_folder_name_survives_yaml(name: str) -> None:
     photos(Path(name) / "A (1)")
